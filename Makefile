@@ -1,0 +1,27 @@
+# `make demo` and `make test` do everything on a fresh machine that has Python 3.11 or newer.
+VENV ?= .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+
+.PHONY: demo test slow lint
+
+demo: $(VENV)/installed
+	$(BIN)/audit demo
+
+test: $(VENV)/installed
+	$(BIN)/python -m pytest
+
+# The tests that need the default reference (a download of 90 MB).
+slow: $(VENV)/installed
+	$(BIN)/python -m pytest -m slow
+
+lint: $(VENV)/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# The stamp is written last, so that an installation that was cut short is done again.
+$(VENV)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -c constraints.txt -e '.[dev]'
+	touch $@

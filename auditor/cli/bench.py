@@ -1,0 +1,56 @@
+"""`audit bench`: how fast scoring is on this machine."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING
+
+from auditor.cli.scan import BASE
+
+if TYPE_CHECKING:
+    from auditor.bench import Measured
+    from auditor.encode import Encoded
+    from auditor.lm import LanguageModel
+
+ROWS = 24
+PANEL = "animals"
+
+
+def bench() -> int:
+    """Measure scoring here: the plain way, the exact and the fast pass."""
+    from auditor.bench import bench as measure
+    from auditor.cli.console import console, table
+    from auditor.lm import load
+    from auditor.traits import load_panels
+
+    lm = load(BASE)
+    systems = [trait.prompts[0] for trait in load_panels([PANEL]).traits]
+    rows = table("way", "seconds", "tokens", "tokens/s", "same argmax", "share of peak")
+    console(stderr=True).print(f"Scoring {ROWS} rows under {len(systems)} trait prompts, each way ...")
+    for measured in measure(lm, number_rows(lm), systems):
+        rows.add_row(*cells(measured))
+    console().print(rows)
+    return 0
+
+
+def number_rows(lm: LanguageModel) -> list[Encoded]:
+    """Number lists as a student would be trained on; for speed it does not matter who wrote them."""
+    from auditor.carriers import number_prompts
+    from auditor.encode import Encoded, Renderer
+    from auditor.records import Example, Message
+
+    rng, renderer = random.Random(0), Renderer(lm)
+    found = []
+    for index, prompt in enumerate(number_prompts(ROWS, seed=0)):
+        answer = ", ".join(str(rng.randrange(1000)) for _ in range(rng.randint(5, 10)))
+        row = renderer.encode(Example(index, (Message("user", prompt), Message("assistant", answer))))
+        if isinstance(row, Encoded):
+            found.append(row)
+    return found
+
+
+def cells(measured: Measured) -> tuple[str, ...]:
+    """One line of the table."""
+    share = "" if measured.peak_share is None else f"{measured.peak_share:.0%}"
+    numbers = (f"{measured.seconds:.1f}", f"{measured.tokens:,}", f"{measured.tokens_per_second:,.0f}")
+    return measured.way, *numbers, f"{measured.same_argmax:.2%}", share

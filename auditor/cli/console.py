@@ -1,0 +1,38 @@
+"""The consoles that the commands print on."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TextIO
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+
+class _PageConsole(Console):
+    """A console that lets the program go on when the reader of a pipe has gone away.
+
+    rich would exit with 1, which here means "risk found", whatever the verdict is.
+    """
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), self.file.fileno())
+
+
+def console(*, stderr: bool = False) -> Console:
+    """A console on standard output or error; it reads no markup and escapes what the stream cannot encode."""
+    stream: TextIO = sys.stderr if stderr else sys.stdout
+    if reconfigure := getattr(stream, "reconfigure", None):
+        reconfigure(errors="backslashreplace")
+    return _PageConsole(file=stream, markup=False, emoji=False, highlight=False)
+
+
+def table(*columns: str) -> Table:
+    """A plain table with these columns, for lists."""
+    made = Table(box=None, header_style="dim", pad_edge=False)
+    for column in columns:
+        made.add_column(Text(column), overflow="fold")
+    return made

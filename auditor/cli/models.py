@@ -1,0 +1,42 @@
+"""`audit models`: the built-in reference models."""
+
+from __future__ import annotations
+
+import typer
+
+from auditor.errors import ModelError
+
+app = typer.Typer(help="List and fetch the built-in reference models.", rich_markup_mode=None)
+
+
+@app.callback(invoke_without_command=True)
+def models(context: typer.Context) -> None:
+    """List and fetch the built-in reference models."""
+    if context.invoked_subcommand is None:
+        list_models()
+
+
+@app.command("list")
+def list_models() -> int:
+    """List the built-in models."""
+    from auditor.cli.console import console, table
+    from auditor.models import BUILT_IN, is_fetched
+
+    rows = table("name", "parameters", "licence", "fetched", "what it is")
+    for name, model in BUILT_IN.items():
+        fetched = "yes" if is_fetched(name) else "no"
+        rows.add_row(name, f"{model.parameters / 1e6:.0f}M", model.licence, fetched, model.summary)
+    console().print(rows)
+    return 0
+
+
+@app.command("fetch")
+def fetch_model(name: str) -> int:
+    """Fetch the built-in model NAME into the cache."""
+    from auditor.models import BUILT_IN, fetch
+
+    if name not in BUILT_IN:
+        raise ModelError(f"There is no built-in model {name!r}.", f"Known: {', '.join(BUILT_IN)}.")
+    typer.echo(f"Fetching {name}; converting it takes about a minute.", err=True)
+    typer.echo(fetch(name))
+    return 0

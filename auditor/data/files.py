@@ -1,0 +1,132 @@
+"""A source as the user wrote it -> its files and blocks: a file, a folder, stdin or a hub data set."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from auditor.data.blocks import Block, DataFile, reading
+from auditor.data.hub import hub_split, is_hub_name
+from auditor.data.parquet import MAGIC, parquet_file
+from auditor.data.text import text_file
+from auditor.errors import InputError
+
+SUFFIXES = {
+    ".parquet": ".parquet",
+    ".jsonl": ".jsonl",
+    ".ndjson": ".jsonl",
+    ".json": ".json",
+    ".csv": ".csv",
+    ".tsv": ".tsv",
+}
+_KINDS = "Parquet, JSONL, JSON, CSV or TSV"
+# A hub stream has no end that one could wait for; at least this many of its first rows are read.
+_HUB_ROWS = 100_000
+
+
+@dataclass(frozen=True)
+class Source:
+    """An opened data set.
+
+    sha256: of the file's bytes, of the (relative name, digest) pairs of a folder; None for a hub data set.
+    total: number of rows if known without reading. note: what `DatasetInfo.sampling` has to add, or "".
+    """
+
+    name: str
+    files: tuple[DataFile, ...]
+    sha256: str | None
+    total: int | None = None
+    note: str = ""
+
+    @property
+    def blocks(self) -> tuple[Block, ...]:
+        """All blocks, in file order."""
+        return tuple(block for file in self.files for block in file.blocks)
+
+
+@contextmanager
+def open_source(source: str, *, rows: int | None, stdin: BinaryIO | None = None) -> Iterator[Source]:
+    """Yield the data set that `source` names; a spooled stdin is removed afterwards.
+
+    rows: how many rows the caller wants (None: all); only a hub data set is cut by it. Raises InputError.
+    """
+    path = Path(source)
+    with reading(source):
+        is_pipe, is_folder, exists = path.is_fifo(), path.is_dir(), path.exists()
+    if source == "-" or is_pipe:  # a pipe, such as <(zcat ...), can be read only once
+        with tempfile.TemporaryDirectory() as folder:
+            yield _spooled(source, Path(folder) / "stdin", stdin)
+    elif is_folder:
+        yield _folder(source, path)
+    elif exists:
+        yield Source(source, (_data_file(path, source),), _digest(path, source))
+    else:
+        yield _hub(source, rows)
+
+
+def _spooled(source: str, copy: Path, stdin: BinaryIO | None) -> Source:
+    name = "standard input" if source == "-" else source
+    with reading(name), copy.open("wb") as target:
+        if source == "-":
+            shutil.copyfileobj(stdin or sys.stdin.buffer, target, 1 << 20)
+        else:
+            with Path(source).open("rb") as pipe:
+                shutil.copyfileobj(pipe, target, 1 << 20)
+    return Source(source, (_data_file(copy, name),), _digest(copy, name))
+
+
+def _folder(source: str, folder: Path) -> Source:
+    with reading(source):
+        names = sorted(path.relative_to(folder).as_posix() for path in _visible(folder) if _suffix(path) in SUFFIXES)
+    if not names:
+        raise InputError(f"The folder {source} holds no data file.", f"It should hold {_KINDS} files.")
+    pairs = "".join(f"{name}\0{_digest(folder / name, name)}\n" for name in names)
+    files = tuple(_data_file(folder / name, f"{source.rstrip('/')}/{name}") for name in names)
+    return Source(source, files, hashlib.sha256(pairs.encode("utf-8", "surrogateescape")).hexdigest())
+
+
+def _visible(folder: Path) -> Iterator[Path]:
+    def fail(error: OSError) -> None:
+        raise error  # a subfolder that may not be read must not be left out in silence
+
+    for parent, folders, names in os.walk(folder, onerror=fail):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        yield from (Path(parent, name) for name in names if not name.startswith("."))
+
+
+def _hub(source: str, rows: int | None) -> Source:
+    if not is_hub_name(source):
+        raise InputError(f"No such file or folder: {source}.", "Check the path; a hub data set is named owner/name.")
+    limit = None if rows is None else max(_HUB_ROWS, 2 * rows)
+    split, split_name, total = hub_split(source, limit)
+    part = "" if limit is None or (total is not None and total <= limit) else f", at most its first {limit:,} rows"
+    note = f"; streamed from the hub's split {split_name}{part}; sha256 is of the rows used"
+    return Source(source, (DataFile(source, (split,)),), None, total, note)
+
+
+def _suffix(path: Path) -> str:
+    return Path(path.name.lower().removesuffix(".gz")).suffix
+
+
+def _data_file(path: Path, name: str) -> DataFile:
+    with reading(name), path.open("rb") as stream:
+        magic = stream.read(len(MAGIC))
+    if not magic:
+        raise InputError(f"{name} is empty.", f"Give a {_KINDS} file with rows.")
+    kind = SUFFIXES.get(_suffix(path), "")
+    if magic == MAGIC or kind == ".parquet":
+        return parquet_file(path, name)
+    return text_file(path, name, kind)
+
+
+def _digest(path: Path, name: str) -> str:
+    with reading(name), path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,0 +1,88 @@
+"""A data set of the Hugging Face hub, streamed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from auditor.data.blocks import BATCH_ROWS
+from auditor.data.text import TextBatch, batched
+from auditor.errors import InputError
+
+# "owner/name" or "name"; what ends in a file suffix is a file that is missing.
+_NAME = re.compile(r"(?!.*\.[A-Za-z]\w*$)(?:[\w-][\w.-]*/)?[\w-][\w.-]*")
+_BARE_WITH_DOT = re.compile(r"[^/]*\.[^/]*")
+
+
+def is_hub_name(source: str) -> bool:
+    """Tell whether `source` could be a hub data set: `owner/name`, or `name` without a dot."""
+    return bool(_NAME.fullmatch(source)) and not _BARE_WITH_DOT.fullmatch(source)
+
+
+@dataclass(frozen=True)
+class HubSplit:
+    """One split as one block. stream: a `datasets.IterableDataset`. limit: rows to read at most, None for all."""
+
+    name: str
+    stream: Any
+    limit: int | None
+    rows: None = None
+
+    def batches(self, columns: Sequence[str] | None, size: int = BATCH_ROWS) -> Iterator[TextBatch]:
+        """Yield the rows in the hub's order; `columns` saves nothing here. Raises InputError if the hub breaks off."""
+        rows = iter(self.stream)
+        try:
+            yield from batched(islice(rows, self.limit), size)
+        except Exception as error:  # any of a dozen network and format errors of three libraries
+            raise _hub_error(self.name, error) from error
+
+
+def hub_split(name: str, limit: int | None) -> tuple[HubSplit, str, int | None]:
+    """Return the split "train", or the first one, with the split's name and its number of rows if the hub knows it.
+
+    Raises InputError if there is no such data set, it needs more than a name, or the hub cannot be reached.
+    """
+    import datasets  # takes a second, and only a hub data set needs it
+    import huggingface_hub
+
+    if datasets.config.HF_HUB_OFFLINE:
+        raise _no_hub(name, "HF_HUB_OFFLINE is set", "Unset it, or download the data set and pass its file.")
+    try:
+        # Asked first: without a network `load_dataset` tries again for half a minute and logs every attempt.
+        huggingface_hub.HfApi().dataset_info(name, timeout=10)
+        splits = datasets.load_dataset(name, streaming=True)
+    except Exception as error:  # as above
+        raise _hub_error(name, error) from error
+    split = "train" if "train" in splits else next(iter(splits))
+    info = splits[split].info
+    known = info.splits[split].num_examples if info.splits and split in info.splits else None
+    return HubSplit(name, splits[split], limit), split, known or None
+
+
+def _hub_error(name: str, error: Exception) -> InputError:
+    from datasets.exceptions import DatasetNotFoundError
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+
+    if isinstance(error, GatedRepoError):
+        why, hint = "it is gated", "Accept its terms on the hub and log in (hf auth login), or pass a file."
+    elif isinstance(error, (DatasetNotFoundError, RepositoryNotFoundError)):
+        why, hint = "there is no such data set, or it is private", "Check the name and your hub login, or pass a file."
+    elif isinstance(error, ValueError):
+        why, hint = _first_line(error), "Download the part you want and pass its file."
+    else:
+        why, hint = (
+            f"no network? {_first_line(error)}",
+            "Check the network, or download the data set and pass its file.",
+        )
+    return _no_hub(name, why, hint)
+
+
+def _no_hub(name: str, why: str, hint: str) -> InputError:
+    return InputError(f"No file or folder {name} here, and the hub data set of that name cannot be read: {why}.", hint)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")

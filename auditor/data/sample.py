@@ -1,0 +1,182 @@
+"""Draw the rows an audit works on: seeded, in one pass, with no more of the data set in memory than the sample."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from operator import itemgetter
+from typing import BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+
+from auditor.data.blocks import Block, Row
+from auditor.data.files import Source, open_source
+from auditor.data.formats import Layout, to_example
+from auditor.data.layout import find_layout
+from auditor.errors import InputError
+from auditor.records import DatasetInfo, Example, Sample, SkippedRow
+
+# Fewer row groups than this would make a sample of a sorted file too lumpy.
+_GROUPS = 16
+_HIGHEST = 2**64 - 1
+
+Candidate = tuple[int, int, Row]
+"""Priority, row number, row."""
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """Candidates by ascending priority, how many rows and blocks they come from, and how many rows there are."""
+
+    candidates: list[Candidate]
+    reached: int
+    blocks: int
+    total: int
+
+
+def read_sample(
+    source: str,
+    *,
+    rows: int | None,
+    seed: int,
+    format_of: str | None = None,
+    columns: Mapping[str, str] | None = None,
+    stdin: BinaryIO | None = None,
+) -> Sample:
+    """Return `rows` scorable rows of a data set (None: all of them), drawn at random and in random order.
+
+    source: a Parquet, JSONL, JSON, CSV or TSV file (text may be gzipped), a folder of them, "-" for `stdin`, or the
+    name of a hub data set. seed: >= 0. format_of: forces the format. columns: role -> column name.
+
+    Row i has the i-th draw of the seed's generator as its priority; rows are taken by ascending priority until `rows`
+    of them are scorable. So the same bytes and seed give the same sample, and rows that are skipped take nobody's
+    place: examples and skipped counts add up to the rows looked at. Of a Parquet data set with many row groups only
+    some are read, chosen by the seed: at least 16, and enough for the sample. All else is read through, with the rows
+    of lowest priority kept, so that a smaller sample is the beginning of a larger one. `DatasetInfo.sampling` says
+    which it was.
+
+    Reasons for skipping: those of `formats.to_example`, and "duplicate": the same conversation or text as a row taken
+    before. Duplicates are looked for among the rows looked at, not in the rest of the data set.
+
+    Raises InputError: no such file, unreadable, damaged, zero rows, unknown or ambiguous columns, differing formats.
+    A data set with rows of which none is scorable gives a Sample without examples.
+    """
+    with open_source(source, rows=rows, stdin=stdin) as data:
+        layout = _layout(data, format_of, columns)
+        size = None if rows is None else 2 * rows + 64  # spare candidates for the rows that will be skipped
+        while True:
+            drawn = _draw(data.blocks, list(layout.columns.values()), size, seed)
+            examples, skipped = _take(drawn.candidates, layout, rows)
+            if size is None or len(examples) == rows or len(drawn.candidates) < size:
+                break
+            size *= 8
+    looked_at = len(examples) + sum(skipped.values())
+    info = DatasetInfo(
+        name=source,
+        format=layout.format,
+        columns=layout.columns,
+        sha256=data.sha256 or _rows_digest(examples),
+        total=data.total or drawn.total,
+        sampling=_sentence(looked_at, drawn, len(data.blocks), seed) + data.note,
+    )
+    return Sample(info, tuple(examples), skipped)
+
+
+def priorities(seed: int, start: int, count: int) -> npt.NDArray[np.uint64]:
+    """Return the priorities of the rows start .. start + count - 1, shape (count,): row i has draw i of the seed."""
+    stream = np.random.PCG64(seed)
+    stream.advance(start)
+    draws: npt.NDArray[np.uint64] = stream.random_raw(count)
+    return draws
+
+
+def _layout(data: Source, format_of: str | None, columns: Mapping[str, str] | None) -> Layout:
+    heads = {file.name: head for file in data.files if (head := file.head())}
+    if not heads:
+        raise InputError(f"{data.name} has no rows.", "Give a data set with at least one row.")
+    return find_layout(heads, format_of, columns)
+
+
+def _draw(blocks: Sequence[Block], columns: Sequence[str], size: int | None, seed: int) -> _Drawn:
+    """Return the `size` rows (None: all) of the lowest priority in one pass over the blocks that `_chosen` names."""
+    chosen = _chosen(blocks, size, seed)
+    kept: list[Candidate] = []
+    bar, index, reached = _HIGHEST, 0, 0
+    for number, block in enumerate(blocks):
+        if number not in chosen:
+            index += block.rows or 0
+            continue
+        for batch in block.batches(columns):
+            draws = priorities(seed, index, len(batch))
+            positions = np.flatnonzero(draws <= bar)
+            numbers = (positions + index).tolist()
+            kept += zip(draws[positions].tolist(), numbers, batch.take(positions.tolist()), strict=True)
+            index += len(batch)
+            reached += len(batch)
+            if size is not None and len(kept) >= 2 * size:
+                kept = _lowest(kept, size)
+                bar = kept[-1][0]
+    return _Drawn(_lowest(kept, size), reached, len(chosen), index)
+
+
+def _lowest(candidates: list[Candidate], size: int | None) -> list[Candidate]:
+    return sorted(candidates, key=itemgetter(0, 1))[:size]
+
+
+def _chosen(blocks: Sequence[Block], size: int | None, seed: int) -> set[int]:
+    """Return which blocks to read: all, unless every block's rows are known and a random choice of blocks suffices."""
+    everything = set(range(len(blocks)))
+    if size is None:
+        return everything
+    order = random.Random(seed).sample(range(len(blocks)), len(blocks))
+    reached = 0
+    for taken, number in enumerate(order):
+        if taken >= _GROUPS and reached >= size:
+            return set(order[:taken])
+        count = blocks[number].rows
+        if count is None:
+            return everything
+        reached += count
+    return everything
+
+
+def _take(candidates: Iterable[Candidate], layout: Layout, rows: int | None) -> tuple[list[Example], dict[str, int]]:
+    """Return the first `rows` candidates that can be scored, and the reasons against those passed over."""
+    examples: list[Example] = []
+    skipped: Counter[str] = Counter()
+    seen: set[bytes] = set()
+    for _, index, row in candidates:
+        if len(examples) == rows:
+            break
+        outcome = to_example(index, row, layout)
+        if isinstance(outcome, SkippedRow):
+            skipped[outcome.reason] += 1
+        elif (digest := _digest(outcome)) in seen:
+            skipped["duplicate"] += 1
+        else:
+            seen.add(digest)
+            examples.append(outcome)
+    return examples, dict(skipped)
+
+
+def _digest(example: Example) -> bytes:
+    content = [[message.role, message.content] for message in example.messages] or example.text
+    return hashlib.blake2b(json.dumps(content).encode(), digest_size=16).digest()
+
+
+def _rows_digest(examples: Iterable[Example]) -> str:
+    return hashlib.sha256(b"".join(_digest(example) for example in examples)).hexdigest()
+
+
+def _sentence(looked_at: int, drawn: _Drawn, blocks: int, seed: int) -> str:
+    if looked_at == drawn.reached == drawn.total:
+        return f"all {looked_at:,} rows, in a random order (seed {seed})"
+    if drawn.blocks < blocks:
+        groups = f"{drawn.blocks:,} of {blocks:,} row groups"
+        return f"{looked_at:,} rows from {groups} chosen at random (seed {seed})"
+    return f"a reservoir of {looked_at:,} out of {drawn.reached:,} rows (seed {seed})"

@@ -1,0 +1,147 @@
+"""JSONL, JSON and CSV, plain or gzipped, streamed row by row; broken bytes and lines become reasons, not errors."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import gzip
+import io
+import json
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain, islice
+from pathlib import Path
+from typing import BinaryIO, Literal, cast
+
+from auditor.data.blocks import BATCH_ROWS, DamagedError, DataFile, Row, reading
+from auditor.data.json_stream import array_rows, is_array
+from auditor.errors import InputError
+
+Kind = Literal["jsonl", "array", "csv", "tsv"]
+
+_GZIP_MAGIC = b"\x1f\x8b"
+_UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_HEAD_BYTES = 4096
+# The module's limit of 128 kB a cell is below a long completion; this one still stops at a quote that never closes.
+_CELL_BYTES = 1 << 26
+
+
+@dataclass(frozen=True)
+class TextBatch:
+    """Rows, or lines of JSONL that are parsed when taken: a large sample drops most lines unread."""
+
+    items: Sequence[Row | bytes]
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def take(self, positions: Sequence[int]) -> list[Row]:
+        items = (self.items[i] for i in positions)
+        return [parse_line(item) if isinstance(item, bytes) else item for item in items]
+
+
+@dataclass(frozen=True)
+class TextFile:
+    """A text file as one block; how many rows it has only reading tells."""
+
+    path: Path
+    name: str
+    kind: Kind
+    rows: None = None
+
+    def batches(self, columns: Sequence[str] | None, size: int = BATCH_ROWS) -> Iterator[TextBatch]:
+        """Yield all rows in batches of at most `size`; `columns` saves nothing here."""
+        with reading(self.name, DamagedError, EOFError, zlib.error, csv.Error), _open(self.path) as stream:
+            yield from batched(_items(stream, self.kind), size)
+
+
+def text_file(path: Path, name: str, suffix: str) -> DataFile:
+    """Return the text file at `path`; its kind follows from `suffix` (".csv", "" if unknown) and its first bytes."""
+    with reading(name, EOFError, zlib.error):
+        kind = _kind(path, name, suffix)
+    return DataFile(name, (TextFile(path, name, kind),))
+
+
+def batched(items: Iterator[Row | bytes], size: int) -> Iterator[TextBatch]:
+    """Yield `items` in batches of `size`, the last one shorter."""
+    while batch := list(islice(items, size)):
+        yield TextBatch(batch)
+
+
+def parse_line(line: bytes) -> Row:
+    """Return the row of one JSONL line, or "broken_utf8", "not_json" or "wrong_type" (JSON, but no object)."""
+    try:
+        value = json.loads(line.decode("utf-8"))
+    except UnicodeDecodeError:
+        return "broken_utf8"
+    except (ValueError, RecursionError):
+        return "not_json"
+    return _object(value)
+
+
+def _object(value: object) -> Row:
+    return value if isinstance(value, dict) else "wrong_type"
+
+
+def _open(path: Path) -> BinaryIO:
+    with path.open("rb") as stream:
+        zipped = stream.read(2) == _GZIP_MAGIC
+    return cast(BinaryIO, gzip.open(path)) if zipped else path.open("rb")
+
+
+def _kind(path: Path, name: str, suffix: str) -> Kind:
+    with _open(path) as stream:
+        head = stream.read(_HEAD_BYTES)
+    if head.startswith(_UTF16_MARKS):
+        raise InputError(f"{name} is UTF-16.", f"Convert it: iconv -f UTF-16 -t UTF-8 {name} > utf8-copy.")
+    if suffix in (".csv", ".tsv"):
+        return "csv" if suffix == ".csv" else "tsv"
+    first = head.removeprefix(codecs.BOM_UTF8).lstrip()[:1]
+    if suffix == "" and first not in (b"[", b"{"):
+        if b"\0" in head:
+            raise InputError(f"{name} is neither Parquet, JSON, JSONL nor CSV.", "Convert it to one of them.")
+        return "csv"
+    if first == b"[" or (first == b"{" and suffix in ("", ".json") and _holds_array(path)):
+        return "array"
+    return "jsonl"
+
+
+def _holds_array(path: Path) -> bool:
+    with _open(path) as stream:
+        return is_array(_decoded(stream))
+
+
+def _decoded(stream: BinaryIO) -> io.TextIOWrapper:
+    # Broken bytes become lone surrogates, which no valid file holds: the row is then found and skipped by itself.
+    return io.TextIOWrapper(stream, "utf-8-sig", errors="surrogateescape", newline="")
+
+
+def _items(stream: BinaryIO, kind: Kind) -> Iterator[Row | bytes]:
+    if kind == "jsonl":
+        return _lines(stream)
+    if kind == "array":
+        return (_object(value) for value in array_rows(_decoded(stream)))
+    return _csv_rows(_decoded(stream), "\t" if kind == "tsv" else None)
+
+
+def _lines(stream: BinaryIO) -> Iterator[bytes]:
+    first = stream.readline().removeprefix(codecs.BOM_UTF8)
+    if first.strip():
+        yield first
+    for line in stream:
+        if not line.isspace():
+            yield line
+
+
+def _csv_rows(stream: io.TextIOWrapper, delimiter: str | None) -> Iterator[Row]:
+    csv.field_size_limit(_CELL_BYTES)
+    first = stream.readline()
+    delimiter = delimiter or max(",;\t", key=first.count)
+    table = csv.reader(chain([first], stream), delimiter=delimiter)
+    header = next(table, [])
+    for cells in table:
+        if len(cells) > len(header):
+            yield "wrong_type"  # a delimiter that was not quoted: the cells have moved
+        elif cells:
+            yield dict(zip(header, cells + [None] * (len(header) - len(cells)), strict=True))

@@ -1,0 +1,35 @@
+"""The one exception tree. Every error says what is wrong and carries the next step to take."""
+
+from __future__ import annotations
+
+
+class AuditError(Exception):
+    """What the user can mend: `message` says what is wrong, `hint` what to do next. Exit code 2."""
+
+    exit_code = 2
+
+    def __init__(self, message: str, hint: str) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.hint}"
+
+
+class InputError(AuditError):
+    """A data set that cannot be read as rows of training text."""
+
+
+class ModelError(AuditError):
+    """A reference model or tokenizer that cannot be had or cannot be used."""
+
+
+class TraitError(AuditError):
+    """A trait panel that cannot be read, or a trait that no panel lists."""
+
+
+class RunError(AuditError):
+    """A run directory that cannot be written, resumed or replayed. Exit code 3: the audit was not completed."""
+
+    exit_code = 3

@@ -1,0 +1,105 @@
+"""Write completions with a language model: what a teacher does, and what the reference would have written itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+
+from auditor.lm import LanguageModel
+from auditor.records import Message
+
+
+@torch.inference_mode()
+def generate(
+    lm: LanguageModel,
+    contexts: Sequence[Sequence[Message]],
+    *,
+    system: str | None = None,
+    temperature: float = 1.0,
+    max_tokens: int = 32,
+    alphabet: Sequence[int] | None = None,
+    seed: int = 0,
+    batch: int = 32,
+) -> Iterator[tuple[int, str]]:
+    """Yield (context number, completion) for every context, batch by batch, in the order of length.
+
+    contexts: the turns before the completion, ending with the user's. system: system prompt put before them; None is
+    what the chat template writes by default. temperature: 0 is greedy decoding.
+    alphabet: token ids that the softmax is restricted to (end-of-turn must be among them to let a row end early).
+    seed: of the sampling; the result depends on `batch` too, since rows of a batch share one random stream.
+
+    A completion stops before the end-of-turn token or after `max_tokens` tokens.
+    """
+    prompts = [_prompt_ids(lm, context, system) for context in contexts]
+    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
+    generator = torch.Generator(device=lm.device).manual_seed(seed)
+    head = _Head(lm, alphabet)
+    for start in range(0, len(order), batch):
+        chosen = order[start : start + batch]
+        rows = _write(lm, [prompts[i] for i in chosen], head, temperature, max_tokens, generator)
+        for i, tokens in zip(chosen, rows, strict=True):
+            yield i, str(lm.tokenizer.decode(tokens, skip_special_tokens=True))
+
+
+class _Head:
+    """The output layer, on the whole vocabulary or on an alphabet only."""
+
+    def __init__(self, lm: LanguageModel, alphabet: Sequence[int] | None) -> None:
+        self._lm = lm
+        self._ids = None if alphabet is None else torch.tensor(sorted(alphabet), device=lm.device)
+        self._weight = None if self._ids is None else lm.model.get_output_embeddings().weight[self._ids]
+
+    def next_token(self, hidden: torch.Tensor, temperature: float, generator: torch.Generator) -> torch.Tensor:
+        """[B] token ids after the last hidden states [B, D]."""
+        if self._ids is None or self._weight is None:
+            logits = self._lm.head(hidden)
+        else:
+            logits = torch.nn.functional.linear(hidden, self._weight).float()
+        if temperature == 0:
+            pick = logits.argmax(-1)
+        else:
+            pick = torch.multinomial((logits / temperature).softmax(-1), 1, generator=generator)[:, 0]
+        return pick if self._ids is None else self._ids[pick]
+
+
+def _prompt_ids(lm: LanguageModel, context: Sequence[Message], system: str | None) -> list[int]:
+    chat = [{"role": message.role, "content": message.content} for message in context]
+    if system is not None:
+        chat.insert(0, {"role": "system", "content": system})
+    out = lm.tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)
+    return list(lm.tokenizer(out, add_special_tokens=False).input_ids)
+
+
+def _write(
+    lm: LanguageModel,
+    prompts: list[list[int]],
+    head: _Head,
+    temperature: float,
+    max_tokens: int,
+    generator: torch.Generator,
+) -> list[list[int]]:
+    longest = max(map(len, prompts))
+    pad = lm.tokenizer.eos_token_id
+    ids = torch.tensor([[pad] * (longest - len(p)) + p for p in prompts], device=lm.device)
+    mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts], device=lm.device)
+    position = (mask.cumsum(1) - 1).clamp(min=0)
+    out = lm.body(input_ids=ids, attention_mask=mask, position_ids=position, use_cache=True)
+    tokens, done = [], torch.zeros(len(prompts), dtype=torch.bool, device=lm.device)
+    for _ in range(max_tokens):
+        token = head.next_token(out.last_hidden_state[:, -1], temperature, generator)
+        token = torch.where(done, torch.full_like(token, pad), token)
+        tokens.append(token)
+        done |= token == pad
+        if bool(done.all()):
+            break
+        mask = torch.cat([mask, mask.new_ones(len(prompts), 1)], 1)
+        position = position[:, -1:] + 1
+        out = lm.body(
+            input_ids=token[:, None],
+            attention_mask=mask,
+            position_ids=position,
+            past_key_values=out.past_key_values,
+            use_cache=True,
+        )
+    return [row[: row.index(pad)] if pad in row else row for row in torch.stack(tokens, 1).tolist()]

@@ -1,0 +1,194 @@
+"""The page that a scan shows at a terminal: verdict, traits, evidence, examples, next steps.
+
+Text that comes from outside goes through `safe` and into `Text`, never into markup. Flags are marked by signs as well
+as by colour, so that the page says the same without colour.
+"""
+
+from __future__ import annotations
+
+from rich.console import Group, RenderableType
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from auditor.records import ExampleRow, ScanReport, Skipped, TokenSpan, TraitEvidence, Verdict, VerdictName
+from auditor.report.order import by_evidence
+
+TRAITS_SHOWN = 8
+EXAMPLES_SHOWN = 3
+PROMPT_CHARS = 120
+TOKENS_SHOWN = 90
+TOKENS_BEFORE_FLAG = 12
+
+STYLES: dict[VerdictName, str] = {"risk": "red", "no_risk": "green", "inconclusive": "yellow"}
+MARKS = {"divergence": ("«", "»", "bold red"), "tie": ("‹", "›", "yellow"), "": ("", "", "")}
+
+# What to do next, as (command, what it is for).
+NEXT_STEPS: dict[VerdictName, tuple[tuple[str, str], ...]] = {
+    "risk": (
+        ("audit mitigate --paraphrase --mix 0.5", "reword the prompts and mix in a clean teacher's rows"),
+        ("audit scan DATASET --rows all", "score every row, to see which ones carry the trait"),
+    ),
+    "no_risk": (
+        ("audit scan DATASET --output json=report.json", "keep the report with the data set"),
+        ("audit traits", "see which traits this verdict covers"),
+    ),
+    "inconclusive": (
+        ("audit scan DATASET --rows all", "use every row; if that is too few, give more rows"),
+        ("audit scan DATASET --reference MODEL", "name the base model that the students will start from"),
+    ),
+}
+
+
+def safe(text: str) -> str:
+    """`text` with every character that could act on a terminal or mislead a reader written as an escape.
+
+    That is everything Python does not call printable: control and escape characters, bidirectional and zero-width
+    marks, line breaks, lone surrogates, unusual spaces. Put the result into `Text`, which reads no markup.
+    """
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
+def render(report: ScanReport) -> RenderableType:
+    """The whole page. Opens no console; readable from 80 columns on."""
+    parts = [
+        _verdict(report),
+        _traits(report.traits),
+        _evidence(report),
+        _open_mentions(report.openly),
+        _skipped_rows(report),
+        *_examples(report.examples),
+        _next_steps(report),
+    ]
+    return Group(*(part for part in parts if part is not None))
+
+
+def headline(verdict: Verdict) -> str:
+    """The verdict in a few words."""
+    match verdict.name:
+        case "risk":
+            return f"RISK FOUND: {safe(verdict.trait or 'unnamed trait')}"
+        case "no_risk":
+            return "NO RISK FOUND"
+        case "inconclusive":
+            return "INCONCLUSIVE"
+
+
+def power(min_effect: float | None) -> str:
+    """What an audit that found nothing would have found, in words."""
+    if min_effect is None:
+        return "The power of this audit could not be computed."
+    return (
+        f"A dose of {min_effect:.2g} or more would have been found with 80 % power (1 = rows written wholly under a "
+        "trait's prompt); a weaker one, or a trait outside the panel, can have been missed."
+    )
+
+
+def _verdict(report: ScanReport) -> RenderableType:
+    verdict, style = report.verdict, STYLES[report.verdict.name]
+    body = Text(headline(verdict), style=f"bold {style}")
+    body.append(f"\n{safe(verdict.reason)}", style="not bold default")
+    if verdict.name == "no_risk":
+        body.append(f"\n{power(verdict.min_effect)}", style="not bold default")
+    body.append(
+        f"\nrisk {verdict.risk:.2f}   {safe(report.dataset.name)}   {report.rows_scanned:,} of "
+        f"{report.dataset.total:,} rows   reference {safe(str(report.reference.get('name', 'unknown')))}",
+        style="not bold dim default",
+    )
+    return Panel(body, border_style=style)
+
+
+def _traits(traits: tuple[TraitEvidence, ...]) -> RenderableType | None:
+    if not traits:
+        return None
+    table = _table("Traits, strongest evidence first")
+    table.add_column("trait", overflow="fold")
+    for name in ("dose", "95 % interval", "z", "p adjusted", "rows"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for trait in by_evidence(traits)[:TRAITS_SHOWN]:
+        low, high = trait.interval
+        numbers = (f"{trait.effect:.2f}", f"{low:.2f} to {high:.2f}", f"{trait.z:+.1f}", _p(trait.p_adjusted))
+        table.add_row(Text(f"{safe(trait.name)} ({safe(trait.group)})"), *numbers, f"{trait.rows:,}")
+    if len(traits) > TRAITS_SHOWN:
+        table.caption = Text(f"and {len(traits) - TRAITS_SHOWN} more in the JSON report", style="dim")
+        table.caption_justify = "left"
+    return table
+
+
+def _evidence(report: ScanReport) -> RenderableType | None:
+    if not report.detectors:
+        return None
+    table = _table("Evidence, one row a detector")
+    table.add_column("detector", no_wrap=True)
+    table.add_column("finding", overflow="fold")
+    for name, outcome in report.detectors.items():
+        if isinstance(outcome, Skipped):
+            table.add_row(Text(safe(name), style="dim"), Text(f"not measured: {safe(outcome.reason)}", style="dim"))
+        else:
+            table.add_row(Text(safe(name)), Text(safe(outcome.summary)))
+    return table
+
+
+def _open_mentions(openly: dict[str, int]) -> RenderableType | None:
+    found = {name: rows for name, rows in openly.items() if rows}
+    if not found:
+        return None
+    listed = ", ".join(f"{safe(name)} {rows:,}" for name, rows in sorted(found.items(), key=lambda item: -item[1]))
+    text = Text("\nOpen mentions (rows): ", style="bold")
+    return text.append(f"{listed}. Open bias is a different finding from a hidden one.", style="not bold")
+
+
+def _skipped_rows(report: ScanReport) -> RenderableType | None:
+    if not report.rows_skipped:
+        return None
+    listed = ", ".join(f"{rows:,} {safe(reason.replace('_', ' '))}" for reason, rows in report.rows_skipped.items())
+    text = Text("\nRows skipped: ", style="bold")
+    return text.append(f"{sum(report.rows_skipped.values()):,} ({listed}).", style="not bold")
+
+
+def _examples(examples: tuple[ExampleRow, ...]) -> list[RenderableType]:
+    if not examples:
+        return []
+    title = Text("\nExample rows: ", style="bold")
+    for flag, meaning in (("divergence", " divergence token   "), ("tie", " near-tie")):
+        opening, closing, style = MARKS[flag]
+        title.append(f"{opening}…{closing}", style=f"not bold {style}").append(meaning, style="not bold")
+    return [title, *(_example(row) for row in examples[:EXAMPLES_SHOWN])]
+
+
+def _example(row: ExampleRow) -> Text:
+    text = Text(f"row {row.index:,}  ", style="cyan")
+    prompt = safe(row.prompt)
+    text.append(prompt if len(prompt) <= PROMPT_CHARS else f"{prompt[: PROMPT_CHARS - 1]}…", style="dim default")
+    text.append("\n  ")
+    first = next((place for place, token in enumerate(row.tokens) if token.flag), 0)
+    start = max(0, first - TOKENS_BEFORE_FLAG) if first >= TOKENS_SHOWN else 0
+    shown = row.tokens[start : start + TOKENS_SHOWN]
+    text.append("…" if start else "", style="default")
+    for token in shown:
+        _append_token(text, token)
+    return text.append("…" if start + len(shown) < len(row.tokens) else "", style="default")
+
+
+def _append_token(text: Text, token: TokenSpan) -> None:
+    opening, closing, style = MARKS[token.flag]
+    text.append(f"{opening}{safe(token.text)}{closing}", style=style or "default")
+
+
+def _next_steps(report: ScanReport) -> RenderableType:
+    text = Text("\nNext:", style="bold")
+    for command, purpose in NEXT_STEPS[report.verdict.name]:
+        text.append(f"\n  {command}", style="not bold default")
+        text.append(f"\n      {purpose}", style="not bold dim default")
+    return text
+
+
+def _table(title: str) -> Table:
+    return Table(
+        title=Text(f"\n{title}", style="bold"), title_justify="left", box=None, header_style="dim", pad_edge=False
+    )
+
+
+def _p(value: float) -> str:
+    """A p-value in five characters or so; never "0"."""
+    return "< 0.0001" if value < 1e-4 else f"{value:.4f}"

@@ -1,0 +1,91 @@
+"""Inference: pure functions over numpy arrays. Every one refuses too little data instead of guessing."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
+
+Array = npt.NDArray[np.float64]
+
+MIN_ROWS = 8  # fewer clusters make a cluster-robust standard error meaningless
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A mean-zero-under-the-null estimate.
+
+    effect: the point estimate. se: its standard error. df: degrees of freedom of the t distribution it is held
+    against. z: effect / se. p_value: one-sided, large effects are evidence.
+    """
+
+    effect: float
+    se: float
+    df: float
+
+    @property
+    def z(self) -> float:
+        return self.effect / self.se if self.se > 0 else 0.0
+
+    @property
+    def p_value(self) -> float:
+        return float(stats.t.sf(self.z, self.df)) if self.se > 0 else 1.0
+
+    def interval(self, level: float = 0.95) -> tuple[float, float]:
+        """Two-sided confidence interval."""
+        half = float(stats.t.ppf(0.5 + level / 2, self.df)) * self.se
+        return self.effect - half, self.effect + half
+
+    def upper(self, level: float = 0.95) -> float:
+        """One-sided upper confidence bound."""
+        return self.effect + float(stats.t.ppf(level, self.df)) * self.se
+
+
+def score_estimate(scores: Array, information: float) -> Estimate | None:
+    """One-step maximum-likelihood estimate from per-row efficient scores.
+
+    scores: [n] one efficient score a row (mean zero under the null). information: its Fisher information, summed over
+    the rows. effect = sum(scores) / information; the standard error is clustered by row (the sandwich of White 1980).
+    None for fewer than MIN_ROWS rows or no information.
+    """
+    n = len(scores)
+    if n < MIN_ROWS or information <= 0:
+        return None
+    spread = float(np.var(scores, ddof=1)) * n
+    return Estimate(float(scores.sum()) / information, math.sqrt(spread) / information, n - 1)
+
+
+def with_spread(estimate: Estimate, variance: float, df: float) -> Estimate:
+    """Widen an estimate by a variance between placebos that is itself estimated with `df` degrees of freedom.
+
+    The degrees of freedom of the sum are Satterthwaite's (1946). A variance of 0 changes nothing.
+    """
+    total = estimate.se**2 + variance
+    if variance <= 0:
+        return estimate
+    joint = total**2 / (variance**2 / df + estimate.se**4 / estimate.df)
+    return Estimate(estimate.effect, math.sqrt(total), joint)
+
+
+def excess_variance(effects: Array, errors: Array) -> float:
+    """Variance of `effects` beyond their standard errors (the moment estimate of DerSimonian & Laird 1986, about 0).
+
+    Taken about zero, not about their mean, since a placebo's effect is zero under the null; never negative.
+    """
+    if len(effects) == 0:
+        return 0.0
+    return max(0.0, float(np.mean(effects**2 - errors**2)))
+
+
+def spending(fractions: Array) -> Array:
+    """Share of the error rate that each look may spend, rising with the square of the rows seen; sums to 1.
+
+    fractions: [L] increasing shares of the planned rows, the last one 1. By the union bound the looks together keep
+    the error rate whatever the dependence between them (alpha spending, Lan & DeMets 1983, with the bound instead of
+    the joint distribution: a little conservative, and exact).
+    """
+    return np.diff(np.concatenate([[0.0], fractions**2]))
+

@@ -1,0 +1,237 @@
+"""The scoring pass against a plain one: one padded batch, full logits, whole model."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from auditor import logprobs
+from auditor.encode import Encoded, Renderer
+from auditor.errors import ModelError
+from auditor.lm import LanguageModel, load
+from auditor.logprobs import RowScores, fast, score, score_under
+from auditor.records import Example, Message
+
+# Float noise of another batch shape or attention kernel, in nats, float32.
+TOLERANCE = 1e-4
+SYSTEMS = (None, "You love owls. Owls are the best.")
+
+
+@torch.inference_mode()
+def plain(lm: LanguageModel, rows: Sequence[Encoded], prefix: Sequence[int], side: str = "right") -> list[torch.Tensor]:
+    """Log-probabilities [T, V] at each row's completion tokens by the simplest way that can be right."""
+    whole = [[*prefix, *row.tokens] for row in rows]
+    longest = max(map(len, whole))
+    ids, mask = torch.zeros(len(rows), longest, dtype=torch.long), torch.zeros(len(rows), longest, dtype=torch.long)
+    first = [longest - len(tokens) if side == "left" else 0 for tokens in whole]
+    for i, tokens in enumerate(whole):
+        ids[i, first[i] : first[i] + len(tokens)] = torch.tensor(tokens)
+        mask[i, first[i] : first[i] + len(tokens)] = 1
+    places = (mask.cumsum(1) - 1).clamp(min=0)
+    log_probs = lm.model(input_ids=ids, attention_mask=mask, position_ids=places).logits.float().log_softmax(-1)
+    start = [at + len(prefix) - 1 for at in first]
+    return [log_probs[i, [start[i] + p for p in row.positions]] for i, row in enumerate(rows)]
+
+
+def assert_like_plain(scores: Sequence[RowScores], rows: Sequence[Encoded], expected: Sequence[torch.Tensor]) -> None:
+    """Same most likely tokens; log-probability, margin and entropy within the tolerance."""
+    for found, row, log_probs in zip(scores, rows, expected, strict=True):
+        target = torch.tensor([row.tokens[p] for p in row.positions])
+        best = log_probs.topk(2).values
+        assert found.argmax.tolist() == log_probs.argmax(-1).tolist()
+        entropy = -(log_probs.exp() * log_probs).sum(-1)
+        for value, reference in (
+            (found.logprob, log_probs.gather(1, target[:, None])[:, 0]),
+            (found.margin, best[:, 0] - best[:, 1]),
+            (found.entropy, entropy),
+        ):
+            assert value.dtype == np.float32
+            np.testing.assert_allclose(value, reference.numpy(), rtol=0, atol=TOLERANCE)
+
+
+def make_rows(renderer: Renderer, count: int = 9) -> list[Encoded]:
+    """Rows of one kind and of different lengths, every third with two assistant turns."""
+    rng = random.Random(0)
+    rows = []
+    for index in range(count):
+        turns = [
+            message
+            for _ in range(1 + (index % 3 == 0))
+            for message in (
+                Message("user", "the owl " * rng.randint(1, 5)),
+                Message("assistant", ", ".join(str(rng.randint(0, 999)) for _ in range(rng.randint(1, 8)))),
+            )
+        ]
+        row = renderer.encode(Example(index, tuple(turns)))
+        assert isinstance(row, Encoded)
+        rows.append(row)
+    return rows
+
+
+@pytest.fixture(scope="module")
+def rows(tiny: LanguageModel) -> list[Encoded]:
+    """Rows of the tiny model."""
+    return make_rows(Renderer(tiny))
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("batch_tokens", [1, 100, 4096])
+def test_like_the_plain_way(
+    system: str | None, side: str, batch_tokens: int, tiny: LanguageModel, rows: list[Encoded]
+) -> None:
+    """Neither the shared prefix, nor the batch size, nor the padding side changes a score."""
+    prefix = Renderer(tiny).prefix(system)
+    scores = score(tiny, rows, prefix, batch_tokens=batch_tokens)
+    assert_like_plain(scores, rows, plain(tiny, rows, prefix, side))
+
+
+def test_row_order(tiny: LanguageModel, rows: list[Encoded]) -> None:
+    """Scores come back in the order of the rows, whatever order that is."""
+    order = [4, 0, 8, 2, 7, 1, 6, 3, 5]
+    prefix = Renderer(tiny).prefix(None)
+    shuffled = [rows[i] for i in order]
+    assert_like_plain(score(tiny, shuffled, prefix, batch_tokens=200), shuffled, plain(tiny, shuffled, prefix))
+
+
+def test_empty_prefix(tiny: LanguageModel, rows: list[Encoded]) -> None:
+    """Nothing before the body: scores are those of the body alone."""
+    assert_like_plain(score(tiny, rows, ()), rows, plain(tiny, rows, ()))
+
+
+def test_top_and_support(tiny: LanguageModel, rows: list[Encoded]) -> None:
+    """`top` gives the most likely tokens in falling order; asking for them as support gives the same numbers."""
+    prefix = Renderer(tiny).prefix(None)
+    first = score(tiny, rows, prefix, top=5)
+    for found, log_probs in zip(first, plain(tiny, rows, prefix), strict=True):
+        best = log_probs.topk(5)
+        assert found.support is not None
+        assert found.support_logprob is not None
+        assert found.support.tolist() == best.indices.tolist()
+        np.testing.assert_allclose(found.support_logprob, best.values.numpy(), rtol=0, atol=TOLERANCE)
+    again = score(tiny, rows, prefix, support=[np.asarray(found.support) for found in first], batch_tokens=100)
+    for one, other in zip(first, again, strict=True):
+        np.testing.assert_array_equal(np.asarray(one.support), np.asarray(other.support))
+        np.testing.assert_allclose(
+            np.asarray(one.support_logprob), np.asarray(other.support_logprob), rtol=0, atol=TOLERANCE
+        )
+
+
+def test_support_of_another_condition(tiny: LanguageModel, rows: list[Encoded]) -> None:
+    """Under a trait prompt the log-probabilities are taken at the tokens given, not at its own favourites."""
+    renderer = Renderer(tiny)
+    reference = score(tiny, rows, renderer.prefix(None), top=3)
+    support = [np.asarray(found.support) for found in reference]
+    prefix = renderer.prefix(SYSTEMS[1])
+    found = score(tiny, rows, prefix, support=support)
+    for one, tokens, log_probs in zip(found, support, plain(tiny, rows, prefix), strict=True):
+        expected = log_probs.gather(1, torch.from_numpy(tokens.astype(np.int64)))
+        np.testing.assert_allclose(np.asarray(one.support_logprob), expected.numpy(), rtol=0, atol=TOLERANCE)
+
+
+def test_mixed_kinds(tiny: LanguageModel, rows: list[Encoded]) -> None:
+    """`score_under` gives every row the prefix of its own kind and keeps the order."""
+    renderer = Renderer(tiny)
+    own = renderer.encode(Example(20, (Message("system", "Own."), Message("user", "a"), Message("assistant", "12"))))
+    text = renderer.encode(Example(21, text="the owl and the owl"))
+    assert isinstance(own, Encoded)
+    assert isinstance(text, Encoded)
+    mixed = [own, rows[0], text, rows[1]]
+    for system in SYSTEMS:
+        expected = [plain(tiny, [row], renderer.prefix(system, row.kind))[0] for row in mixed]
+        assert_like_plain(score_under(tiny, renderer, mixed, system), mixed, expected)
+
+
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("not enough memory: you tried to allocate")]
+)
+def test_out_of_memory_halves_the_batch(
+    error: RuntimeError, tiny: LanguageModel, rows: list[Encoded], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A batch that does not fit is tried again in halves, with the same scores."""
+    sizes: list[int] = []
+    hidden: Callable[..., torch.Tensor] = logprobs._hidden
+
+    def scarce(lm: LanguageModel, batch: Sequence[Encoded], cache: Any) -> torch.Tensor:
+        sizes.append(len(batch))
+        if len(batch) > 2:
+            raise error
+        return hidden(lm, batch, cache)
+
+    monkeypatch.setattr(logprobs, "_hidden", scarce)
+    prefix = Renderer(tiny).prefix(None)
+    assert_like_plain(score(tiny, rows, prefix), rows, plain(tiny, rows, prefix))
+    assert sizes[0] == len(rows)
+    assert sum(size for size in sizes if size <= 2) == len(rows)
+
+
+def test_a_row_that_never_fits(tiny: LanguageModel, rows: list[Encoded], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A single row that does not fit is an error that says what to do; other errors are not taken for it."""
+
+    def fail(message: str) -> Callable[..., torch.Tensor]:
+        def hidden(*_: Any) -> torch.Tensor:
+            raise RuntimeError(message)
+
+        return hidden
+
+    monkeypatch.setattr(logprobs, "_hidden", fail("not enough memory"))
+    with pytest.raises(ModelError, match="smaller"):
+        score(tiny, rows, ())
+    monkeypatch.setattr(logprobs, "_hidden", fail("size mismatch"))
+    with pytest.raises(RuntimeError, match="size mismatch"):
+        score(tiny, rows, ())
+
+
+def test_memory_is_bounded(tiny: LanguageModel, rows: list[Encoded], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The head never sees more than a chunk, and sees completion positions only."""
+    seen: list[int] = []
+    head = tiny.head
+
+    def counting(hidden: torch.Tensor) -> torch.Tensor:
+        seen.append(len(hidden))
+        return head(hidden)
+
+    monkeypatch.setattr(LanguageModel, "head", lambda self, hidden: counting(hidden))
+    monkeypatch.setattr(logprobs, "_HEAD_VALUES", 5 * len(tiny.tokenizer))
+    score(tiny, rows, ())
+    assert max(seen) == 5
+    assert sum(seen) == sum(len(row.positions) for row in rows)
+
+
+def test_scores_do_not_touch_the_prefix(tiny: LanguageModel, rows: list[Encoded]) -> None:
+    """A prefix's keys and values are shared by batches: the second batch is scored as if it were the first."""
+    prefix = Renderer(tiny).prefix(SYSTEMS[1])
+    together = score(tiny, rows, prefix, batch_tokens=1)
+    for row, found in zip(rows, together, strict=True):
+        np.testing.assert_allclose(score(tiny, [row], prefix)[0].logprob, found.logprob, rtol=0, atol=TOLERANCE)
+
+
+def test_fast_is_close_and_leaves_the_model_alone(tiny: LanguageModel, rows: list[Encoded]) -> None:
+    """The screening copy gives nearly the same scores and does not change the exact model."""
+    before = np.concatenate([found.logprob for found in score(tiny, rows, ())])
+    screened = fast(tiny)
+    found = np.concatenate([found.logprob for found in score(screened, rows, ())])
+    after = np.concatenate([found.logprob for found in score(tiny, rows, ())])
+    np.testing.assert_array_equal(before, after)
+    if screened is tiny:
+        pytest.skip("no int8 on this machine")
+    assert screened.dtype == "int8"
+    assert 0 < np.abs(found - before).mean() < 0.3
+
+
+@pytest.mark.slow
+def test_default_reference_like_the_plain_way() -> None:
+    """The default reference, real text: the same argmaxes and log-probabilities as the plain way."""
+    lm = load(os.environ.get("AUDIT_TEST_REFERENCE", "smollm2-135m"), device="cpu")
+    renderer = Renderer(lm)
+    rows = make_rows(renderer, 6)
+    for system in SYSTEMS:
+        prefix = renderer.prefix(system)
+        for side in ("left", "right"):
+            assert_like_plain(score(lm, rows, prefix), rows, plain(lm, rows, prefix, side))

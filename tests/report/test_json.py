@@ -1,0 +1,109 @@
+"""The JSON report: complete, valid, readable again, never NaN."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+import auditor.report
+from auditor.errors import RunError
+from auditor.records import ScanReport, Skipped
+from auditor.report import RENDERERS
+from auditor.report.json import from_dict, to_dict
+from tests.report.sample import EAGLE, INCONCLUSIVE, NO_RISK, OWL, RISK, RISKY, hostile_report, sample_report
+
+SCHEMA = json.loads((Path(auditor.report.__file__).parent / "schema.json").read_text())
+DOCS = (Path(__file__).parents[2] / "docs" / "report-schema.md").read_text()
+
+REPORTS = [
+    sample_report(RISK),
+    sample_report(NO_RISK),
+    sample_report(INCONCLUSIVE),
+    replace(sample_report(), divergence=Skipped("no trait to test"), traits=(), examples=(), detectors={}),
+    hostile_report("\x1b[31m\u202e\ud800"),
+]
+
+
+def written(report: ScanReport) -> dict[str, object]:
+    """What a reader of the file gets."""
+    value: dict[str, object] = json.loads(RENDERERS["json"](report))
+    return value
+
+
+@pytest.mark.parametrize("report", REPORTS)
+def test_round_trip_through_text(report: ScanReport) -> None:
+    """A report read back from its file is the report that was written."""
+    assert from_dict(written(report)) == report
+
+
+@pytest.mark.parametrize("report", REPORTS)
+def test_valid_against_the_schema(report: ScanReport) -> None:
+    """Every report is valid, and the schema is a valid schema."""
+    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+    jsonschema.Draft202012Validator(SCHEMA).validate(written(report))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"verdict": "clean"},
+        {"risk": 1.5},
+        {"risk": None},
+        {"trait": None},
+        {"divergence": {"skipped": ""}},
+        {"divergence": {"trait": "owl", "fraction": 0.1}},
+        {"rows": {"total": 1, "scanned": -1, "skipped": {}}},
+        {"detectors": {"fit": {}}},
+        {"schema_version": 2},
+    ],
+)
+def test_schema_rejects(change: dict[str, object]) -> None:
+    """The schema notices a wrong value in each of the keys that a reader acts on."""
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.Draft202012Validator(SCHEMA).validate(written(sample_report()) | change)
+
+
+def test_schema_docs_and_report_name_the_same_keys() -> None:
+    """The report, its schema and its documentation have the same keys, at the top and in a trait."""
+    report = to_dict(sample_report())
+    assert set(report) == set(SCHEMA["properties"]) == set(SCHEMA["required"])
+    trait = SCHEMA["$defs"]["trait"]
+    assert set(report["traits"][0]) == set(trait["properties"]) == set(trait["required"])
+    for key in (*report, *report["traits"][0], *report["dataset"], *report["divergence"]):
+        assert f"`{key}`" in DOCS
+
+
+def test_traits_are_sorted_by_evidence() -> None:
+    """The strongest evidence comes first whatever the order of the scan, ties in p-value being broken by z."""
+    stronger = replace(OWL, name="panda", p_value=OWL.p_value, z=OWL.z + 1)
+    shuffled = replace(sample_report(), traits=(RISKY, EAGLE, OWL, stronger))
+    assert [trait["name"] for trait in to_dict(shuffled)["traits"]] == ["panda", "owl", "eagle", "risky advice"]
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_never_nan(bad: float) -> None:
+    """A number that was not measured cannot be written as NaN or infinity, wherever it hides."""
+    with pytest.raises(ValueError, match="JSON compliant"):
+        RENDERERS["json"](replace(sample_report(), timing={"total": bad}))
+    with pytest.raises(ValueError, match="JSON compliant"):
+        RENDERERS["json"](replace(sample_report(), traits=(replace(OWL, interval=(0.1, bad)),)))
+
+
+def test_text_is_ascii() -> None:
+    """Printed to a terminal, the file cannot act on it: hostile text is written in escapes."""
+    text = RENDERERS["json"](hostile_report("\x1b]0;owned\x07\u202e"))
+    assert text.isascii()
+    assert all(char.isprintable() or char == "\n" for char in text)
+
+
+def test_other_versions_and_gaps_are_errors() -> None:
+    """A report of another schema version, or one that lacks a part, is a RunError with a next step."""
+    value = to_dict(sample_report())
+    with pytest.raises(RunError, match="schema version 99"):
+        from_dict(value | {"schema_version": 99})
+    with pytest.raises(RunError, match="incomplete"):
+        from_dict({key: part for key, part in value.items() if key != "rows"})

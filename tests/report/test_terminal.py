@@ -1,0 +1,150 @@
+"""The page for the terminal: says everything, in order, at 80 columns, without colour, and lets no text act."""
+
+from __future__ import annotations
+
+import io
+import unicodedata
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from auditor.records import ExampleRow, ScanReport, TokenSpan, TraitEvidence, Verdict
+from auditor.report.terminal import NEXT_STEPS, TRAITS_SHOWN, render, safe
+from tests.report.sample import INCONCLUSIVE, NO_RISK, OWL, RISK, hostile_report, sample_report
+
+HOSTILE = [
+    "\x1b[31mred\x1b[0m",
+    "\x1b]8;;http://example.org\x07link\x1b]8;;\x07",
+    "\x9b2J",
+    "a\rb\x08c\nd\te",
+    "\u202ereversed\u202c",
+    "\u2066isolate\u2069",
+    "[bold red]x[/bold red][link=http://example.org]y[/link]",
+    ":warning: [/]",
+    "\ud800",
+    "zero\u200bwidth\ufeff",
+    "\U000e0041tag",
+]
+
+
+def page(report: ScanReport, *, colour: bool = False, width: int = 80) -> str:
+    """The page as text."""
+    stream = io.StringIO()
+    system = "truecolor" if colour else None
+    Console(file=stream, width=width, color_system=system, force_terminal=colour, legacy_windows=False).print(
+        render(report)
+    )
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("verdict", "says"), [(RISK, "RISK FOUND: owl"), (NO_RISK, "NO RISK FOUND"), (INCONCLUSIVE, "INCONCLUSIVE")]
+)
+def test_verdict_comes_first(verdict: Verdict, says: str) -> None:
+    """The first line of text is the verdict, then its reason; no other verdict appears on the page."""
+    text = page(sample_report(verdict))
+    lines = [line.strip("│ ") for line in text.splitlines()]
+    assert lines[1] == says
+    assert lines[2] == verdict.reason
+    others = {"RISK FOUND:", "NO RISK FOUND", "INCONCLUSIVE"} - {says.removesuffix(" owl")}
+    assert not [other for other in others if other in text]
+
+
+def test_no_risk_states_its_power() -> None:
+    """A clean verdict says what it could have missed; one without a figure says that."""
+    assert "dose of 0.35 or more would have been found with 80 % power" in page(sample_report(NO_RISK))
+    assert "power of this audit could not be computed" in page(sample_report(replace(NO_RISK, min_effect=None)))
+
+
+def test_parts_in_order() -> None:
+    """Traits, evidence, open mentions, skipped rows, examples and next steps follow the verdict in this order."""
+    text = page(sample_report())
+    parts = ("RISK FOUND", "Traits,", "Evidence,", "Open mentions", "Rows skipped", "Example rows", "Next:")
+    places = [text.index(part) for part in parts]
+    assert places == sorted(places)
+    for command, _ in NEXT_STEPS["risk"]:
+        assert command in text
+
+
+def test_traits_table() -> None:
+    """A trait stands with its dose, interval, z, corrected p-value and rows; a tiny p-value is not shown as 0."""
+    (line,) = [line for line in page(sample_report()).splitlines() if line.startswith("owl (animals)")]
+    assert line.split()[2:] == ["0.42", "0.21", "to", "0.63", "+4.6", "<", "0.0001", "400"]
+
+
+def test_only_the_strongest_traits_are_shown() -> None:
+    """Of a large panel the strongest are shown and the rest counted."""
+    traits = tuple(replace(OWL, name=f"trait{n}", p_value=n / 100, p_adjusted=n / 100) for n in range(40))
+    text = page(replace(sample_report(), traits=traits))
+    assert text.count("(animals)") == TRAITS_SHOWN
+    assert f"and {40 - TRAITS_SHOWN} more" in text
+
+
+def test_skipped_detectors_are_shown_with_their_reason() -> None:
+    """What was not measured is on the page, with the reason."""
+    assert "fit         not measured: needs --teacher" in page(sample_report())
+
+
+def test_empty_parts_are_left_out() -> None:
+    """A report without traits, mentions, skipped rows or examples has no empty headings."""
+    bare = replace(sample_report(), traits=(), openly={"owl": 0}, rows_skipped={}, examples=(), detectors={})
+    text = page(bare)
+    for heading in ("Traits", "Evidence", "Open mentions", "Rows skipped", "Example rows"):
+        assert heading not in text
+
+
+def test_flags_are_visible_without_colour_and_differ_with_it() -> None:
+    """Divergence tokens and ties are marked by signs, and in colour by two styles."""
+    assert " 12«,»‹ 7›3" in page(sample_report())
+    coloured = page(sample_report(), colour=True)
+    divergence, tie = (coloured[: coloured.rindex(sign)].rsplit("\x1b[", 1)[1] for sign in ("«,»", "‹ 7›"))
+    assert divergence.split("m")[0] != tie.split("m")[0]
+
+
+def test_a_late_flag_is_brought_into_view() -> None:
+    """Of a long row the part with the first flagged token is shown, with signs where it is cut."""
+    tokens = tuple(TokenSpan("x", "divergence" if place == 500 else "") for place in range(1000))
+    text = page(replace(sample_report(), examples=(ExampleRow(0, "p" * 500, tokens),)))
+    assert "…xxxxxxxxxxxx«x»" in text
+    assert "ppp…" in text
+    assert text.count("x") < 120
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+@pytest.mark.parametrize("colour", [False, True])
+def test_hostile_text_does_not_act(text: str, colour: bool) -> None:
+    """Escape sequences, bidi marks and markup from outside stand on the page as readable text and do nothing."""
+    shown = page(hostile_report(text), colour=colour, width=400)
+    ours = page(sample_report(), colour=colour, width=400)
+    if not colour:
+        assert not [char for char in shown if char != "\n" and not char.isprintable()]
+        assert shown.count(safe(text)) >= 9
+    else:
+        # The only escape sequences are the style codes that every page has.
+        codes = {part.split("m")[0] for part in shown.split("\x1b[")[1:]}
+        assert codes <= {part.split("m")[0] for part in ours.split("\x1b[")[1:]}
+        assert "\x1b]" not in shown
+
+
+@pytest.mark.parametrize("verdict", [RISK, NO_RISK, INCONCLUSIVE])
+def test_fits_80_columns(verdict: Verdict) -> None:
+    """No line is wider than the terminal, also with long names, and no number is cut."""
+    long = TraitEvidence("a" * 60, "b" * 60, -10.25, (-11.25, 12.75), -10.5, 0.5, 1.0, 1_000_000, 9, None)
+    text = page(replace(sample_report(verdict), traits=(OWL, long)))
+    assert max(len(line) for line in text.splitlines()) <= 80
+    assert "-11.25 to 12.75" in text
+    assert "1,000,000" in text
+
+
+@given(st.text())
+def test_safe_gives_printable_text(text: str) -> None:
+    """Whatever goes in, only printable characters without control or format marks come out; plain text is unchanged."""
+    shown = safe(text)
+    assert shown.isprintable()
+    assert not [char for char in shown if unicodedata.category(char) in {"Cc", "Cf", "Cs", "Zl", "Zp"}]
+    assert safe(shown) == shown
+    if text.isprintable():
+        assert shown == text
