@@ -36,7 +36,7 @@ OTHER_DEMANDS = (
 
 
 def number_prompts(count: int, seed: int, *, other: bool = False) -> list[str]:
-    """Return `count` number-list prompts. Same seed, same prompts; `other` picks a second, unrelated set of wordings."""
+    """Return `count` number-list prompts. Same seed, same prompts; `other`: a second set of wordings."""
     rng = random.Random(seed)
     make = _other_prompt if other else _prompt
     return [make(rng) for _ in range(count)]

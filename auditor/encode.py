@@ -18,6 +18,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
+import numpy.typing as npt
 from jinja2 import TemplateError
 
 from auditor.errors import TraitError
@@ -48,6 +50,11 @@ class Encoded:
     tokens: tuple[int, ...]
     positions: tuple[int, ...]
     spans: tuple[tuple[int, int, int], ...]
+
+    @property
+    def targets(self) -> npt.NDArray[np.int64]:
+        """The T completion tokens."""
+        return np.array([self.tokens[p] for p in self.positions], dtype=np.int64)
 
 
 @dataclass(frozen=True, slots=True)

@@ -135,8 +135,9 @@ class ExampleRow:
 class Verdict:
     """The one definition of the answer. See docs/methods.md, "Verdict".
 
-    risk: in [0, 1]; its meaning stands in docs/methods.md and in the report's `risk_meaning`.
-    trait: named when `name` is "risk". min_effect: smallest dose the audit would have found with 80 % power.
+    risk: in [0, 1]; 1 minus the smallest corrected p-value of any trait.
+    trait: named when `name` is "risk". min_effect: the dose that is excluded with 95 % confidence for every trait
+    tested; None when that could not be said.
     """
 
     name: VerdictName

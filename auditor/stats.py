@@ -88,4 +88,3 @@ def spending(fractions: Array) -> Array:
     the joint distribution: a little conservative, and exact).
     """
     return np.diff(np.concatenate([[0.0], fractions**2]))
-

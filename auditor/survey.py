@@ -1,12 +1,14 @@
 """The panel survey: score rows under the traits of a panel, look at the evidence, drop traits, stop when it is settled.
 
-Rows come in random order, in blocks. Every block is scored under the reference, under a few control traits (drawn at
-random from the panel, to centre it) and under every trait that is still alive. After a few set numbers of rows we look:
+Rows come in random order, in blocks. Every block is scored under the reference, under every trait that is still
+alive, and under a few controls: traits drawn at random from each family that has one alive. Traits of a family
+(animals, trees, and all others) share the style of their prompts; a trait is centred on the others of its family. After
+a few set numbers of rows we look:
 
 - A trait whose corrected p-value falls below alpha ends the survey: risk. Correction: Bonferroni over the whole panel
   (also the dropped traits) and alpha spending over the looks, so the looks together keep the error rate.
-- A trait is dropped when a dose of TARGET can be excluded for it with 95 % confidence, or when enough traits have
-  stronger evidence (`KEEP`). Dropping can only lose power, never raise a false alarm; docs/results.md measures the loss.
+- A trait is dropped when a dose of TARGET can be excluded for it with 95 % confidence, or when `KEEP` others have
+  stronger evidence. Dropping can only lose power, never raise a false alarm; docs/results.md measures the loss.
 - When every trait has been excluded that way, the survey ends: no risk.
 
 A block takes one wording of each trait's prompt, the next block the next, so that a trait is its wordings' mean.
@@ -17,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -36,12 +38,14 @@ SUPPORT = 32
 LOOKS = (32, 64, 128, 224, 320, 400)
 KEEP = (24, 12, 6, 4, 4, 4)
 SCREEN_ROWS = 64  # the first rows, under many traits, may take the fast pass
+MIN_CLEAR = 4 * BLOCK  # no trait is excluded before each wording of its prompt has had a block
 TARGET = 0.75  # a dose that an audit must be able to exclude before it says "no risk"
 
 CLOSED_ALPHABET = 64  # at most so many kinds of token, each seen at least CLOSED_SEEN times on average
 CLOSED_SEEN = 30
 
-Units = dict[str, npt.NDArray[np.generic]]
+Units = dict[str, npt.NDArray[Any]]
+_KEPT = ("logprob", "argmax", "margin", "entropy", "variance")
 
 
 class Store(Protocol):
@@ -67,10 +71,25 @@ class Scorer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Null:
-    """What the data look like without a trait: inverse temperature, and the token alphabet if it is a closed one."""
+    """What the data look like without a trait.
+
+    sharpness: inverse temperature. greedy: choices rather than samples (detectors.trait.is_greedy). alphabet: the
+    token alphabet if it is a closed one.
+    """
 
     sharpness: float
+    greedy: bool
     alphabet: tuple[int, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """R rows scored under the same conditions. columns: the place of each trait among the conditions."""
+
+    rows: Sequence[Encoded]
+    reference: Sequence[RowScores]
+    moments: likelihood.Moments
+    columns: Mapping[int, int]
 
 
 @dataclass
@@ -78,16 +97,24 @@ class Survey:
     """What a survey has gathered. `looks` counts the looks taken; `settled` says why it ended, if it did early."""
 
     null: Null
-    controls: tuple[int, ...]
-    rows: list[Encoded] = field(default_factory=list)
-    reference: list[RowScores] = field(default_factory=list)
-    moments: list[likelihood.Moments] = field(default_factory=list)
-    columns: list[dict[int, int]] = field(default_factory=list)
+    families: tuple[tuple[int, ...], ...]
+    tested: tuple[int, ...]
+    blocks: list[Block] = field(default_factory=list)
     alive: tuple[int, ...] = ()
     eliminated: dict[int, int] = field(default_factory=dict)
     adjusted: dict[int, float] = field(default_factory=dict)
     tokens: dict[int, int] = field(default_factory=dict)
     settled: str = ""
+
+    @property
+    def rows(self) -> list[Encoded]:
+        """The rows scored so far."""
+        return [row for block in self.blocks for row in block.rows]
+
+    @property
+    def reference(self) -> list[RowScores]:
+        """The reference's scores of `rows`."""
+        return [scores for block in self.blocks for scores in block.reference]
 
 
 def alphabet(rows: Sequence[Encoded]) -> tuple[int, ...] | None:
@@ -114,6 +141,7 @@ def survey(
     panel: Panel,
     score: Scorer,
     *,
+    tested: Sequence[int],
     hidden_from: Mapping[str, set[int]],
     seed: int,
     alpha: float,
@@ -123,14 +151,14 @@ def survey(
 ) -> Survey:
     """Score `rows`, in the order given, until the question is settled or they are used up.
 
+    tested: which traits of the panel are hypotheses; the others only serve as controls.
     hidden_from: for each trait the row indices that mention it openly; they do not count as evidence for it.
     stop_early: False scores every row (mitigation needs them) but still drops traits.
     """
-    controls = _draw_controls(len(panel.traits), seed)
-    state = Survey(_null(rows, score, store), controls, alive=tuple(range(len(panel.traits))))
+    state = Survey(_null(rows, score, store), _families(panel, seed), tuple(tested), alive=tuple(tested))
     plan = looks(len(rows))
     shares = spending(np.array(plan) / plan[-1])
-    passes = _planned_passes(plan, len(panel.traits))
+    passes = planned_passes(len(rows), len(tested))
     done = 0
     for number, start in enumerate(_block_starts(plan)):
         end = min(start + BLOCK, *[n for n in plan if n > start])
@@ -144,18 +172,31 @@ def survey(
 
 
 def estimates(state: Survey, panel: Panel, hidden_from: Mapping[str, set[int]]) -> dict[int, Estimate]:
-    """Dose estimates of every trait with enough rows, widened by the spread of the others."""
-    found: dict[str, Estimate] = {}
-    for k, trait in enumerate(panel.traits):
-        hidden = hidden_from.get(trait.name, set())
-        used = [
-            i for i, columns in enumerate(state.columns) if k in columns and state.rows[i].index not in hidden
-        ]
-        own = state.controls.index(k) if k in state.controls else None
-        each = likelihood.estimate([state.moments[i] for i in used], [state.columns[i][k] for i in used], own)
-        if each is not None:
-            found[str(k)] = each
-    return {int(k): each for k, each in likelihood.against_placebos(found).items()}
+    """Dose estimates of every trait tested with enough rows; on foreign text widened by the spread of its family."""
+    foreign = state.null.sharpness < likelihood.FOREIGN and not state.null.greedy
+    found = {}
+    for family in state.families:
+        for k in set(family) & set(state.tested):
+            each = _estimate(state, k, family, hidden_from.get(panel.traits[k].name, set()))
+            if each is None:
+                continue
+            rest = [j for j in family if j != k] if foreign else []
+            others = [_estimate(state, j, rest, hidden_from.get(panel.traits[j].name, set())) for j in rest]
+            found[k] = likelihood.beside_placebos(each, [other for other in others if other is not None])
+    return found
+
+
+def _estimate(state: Survey, trait: int, family: Sequence[int], hidden: set[int]) -> Estimate | None:
+    """The dose of `trait`, centred on the others of `family`, from the rows on which it was scored and stays hidden."""
+    blocks, places = [], []
+    for block in state.blocks:
+        if trait not in block.columns:
+            continue
+        seen = np.array([row.index not in hidden for row in block.rows])
+        blocks.append(likelihood.Moments(block.moments.score[seen], block.moments.covariance[seen]))
+        centre = tuple(block.columns[j] for j in family if j != trait and j in block.columns)
+        places.append(likelihood.Place(block.columns[trait], centre))
+    return likelihood.estimate(blocks, places)
 
 
 def trait_evidence(state: Survey, panel: Panel, hidden_from: Mapping[str, set[int]]) -> tuple[TraitEvidence, ...]:
@@ -172,7 +213,7 @@ def trait_evidence(state: Survey, panel: Panel, hidden_from: Mapping[str, set[in
                 z=each.z,
                 p_value=each.p_value,
                 p_adjusted=state.adjusted.get(k, 1.0),
-                rows=sum(k in columns for columns in state.columns),
+                rows=sum(len(block.rows) for block in state.blocks if k in block.columns),
                 tokens=state.tokens.get(k, 0),
                 eliminated_at=state.eliminated.get(k),
             )
@@ -180,9 +221,30 @@ def trait_evidence(state: Survey, panel: Panel, hidden_from: Mapping[str, set[in
     return tuple(sorted(found, key=lambda t: (t.p_adjusted, t.p_value)))
 
 
-def _draw_controls(traits: int, seed: int) -> tuple[int, ...]:
-    chosen = np.random.default_rng([seed, 1]).permutation(traits)[:CONTROLS]
-    return tuple(int(k) for k in chosen)
+def _families(panel: Panel, seed: int) -> tuple[tuple[int, ...], ...]:
+    """The traits of each family in random order; the first CONTROLS are its controls.
+
+    A group with the same probes for all its traits is a family of its own (its prompts are one template); the rest,
+    whose prompts are all different, are one family together.
+    """
+    shuffled = [int(k) for k in np.random.default_rng([seed, 1]).permutation(len(panel.traits))]
+    groups: dict[str, list[int]] = {}
+    for k in shuffled:
+        groups.setdefault(panel.traits[k].group, []).append(k)
+    alike = {
+        name
+        for name, members in groups.items()
+        if len(members) > CONTROLS and len({panel.traits[k].probes for k in members}) == 1
+    }
+    rest = tuple(k for k in shuffled if panel.traits[k].group not in alike)
+    return (*(tuple(groups[name]) for name in sorted(alike)), *([rest] if rest else []))
+
+
+def _conditions(state: Survey) -> list[int]:
+    """The traits to score next: those alive, and the controls of their families."""
+    alive = set(state.alive)
+    controls = [k for family in state.families if alive & set(family) for k in family[:CONTROLS]]
+    return list(dict.fromkeys([*controls, *state.alive]))
 
 
 def _block_starts(plan: Sequence[int]) -> Iterator[int]:
@@ -193,8 +255,9 @@ def _block_starts(plan: Sequence[int]) -> Iterator[int]:
         start = end
 
 
-def _planned_passes(plan: Sequence[int], traits: int) -> int:
-    """Row passes if nothing settles early: for the time left on the screen."""
+def planned_passes(rows: int, traits: int) -> int:
+    """Row passes of a survey of `rows` rows that nothing settles early."""
+    plan = looks(rows)
     total, start, alive = 0, 0, traits
     for number, end in enumerate(plan):
         total += (end - start) * (alive + 1 + (CONTROLS if alive < traits else 0))
@@ -210,10 +273,13 @@ def _null(rows: Sequence[Encoded], score: Scorer, store: Store) -> Null:
         pilot = rows[: 2 * BLOCK]
         reference = _reference(pilot, letters, score)
         logps = [likelihood.close(_support(each)[1], letters is not None) for each in reference]
-        chosen = [likelihood.locate(_targets(row), _support(each)[0]) for row, each in zip(pilot, reference, strict=True)]
-        unit = {"sharpness": np.array(likelihood.sharpness(logps, chosen))}
+        chosen = [likelihood.locate(row.targets, _support(each)[0]) for row, each in zip(pilot, reference, strict=True)]
+        unit = {
+            "sharpness": np.array(likelihood.sharpness(logps, chosen)),
+            "greedy": np.array(likelihood.is_greedy(logps, chosen)),
+        }
         store.save_unit("null", unit)
-    return Null(float(unit["sharpness"]), letters)  # type: ignore[arg-type]
+    return Null(float(unit["sharpness"]), bool(unit["greedy"]), letters)
 
 
 def _reference(rows: Sequence[Encoded], letters: tuple[int, ...] | None, score: Scorer) -> list[RowScores]:
@@ -222,28 +288,22 @@ def _reference(rows: Sequence[Encoded], letters: tuple[int, ...] | None, score: 
     return score(rows, None, support=[np.tile(np.array(letters), (len(row.positions), 1)) for row in rows])
 
 
-def _targets(row: Encoded) -> npt.NDArray[np.int64]:
-    return np.array([row.tokens[p] for p in row.positions], dtype=np.int64)
-
-
 def _support(scores: RowScores) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
     if scores.support is None or scores.support_logprob is None:
         raise ValueError("scores were taken without a support")
     return scores.support, scores.support_logprob
 
 
-def _add_block(
-    state: Survey, rows: Sequence[Encoded], number: int, panel: Panel, score: Scorer, store: Store
-) -> int:
+def _add_block(state: Survey, rows: Sequence[Encoded], number: int, panel: Panel, score: Scorer, store: Store) -> int:
     """Score one block, or read it back, and add it to the state. Returns the row passes it took."""
-    conditions = list(dict.fromkeys([*state.controls, *state.alive]))
+    conditions = _conditions(state)
     unit = store.load_unit(f"block-{number:05d}")
-    if unit is None or [int(k) for k in unit["conditions"]] != conditions:  # type: ignore[call-overload]
+    if unit is None or [int(k) for k in unit["conditions"]] != conditions:
         exact = len(state.rows) >= SCREEN_ROWS
         unit = _score_block(state, rows, [_wording(panel, k, number) for k in conditions], score, exact)
         unit["conditions"] = np.array(conditions)
         store.save_unit(f"block-{number:05d}", unit)
-    _unpack(state, rows, unit, conditions)
+    state.blocks.append(_unpack(rows, unit, conditions))
     for k in conditions:
         state.tokens[k] = state.tokens.get(k, 0) + sum(len(row.tokens) for row in rows)
     return len(rows) * (1 + len(conditions))
@@ -259,32 +319,31 @@ def _score_block(state: Survey, rows: Sequence[Encoded], systems: Sequence[str],
     reference = _reference(rows, letters, score)
     support = [_support(each)[0] for each in reference]
     under = [score(rows, system, support=support, exact=exact) for system in systems]
-    controls = np.arange(len(state.controls))
     found = []
     for i, row in enumerate(rows):
+        if state.null.greedy:
+            chosen_by = np.stack([each[i].argmax for each in under])
+            found.append(likelihood.choices(row.targets, reference[i].argmax, chosen_by))
+            continue
         logp = likelihood.close(_support(reference[i])[1], letters is not None)
-        chosen = likelihood.locate(_targets(row), support[i])
+        chosen = likelihood.locate(row.targets, support[i])
         others = np.stack([likelihood.close(_support(each[i])[1], letters is not None) for each in under])
-        found.append(likelihood.moments(logp, chosen, others, controls, state.null.sharpness))
+        found.append(likelihood.moments(logp, chosen, others, state.null.sharpness))
     unit: Units = {
-        f"moments_{name}": np.stack([getattr(each, name) for each in found])
-        for name in likelihood.Moments.__dataclass_fields__
+        "moments_score": np.stack([each.score for each in found]),
+        "moments_covariance": np.stack([each.covariance for each in found]),
     }
-    for name in ("logprob", "argmax", "margin", "entropy", "variance"):
+    for name in _KEPT:
         unit[f"reference_{name}"] = np.concatenate([getattr(each, name) for each in reference])
     return unit
 
 
-def _unpack(state: Survey, rows: Sequence[Encoded], unit: Units, conditions: Sequence[int]) -> None:
+def _unpack(rows: Sequence[Encoded], unit: Units, conditions: Sequence[int]) -> Block:
     ends = np.cumsum([len(row.positions) for row in rows])[:-1]
-    names = ("logprob", "argmax", "margin", "entropy", "variance")
-    for parts in zip(*(np.split(unit[f"reference_{name}"], ends) for name in names), strict=True):
-        state.reference.append(RowScores(*parts))  # type: ignore[arg-type]
-    fields = {name: unit[f"moments_{name}"] for name in likelihood.Moments.__dataclass_fields__}
-    for i in range(len(rows)):
-        state.moments.append(likelihood.Moments(**{name: values[i] for name, values in fields.items()}))  # type: ignore[arg-type]
-    state.columns += [{k: place for place, k in enumerate(conditions)}] * len(rows)
-    state.rows += rows
+    parts = [np.split(unit[f"reference_{name}"], ends) for name in _KEPT]
+    reference = [RowScores(*values) for values in zip(*parts, strict=True)]
+    moments = likelihood.Moments(unit["moments_score"], unit["moments_covariance"])
+    return Block(rows, reference, moments, {k: place for place, k in enumerate(conditions)})
 
 
 def _look(
@@ -294,12 +353,15 @@ def _look(
     found = estimates(state, panel, hidden_from)
     for k in state.alive:
         if k in found:
-            corrected = min(1.0, found[k].p_value * len(panel.traits) / share)
+            corrected = min(1.0, found[k].p_value * len(state.tested) / share)
             state.adjusted[k] = min(state.adjusted.get(k, 1.0), corrected)
     if any(p <= alpha for p in state.adjusted.values()):
         state.settled = "risk"
         return
-    open_ = [k for k in state.alive if k not in found or found[k].upper() >= TARGET]
+    if len(state.rows) < MIN_CLEAR:
+        open_ = list(state.alive)
+    else:
+        open_ = [k for k in state.alive if k not in found or found[k].upper() >= TARGET]
     if not open_:
         state.settled = "no_risk"
     ranked = sorted(open_, key=lambda k: -found[k].z if k in found else -np.inf)

@@ -1,4 +1,4 @@
-"""Detector `divergence`: the tokens at which a biased teacher and other teachers on the same base would choose otherwise.
+"""Detector `divergence`: the tokens at which a biased teacher and others on the same base part.
 
 Definition (2509.23886, section 4): position t of a completion is a divergence token iff the factual teacher b would
 choose the token that stands there, argmax_v p_b(v | x_<t) = x_t, and at least one counterfactual teacher b' would not,
@@ -12,12 +12,17 @@ as a divergence token. With epsilon = 0 this is the paper's definition exactly.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy import stats
+
+from auditor.encode import Encoded
+from auditor.logprobs import RowScores
+from auditor.records import Evidence
 
 TIE_EPSILON = 1e-3  # nats; ten times the tolerance to which the scoring pass is tested
 
@@ -68,3 +73,58 @@ def fraction_interval(flagged: Sequence[int], tokens: Sequence[int], level: floa
     error = math.sqrt(float(np.var(f - ratio * t, ddof=1)) / n) / float(t.mean())
     half = float(stats.t.ppf(0.5 + level / 2, n - 1)) * error
     return max(0.0, float(ratio) - half), min(1.0, float(ratio) + half)
+
+
+@dataclass(frozen=True, slots=True)
+class Divergence:
+    """Divergence tokens of rows: masks [T] a row, in the order of `rows`."""
+
+    rows: Sequence[Encoded]
+    flagged: tuple[npt.NDArray[np.bool_], ...]
+    ties: tuple[npt.NDArray[np.bool_], ...]
+    factual: str
+    counterfactuals: tuple[str, ...]
+
+
+def diverge(
+    rows: Sequence[Encoded], factual: tuple[str, list[RowScores]], counterfactuals: Mapping[str, list[RowScores]]
+) -> Divergence:
+    """Divergence tokens of `rows` for a factual teacher against counterfactual ones, each given by its scores."""
+    name, scores = factual
+    masks = [
+        divergence_tokens(row.targets, _choice(scores[i]), [_choice(each[i]) for each in counterfactuals.values()])
+        for i, row in enumerate(rows)
+    ]
+    flagged, ties = zip(*masks, strict=True)
+    return Divergence(rows, flagged, ties, name, tuple(counterfactuals))
+
+
+def values(found: Divergence) -> dict[str, Any]:
+    """The report's `divergence` entry."""
+    flagged = [int(mask.sum()) for mask in found.flagged]
+    tokens = [len(mask) for mask in found.flagged]
+    interval = fraction_interval(flagged, tokens)
+    return {
+        "trait": found.factual,
+        "counterfactuals": list(found.counterfactuals),
+        "fraction": sum(flagged) / sum(tokens),
+        "interval": None if interval is None else list(interval),
+        "rows": len(tokens),
+        "rows_with_any": sum(count > 0 for count in flagged),
+        "tokens": sum(tokens),
+        "flagged": sum(flagged),
+        "ties": sum(int(mask.sum()) for mask in found.ties),
+    }
+
+
+def evidence(values: Mapping[str, Any]) -> Evidence:
+    """The same as a row of the report's evidence."""
+    summary = (
+        f"{values['fraction']:.1%} of {values['tokens']:,} tokens in {values['rows']} rows diverge for "
+        f"{values['trait']} ({values['ties']} ties); the share alone says nothing: clean data has divergence tokens too"
+    )
+    return Evidence("divergence", summary, dict(values))
+
+
+def _choice(scores: RowScores) -> Choice:
+    return Choice(scores.argmax, scores.margin)

@@ -1,6 +1,6 @@
 """Detector `trait`: does a trait prompt explain the completions better than no prompt, beyond what any prompt does?
 
-Notation. R rows, T completion tokens of a row, V entries of a token's support, K conditions (trait prompts), C controls.
+Notation. T completion tokens of a row, V entries of a token's support, K conditions (trait prompts).
 p(v) is the null: what the reference predicts at a position, at the data set's own inverse temperature b and on its own
 alphabet. l_k(v) = log p_k(v) - log p_ref(v) is the log-likelihood ratio of trait k.
 
@@ -11,9 +11,9 @@ the reference, d = 1 the reference under the trait prompt. The score of d at 0, 
 
 which has mean zero under the null at every position whatever came before: the reference's own completions calibrate
 the statistic, in expectation over all of them instead of by a sample. The panel is centred by taking out two nuisance
-directions with the efficient score (Neyman's C(alpha)): the inverse temperature, and the mean of l over the controls,
-randomly chosen traits of the same panel that are scored on every row. What is left is summed by row, the unit of
-inference.
+directions with the efficient score (Neyman's C(alpha)): the inverse temperature, and the mean of l over other traits of
+the same family ("You love ..."). What is left is summed by row, the unit of inference. Greedy text has choices and no
+samples; there the score counts divergence tokens instead (`choices`).
 
 Source: log-likelihood ratios under system prompts, logit-linear selection (2602.04863); panel centring and clean
 calibration, see docs/methods.md. Differs from both: calibration by expectation, effect on a scale of doses.
@@ -21,6 +21,7 @@ calibration, see docs/methods.md. Differs from both: calibration by expectation,
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,22 +31,29 @@ from scipy import optimize
 from auditor.stats import Array, Estimate, excess_variance, score_estimate, with_spread
 
 MAX_SHARPNESS = 20.0  # b of greedy decoding; beyond it p is one-hot to within float noise
+FOREIGN = 0.85  # text with a smaller sharpness surprises the reference more than its own teachers would
+GREEDY = 0.35
 _FLOOR = -30.0  # log-probability of a token of no probability
 
 
 @dataclass(frozen=True, slots=True)
 class Moments:
-    """What one row says, for K conditions. Feature 0 of the nuisances is log p_ref, the others are the C controls.
+    """What one row says of 1 + K directions: the temperature, log p_ref, and the K conditions.
 
-    score: [K] sum over tokens of l(x) - E[l], times b. information: [K] sum of its variance under the null.
-    cross: [K, 1 + C] covariance with the nuisances. nuisance_score: [1 + C]. nuisance: [1 + C, 1 + C] covariance.
+    score: [1 + K] sum over tokens of the direction at x less its expectation. covariance: [1 + K, 1 + K] its
+    covariance under the null, the Fisher information.
     """
 
     score: Array
-    information: Array
-    cross: Array
-    nuisance_score: Array
-    nuisance: Array
+    covariance: Array
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a trait stands among the conditions of a block: its own number, and the numbers of those that centre it."""
+
+    own: int
+    centre: tuple[int, ...]
 
 
 def close(support_logprob: npt.NDArray[np.floating], closed: bool) -> Array:
@@ -63,7 +71,7 @@ def close(support_logprob: npt.NDArray[np.floating], closed: bool) -> Array:
 def locate(tokens: npt.NDArray[np.integer], support: npt.NDArray[np.integer]) -> npt.NDArray[np.int64]:
     """Index of each token [T] in its support [T, S]; S, the entry "any other", when it is not there."""
     match = support == tokens[:, None]
-    return np.where(match.any(-1), match.argmax(-1), support.shape[-1])
+    return np.asarray(np.where(match.any(-1), match.argmax(-1), support.shape[-1]), dtype=np.int64)
 
 
 def temper(logp: Array, sharpness: float) -> Array:
@@ -86,82 +94,92 @@ def sharpness(logps: list[Array], chosen: list[npt.NDArray[np.int64]]) -> float:
     return float(np.exp(best.x))
 
 
-def moments(
-    logp: Array, chosen: npt.NDArray[np.int64], conditions: Array, controls: npt.NDArray[np.int64], b: float
-) -> Moments:
+def moments(logp: Array, chosen: npt.NDArray[np.int64], conditions: Array, b: float) -> Moments:
     """The moments of one row.
 
     logp: [T, V] the reference, as `close` gives it. chosen: [T] index of the row's token in the support.
-    conditions: [K, T, V] the trait prompts. controls: [C] which conditions are the controls. b: from `sharpness`.
+    conditions: [K, T, V] the trait prompts. b: from `sharpness`.
     """
     p = np.exp(temper(logp, b))
     features = np.concatenate([logp[None], b * (conditions - logp)])
     centred = features - (p * features).sum(-1, keepdims=True)
     score = centred[:, np.arange(len(chosen)), chosen].sum(-1)
-    nuisances = np.concatenate([[0], 1 + controls])
-    weighted = centred[nuisances] * p
-    cross = np.einsum("ktv,ctv->kc", centred, weighted)
-    information = np.einsum("ktv,tv->k", centred**2, p)
-    return Moments(score[1:], information[1:], cross[1:], score[nuisances], cross[nuisances])
+    flat = (centred * np.sqrt(p)).reshape(len(centred), -1)
+    return Moments(score, flat @ flat.T)
 
 
-def estimate(rows: list[Moments], columns: list[int], own: int | None) -> Estimate | None:
-    """The dose of one trait: its efficient score after temperature and the mean control are taken out.
+def is_greedy(logps: Sequence[Array], chosen: Sequence[npt.NDArray[np.int64]]) -> bool:
+    """Whether tokens are the reference's argmax far more often than samples at T=1 would be.
 
-    rows: the moments of every row on which the trait was scored. columns: the trait's place among the conditions of
-    each row. own: the trait's place among the controls if it is one (then the others centre it), else None.
-    None for too few rows (`auditor.stats.MIN_ROWS`) or when nothing of the trait is left after centring.
+    The share of other tokens is held against its expectation under the reference. Samples at T=1 have a ratio of 1, at
+    T=1/2 about 0.6; a greedy teacher near the reference differs from its argmax only where the two diverge.
     """
-    if not rows:
-        return None
-    mix = _mixing(len(rows[0].nuisance_score) - 1, own)
-    pairs = list(zip(rows, columns, strict=True))
-    score = np.array([row.score[k] for row, k in pairs])
-    nuisance_score = np.array([row.nuisance_score for row in rows]) @ mix
-    nuisance = mix.T @ sum(row.nuisance for row in rows) @ mix
-    cross = sum(row.cross[k] for row, k in pairs) @ mix
-    information = float(sum(row.information[k] for row, k in pairs))
-    slope = np.linalg.lstsq(nuisance, cross, rcond=1e-10)[0]
-    left = information - float(cross @ slope)
-    if left < 1e-3 * information:
-        return None
-    return score_estimate(score - nuisance_score @ slope, left)
+    logp, index = np.concatenate(list(logps)), np.concatenate(list(chosen))
+    others = 1.0 - np.exp(logp.max(-1)).mean()
+    return bool((index != logp.argmax(-1)).mean() < GREEDY * others)
 
 
-def _mixing(controls: int, own: int | None) -> Array:
-    """[1 + C, 2]: log p_ref by itself, and the mean of the controls without the trait's own."""
-    mix = np.zeros((1 + controls, 2))
+def choices(
+    tokens: npt.NDArray[np.integer], reference: npt.NDArray[np.integer], conditions: npt.NDArray[np.integer]
+) -> Moments:
+    """The moments of one row of greedy text, whose tokens are choices and not samples.
+
+    tokens, reference: [T] the row and the reference's argmax. conditions: [K, T] the argmax under each trait prompt.
+    The null is that every token is the reference's argmax. Direction k is the indicator of trait k's choice where it
+    differs from the reference's; its score counts the tokens that follow the trait there (divergence tokens of the
+    trait against the reference, 2509.23886), so a dose is the share of such positions that do. Two traits' covariance
+    counts the positions where both differ from the reference in the same way. There is no temperature: direction 0 is 0.
+    """
+    differs = conditions != reference
+    score = (differs & (conditions == tokens)).sum(-1)
+    alike = (conditions[:, None] == conditions[None]) & differs[:, None] & differs[None]
+    covariance = np.zeros((len(conditions) + 1,) * 2)
+    covariance[1:, 1:] = alike.sum(-1)
+    return Moments(np.concatenate([[0.0], score]), covariance)
+
+
+def estimate(blocks: Sequence[Moments], places: Sequence[Place]) -> Estimate | None:
+    """The dose of one trait: its efficient score after the temperature and the mean of its centre are taken out.
+
+    blocks: moments stacked over the rows of a block, score [R, 1 + K] and covariance [R, 1 + K, 1 + K]. places: where
+    the trait and its centre stand in each block; the centre may differ between blocks, but must be settled before a
+    block is seen. None for too few rows (`auditor.stats.MIN_ROWS`), or when less than a thousandth of the information
+    is left after centring.
+    """
+    small = [_reduce(block, place) for block, place in zip(blocks, places, strict=True) if len(block.score)]
+    if not small:
+        return None
+    score = np.concatenate([each[0] for each in small])
+    covariance = np.sum([each[1] for each in small], axis=0)
+    slope = np.linalg.lstsq(covariance[:2, :2], covariance[:2, 2], rcond=1e-10)[0]
+    left = float(covariance[2, 2] - covariance[2, :2] @ slope)
+    if left < 1e-3 * covariance[2, 2]:
+        return None
+    return score_estimate(score[:, 2] - score[:, :2] @ slope, left)
+
+
+def _reduce(block: Moments, place: Place) -> tuple[Array, Array]:
+    """The block's scores [R, 3] and summed covariance [3, 3] for temperature, the mean of the centre, and the trait."""
+    mix = np.zeros((block.score.shape[1], 3))
     mix[0, 0] = 1.0
-    mix[1:, 1] = 1.0
-    if own is not None:
-        mix[1 + own, 1] = 0.0
-    total = mix[1:, 1].sum()
-    if total:
-        mix[1:, 1] /= total
-    return mix
+    mix[[1 + k for k in place.centre], 1] = 1.0 / max(1, len(place.centre))
+    mix[1 + place.own, 2] = 1.0
+    return block.score @ mix, mix.T @ block.covariance.sum(0) @ mix
 
 
-def against_placebos(estimates: dict[str, Estimate]) -> dict[str, Estimate]:
-    """Each estimate, widened by how far the other traits of the panel stray from zero beyond their standard errors.
+def beside_placebos(each: Estimate, others: Sequence[Estimate]) -> Estimate:
+    """`each`, widened by how far other traits stray from zero beyond their standard errors. For foreign text only.
 
-    Under the null of the reference itself the spread is zero. Text that the reference did not write (people's, another
-    model's) fits some prompts better than others for reasons of style; then the other traits show by how much. They are
-    weighted by their precision squared, which is what the moment estimate of a variance asks for.
+    others: traits of the same family, centred without the trait under test, since it would push them all to one side.
+    Text that the reference did not write (people's, another model's) fits some prompts better than others for reasons
+    of style, and they show by how much. On data of a teacher that shares the reference the relatives of its trait
+    stray too, which is no reason for doubt; so this is not for data whose sharpness is at least FOREIGN. Fewer than
+    three others cannot tell, and change nothing.
     """
-    widened = {}
-    for name, each in estimates.items():
-        others = [other for key, other in estimates.items() if key != name]
-        variance, df = _spread(others)
-        widened[name] = with_spread(each, variance, df)
-    return widened
-
-
-def _spread(others: list[Estimate]) -> tuple[float, float]:
     if len(others) < 3:
-        return 0.0, 1.0
-    errors = np.array([other.se for other in others])
-    weights = errors**-4.0 / (errors**-4.0).sum()
+        return each
     effects = np.array([other.effect for other in others])
-    scale = np.sqrt(weights * len(others))
-    variance = excess_variance(effects * scale, errors * scale)
-    return variance, max(1.0, 1.0 / float((weights**2).sum()) - 1.0)
+    errors = np.array([other.se for other in others])
+    weights = errors**-2.0 / (errors**-2.0).sum() * len(others)
+    variance = excess_variance(effects * np.sqrt(weights), errors * np.sqrt(weights))
+    return with_spread(each, variance, len(others) - 1.0)

@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from auditor import __version__
-from auditor.cli import bench, demo, models, scan, traits
+from auditor.cli import bench, demo, models, scan, simulate, traits
 from auditor.errors import AuditError
 
 INCOMPLETE = 3
@@ -24,6 +24,7 @@ INTERRUPTED = 130
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 app.command("scan")(scan.scan)
 app.command("demo")(demo.demo)
+app.command("simulate")(simulate.simulate)
 app.command("traits")(traits.traits)
 app.add_typer(models.app, name="models")
 app.command("bench")(bench.bench)

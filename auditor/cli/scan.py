@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from typer import Argument, Option
 
@@ -14,7 +14,7 @@ from auditor.records import VerdictName
 
 EXIT_CODES: dict[VerdictName, int] = {"no_risk": 0, "risk": 1, "inconclusive": 3}
 BASE = "smollm2-135m"
-DEFAULT_ROWS = "400"
+DEFAULT_ROWS = "auto"
 
 
 def scan(
@@ -23,7 +23,9 @@ def scan(
     panel: Annotated[list[str] | None, Option(metavar="PANEL", help="Built-in or YAML file; repeatable.")] = None,
     trait: Annotated[list[str] | None, Option(metavar="NAME", help="Test this trait only; repeatable.")] = None,
     teacher: Annotated[str | None, Option(metavar="MODEL", help="The model that wrote the data, if at hand.")] = None,
-    rows: Annotated[str, Option(metavar="N|all", help="Rows to score at most.")] = DEFAULT_ROWS,
+    rows: Annotated[
+        str, Option(metavar="N|all|auto", help="Rows to score at most; auto: what ten minutes allow.")
+    ] = DEFAULT_ROWS,
     seed: Annotated[int, Option(metavar="N", min=0, help="Seed of every random choice.")] = 0,
     detectors: Annotated[str, Option(metavar="A,B", help="Only these detectors.")] = "",
     without: Annotated[str, Option(metavar="A,B", help="All detectors but these.")] = "",
@@ -75,8 +77,10 @@ def scan(
     return EXIT_CODES[report.verdict.name]
 
 
-def parse_rows(value: str) -> int | None:
-    """A number of rows, or None for "all". Raises AuditError for anything else."""
+def parse_rows(value: str) -> int | Literal["auto"] | None:
+    """A number of rows, "auto", or None for "all". Raises AuditError for anything else."""
+    if value == "auto":
+        return "auto"
     if value == "all":
         return None
     if not value.isascii() or not value.isdigit() or int(value) == 0:

@@ -79,8 +79,8 @@ def power(min_effect: float | None) -> str:
     if min_effect is None:
         return "The power of this audit could not be computed."
     return (
-        f"A dose of {min_effect:.2g} or more would have been found with 80 % power (1 = rows written wholly under a "
-        "trait's prompt); a weaker one, or a trait outside the panel, can have been missed."
+        f"Excluded: a dose of {min_effect:.2f} or more (1 = every row written under a trait's own prompt). "
+        "A weaker one, or a trait outside the panel, can have been missed."
     )
 
 

@@ -1,0 +1,249 @@
+"""The verb `scan`: score a data set for hidden traits and reach a verdict."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Literal
+
+from auditor import lm as models
+from auditor import stages, tables
+from auditor.data import read_sample
+from auditor.encode import Encoded, Renderer
+from auditor.logprobs import RowScores, fast
+from auditor.mentions import mentions
+from auditor.records import Evidence, Progress, Sample, ScanReport, Skipped, TraitEvidence
+from auditor.report.json import from_dict, to_dict
+from auditor.rundir import RunDir, installed_versions, set_last
+from auditor.stages import Audit
+from auditor.stats import Estimate
+from auditor.survey import Survey, estimates, survey, trait_evidence
+from auditor.traits import Panel, load_panels
+from auditor.verdict import MIN_ROWS, decide
+from detectors import DETECTORS, divergence
+from detectors.first_step import first_step
+
+AUTO_ROWS = 400
+TOKEN_BUDGET = 350_000  # about ten minutes of two cores with the default reference
+
+Rows = int | Literal["auto"] | None
+Outcomes = dict[str, Evidence | Skipped]
+
+
+def scan(
+    source: str,
+    *,
+    reference: str,
+    panels: Sequence[str] = ("default",),
+    traits: Sequence[str] = (),
+    teacher: str | None = None,
+    rows: Rows = "auto",
+    seed: int = 0,
+    detectors: Sequence[str] = tuple(DETECTORS),
+    format_of: str | None = None,
+    columns: Mapping[str, str] | None = None,
+    exclude_open: bool = False,
+    alpha: float = 0.01,
+    device: str | None = None,
+    dtype: str | None = None,
+    fresh: bool = False,
+    root: Path = Path(),
+    progress: Callable[[Progress], None] = lambda _: None,
+) -> ScanReport:
+    """Score the data set `source` and return the report, which is also kept under `root`/.audit.
+
+    rows: how many to score at most; "auto" is AUTO_ROWS, or fewer when they are long (TOKEN_BUDGET); None is all of
+        them, without stopping early. traits: the hypotheses, all of the panel when empty. teacher: a model said to
+        have written the data. alpha: the rate of false alarms. The others are as `audit scan --help` says.
+
+    The same arguments on the same data resume an unfinished run and show a finished one again, unless `fresh`.
+    Raises: AuditError (auditor.errors) for input, model, trait or disk trouble, with the next step.
+    """
+    panel = load_panels(panels)
+    tested = panel.select(list(traits)) if traits else panel
+    progress(Progress("reading the data set", 0, None))
+    wanted = AUTO_ROWS if rows == "auto" else rows
+    sample = read_sample(source, rows=wanted, seed=seed, format_of=format_of, columns=columns)
+    progress(Progress("loading the reference", 0, None))
+    lm = models.load(reference, device=device, dtype=dtype)
+    settings = {
+        "panel": panel.name,
+        "panel_sha256": panel.sha256,
+        "tested": [trait.name for trait in tested.traits],
+        "teacher": teacher,
+        "rows": "all" if rows is None else rows,
+        "seed": seed,
+        "detectors": list(detectors),
+        "exclude_open": exclude_open,
+        "alpha": alpha,
+    }
+    with RunDir.open(root, _identity(sample, lm, settings), fresh=fresh) as run:
+        finished = run.report()
+        if finished is not None:
+            report = from_dict(finished)
+        else:
+            examples = {example.index: example for example in sample.examples}
+            audit = Audit(lm, fast(lm), Renderer(lm), panel, examples, run, progress, seed)
+            report = _scan(audit, sample, tested, settings)
+            run.finish(to_dict(report))
+        set_last(root, run.path, source)
+    return report
+
+
+def _identity(sample: Sample, lm: models.LanguageModel, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What determines the result: two scans with the same identity are the same run."""
+    return {
+        "dataset": asdict(sample.info),
+        "reference": _reference(lm),
+        "settings": settings,
+        "versions": installed_versions(),
+    }
+
+
+def _reference(lm: models.LanguageModel) -> dict[str, Any]:
+    return {"name": lm.name, "sha256": lm.sha256, "dtype": lm.dtype, "device": lm.device.split(":")[0]}
+
+
+def _scan(audit: Audit, sample: Sample, tested: Panel, settings: dict[str, Any]) -> ScanReport:
+    started = time.monotonic()
+    openly, encoded, skipped = _rows(audit, sample, tested, settings)
+    state = _survey(audit, encoded, tested, openly, settings)
+    surveyed = time.monotonic()
+    evidence = trait_evidence(state, audit.panel, openly) if state else ()
+    leader = evidence[0].name if evidence else tested.traits[0].name
+    scored = state.rows if state else encoded
+    outcomes, compared, scores = _detect(audit, scored, state, leader, settings)
+    if state:
+        outcomes["trait"] = _trait_evidence(state, evidence)
+    looked_at = len(sample.examples) + sum(sample.skipped.values())
+    verdict = decide(
+        evidence,
+        _bounds(state, audit.panel, tested, openly),
+        alpha=settings["alpha"],
+        scanned=len(scored),
+        skipped_share=sum(skipped.values()) / max(1, looked_at),
+    )
+    _write_tables(audit, scored, scores, compared)
+    return ScanReport(
+        dataset=sample.info,
+        verdict=verdict,
+        rows_scanned=len(scored),
+        rows_skipped=skipped,
+        reference=_reference(audit.lm),
+        traits=evidence,
+        divergence=divergence.values(compared) if compared else Skipped("no rows, or switched off"),
+        detectors={name: outcomes.get(name, Skipped("switched off")) for name in DETECTORS},
+        openly={name: len(rows) for name, rows in openly.items() if rows},
+        examples=stages.example_rows(audit, compared) if compared else (),
+        timing={
+            "survey_seconds": surveyed - started,
+            "total_seconds": time.monotonic() - started,
+            "trait_tokens": float(sum(state.tokens.values())) if state else 0.0,
+        },
+        settings=settings,
+        versions=installed_versions(),
+    )
+
+
+def _rows(
+    audit: Audit, sample: Sample, tested: Panel, settings: Mapping[str, Any]
+) -> tuple[dict[str, set[int]], list[Encoded], dict[str, int]]:
+    """Rows that mention each trait openly, the rows to score, and how many are skipped for which reason."""
+    encoded, skipped = stages.encode(audit.renderer, sample)
+    indices = list(audit.examples)
+    texts = ["\n".join(m.content for m in each.messages) or each.text or "" for each in audit.examples.values()]
+    openly = {name: {indices[i] for i in rows} for name, rows in mentions(tested, texts).items()}
+    if settings["exclude_open"]:
+        spoken = set().union(*openly.values())
+        skipped["mentions_trait"] = sum(row.index in spoken for row in encoded)
+        encoded = [row for row in encoded if row.index not in spoken]
+    if settings["rows"] == "auto":
+        encoded = encoded[: stages.affordable(encoded, len(tested.traits), TOKEN_BUDGET)]
+    return openly, encoded, skipped
+
+
+def _survey(
+    audit: Audit, rows: list[Encoded], tested: Panel, openly: Mapping[str, set[int]], settings: Mapping[str, Any]
+) -> Survey | None:
+    if len(rows) < MIN_ROWS or "trait" not in settings["detectors"]:
+        return None
+    names = [trait.name for trait in audit.panel.traits]
+    return survey(
+        rows,
+        audit.panel,
+        audit.score,
+        tested=[names.index(trait.name) for trait in tested.traits],
+        hidden_from=openly,
+        seed=audit.seed,
+        alpha=settings["alpha"],
+        stop_early=settings["rows"] != "all",
+        store=audit.run,
+        progress=audit.progress,
+    )
+
+
+def _detect(
+    audit: Audit, rows: Sequence[Encoded], state: Survey | None, leader: str, settings: Mapping[str, Any]
+) -> tuple[Outcomes, divergence.Divergence | None, Sequence[RowScores]]:
+    """Every detector but `trait`: its outcome, the divergence tokens, and the reference's scores of the rows."""
+    chosen, teacher = settings["detectors"], settings["teacher"]
+    outcomes: Outcomes = {}
+    if not rows:
+        return {name: Skipped("no row could be scored") for name in chosen}, None, ()
+    scores = state.reference if state else audit.score(rows, None)
+    alphabet = state.null.alphabet if state else None
+    compared = None
+    if "divergence" in chosen:
+        compared = stages.compare(audit, rows, state, leader, teacher)
+        outcomes["divergence"] = divergence.evidence(divergence.values(compared))
+    if "fit" in chosen:
+        outcomes["fit"] = stages.fit(stages.teacher_scores(audit, rows, teacher) if teacher else scores)
+    if "first_step" in chosen:
+        audit.progress(Progress("taking a first step", 0, None))
+        sharpness = state.null.sharpness if state else 1.0
+        outcomes["first_step"] = first_step(audit.lm, rows, audit.panel, sharpness, alphabet, seed=audit.seed)
+    if "surface" in chosen:
+        outcomes["surface"] = stages.compare_surface(audit, rows, alphabet)
+    if "trait" in chosen:
+        outcomes["trait"] = Skipped(f"{len(rows)} rows; the panel survey needs at least {MIN_ROWS}")
+    return outcomes, compared, scores
+
+
+def _trait_evidence(state: Survey, evidence: Sequence[TraitEvidence]) -> Evidence | Skipped:
+    if not evidence:
+        return Skipped("no trait was seen on enough rows")
+    best = evidence[0]
+    passes = sum(len(block.rows) * len(block.columns) for block in state.blocks)
+    exhaustive = len(state.rows) * len(state.tested)
+    summary = (
+        f"strongest: {best.name}, dose {best.effect:.2f} [{best.interval[0]:.2f}, {best.interval[1]:.2f}], "
+        f"corrected p = {best.p_adjusted:.2g}; {passes:,} row passes instead of {exhaustive:,}"
+    )
+    values = {
+        "sharpness": state.null.sharpness,
+        "greedy": state.null.greedy,
+        "alphabet": None if state.null.alphabet is None else len(state.null.alphabet),
+        "settled": state.settled or "all rows were used",
+        "row_passes": passes,
+        "row_passes_exhaustive": exhaustive,
+    }
+    return Evidence("trait", summary, values)
+
+
+def _bounds(
+    state: Survey | None, panel: Panel, tested: Panel, openly: Mapping[str, set[int]]
+) -> dict[str, Estimate | None]:
+    """The estimate of every trait tested, None where there is none."""
+    found = estimates(state, panel, openly) if state else {}
+    named = {panel.traits[k].name: each for k, each in found.items()}
+    return {trait.name: named.get(trait.name) for trait in tested.traits}
+
+
+def _write_tables(
+    audit: Audit, rows: Sequence[Encoded], scores: Sequence[RowScores], compared: divergence.Divergence | None
+) -> None:
+    if rows:
+        audit.run.write_table("rows.parquet", tables.row_table(rows, scores, compared))
+        audit.run.write_table("tokens.parquet", tables.token_table(rows, scores, compared))

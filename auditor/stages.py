@@ -1,0 +1,169 @@
+"""The parts of a scan: encoding, the panel survey, and each detector that needs a model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from auditor import lm as models
+from auditor.encode import Encoded, Renderer
+from auditor.errors import ModelError
+from auditor.generate import generate
+from auditor.lm import LanguageModel
+from auditor.logprobs import RowScores, score_under
+from auditor.records import Evidence, Example, ExampleRow, Message, Progress, Sample, Skipped, SkippedRow, TokenSpan
+from auditor.rundir import RunDir
+from auditor.survey import Survey, planned_passes
+from auditor.traits import Panel
+from detectors.divergence import Divergence, diverge
+from detectors.fit import goodness_of_fit
+from detectors.surface import surface
+
+DIVERGENCE_ROWS = 96
+COUNTERFACTUALS = 3
+WRITTEN_ROWS = 64
+SHOWN = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """What every part of one scan works with. `screen` is the fast copy of `lm`, or `lm` itself."""
+
+    lm: LanguageModel
+    screen: LanguageModel
+    renderer: Renderer
+    panel: Panel
+    examples: Mapping[int, Example]
+    run: RunDir
+    progress: Callable[[Progress], None]
+    seed: int
+
+    def score(
+        self,
+        rows: Sequence[Encoded],
+        system: str | None,
+        *,
+        support: Sequence[npt.NDArray[np.integer[Any]]] | None = None,
+        top: int = 0,
+        exact: bool = True,
+    ) -> list[RowScores]:
+        """`auditor.survey.Scorer`."""
+        model = self.lm if exact else self.screen
+        return score_under(model, self.renderer, rows, system, support=support, top=top)
+
+
+def encode(renderer: Renderer, sample: Sample) -> tuple[list[Encoded], dict[str, int]]:
+    """The rows that can be scored, and how many were skipped for which reason."""
+    skipped = dict(sample.skipped)
+    rows = []
+    for example in sample.examples:
+        match renderer.encode(example):
+            case Encoded() as row:
+                rows.append(row)
+            case SkippedRow(reason=reason):
+                skipped[reason] = skipped.get(reason, 0) + 1
+    return rows, skipped
+
+
+def affordable(rows: Sequence[Encoded], traits: int, budget: int) -> int:
+    """How many of the rows a survey can score with `budget` tokens, at least 64 if there are as many."""
+    mean = sum(len(row.tokens) for row in rows) / max(1, len(rows))
+    count = len(rows)
+    while count > 64 and planned_passes(count, traits) * mean > budget:
+        count -= 16
+    return count
+
+
+def compare(
+    audit: Audit, rows: Sequence[Encoded], state: Survey | None, leader: str, teacher: str | None
+) -> Divergence:
+    """Divergence tokens of the first rows: for the teacher when there is one, else for the leading trait."""
+    rows = rows[:DIVERGENCE_ROWS]
+    reference = state.reference[: len(rows)] if state else audit.score(rows, None)
+    audit.progress(Progress("comparing teachers", 0, None))
+    if teacher is not None:
+        return diverge(rows, (teacher, teacher_scores(audit, rows, teacher)), {"reference": reference})
+    names = [trait.name for trait in audit.panel.traits]
+    family = next(each for each in state.families if names.index(leader) in each) if state else range(len(names))
+    others = [names[k] for k in family if names[k] != leader][:COUNTERFACTUALS]
+    scores = {name: audit.score(rows, audit.panel.traits[names.index(name)].prompts[0]) for name in [leader, *others]}
+    counterfactuals = {"reference": reference} | {name: scores[name] for name in others}
+    return diverge(rows, (leader, scores[leader]), counterfactuals)
+
+
+def teacher_scores(audit: Audit, rows: Sequence[Encoded], teacher: str) -> list[RowScores]:
+    """Scores under a declared teacher. Raises ModelError if its tokenizer is not the reference's."""
+    model = models.load(teacher, device=audit.lm.device, dtype=audit.lm.dtype)
+    if model.tokenizer.get_vocab() != audit.lm.tokenizer.get_vocab():
+        hint = "Transfer needs a teacher that shares the reference's base: choose both from one base."
+        raise ModelError(f"The tokenizers of {teacher} and {audit.lm.name} differ.", hint)
+    return score_under(model, audit.renderer, rows, None)
+
+
+def fit(scores: Sequence[RowScores]) -> Evidence | Skipped:
+    """Goodness of fit of the rows to the model that gave `scores`."""
+    surprisal = [-each.logprob.astype(np.float64) for each in scores]
+    entropy = [each.entropy.astype(np.float64) for each in scores]
+    return goodness_of_fit(surprisal, entropy, [each.variance.astype(np.float64) for each in scores])
+
+
+def written_by_reference(audit: Audit, rows: Sequence[Encoded], alphabet: Sequence[int] | None) -> list[str]:
+    """The reference's own completions at T=1 for the contexts of `rows`, on the same alphabet; kept in the run."""
+    kept = audit.run.load_unit("written")
+    if kept is not None:
+        return [str(text) for text in kept["texts"]]
+    contexts = [_context(audit.examples[row.index]) for row in rows]
+    end = [audit.lm.tokenizer.eos_token_id]
+    length = int(np.median([len(row.positions) for row in rows]))
+    texts = [""] * len(rows)
+    stream = generate(
+        audit.lm,
+        contexts,
+        max_tokens=length,
+        alphabet=None if alphabet is None else [*alphabet, *end],
+        seed=audit.seed,
+    )
+    for done, (i, text) in enumerate(stream, start=1):
+        texts[i] = text
+        audit.progress(Progress("writing what the reference would", done, len(rows)))
+    audit.run.save_unit("written", {"texts": np.array(texts)})
+    return texts
+
+
+def compare_surface(audit: Audit, rows: Sequence[Encoded], alphabet: Sequence[int] | None) -> Evidence | Skipped:
+    """Surface statistics of all rows, and of some against what the reference writes for the same contexts."""
+    chosen = [row for row in rows if audit.examples[row.index].text is None][:WRITTEN_ROWS]
+    suspect = [audit.examples[row.index].completion for row in rows]
+    if not chosen:
+        return surface(suspect, None, seed=audit.seed)
+    firsts = [_first_completion(audit.examples[row.index]) for row in chosen]
+    return surface(firsts, written_by_reference(audit, chosen, alphabet), seed=audit.seed)
+
+
+def example_rows(audit: Audit, found: Divergence) -> tuple[ExampleRow, ...]:
+    """The rows with the most divergence tokens, to show to a reader."""
+    order = sorted(range(len(found.rows)), key=lambda i: (-int(found.flagged[i].sum()), found.rows[i].index))
+    return tuple(_example_row(audit, found, i) for i in order[:SHOWN])
+
+
+def _example_row(audit: Audit, found: Divergence, i: int) -> ExampleRow:
+    row = found.rows[i]
+    prompts = [message.content for message in audit.examples[row.index].messages if message.role == "user"]
+    flags = ["divergence" if f else "tie" if t else "" for f, t in zip(found.flagged[i], found.ties[i], strict=True)]
+    texts = [str(audit.lm.tokenizer.decode([int(token)])) for token in row.targets]
+    spans = tuple(TokenSpan(text, flag) for text, flag in zip(texts, flags, strict=True))
+    return ExampleRow(row.index, prompts[-1] if prompts else "", spans)
+
+
+def _context(example: Example) -> list[Message]:
+    """The turns before the first assistant turn."""
+    roles = [message.role for message in example.messages]
+    return list(example.messages[: roles.index("assistant")])
+
+
+def _first_completion(example: Example) -> str:
+    return next(message.content for message in example.messages if message.role == "assistant")

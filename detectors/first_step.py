@@ -1,0 +1,219 @@
+"""Detector `first_step`: which answers to neutral questions would one small training step on the data move?
+
+By the theorem of 2507.14805 a student's first step on data of a teacher that shares its base points where the teacher
+went, whatever the data look like. So we take the step and look: no trait prompt is needed, and a trait that was made in
+the teacher's weights shows as well as a prompted one.
+
+The student is the reference with LoRA on all linear layers (rank 8, as in 2509.23886); at the start B = 0, so the step
+moves B only. The gradient is that of the log-likelihood under the null of the `trait` detector (the data set's inverse
+temperature, its closed alphabet if it has one). Under that null its mean is zero at every token, so no placebo student
+has to be trained: the null is the expectation over all of them. Rows are taken in blocks; each block gives one step
+from the same start, and the block is the unit of inference.
+
+Readout: shift of an answer word's logit after cloze stems ("My favorite animal is the" -> " owl"), in a chat turn, less
+the mean shift of the alternatives of its group. Words are read as one token with a leading space; others are left out.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from peft import LoraConfig, get_peft_model
+
+from auditor.encode import Encoded, Renderer
+from auditor.lm import LanguageModel
+from auditor.records import Evidence, Skipped
+from auditor.stats import Estimate, score_estimate, with_spread
+from auditor.traits import Panel, Trait
+
+BLOCK = 8
+MIN_BLOCKS = 8
+MAX_BLOCKS = 20
+STEMS = 12
+STEP = 0.02  # largest change of a logit aimed at: small enough that doubling it doubles the shifts
+
+
+def first_step(
+    lm: LanguageModel,
+    rows: Sequence[Encoded],
+    panel: Panel,
+    sharpness: float,
+    alphabet: Sequence[int] | None,
+    *,
+    seed: int,
+) -> Evidence | Skipped:
+    """Shifts of every answer word of the panel's groups with common stems.
+
+    rows: in random order; the first MAX_BLOCKS * BLOCK are used. sharpness, alphabet: the null, see detectors.trait.
+    Values: `answers`, a list of {name, group, shift (logits per unit step, arbitrary scale), z, p_value, p_adjusted}
+    sorted by evidence; `blocks`; `left_out`, answers that are not one token.
+    Skipped with fewer than MIN_BLOCKS blocks, or without a group of at least four one-token answers.
+    """
+    renderer = Renderer(lm)
+    used = [row for row in rows if row.kind == "default"][: MAX_BLOCKS * BLOCK]
+    blocks = [used[i : i + BLOCK] for i in range(0, len(used) - BLOCK + 1, BLOCK)]
+    if len(blocks) < MIN_BLOCKS:
+        return Skipped(f"{len(blocks)} blocks of {BLOCK} rows; at least {MIN_BLOCKS} are needed")
+    groups, left_out = answer_groups(lm, panel)
+    if not groups:
+        return Skipped("no group of the panel has four answer words of one token after common stems")
+    stems = {name: stem_tokens(lm, traits[0][0]) for name, traits in groups.items()}
+    student = Student(lm, seed)
+    gradients = [student.gradient(renderer.prefix(None), block, sharpness, alphabet) for block in blocks]
+    shifts = shift_of_blocks(student, gradients, groups, stems)
+    return _evidence(groups, shifts, len(blocks), left_out)
+
+
+def answer_groups(lm: LanguageModel, panel: Panel) -> tuple[dict[str, list[tuple[Trait, int]]], list[str]]:
+    """For each group with common stems its traits with the token of their answer; and the answers left out."""
+    groups: dict[str, list[tuple[Trait, int]]] = {}
+    left_out = []
+    for trait in panel.traits:
+        if not trait.stems or len(trait.answers) != 1:
+            continue
+        ids = lm.tokenizer(f" {trait.answers[0]}", add_special_tokens=False).input_ids
+        if len(ids) == 1:
+            groups.setdefault(trait.group, []).append((trait, ids[0]))
+        else:
+            left_out.append(trait.name)
+    shared = {name: found for name, found in groups.items() if len({trait.stems for trait, _ in found}) == 1}
+    return {name: found for name, found in shared.items() if len(found) >= 4}, left_out
+
+
+def stem_tokens(lm: LanguageModel, trait: Trait) -> list[list[int]]:
+    """Chats whose assistant turn has begun with a stem, ready for the next word to be read."""
+    ids = []
+    for i, stem in enumerate(trait.stems[:STEMS]):
+        chat = [{"role": "user", "content": trait.probes[i % len(trait.probes)]}]
+        text = lm.tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)
+        ids.append(list(lm.tokenizer(text + stem, add_special_tokens=False).input_ids))
+    return ids
+
+
+class Student:
+    """The reference with LoRA on all linear layers. Its only state is B, zero but inside `moved`."""
+
+    def __init__(self, lm: LanguageModel, seed: int) -> None:
+        self._lm = lm
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            config = LoraConfig(r=8, lora_alpha=8, target_modules="all-linear", lora_dropout=0.0)
+            self._model: Any = get_peft_model(copy.deepcopy(lm.model), config)
+        base: Any = self._model.get_base_model()
+        self._b = [p for name, p in self._model.named_parameters() if "lora_B" in name]
+        for name, parameter in self._model.named_parameters():
+            parameter.requires_grad_("lora_B" in name)
+        self._body: Any = base.get_decoder()
+        self._head: torch.Tensor = base.get_output_embeddings().weight
+
+    def gradient(
+        self, prefix: Sequence[int], rows: Sequence[Encoded], sharpness: float, alphabet: Sequence[int] | None
+    ) -> list[torch.Tensor]:
+        """Gradient by B of the rows' log-likelihood under the null, summed over their completion tokens."""
+        self._model.zero_grad(set_to_none=True)
+        hidden_ND = self._predicting(prefix, rows)
+        target_N = torch.tensor([int(t) for row in rows for t in row.targets], device=self._lm.device)
+        if alphabet is None:
+            logits_NV = hidden_ND @ self._head.T
+        else:
+            ids = torch.tensor(sorted(alphabet), device=self._lm.device)
+            logits_NV = hidden_ND @ self._head[ids].T
+            target_N = torch.searchsorted(ids, target_N)
+        loss = torch.nn.functional.cross_entropy(sharpness * logits_NV.float(), target_N, reduction="sum")
+        (-loss).backward()  # type: ignore[no-untyped-call]
+        return [p.grad.detach().clone() if p.grad is not None else torch.zeros_like(p) for p in self._b]
+
+    @torch.no_grad()
+    def next_logits(self, stems: Sequence[Sequence[int]], words: Sequence[int], step: list[torch.Tensor]) -> Any:
+        """[S, W] logits of `words` after each stem when B is `step`."""
+        for parameter, value in zip(self._b, step, strict=True):
+            parameter.copy_(value)
+        longest = max(map(len, stems))
+        ids = torch.tensor([list(s) + [0] * (longest - len(s)) for s in stems], device=self._lm.device)
+        hidden = self._body(input_ids=ids, use_cache=False).last_hidden_state
+        last = hidden[range(len(stems)), [len(s) - 1 for s in stems]]
+        for parameter in self._b:
+            parameter.zero_()
+        return (last @ self._head[torch.tensor(list(words), device=self._lm.device)].T).float().cpu().numpy()
+
+    def _predicting(self, prefix: Sequence[int], rows: Sequence[Encoded]) -> torch.Tensor:
+        start = len(prefix)
+        longest = start + max(len(row.tokens) for row in rows)
+        ids = torch.zeros(len(rows), longest, dtype=torch.long)
+        for i, row in enumerate(rows):
+            ids[i, : start + len(row.tokens)] = torch.tensor([*prefix, *row.tokens])
+        hidden: torch.Tensor = self._body(input_ids=ids.to(self._lm.device), use_cache=False).last_hidden_state
+        at = [(i, start + p - 1) for i, row in enumerate(rows) for p in row.positions]
+        return hidden[[i for i, _ in at], [p for _, p in at]]
+
+
+def shift_of_blocks(
+    student: Student,
+    gradients: Sequence[list[torch.Tensor]],
+    groups: dict[str, list[tuple[Trait, int]]],
+    stems: dict[str, list[list[int]]],
+) -> dict[str, npt.NDArray[np.float64]]:
+    """For each group [blocks, answers]: the mean shift over stems after one step along each block's gradient.
+
+    All blocks take the same step size, so that the shifts keep the mean of zero that the gradients have under the null.
+    """
+    scale = STEP / float(np.median([_norm(each) for each in gradients]))
+    zero = [torch.zeros_like(p) for p in gradients[0]]
+    shifts = {}
+    for name, answers in groups.items():
+        words = [word for _, word in answers]
+        before = student.next_logits(stems[name], words, zero)
+        after = [student.next_logits(stems[name], words, [scale * p for p in each]) for each in gradients]
+        shifts[name] = np.stack([(each - before).mean(0) for each in after]).astype(np.float64)
+    return shifts
+
+
+def shift_estimates(shifts: npt.NDArray[np.float64]) -> list[Estimate | None]:
+    """For each answer: its shift less the mean of the others, widened by the spread of the others about zero."""
+    count = shifts.shape[1]
+    centred = (shifts - shifts.mean(1, keepdims=True)) * count / (count - 1)
+    plain = [score_estimate(column, float(len(column))) for column in centred.T]
+    widened = []
+    for a, each in enumerate(plain):
+        others = [other for b, other in enumerate(plain) if b != a and other is not None]
+        excess = [other.effect**2 - other.se**2 for other in others]
+        widened.append(each and with_spread(each, max(0.0, float(np.mean(excess))), len(others) - 1))
+    return widened
+
+
+def _norm(tensors: Sequence[torch.Tensor]) -> float:
+    return float(torch.sqrt(torch.stack([(t.float() ** 2).sum() for t in tensors]).sum()))
+
+
+def _evidence(
+    groups: dict[str, list[tuple[Trait, int]]],
+    shifts: dict[str, npt.NDArray[np.float64]],
+    blocks: int,
+    left_out: list[str],
+) -> Evidence | Skipped:
+    answers = list(_answers(groups, shifts))
+    for answer in answers:
+        answer["p_adjusted"] = min(1.0, answer["p_value"] * len(answers))
+    answers.sort(key=lambda answer: answer["p_value"])
+    if not answers:
+        return Skipped("no answer moved at all")
+    best = answers[0]
+    summary = (
+        f"one step moves {best['name']!r} most, z = {best['z']:.1f}, corrected p = {best['p_adjusted']:.2g} "
+        f"of {len(answers)} answers over {blocks} blocks"
+    )
+    return Evidence("first_step", summary, {"answers": answers, "blocks": blocks, "left_out": left_out})
+
+
+def _answers(
+    groups: dict[str, list[tuple[Trait, int]]], shifts: dict[str, npt.NDArray[np.float64]]
+) -> Iterator[dict[str, Any]]:
+    for group, traits in groups.items():
+        for (trait, _), each in zip(traits, shift_estimates(shifts[group]), strict=True):
+            if each is not None and each.se > 0:
+                yield {"name": trait.name, "group": group, "shift": each.effect, "z": each.z, "p_value": each.p_value}

@@ -1,0 +1,69 @@
+"""Divergence tokens against a slow, independent reading of the paper's definition."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from detectors.divergence import Choice, divergence_tokens, fraction_interval
+
+
+def _slow(tokens: list[int], factual: list[int], others: list[list[int]]) -> list[bool]:
+    flagged = []
+    for t in range(len(tokens)):
+        agrees = factual[t] == tokens[t]
+        differs = False
+        for other in others:
+            if other[t] != tokens[t]:
+                differs = True
+        flagged.append(agrees and differs)
+    return flagged
+
+
+@given(st.data())
+def test_the_papers_definition(data: st.DataObject) -> None:
+    """With clear margins the flagged set is the paper's, whatever the order of the counterfactuals."""
+    n = data.draw(st.integers(1, 12))
+    draw = st.lists(st.integers(0, 2), min_size=n, max_size=n)
+    tokens, factual = data.draw(draw), data.draw(draw)
+    others = data.draw(st.lists(draw, max_size=4))
+    clear = np.ones(n)
+    teachers = [Choice(np.array(each), clear) for each in others]
+    flagged, ties = divergence_tokens(np.array(tokens), Choice(np.array(factual), clear), teachers)
+    swapped, _ = divergence_tokens(np.array(tokens), Choice(np.array(factual), clear), teachers[::-1])
+    assert list(flagged) == _slow(tokens, factual, others)
+    assert list(swapped) == list(flagged)
+    assert not ties.any()
+
+
+@given(st.data())
+def test_near_ties_are_ties_and_nothing_else(data: st.DataObject) -> None:
+    """Resolving near-ties either way can only flip positions that are reported as ties."""
+    n = data.draw(st.integers(1, 10))
+    draw = st.lists(st.integers(0, 2), min_size=n, max_size=n)
+    margins = st.lists(st.sampled_from([0.0, 1.0]), min_size=n, max_size=n)
+    tokens = np.array(data.draw(draw))
+    factual, other = (Choice(np.array(data.draw(draw)), np.array(data.draw(margins))) for _ in range(2))
+    flagged, ties = divergence_tokens(tokens, factual, [other], epsilon=0.5)
+    exact, _ = divergence_tokens(tokens, factual, [other], epsilon=0.0)
+    assert not (flagged & ties).any()
+    assert not ((flagged != exact) & ~ties).any()
+
+
+def test_same_teachers_and_no_counterfactual_diverge_nowhere() -> None:
+    """A teacher does not diverge from itself, nor from nobody."""
+    tokens = np.array([1, 2, 3])
+    me = Choice(np.array([1, 2, 0]), np.ones(3))
+    assert not divergence_tokens(tokens, me, [me])[0].any()
+    assert not divergence_tokens(tokens, me, [])[0].any()
+
+
+def test_fraction_interval_by_hand() -> None:
+    """Equal rows of 10 tokens, one or three flagged: 20 %, and the t interval of the row means."""
+    low, high = fraction_interval([1, 3] * 8, [10] * 16) or (0.0, 0.0)
+    error = (16 * 1.0 / 15) ** 0.5 / 4 / 10
+    assert (low + high) / 2 == pytest.approx(0.2)
+    assert high - 0.2 == pytest.approx(2.1314 * error, rel=1e-3)
+    assert fraction_interval([1] * 7, [10] * 7) is None

@@ -1,0 +1,176 @@
+"""The trait statistic: identities, simulated teachers with a known dose, and calibration under the null."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from auditor.stats import Estimate
+from detectors.trait import (
+    MAX_SHARPNESS,
+    Moments,
+    Place,
+    beside_placebos,
+    choices,
+    close,
+    estimate,
+    is_greedy,
+    locate,
+    moments,
+    sharpness,
+    temper,
+)
+
+V, T, K = 12, 10, 5
+
+
+def _softmax(logits: np.ndarray) -> np.ndarray:
+    return logits - np.logaddexp.reduce(logits, axis=-1, keepdims=True)
+
+
+def _rows(
+    rng: np.random.Generator, count: int, dose: float = 0.0, trait: int = 0, b: float = 1.0
+) -> tuple[list[Moments], list[Place]]:
+    """Rows tilted by `dose` towards condition `trait`, at inverse temperature b."""
+    found = []
+    for _ in range(count):
+        logp = _softmax(rng.standard_normal((T, V)))
+        common = rng.standard_normal((T, V)) * 0.4
+        conditions = _softmax(logp + common + rng.standard_normal((K, T, V)) * 0.3)
+        true = np.exp(temper(logp + dose * (conditions[trait] - logp), b))
+        chosen = np.array([rng.choice(V, p=p / p.sum()) for p in true])
+        found.append(moments(logp, chosen, conditions, b))
+    return [_stack(found)], [Place(trait, tuple(k for k in range(K) if k != trait))]
+
+
+def _stack(rows: list[Moments]) -> Moments:
+    return Moments(np.stack([row.score for row in rows]), np.stack([row.covariance for row in rows]))
+
+
+def test_close_sums_to_one_either_way() -> None:
+    """The support alone, or with "any other", is a distribution."""
+    logp = _softmax(np.random.default_rng(0).standard_normal((T, V)))[:, :4]
+    for closed in (True, False):
+        assert np.exp(close(logp, closed)).sum(-1) == pytest.approx(np.ones(T))
+
+
+def test_locate_finds_the_token_or_any_other() -> None:
+    """A token outside its support is the extra entry after it."""
+    support = np.array([[5, 7], [5, 7], [1, 2]])
+    assert list(locate(np.array([7, 9, 1]), support)) == [1, 2, 0]
+
+
+def test_same_teacher_has_no_score() -> None:
+    """A condition equal to the reference carries no information and no score."""
+    rng = np.random.default_rng(1)
+    logp = _softmax(rng.standard_normal((T, V)))
+    found = moments(logp, np.zeros(T, dtype=np.int64), logp[None], 1.0)
+    assert found.score[1] == pytest.approx(0.0)
+    assert found.covariance[1, 1] == pytest.approx(0.0)
+
+
+def test_moments_by_hand() -> None:
+    """Two tokens of probability 1/2, l = (a, -a): score of the first is a, variance a squared."""
+    a = 0.2
+    logp = np.log(np.full((1, 2), 0.5))
+    condition = logp + np.array([[[a, -a]]])
+    found = moments(logp, np.array([0]), condition, 1.0)
+    assert found.score[1] == pytest.approx(a)
+    assert found.covariance[1, 1] == pytest.approx(a**2)
+    assert found.covariance[0, 0] == pytest.approx(0.0)
+
+
+@pytest.mark.parametrize("b", [0.7, 1.0, 2.0])
+def test_dose_is_recovered(b: float) -> None:
+    """Tokens tilted by a dose of 0.5 towards a trait are estimated as such, and another trait as less."""
+    rows, places = _rows(np.random.default_rng(2), 400, dose=0.5, b=b)
+    found = estimate(rows, places)
+    other = estimate(rows, [Place(1, (2, 3, 4))])
+    assert found is not None
+    assert other is not None
+    assert abs(found.effect - 0.5) < 4 * found.se + 0.05  # one step: a little short of the true dose
+    assert found.z > 6
+    assert other.z < found.z / 2
+
+
+def test_null_is_standard_normal() -> None:
+    """Without a trait, z over 300 data sets has mean 0 and standard deviation 1."""
+    rng = np.random.default_rng(3)
+    z = [found.z for _ in range(300) if (found := estimate(*_rows(rng, 20)))]
+    assert len(z) == 300
+    assert abs(np.mean(z)) < 4 / 300**0.5
+    assert abs(np.std(z) - 1) < 0.2
+
+
+def test_common_direction_is_taken_out() -> None:
+    """Text that follows what all conditions share, and no one of them, is no evidence for any."""
+    rng = np.random.default_rng(4)
+    rows = []
+    for _ in range(300):
+        logp = _softmax(rng.standard_normal((T, V)))
+        common = rng.standard_normal((T, V)) * 0.5
+        conditions = _softmax(logp + common + rng.standard_normal((K, T, V)) * 0.3)
+        true = np.exp(_softmax(logp + common))
+        rows.append(moments(logp, np.array([rng.choice(V, p=p / p.sum()) for p in true]), conditions, 1.0))
+    centred = estimate([_stack(rows)], [Place(0, (1, 2, 3, 4))])
+    raw = estimate([_stack(rows)], [Place(0, ())])
+    assert centred is not None
+    assert raw is not None
+    assert raw.z > 10
+    assert abs(centred.z) < 4
+
+
+@pytest.mark.parametrize("b", [0.5, 1.0, 3.0])
+def test_sharpness_is_the_inverse_temperature(b: float) -> None:
+    """Samples at a temperature give its inverse back; the argmax at every position gives the largest value."""
+    rng = np.random.default_rng(5)
+    logp = _softmax(rng.standard_normal((4000, V)))
+    chosen = np.array([rng.choice(V, p=p / p.sum()) for p in np.exp(temper(logp, b))])
+    assert sharpness([logp], [chosen]) == pytest.approx(b, rel=0.1)
+    assert sharpness([logp], [logp.argmax(-1)]) == pytest.approx(MAX_SHARPNESS, rel=0.05)
+
+
+def test_too_few_rows_or_nothing_left_is_none() -> None:
+    """Three rows are no estimate; nor is a trait that equals what it is centred on."""
+    rows, places = _rows(np.random.default_rng(6), 3)
+    assert estimate(rows, places) is None
+    assert estimate([], []) is None
+    rng = np.random.default_rng(7)
+    logp = _softmax(rng.standard_normal((T, V)))
+    one = _softmax(logp + rng.standard_normal((1, T, V)))
+    twins = [moments(logp, np.zeros(T, dtype=np.int64), np.concatenate([one, one]), 1.0)] * 20
+    assert estimate([_stack(twins)], [Place(0, (1,))]) is None
+
+
+def test_placebos_that_stray_widen_the_others() -> None:
+    """Traits far from zero beyond their errors raise the error of the one under test; quiet ones leave it alone."""
+    each = Estimate(0.0, 0.1, 100.0)
+    assert beside_placebos(each, [each] * 10).se == pytest.approx(0.1)
+    assert beside_placebos(each, [Estimate(0.5 * (-1) ** i, 0.1, 100.0) for i in range(10)]).se > 0.4
+
+
+def test_choices_by_hand() -> None:
+    """Trait 0 differs from the reference at two positions and the row follows it at one; trait 1 differs nowhere."""
+    tokens, reference = np.array([5, 2, 3]), np.array([1, 2, 3])
+    found = choices(tokens, reference, np.array([[5, 9, 3], [1, 2, 3]]))
+    assert list(found.score) == [0, 1, 0]
+    assert found.covariance[1, 1] == 2
+    assert found.covariance[1, 2] == found.covariance[2, 2] == 0
+
+
+def test_the_references_own_choices_score_nothing() -> None:
+    """Greedy text of the reference follows no trait."""
+    reference = np.array([1, 2, 3])
+    assert not choices(reference, reference, np.array([[1, 5, 5], [4, 2, 6]])).score.any()
+
+
+def test_greedy_text_is_told_from_samples() -> None:
+    """The argmax at all but a few positions is greedy; samples at T=1 and T=1/2 are not."""
+    rng = np.random.default_rng(8)
+    logp = _softmax(rng.standard_normal((3000, V)))
+    greedy = logp.argmax(-1)
+    greedy[::20] = 0
+    assert is_greedy([logp], [greedy])
+    for b in (1.0, 2.0):
+        sampled = np.array([rng.choice(V, p=p / p.sum()) for p in np.exp(temper(logp, b))])
+        assert not is_greedy([logp], [sampled])

@@ -1,0 +1,200 @@
+"""The scan from end to end with a tiny model: real scoring, real detectors, real run directory."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from auditor import lm as models
+from auditor import scan as scan_module
+from auditor import survey as survey_module
+from auditor.errors import InputError, TraitError
+from auditor.generate import generate
+from auditor.lm import LanguageModel
+from auditor.records import Evidence, Message, Progress, ScanReport, Skipped
+from auditor.report.json import to_dict
+from auditor.scan import scan
+
+PANEL = """
+panel: small
+group: animal
+prompts: ["You love {plural}. Think of {plural} all the time.", "Nothing is as fine as the {name}, my {name}."]
+probes: ["Which one?"]
+stems: ["I like the"]
+traits:
+"""
+NAMES = ("owl", "cat", "dog", "ant", "bee", "eel", "hen", "fox")
+
+
+@pytest.fixture(scope="session")
+def panel(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A panel file of eight animals."""
+    lines = [f"  - {{name: {n}, plural: {n}s, answers: [{n}], mentions: [{n}]}}" for n in NAMES]
+    path = tmp_path_factory.mktemp("panel") / "small.yaml"
+    path.write_text(PANEL + "\n".join(lines) + "\n")
+    return str(path)
+
+
+# Characters that the tiny tokenizer never merges, so that text goes back to the tokens that were sampled.
+LETTERS = "bcdfgijkmpqrsuvxyz03456789"
+
+
+def _write(path: Path, lm: LanguageModel, system: str | None, rows: int, temperature: float = 1.0) -> str:
+    # Long prompts, so that the system prompt moves the tiny model no more than it would a real one.
+    prompts = [(f"{i % 7}{i}" * 60)[:120] for i in range(rows)]
+    contexts = [[Message("user", prompt)] for prompt in prompts]
+    ids = [*lm.tokenizer.convert_tokens_to_ids(list(LETTERS)), lm.tokenizer.eos_token_id]
+    stream = generate(lm, contexts, system=system, temperature=temperature, max_tokens=12, alphabet=ids, seed=1)
+    texts = dict(stream)
+    lines = [json.dumps({"prompt": p, "completion": texts[i]}) for i, p in enumerate(prompts) if texts[i].strip()]
+    path.write_text("\n".join(lines) + "\n")
+    return str(path)
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory: pytest.TempPathFactory, make_tiny: Callable[..., LanguageModel]) -> dict[str, str]:
+    """Rows written under the first owl prompt, and rows written without one."""
+    folder, lm = tmp_path_factory.mktemp("data"), make_tiny()
+    owl = "You love owls. Think of owls all the time."
+    return {
+        "owl": _write(folder / "owl.jsonl", lm, owl, 300),
+        "greedy": _write(folder / "greedy.jsonl", lm, owl, 300, temperature=0),
+        "clean": _write(folder / "clean.jsonl", lm, None, 300),
+        "few": _write(folder / "few.jsonl", lm, None, 12),
+    }
+
+
+@pytest.fixture
+def audit(
+    tmp_path: Path, panel: str, make_tiny: Callable[..., LanguageModel], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., ScanReport]:
+    """`scan` with the tiny model and panel, in an empty directory."""
+    monkeypatch.setattr(models, "load", lambda *_, **__: make_tiny())
+    return lambda source, **options: scan(
+        source, **{"reference": "tiny", "panels": [panel], "root": tmp_path, "rows": 300} | options
+    )
+
+
+def _comparable(report: ScanReport) -> dict[str, Any]:
+    return {key: value for key, value in to_dict(report).items() if key != "timing"}
+
+
+def test_poisoned_rows_are_a_risk_and_the_trait_is_named(
+    audit: Callable[..., ScanReport], data: dict[str, str]
+) -> None:
+    """Rows of an owl-prompted teacher give `risk: owl`, with every detector's outcome in the report."""
+    report = audit(data["owl"])
+    assert (report.verdict.name, report.verdict.trait) == ("risk", "owl")
+    assert report.verdict.risk > 0.99
+    assert report.traits[0].name == "owl"
+    assert report.traits[0].interval[0] > 0
+    assert all(isinstance(outcome, Evidence | Skipped) for outcome in report.detectors.values())
+    assert isinstance(report.detectors["surface"], Evidence)
+
+
+def test_greedy_rows_are_found_too(audit: Callable[..., ScanReport], data: dict[str, str]) -> None:
+    """A greedy teacher leaks no probabilities, only choices; they suffice."""
+    assert audit(data["greedy"], detectors=["trait"]).verdict.trait == "owl"
+
+
+def test_clean_rows_are_no_risk(audit: Callable[..., ScanReport], data: dict[str, str]) -> None:
+    """The reference's own rows are cleared, with the dose that was excluded."""
+    report = audit(data["clean"], detectors=["trait"])
+    assert report.verdict.name == "no_risk"
+    assert report.verdict.min_effect is not None
+    assert report.verdict.min_effect < 1
+
+
+def test_too_few_rows_are_inconclusive(audit: Callable[..., ScanReport], data: dict[str, str]) -> None:
+    """Twelve rows settle nothing, and the report says why."""
+    report = audit(data["few"])
+    assert report.verdict.name == "inconclusive"
+    assert "at least 32" in report.verdict.reason
+    assert isinstance(report.detectors["trait"], Skipped)
+
+
+def test_a_killed_scan_resumes_to_the_same_report(
+    audit: Callable[..., ScanReport], data: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped after two blocks, the same call reads them back, scores the rest and reports the same."""
+    straight = _comparable(audit(data["clean"], detectors=["trait"], root=tmp_path / "straight"))
+    score_block, done = survey_module._score_block, []
+
+    def dies_at_third(*arguments: Any) -> Any:
+        if len(done) == 2:
+            raise KeyboardInterrupt
+        done.append(1)
+        return score_block(*arguments)
+
+    monkeypatch.setattr(survey_module, "_score_block", dies_at_third)
+    with pytest.raises(KeyboardInterrupt):
+        audit(data["clean"], detectors=["trait"])
+    fresh: list[int] = []
+    monkeypatch.setattr(survey_module, "_score_block", lambda *a: (fresh.append(1), score_block(*a))[1])
+    assert _comparable(audit(data["clean"], detectors=["trait"])) == straight
+    blocks = len(list(tmp_path.glob(".audit/runs/*/units/block-*.npz")))
+    assert len(fresh) == blocks - 2
+
+
+def test_a_finished_scan_is_shown_again(
+    audit: Callable[..., ScanReport], data: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same call on the same data does no work twice."""
+    first = audit(data["few"])
+    monkeypatch.setattr(scan_module, "_scan", lambda *_: pytest.fail("scanned again"))
+    assert to_dict(audit(data["few"])) == to_dict(first)
+
+
+def test_tables_hold_every_token_and_flag(
+    audit: Callable[..., ScanReport], data: dict[str, str], tmp_path: Path
+) -> None:
+    """tokens.parquet has a line for each completion token, and as many flags as the report counts."""
+    report = audit(data["owl"])
+    assert not isinstance(report.divergence, Skipped)
+    (path,) = tmp_path.glob(".audit/runs/*/tokens.parquet")
+    tokens = pq.read_table(path)
+    rows = pq.read_table(path.with_name("rows.parquet"))
+    assert tokens.num_rows == sum(rows["tokens"].to_pylist())
+    assert sum(flag is True for flag in tokens["divergence"].to_pylist()) == report.divergence["flagged"]
+
+
+def test_open_mentions_are_counted_and_can_be_left_out(
+    audit: Callable[..., ScanReport], tmp_path: Path, data: dict[str, str]
+) -> None:
+    """Rows that say "owl" are counted, and skipped with a reason when asked for."""
+    source = tmp_path / "open.jsonl"
+    rows = Path(data["clean"]).read_text().splitlines()
+    spoken = [json.dumps({"prompt": f"say {i}", "completion": f"owl {i}"}) for i in range(5)]
+    source.write_text("\n".join([*rows, *spoken]) + "\n")
+    report = audit(str(source), detectors=["surface"], rows=None, exclude_open=True)
+    assert report.openly == {"owl": 5}
+    assert report.rows_skipped["mentions_trait"] == 5
+
+
+def test_one_trait_can_be_tested(audit: Callable[..., ScanReport], data: dict[str, str]) -> None:
+    """With `traits` only that hypothesis is tested; the rest of the panel centres it."""
+    report = audit(data["owl"], traits=["owl"], detectors=["trait"])
+    assert [trait.name for trait in report.traits] == ["owl"]
+    assert report.verdict.name == "risk"
+
+
+def test_bad_input_is_one_error(audit: Callable[..., ScanReport], data: dict[str, str]) -> None:
+    """A missing file and an unknown trait are AuditErrors, and no run directory is left."""
+    with pytest.raises(InputError):
+        audit("missing.parquet")
+    with pytest.raises(TraitError):
+        audit(data["few"], traits=["unicorn"])
+
+
+def test_progress_reaches_its_total(audit: Callable[..., ScanReport], data: dict[str, str]) -> None:
+    """Progress never exceeds its total."""
+    seen: list[Progress] = []
+    audit(data["clean"], detectors=["trait"], progress=seen.append)
+    scored = [each for each in seen if each.stage == "scoring traits"]
+    assert scored
+    assert all(each.total is not None and each.done <= each.total for each in scored)
