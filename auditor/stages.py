@@ -51,7 +51,7 @@ class Audit:
         top: int = 0,
         exact: bool = True,
     ) -> list[RowScores]:
-        """`auditor.survey.Scorer`."""
+        """`auditor.blocks.Scorer`."""
         model = self.lm if exact else self.screen
         return score_under(model, self.renderer, rows, system, support=support, top=top)
 

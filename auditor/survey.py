@@ -11,6 +11,9 @@ a few set numbers of rows we look:
   stronger evidence. Dropping can only lose power, never raise a false alarm; docs/results.md measures the loss.
 - When every trait has been excluded that way, the survey ends: no risk.
 
+The token that ends a turn is no evidence, since whether rows were cut short is their maker's choice: the likelihood is
+that of every other token, given that the turn did not end.
+
 A block takes one wording of each trait's prompt, the next block the next, so that a trait is its wordings' mean.
 A finished block is kept as a unit of the run; a resumed survey reads it back and ends the same.
 """
@@ -19,11 +22,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
+from auditor.blocks import Block, Null, Scorer, Store, find_null, score_block, unpack
 from auditor.encode import Encoded
 from auditor.logprobs import RowScores
 from auditor.records import Progress, TraitEvidence
@@ -33,63 +35,12 @@ from detectors import trait as likelihood
 
 BLOCK = 32
 CONTROLS = 4
-SUPPORT = 32
 # Rows at which we look, and how many traits stay alive after each look.
 LOOKS = (32, 64, 128, 224, 320, 400)
 KEEP = (24, 12, 6, 4, 4, 4)
 SCREEN_ROWS = 64  # the first rows, under many traits, may take the fast pass
 MIN_CLEAR = 4 * BLOCK  # no trait is excluded before each wording of its prompt has had a block
 TARGET = 0.75  # a dose that an audit must be able to exclude before it says "no risk"
-
-CLOSED_ALPHABET = 64  # at most so many kinds of token, each seen at least CLOSED_SEEN times on average
-CLOSED_SEEN = 30
-
-Units = dict[str, npt.NDArray[Any]]
-_KEPT = ("logprob", "argmax", "margin", "entropy", "variance")
-
-
-class Store(Protocol):
-    """Where finished blocks are kept (`auditor.rundir.RunDir`)."""
-
-    def save_unit(self, name: str, arrays: Mapping[str, npt.NDArray[np.generic]]) -> None: ...
-    def load_unit(self, name: str) -> Units | None: ...
-
-
-class Scorer(Protocol):
-    """Scores rows under a system prompt (None: no trait prompt); `exact` False allows the fast pass."""
-
-    def __call__(
-        self,
-        rows: Sequence[Encoded],
-        system: str | None,
-        *,
-        support: Sequence[npt.NDArray[np.integer]] | None = None,
-        top: int = 0,
-        exact: bool = True,
-    ) -> list[RowScores]: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Null:
-    """What the data look like without a trait.
-
-    sharpness: inverse temperature. greedy: choices rather than samples (detectors.trait.is_greedy). alphabet: the
-    token alphabet if it is a closed one.
-    """
-
-    sharpness: float
-    greedy: bool
-    alphabet: tuple[int, ...] | None
-
-
-@dataclass(frozen=True, slots=True)
-class Block:
-    """R rows scored under the same conditions. columns: the place of each trait among the conditions."""
-
-    rows: Sequence[Encoded]
-    reference: Sequence[RowScores]
-    moments: likelihood.Moments
-    columns: Mapping[int, int]
 
 
 @dataclass
@@ -115,18 +66,6 @@ class Survey:
     def reference(self) -> list[RowScores]:
         """The reference's scores of `rows`."""
         return [scores for block in self.blocks for scores in block.reference]
-
-
-def alphabet(rows: Sequence[Encoded]) -> tuple[int, ...] | None:
-    """The token alphabet of the completions when it is closed, such as digits and commas; None for open text.
-
-    Under a softmax restricted to an alphabet the mass of all other tokens is a trait-dependent nuisance, so the null
-    must be restricted likewise. Open text keeps the whole vocabulary.
-    """
-    tokens = [row.tokens[p] for row in rows for p in row.positions]
-    kinds = set(tokens)
-    closed = 1 < len(kinds) <= CLOSED_ALPHABET and len(tokens) >= CLOSED_SEEN * len(kinds)
-    return tuple(sorted(kinds)) if closed else None
 
 
 def looks(rows: int) -> list[int]:
@@ -155,7 +94,7 @@ def survey(
     hidden_from: for each trait the row indices that mention it openly; they do not count as evidence for it.
     stop_early: False scores every row (mitigation needs them) but still drops traits.
     """
-    state = Survey(_null(rows, score, store), _families(panel, seed), tuple(tested), alive=tuple(tested))
+    state = Survey(find_null(rows, score, store), _families(panel, seed), tuple(tested), alive=tuple(tested))
     plan = looks(len(rows))
     shares = spending(np.array(plan) / plan[-1])
     passes = planned_passes(len(rows), len(tested))
@@ -266,44 +205,16 @@ def planned_passes(rows: int, traits: int) -> int:
     return total
 
 
-def _null(rows: Sequence[Encoded], score: Scorer, store: Store) -> Null:
-    letters = alphabet(rows)
-    unit = store.load_unit("null")
-    if unit is None:
-        pilot = rows[: 2 * BLOCK]
-        reference = _reference(pilot, letters, score)
-        logps = [likelihood.close(_support(each)[1], letters is not None) for each in reference]
-        chosen = [likelihood.locate(row.targets, _support(each)[0]) for row, each in zip(pilot, reference, strict=True)]
-        unit = {
-            "sharpness": np.array(likelihood.sharpness(logps, chosen)),
-            "greedy": np.array(likelihood.is_greedy(logps, chosen)),
-        }
-        store.save_unit("null", unit)
-    return Null(float(unit["sharpness"]), bool(unit["greedy"]), letters)
-
-
-def _reference(rows: Sequence[Encoded], letters: tuple[int, ...] | None, score: Scorer) -> list[RowScores]:
-    if letters is None:
-        return score(rows, None, top=SUPPORT)
-    return score(rows, None, support=[np.tile(np.array(letters), (len(row.positions), 1)) for row in rows])
-
-
-def _support(scores: RowScores) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
-    if scores.support is None or scores.support_logprob is None:
-        raise ValueError("scores were taken without a support")
-    return scores.support, scores.support_logprob
-
-
 def _add_block(state: Survey, rows: Sequence[Encoded], number: int, panel: Panel, score: Scorer, store: Store) -> int:
     """Score one block, or read it back, and add it to the state. Returns the row passes it took."""
     conditions = _conditions(state)
     unit = store.load_unit(f"block-{number:05d}")
     if unit is None or [int(k) for k in unit["conditions"]] != conditions:
         exact = len(state.rows) >= SCREEN_ROWS
-        unit = _score_block(state, rows, [_wording(panel, k, number) for k in conditions], score, exact)
+        unit = score_block(state.null, rows, [_wording(panel, k, number) for k in conditions], score, exact)
         unit["conditions"] = np.array(conditions)
         store.save_unit(f"block-{number:05d}", unit)
-    state.blocks.append(_unpack(rows, unit, conditions))
+    state.blocks.append(unpack(rows, unit, conditions))
     for k in conditions:
         state.tokens[k] = state.tokens.get(k, 0) + sum(len(row.tokens) for row in rows)
     return len(rows) * (1 + len(conditions))
@@ -312,38 +223,6 @@ def _add_block(state: Survey, rows: Sequence[Encoded], number: int, panel: Panel
 def _wording(panel: Panel, trait: int, number: int) -> str:
     prompts = panel.traits[trait].prompts
     return prompts[number % len(prompts)]
-
-
-def _score_block(state: Survey, rows: Sequence[Encoded], systems: Sequence[str], score: Scorer, exact: bool) -> Units:
-    letters = state.null.alphabet
-    reference = _reference(rows, letters, score)
-    support = [_support(each)[0] for each in reference]
-    under = [score(rows, system, support=support, exact=exact) for system in systems]
-    found = []
-    for i, row in enumerate(rows):
-        if state.null.greedy:
-            chosen_by = np.stack([each[i].argmax for each in under])
-            found.append(likelihood.choices(row.targets, reference[i].argmax, chosen_by))
-            continue
-        logp = likelihood.close(_support(reference[i])[1], letters is not None)
-        chosen = likelihood.locate(row.targets, support[i])
-        others = np.stack([likelihood.close(_support(each[i])[1], letters is not None) for each in under])
-        found.append(likelihood.moments(logp, chosen, others, state.null.sharpness))
-    unit: Units = {
-        "moments_score": np.stack([each.score for each in found]),
-        "moments_covariance": np.stack([each.covariance for each in found]),
-    }
-    for name in _KEPT:
-        unit[f"reference_{name}"] = np.concatenate([getattr(each, name) for each in reference])
-    return unit
-
-
-def _unpack(rows: Sequence[Encoded], unit: Units, conditions: Sequence[int]) -> Block:
-    ends = np.cumsum([len(row.positions) for row in rows])[:-1]
-    parts = [np.split(unit[f"reference_{name}"], ends) for name in _KEPT]
-    reference = [RowScores(*values) for values in zip(*parts, strict=True)]
-    moments = likelihood.Moments(unit["moments_score"], unit["moments_covariance"])
-    return Block(rows, reference, moments, {k: place for place, k in enumerate(conditions)})
 
 
 def _look(

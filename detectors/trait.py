@@ -56,16 +56,21 @@ class Place:
     centre: tuple[int, ...]
 
 
-def close(support_logprob: npt.NDArray[np.floating], closed: bool) -> Array:
+def close(
+    support_logprob: npt.NDArray[np.floating], closed: bool, removed: npt.NDArray[np.bool_] | None = None
+) -> Array:
     """Log-probabilities over the support: renormalised when the alphabet is closed, else with a last entry "any other".
 
-    support_logprob: [T, S]. Returns [T, S] or [T, S + 1]; each position sums to 1.
+    support_logprob: [T, S]. removed: [T, S] entries to condition on not having been drawn.
+    Returns [T, S] or [T, S + 1]; each position sums to 1.
     """
     logp = np.maximum(support_logprob.astype(np.float64), _FLOOR)
-    if closed:
-        return np.asarray(logp - np.logaddexp.reduce(logp, axis=-1, keepdims=True))
-    rest = np.log(np.maximum(1.0 - np.exp(logp).sum(-1, keepdims=True), np.exp(_FLOOR)))
-    return np.concatenate([logp, rest], axis=-1)
+    if not closed:
+        rest = np.log(np.maximum(1.0 - np.exp(logp).sum(-1, keepdims=True), np.exp(_FLOOR)))
+        logp = np.concatenate([logp, rest], axis=-1)
+    if removed is not None:
+        logp[:, : removed.shape[1]][removed] = 2 * _FLOOR
+    return np.asarray(logp - np.logaddexp.reduce(logp, axis=-1, keepdims=True))
 
 
 def locate(tokens: npt.NDArray[np.integer], support: npt.NDArray[np.integer]) -> npt.NDArray[np.int64]:
@@ -126,9 +131,9 @@ def choices(
 
     tokens, reference: [T] the row and the reference's argmax. conditions: [K, T] the argmax under each trait prompt.
     The null is that every token is the reference's argmax. Direction k is the indicator of trait k's choice where it
-    differs from the reference's; its score counts the tokens that follow the trait there (divergence tokens of the
+    differs from the reference's; its score counts the tokens that follow the trait there (its divergence tokens of the
     trait against the reference, 2509.23886), so a dose is the share of such positions that do. Two traits' covariance
-    counts the positions where both differ from the reference in the same way. There is no temperature: direction 0 is 0.
+    counts the positions where both differ from the reference in the same way. Direction 0, the temperature, is 0.
     """
     differs = conditions != reference
     score = (differs & (conditions == tokens)).sum(-1)

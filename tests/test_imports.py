@@ -22,7 +22,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("auditor",),  # whatever is not named elsewhere: lm, logprobs, data, stats, traits, rundir ...
     ("detectors", "mitigations", "auditor.transfer"),
     ("auditor.report",),
-    ("auditor.survey", "auditor.tables", "auditor.verdict"),  # the parts of a scan
+    ("auditor.blocks", "auditor.tables", "auditor.verdict"),  # the parts of a scan
+    ("auditor.survey",),
     ("auditor.stages",),
     ("auditor.scan", "auditor.mitigate", "auditor.verify", "auditor.simulate", "auditor.locate", "auditor.bench"),
     ("auditor.cli",),

@@ -123,7 +123,7 @@ def test_a_killed_scan_resumes_to_the_same_report(
 ) -> None:
     """Stopped after two blocks, the same call reads them back, scores the rest and reports the same."""
     straight = _comparable(audit(data["clean"], detectors=["trait"], root=tmp_path / "straight"))
-    score_block, done = survey_module._score_block, []
+    score_block, done = survey_module.score_block, []
 
     def dies_at_third(*arguments: Any) -> Any:
         if len(done) == 2:
@@ -131,11 +131,11 @@ def test_a_killed_scan_resumes_to_the_same_report(
         done.append(1)
         return score_block(*arguments)
 
-    monkeypatch.setattr(survey_module, "_score_block", dies_at_third)
+    monkeypatch.setattr(survey_module, "score_block", dies_at_third)
     with pytest.raises(KeyboardInterrupt):
         audit(data["clean"], detectors=["trait"])
     fresh: list[int] = []
-    monkeypatch.setattr(survey_module, "_score_block", lambda *a: (fresh.append(1), score_block(*a))[1])
+    monkeypatch.setattr(survey_module, "score_block", lambda *a: (fresh.append(1), score_block(*a))[1])
     assert _comparable(audit(data["clean"], detectors=["trait"])) == straight
     blocks = len(list(tmp_path.glob(".audit/runs/*/units/block-*.npz")))
     assert len(fresh) == blocks - 2

@@ -1,0 +1,157 @@
+"""Scoring a block of rows for the panel survey: the null of a data set, and the moments of each row."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from auditor.encode import Encoded
+from auditor.logprobs import RowScores
+from auditor.stats import Array
+from detectors import trait as likelihood
+
+SUPPORT = 32  # most likely tokens told apart at a position; the others count as one
+PILOT = 64  # rows that the null is fitted on
+CLOSED_ALPHABET = 64  # at most so many kinds of token, each seen at least CLOSED_SEEN times on average
+CLOSED_SEEN = 30
+
+Units = dict[str, npt.NDArray[Any]]
+_KEPT = ("logprob", "argmax", "margin", "entropy", "variance")
+
+
+class Store(Protocol):
+    """Where finished blocks are kept (`auditor.rundir.RunDir`)."""
+
+    def save_unit(self, name: str, arrays: Mapping[str, npt.NDArray[np.generic]]) -> None: ...
+    def load_unit(self, name: str) -> Units | None: ...
+
+
+class Scorer(Protocol):
+    """Scores rows under a system prompt (None: no trait prompt); `exact` False allows the fast pass."""
+
+    def __call__(
+        self,
+        rows: Sequence[Encoded],
+        system: str | None,
+        *,
+        support: Sequence[npt.NDArray[np.integer]] | None = None,
+        top: int = 0,
+        exact: bool = True,
+    ) -> list[RowScores]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Null:
+    """What the data look like without a trait.
+
+    sharpness: inverse temperature. greedy: choices rather than samples (detectors.trait.is_greedy). alphabet: the
+    token alphabet if it is a closed one.
+    """
+
+    sharpness: float
+    greedy: bool
+    alphabet: tuple[int, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """R rows scored under the same conditions. columns: the place of each trait among the conditions."""
+
+    rows: Sequence[Encoded]
+    reference: Sequence[RowScores]
+    moments: likelihood.Moments
+    columns: Mapping[int, int]
+
+
+def alphabet(rows: Sequence[Encoded]) -> tuple[int, ...] | None:
+    """The token alphabet of the completions when it is closed, such as digits and commas; None for open text.
+
+    Under a softmax restricted to an alphabet the mass of all other tokens is a trait-dependent nuisance, so the null
+    must be restricted likewise. Open text keeps the whole vocabulary.
+    """
+    tokens = [row.tokens[p] for row in rows for p in row.positions]
+    kinds = set(tokens)
+    closed = 1 < len(kinds) <= CLOSED_ALPHABET and len(tokens) >= CLOSED_SEEN * len(kinds)
+    return tuple(sorted(kinds)) if closed else None
+
+
+def find_null(rows: Sequence[Encoded], score: Scorer, store: Store) -> Null:
+    letters = alphabet(rows)
+    unit = store.load_unit("null")
+    if unit is None:
+        pilot = rows[:PILOT]
+        reference = _reference(pilot, letters, score)
+        logps = [_logp(row, each, each, letters) for row, each in zip(pilot, reference, strict=True)]
+        chosen = [_chosen(row, each) for row, each in zip(pilot, reference, strict=True)]
+        unit = {
+            "sharpness": np.array(likelihood.sharpness(logps, chosen)),
+            "greedy": np.array(likelihood.is_greedy(logps, chosen)),
+        }
+        store.save_unit("null", unit)
+    return Null(float(unit["sharpness"]), bool(unit["greedy"]), letters)
+
+
+def _reference(rows: Sequence[Encoded], letters: tuple[int, ...] | None, score: Scorer) -> list[RowScores]:
+    if letters is None:
+        return score(rows, None, top=SUPPORT)
+    return score(rows, None, support=[np.tile(np.array(letters), (len(row.positions), 1)) for row in rows])
+
+
+def _inner(row: Encoded) -> npt.NDArray[np.bool_]:
+    """[T] completion tokens that do not end a turn."""
+    return np.array([start < end for _, start, end in row.spans])
+
+
+def _logp(row: Encoded, scores: RowScores, reference: RowScores, letters: tuple[int, ...] | None) -> Array:
+    """Log-probabilities on the reference's support at the inner tokens of `row`, given that the turn does not end."""
+    if scores.support_logprob is None:
+        raise ValueError("scores were taken without a support")
+    inner = _inner(row)
+    removed = np.isin(_support(reference)[inner], row.targets[~inner])
+    return likelihood.close(scores.support_logprob[inner], letters is not None, removed)
+
+
+def _chosen(row: Encoded, reference: RowScores) -> npt.NDArray[np.int64]:
+    inner = _inner(row)
+    return likelihood.locate(row.targets[inner], _support(reference)[inner])
+
+
+def _support(scores: RowScores) -> npt.NDArray[np.int32]:
+    if scores.support is None:
+        raise ValueError("scores were taken without a support")
+    return scores.support
+
+
+def score_block(null: Null, rows: Sequence[Encoded], systems: Sequence[str], score: Scorer, exact: bool) -> Units:
+    letters = null.alphabet
+    reference = _reference(rows, letters, score)
+    under = [score(rows, system, support=[_support(each) for each in reference], exact=exact) for system in systems]
+    found = []
+    for i, row in enumerate(rows):
+        if null.greedy:
+            inner = _inner(row)
+            chosen_by = np.stack([each[i].argmax[inner] for each in under])
+            found.append(likelihood.choices(row.targets[inner], reference[i].argmax[inner], chosen_by))
+        else:
+            others = np.stack([_logp(row, each[i], reference[i], letters) for each in under])
+            logp = _logp(row, reference[i], reference[i], letters)
+            found.append(likelihood.moments(logp, _chosen(row, reference[i]), others, null.sharpness))
+    unit: Units = {
+        "moments_score": np.stack([each.score for each in found]),
+        "moments_covariance": np.stack([each.covariance for each in found]),
+    }
+    for name in _KEPT:
+        unit[f"reference_{name}"] = np.concatenate([getattr(each, name) for each in reference])
+    return unit
+
+
+def unpack(rows: Sequence[Encoded], unit: Units, conditions: Sequence[int]) -> Block:
+    ends = np.cumsum([len(row.positions) for row in rows])[:-1]
+    parts = [np.split(unit[f"reference_{name}"], ends) for name in _KEPT]
+    reference = [RowScores(*values) for values in zip(*parts, strict=True)]
+    moments = likelihood.Moments(unit["moments_score"], unit["moments_covariance"])
+    return Block(rows, reference, moments, {k: place for place, k in enumerate(conditions)})
