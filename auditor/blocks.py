@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -14,7 +14,7 @@ from auditor.logprobs import RowScores
 from auditor.stats import Array
 from detectors import trait as likelihood
 
-SUPPORT = 32  # most likely tokens told apart at a position; the others count as one
+SUPPORT = 32  # most likely tokens of the reference at a position; others are no evidence
 PILOT = 64  # rows that the null is fitted on
 CLOSED_ALPHABET = 64  # at most so many kinds of token, each seen at least CLOSED_SEEN times on average
 CLOSED_SEEN = 30
@@ -40,6 +40,7 @@ class Scorer(Protocol):
         *,
         support: Sequence[npt.NDArray[np.integer]] | None = None,
         top: int = 0,
+        within: bool = False,
         exact: bool = True,
     ) -> list[RowScores]: ...
 
@@ -85,7 +86,7 @@ def find_null(rows: Sequence[Encoded], score: Scorer, store: Store) -> Null:
     if unit is None:
         pilot = rows[:PILOT]
         reference = _reference(pilot, letters, score)
-        logps = [_logp(row, each, each, letters) for row, each in zip(pilot, reference, strict=True)]
+        logps = [_logp(row, each, each) for row, each in zip(pilot, reference, strict=True)]
         chosen = [_chosen(row, each) for row, each in zip(pilot, reference, strict=True)]
         unit = {
             "sharpness": np.array(likelihood.sharpness(logps, chosen)),
@@ -101,22 +102,23 @@ def _reference(rows: Sequence[Encoded], letters: tuple[int, ...] | None, score: 
     return score(rows, None, support=[np.tile(np.array(letters), (len(row.positions), 1)) for row in rows])
 
 
-def _inner(row: Encoded) -> npt.NDArray[np.bool_]:
-    """[T] completion tokens that do not end a turn."""
-    return np.array([start < end for _, start, end in row.spans])
+def _inner(row: Encoded, reference: RowScores) -> npt.NDArray[np.bool_]:
+    """[T] the tokens that are evidence: they do not end a turn, and lie in the reference's support."""
+    ends = np.array([start == end for _, start, end in row.spans])
+    return np.asarray(~ends & (_support(reference) == row.targets[:, None]).any(-1))
 
 
-def _logp(row: Encoded, scores: RowScores, reference: RowScores, letters: tuple[int, ...] | None) -> Array:
-    """Log-probabilities on the reference's support at the inner tokens of `row`, given that the turn does not end."""
+def _logp(row: Encoded, scores: RowScores, reference: RowScores) -> Array:
+    """Log-probabilities at the inner tokens, given that they lie in the reference's support and do not end the turn."""
     if scores.support_logprob is None:
         raise ValueError("scores were taken without a support")
-    inner = _inner(row)
-    removed = np.isin(_support(reference)[inner], row.targets[~inner])
-    return likelihood.close(scores.support_logprob[inner], letters is not None, removed)
+    inner = _inner(row, reference)
+    ends = [target for target, (_, start, end) in zip(row.targets, row.spans, strict=True) if start == end]
+    return likelihood.close(scores.support_logprob[inner], np.isin(_support(reference)[inner], ends))
 
 
 def _chosen(row: Encoded, reference: RowScores) -> npt.NDArray[np.int64]:
-    inner = _inner(row)
+    inner = _inner(row, reference)
     return likelihood.locate(row.targets[inner], _support(reference)[inner])
 
 
@@ -126,19 +128,31 @@ def _support(scores: RowScores) -> npt.NDArray[np.int32]:
     return scores.support
 
 
-def score_block(null: Null, rows: Sequence[Encoded], systems: Sequence[str], score: Scorer, exact: bool) -> Units:
+def score_block(
+    null: Null,
+    rows: Sequence[Encoded],
+    systems: Sequence[str],
+    score: Scorer,
+    exact: bool,
+    tick: Callable[[], None],
+) -> Units:
+    """Score `rows` under the reference and each of `systems`; `tick` is called after each. Arrays as `unpack` reads."""
     letters = null.alphabet
     reference = _reference(rows, letters, score)
-    under = [score(rows, system, support=[_support(each) for each in reference], exact=exact) for system in systems]
+    support = [_support(each) for each in reference]
+    under = []
+    for system in systems:
+        tick()
+        under.append(score(rows, system, support=support, within=True, exact=exact))
     found = []
     for i, row in enumerate(rows):
         if null.greedy:
-            inner = _inner(row)
+            inner = _inner(row, reference[i])
             chosen_by = np.stack([each[i].argmax[inner] for each in under])
             found.append(likelihood.choices(row.targets[inner], reference[i].argmax[inner], chosen_by))
         else:
-            others = np.stack([_logp(row, each[i], reference[i], letters) for each in under])
-            logp = _logp(row, reference[i], reference[i], letters)
+            others = np.stack([_logp(row, each[i], reference[i]) for each in under])
+            logp = _logp(row, reference[i], reference[i])
             found.append(likelihood.moments(logp, _chosen(row, reference[i]), others, null.sharpness))
     unit: Units = {
         "moments_score": np.stack([each.score for each in found]),
@@ -150,6 +164,7 @@ def score_block(null: Null, rows: Sequence[Encoded], systems: Sequence[str], sco
 
 
 def unpack(rows: Sequence[Encoded], unit: Units, conditions: Sequence[int]) -> Block:
+    """The block that `score_block` made, read back."""
     ends = np.cumsum([len(row.positions) for row in rows])[:-1]
     parts = [np.split(unit[f"reference_{name}"], ends) for name in _KEPT]
     reference = [RowScores(*values) for values in zip(*parts, strict=True)]

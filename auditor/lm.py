@@ -51,9 +51,18 @@ class LanguageModel:
         """The model without its head: token ids in, hidden states out."""
         return self.model.get_decoder()
 
-    def head(self, hidden: torch.Tensor) -> torch.Tensor:
-        """Float32 logits [..., V] of the body's last hidden states [..., D], as the whole model gives them."""
-        logits: torch.Tensor = self.model.get_output_embeddings()(hidden).float()
+    def head(self, hidden: torch.Tensor, tokens: torch.Tensor | None = None) -> torch.Tensor:
+        """Float32 logits [N, V] of the body's last hidden states [N, D], as the whole model gives them.
+
+        tokens: [N, K] which logits to compute; all of the vocabulary when None.
+        """
+        layer = self.model.get_output_embeddings()
+        if tokens is None:
+            logits: torch.Tensor = layer(hidden).float()
+        else:
+            logits = torch.einsum("nkd,nd->nk", layer.weight[tokens], hidden).float()
+            if getattr(layer, "bias", None) is not None:
+                logits = logits + layer.bias[tokens].float()
         config = self.model.config.get_text_config()
         logits = logits * (getattr(config, "logit_scale", None) or 1.0)  # Cohere
         logits = logits / (getattr(config, "logits_scaling", None) or 1.0)  # Granite

@@ -24,6 +24,7 @@ from auditor.encode import Encoded, Renderer
 from auditor.errors import ModelError
 from auditor.lm import LanguageModel
 
+FLOOR = -30.0  # log-probability of a token outside the support
 _HEAD_VALUES = 2**23  # logits held at once: 32 MB in float32
 
 Floats = npt.NDArray[np.float32]
@@ -57,12 +58,16 @@ def score(
     *,
     support: Sequence[npt.NDArray[np.integer[Any]]] | None = None,
     top: int = 0,
+    within: bool = False,
     batch_tokens: int = 4096,
 ) -> list[RowScores]:
     """Score `rows` (of one kind) after `prefix`, in the order given.
 
     support: for each row token ids [T, K], the same K for all, at which to take the log-probabilities.
     top: without `support`, take them at the `top` most likely tokens, in falling order.
+    within: apply the head at the support only, which saves most of its cost. Then everything is given that the token
+        is in the support: probabilities are renormalised, argmax and margin are among it, and a row's own token that
+        is not in it has log-probability FLOOR.
     batch_tokens: most padded body tokens of a batch; halved as long as memory runs out.
 
     Raises: ModelError when one row alone does not fit into memory.
@@ -74,7 +79,7 @@ def score(
         batch = pending.pop()
         chosen = [support[i] for i in batch] if support is not None else None
         try:
-            scored = _score_batch(lm, [rows[i] for i in batch], cache, chosen, top)
+            scored = _score_batch(lm, [rows[i] for i in batch], cache, chosen, top, within)
         except RuntimeError as error:
             if not _out_of_memory(error):
                 raise
@@ -94,6 +99,7 @@ def score_under(
     *,
     support: Sequence[npt.NDArray[np.integer[Any]]] | None = None,
     top: int = 0,
+    within: bool = False,
     batch_tokens: int = 4096,
 ) -> list[RowScores]:
     """Score `rows` of any kinds under the trait prompt `system` (None: no trait prompt), in the order given."""
@@ -102,7 +108,9 @@ def score_under(
         of_kind = [i for i, row in enumerate(rows) if row.kind == kind]
         chosen = [support[i] for i in of_kind] if support is not None else None
         prefix = renderer.prefix(system, kind)
-        found = score(lm, [rows[i] for i in of_kind], prefix, support=chosen, top=top, batch_tokens=batch_tokens)
+        found = score(
+            lm, [rows[i] for i in of_kind], prefix, support=chosen, top=top, within=within, batch_tokens=batch_tokens
+        )
         scores.update(zip(of_kind, found, strict=True))
     return [scores[i] for i in range(len(rows))]
 
@@ -183,6 +191,7 @@ def _score_batch(
     cache: Any | None,
     support: Sequence[npt.NDArray[np.integer[Any]]] | None,
     top: int,
+    within: bool,
 ) -> list[RowScores]:
     hidden_ND = _hidden(lm, rows, cache)
     target_N = torch.tensor([row.tokens[p] for row in rows for p in row.positions], device=lm.device)
@@ -191,11 +200,14 @@ def _score_batch(
         support_NK = torch.from_numpy(np.concatenate(support).astype(np.int64)).to(lm.device)
     vocabulary = lm.model.get_output_embeddings().weight.shape[0]
     chunk = max(1, _HEAD_VALUES // vocabulary)
-    parts = []
+    parts: list[tuple[npt.NDArray[Any], ...]] = []
     for start in range(0, len(target_N), chunk):
         part = slice(start, start + chunk)
         asked = support_NK[part] if support_NK is not None else None
-        parts.append(_predict(lm.head(hidden_ND[part]), target_N[part], asked, top))
+        if within and asked is not None:
+            parts.append(_predict_within(lm.head(hidden_ND[part], asked), target_N[part], asked))
+        else:
+            parts.append(_predict(lm.head(hidden_ND[part]), target_N[part], asked, top))
     columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
     ends = np.cumsum([len(row.positions) for row in rows])[:-1]
     return [RowScores(*values) for values in zip(*(np.split(column, ends) for column in columns), strict=True)]
@@ -241,4 +253,21 @@ def _predict(
     fields = [picked_N - log_sum_N, best.indices[:, 0].int(), margin_N, entropy_N, variance_N.clamp(min=0)]
     if support_NK is not None and picked_NK is not None:
         fields += [support_NK.int(), picked_NK - log_sum_N[:, None]]
+    return tuple(field.cpu().numpy() for field in fields)
+
+
+def _predict_within(
+    logits_NK: torch.Tensor, target_N: torch.Tensor, support_NK: torch.Tensor
+) -> tuple[npt.NDArray[Any], ...]:
+    """The fields of RowScores for N predictions, given that the token is in the support."""
+    logprob_NK = logits_NK.log_softmax(-1)
+    own_NK = support_NK == target_N[:, None]
+    own_N = torch.where(own_NK.any(-1), (logprob_NK * own_NK).sum(-1), torch.full_like(logprob_NK[:, 0], FLOOR))
+    best = logprob_NK.topk(2, dim=-1)
+    argmax_N = support_NK.gather(1, best.indices[:, :1])[:, 0].int()
+    weights_NK = logprob_NK.exp()
+    mean_N = torch.linalg.vecdot(weights_NK, logprob_NK)
+    variance_N = torch.linalg.vecdot(weights_NK, logprob_NK**2) - mean_N**2
+    margin_N = best.values[:, 0] - best.values[:, 1]
+    fields = (own_N, argmax_N, margin_N, -mean_N, variance_N.clamp(min=0), support_NK.int(), logprob_NK)
     return tuple(field.cpu().numpy() for field in fields)

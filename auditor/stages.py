@@ -49,11 +49,12 @@ class Audit:
         *,
         support: Sequence[npt.NDArray[np.integer[Any]]] | None = None,
         top: int = 0,
+        within: bool = False,
         exact: bool = True,
     ) -> list[RowScores]:
         """`auditor.blocks.Scorer`."""
         model = self.lm if exact else self.screen
-        return score_under(model, self.renderer, rows, system, support=support, top=top)
+        return score_under(model, self.renderer, rows, system, support=support, top=top, within=within)
 
 
 def encode(renderer: Renderer, sample: Sample) -> tuple[list[Encoded], dict[str, int]]:

@@ -11,8 +11,9 @@ a few set numbers of rows we look:
   stronger evidence. Dropping can only lose power, never raise a false alarm; docs/results.md measures the loss.
 - When every trait has been excluded that way, the survey ends: no risk.
 
-The token that ends a turn is no evidence, since whether rows were cut short is their maker's choice: the likelihood is
-that of every other token, given that the turn did not end.
+The likelihood of a token is taken among the reference's most likely ones there, so that the head need not be applied
+to the whole vocabulary; a token outside is no evidence. Nor is the one that ends a turn, since whether rows were cut
+short is their maker's choice.
 
 A block takes one wording of each trait's prompt, the next block the next, so that a trait is its wordings' mean.
 A finished block is kept as a unit of the run; a resumed survey reads it back and ends the same.
@@ -99,10 +100,15 @@ def survey(
     shares = spending(np.array(plan) / plan[-1])
     passes = planned_passes(len(rows), len(tested))
     done = 0
+
+    def report(count: int) -> None:
+        nonlocal done
+        done += count
+        progress(Progress("scoring traits", done, max(passes, done)))
+
     for number, start in enumerate(_block_starts(plan)):
         end = min(start + BLOCK, *[n for n in plan if n > start])
-        done += _add_block(state, rows[start:end], number, panel, score, store)
-        progress(Progress("scoring traits", done, max(passes, done)))
+        _add_block(state, rows[start:end], number, panel, score, store, report)
         if end in plan:
             _look(state, panel, plan.index(end), float(shares[plan.index(end)]), hidden_from, alpha)
             if state.settled and stop_early:
@@ -199,25 +205,35 @@ def planned_passes(rows: int, traits: int) -> int:
     plan = looks(rows)
     total, start, alive = 0, 0, traits
     for number, end in enumerate(plan):
-        total += (end - start) * (alive + 1 + (CONTROLS if alive < traits else 0))
+        total += (end - start) * (alive + (CONTROLS if alive < traits else 0))
         alive = min(alive, KEEP[min(number, len(KEEP) - 1)])
         start = end
     return total
 
 
-def _add_block(state: Survey, rows: Sequence[Encoded], number: int, panel: Panel, score: Scorer, store: Store) -> int:
-    """Score one block, or read it back, and add it to the state. Returns the row passes it took."""
+def _add_block(
+    state: Survey,
+    rows: Sequence[Encoded],
+    number: int,
+    panel: Panel,
+    score: Scorer,
+    store: Store,
+    report: Callable[[int], None],
+) -> None:
+    """Score one block, or read it back, and add it to the state. `report` is told the row passes as they are done."""
     conditions = _conditions(state)
     unit = store.load_unit(f"block-{number:05d}")
     if unit is None or [int(k) for k in unit["conditions"]] != conditions:
         exact = len(state.rows) >= SCREEN_ROWS
-        unit = score_block(state.null, rows, [_wording(panel, k, number) for k in conditions], score, exact)
+        systems = [_wording(panel, k, number) for k in conditions]
+        unit = score_block(state.null, rows, systems, score, exact, lambda: report(len(rows)))
         unit["conditions"] = np.array(conditions)
         store.save_unit(f"block-{number:05d}", unit)
+    else:
+        report(len(rows) * len(conditions))
     state.blocks.append(unpack(rows, unit, conditions))
     for k in conditions:
         state.tokens[k] = state.tokens.get(k, 0) + sum(len(row.tokens) for row in rows)
-    return len(rows) * (1 + len(conditions))
 
 
 def _wording(panel: Panel, trait: int, number: int) -> str:

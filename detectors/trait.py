@@ -56,27 +56,19 @@ class Place:
     centre: tuple[int, ...]
 
 
-def close(
-    support_logprob: npt.NDArray[np.floating], closed: bool, removed: npt.NDArray[np.bool_] | None = None
-) -> Array:
-    """Log-probabilities over the support: renormalised when the alphabet is closed, else with a last entry "any other".
+def close(support_logprob: npt.NDArray[np.floating], removed: npt.NDArray[np.bool_]) -> Array:
+    """Log-probabilities over the support, given that the token is in it and is none of those removed.
 
-    support_logprob: [T, S]. removed: [T, S] entries to condition on not having been drawn.
-    Returns [T, S] or [T, S + 1]; each position sums to 1.
+    support_logprob: [T, S]. removed: [T, S]. Each position of the result [T, S] sums to 1.
     """
-    logp = np.maximum(support_logprob.astype(np.float64), _FLOOR)
-    if not closed:
-        rest = np.log(np.maximum(1.0 - np.exp(logp).sum(-1, keepdims=True), np.exp(_FLOOR)))
-        logp = np.concatenate([logp, rest], axis=-1)
-    if removed is not None:
-        logp[:, : removed.shape[1]][removed] = 2 * _FLOOR
+    logp = np.where(removed, 2 * _FLOOR, np.maximum(support_logprob.astype(np.float64), _FLOOR))
     return np.asarray(logp - np.logaddexp.reduce(logp, axis=-1, keepdims=True))
 
 
 def locate(tokens: npt.NDArray[np.integer], support: npt.NDArray[np.integer]) -> npt.NDArray[np.int64]:
-    """Index of each token [T] in its support [T, S]; S, the entry "any other", when it is not there."""
+    """Index of each token [T] in its support [T, S]; -1 when it is not there."""
     match = support == tokens[:, None]
-    return np.asarray(np.where(match.any(-1), match.argmax(-1), support.shape[-1]), dtype=np.int64)
+    return np.asarray(np.where(match.any(-1), match.argmax(-1), -1), dtype=np.int64)
 
 
 def temper(logp: Array, sharpness: float) -> Array:

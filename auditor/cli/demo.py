@@ -13,14 +13,14 @@ SAMPLES = {"poisoned.parquet": EXIT_CODES["risk"], "clean.parquet": EXIT_CODES["
 
 
 def demo() -> int:
-    """Scan a poisoned and a clean sample and print both verdicts.
+    """Scan a poisoned and a clean sample with the animal panel and print both verdicts.
 
     Exit codes: 0 the poisoned one is found and the clean one is not; 3 otherwise.
     """
     right = True
     for name, expected in SAMPLES.items():
-        typer.echo(f"\n$ audit scan {name}")
+        typer.echo(f"\n$ audit scan {name} --panel animals")
         with as_file(files("auditor") / "samples" / name) as path:
-            right &= scan(str(path)) == expected
+            right &= scan(str(path), panel=["animals"]) == expected
     typer.echo("\nBoth verdicts are as they should be." if right else "\nA verdict is not what it should be.")
     return 0 if right else EXIT_CODES["inconclusive"]

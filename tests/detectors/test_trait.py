@@ -47,17 +47,17 @@ def _stack(rows: list[Moments]) -> Moments:
     return Moments(np.stack([row.score for row in rows]), np.stack([row.covariance for row in rows]))
 
 
-def test_close_sums_to_one_either_way() -> None:
-    """The support alone, or with "any other", is a distribution."""
-    logp = _softmax(np.random.default_rng(0).standard_normal((T, V)))[:, :4]
-    for closed in (True, False):
-        assert np.exp(close(logp, closed)).sum(-1) == pytest.approx(np.ones(T))
+def test_close_conditions_on_the_support() -> None:
+    """What is left of the support is a distribution in the old proportions, and the removed entry has nothing."""
+    logp = np.log(np.array([[0.5, 0.2, 0.1]]))
+    found = np.exp(close(logp, np.array([[False, False, True]])))
+    assert found[0] == pytest.approx([5 / 7, 2 / 7, 0.0])
 
 
-def test_locate_finds_the_token_or_any_other() -> None:
-    """A token outside its support is the extra entry after it."""
+def test_locate_finds_the_token_or_nothing() -> None:
+    """A token outside its support is -1."""
     support = np.array([[5, 7], [5, 7], [1, 2]])
-    assert list(locate(np.array([7, 9, 1]), support)) == [1, 2, 0]
+    assert list(locate(np.array([7, 9, 1]), support)) == [1, -1, 0]
 
 
 def test_same_teacher_has_no_score() -> None:

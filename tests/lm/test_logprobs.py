@@ -220,12 +220,28 @@ def test_fast_is_close_and_leaves_the_model_alone(tiny: LanguageModel, rows: lis
     after = np.concatenate([found.logprob for found in score(tiny, rows, ())])
     np.testing.assert_array_equal(before, after)
     if screened is tiny:
-        pytest.skip("no int8 on this machine")
-    assert screened.dtype == "int8"
+        pytest.skip("no bfloat16 on this machine")
+    assert screened.dtype == "bfloat16 products"
     assert 0 < np.abs(found - before).mean() < 0.3
 
 
+def test_within_is_the_whole_distribution_given_the_support(tiny: LanguageModel, rows: list[Encoded]) -> None:
+    """Within a support, log-probabilities are the plain ones renormalised, and the rest follows from them."""
+    top = score(tiny, rows, (), top=8)
+    support = [found.support for found in top if found.support is not None]
+    for found, row, whole in zip(score(tiny, rows, (), support=support, within=True), rows, top, strict=True):
+        assert found.support_logprob is not None
+        assert whole.support_logprob is not None
+        expected = torch.from_numpy(whole.support_logprob).log_softmax(-1).numpy()
+        np.testing.assert_allclose(found.support_logprob, expected, rtol=0, atol=TOLERANCE)
+        np.testing.assert_array_equal(found.argmax, whole.argmax)
+        np.testing.assert_allclose(found.margin, whole.margin, rtol=0, atol=TOLERANCE)
+        inside = (whole.support == row.targets[:, None]).any(-1)
+        assert (found.logprob[~inside] == logprobs.FLOOR).all()
+
+
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_default_reference_like_the_plain_way() -> None:
     """The default reference, real text: the same argmaxes and log-probabilities as the plain way."""
     lm = load(os.environ.get("AUDIT_TEST_REFERENCE", "smollm2-135m"), device="cpu")

@@ -1,0 +1,153 @@
+"""The documentation says what the program does: commands, exit codes, detectors and links are checked against it."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from typer import Context, Exit, TyperException
+from typer.core import TyperGroup
+from typer.main import get_command
+
+from auditor.cli.main import INCOMPLETE, INTERRUPTED, app
+from auditor.cli.scan import EXIT_CODES
+from auditor.errors import AuditError
+from detectors import DETECTORS
+from runs import cli_docs
+
+ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
+METHODS = ROOT / "docs" / "methods.md"
+PAGES = (README, *sorted((ROOT / "docs").glob("*.md")))
+PLANNED = ("audit mitigate --paraphrase --mix 0.5",)
+
+
+def commands_in(text: str) -> list[str]:
+    """Every `audit ...` command of a page: code within a line, and lines of code blocks."""
+    blocks = re.findall(r"^```\w*\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    lines = [line for block in blocks for line in block.splitlines() if line.startswith("audit ")]
+    return list(dict.fromkeys([*re.findall(r"`(audit [^`\n]+)`", text), *lines]))
+
+
+def parse(command_line: str) -> None:
+    """Parse a command line without running it; a command without arguments is only being named.
+
+    Raises KeyError for an unknown command, TyperException for a wrong or missing option or argument.
+    """
+    _, *arguments = shlex.split(command_line, comments=True)
+    context = Context(get_command(app), info_name="audit")
+    while isinstance(context.command, TyperGroup) and arguments and not arguments[0].startswith("-"):
+        name = arguments.pop(0)
+        context = Context(context.command.commands[name], info_name=name, parent=context)
+    with contextlib.suppress(Exit):  # --help and --version end the parsing
+        if arguments:
+            context.command.parse_args(context, arguments)
+
+
+def slug(heading: str) -> str:
+    """The anchor that GitHub gives a heading."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+def headings(path: Path) -> list[str]:
+    """The headings of a page, without their marks."""
+    return re.findall(r"^#+ (.+)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+
+
+def broken_links(page: Path) -> list[str]:
+    """Relative links of a page whose file or heading does not exist."""
+    broken = []
+    for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+        if re.match(r"\w+:", link):
+            continue
+        name, _, anchor = link.partition("#")
+        target = page.parent / name if name else page
+        if not target.exists() or (anchor and anchor not in map(slug, headings(target))):
+            broken.append(link)
+    return broken
+
+
+def exit_codes() -> set[int]:
+    """Every code that a command can end with."""
+    errors = [AuditError]
+    for error in errors:
+        errors += error.__subclasses__()
+    return {*EXIT_CODES.values(), INCOMPLETE, INTERRUPTED, *(error.exit_code for error in errors)}
+
+
+def test_the_command_line_page_is_current() -> None:
+    """docs/cli.md is what runs/cli_docs.py makes; run that script when this fails."""
+    assert cli_docs.PAGE.read_text(encoding="utf-8") == cli_docs.page()
+
+
+def test_every_command_has_its_section_on_the_page() -> None:
+    """The made page goes down to sub-commands of sub-commands."""
+    made = [line.removeprefix("## ") for line in cli_docs.page().splitlines() if line.startswith("## ")]
+    assert made[0] == "audit"
+    assert {"audit scan", "audit demo", "audit models", "audit models fetch"} <= set(made)
+
+
+def test_the_checks_see_what_is_wrong(tmp_path: Path) -> None:
+    """An unknown command, option or argument does not parse; a link to nothing is broken; codes are found anywhere."""
+    with pytest.raises(KeyError):
+        parse("audit nope x")
+    for line in ("audit scan x --nope", "audit scan --seed 1", "audit scan x --seed -1", "audit simulate -o x"):
+        with pytest.raises(TyperException):
+            parse(line)
+    page = tmp_path / "page.md"
+    page.write_text("# One `two`\n[a](page.md#one-two) [b](#one-two) [c](#three) [d](none.md) [e](https://x.org)\n")
+    assert broken_links(page) == ["#three", "none.md"]
+    assert commands_in("Type `audit a`.\n\n```sh\naudit b  # c\n$ ls\n```\naudit d\n") == ["audit a", "audit b  # c"]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_exist_and_their_options_parse(page: Path) -> None:
+    """Every `audit ...` command of the README and the docs parses, apart from those that are said to be planned."""
+    for line in commands_in(page.read_text(encoding="utf-8")):
+        if line not in PLANNED:
+            parse(line)
+
+
+def test_the_readme_shows_commands() -> None:
+    """The first scan, the demo and the data of known truth are in the README."""
+    commands = commands_in(README.read_text(encoding="utf-8"))
+    assert {"audit demo", "audit scan dataset.parquet"} < set(commands)
+    assert any(line.startswith("audit simulate") for line in commands)
+
+
+@pytest.mark.parametrize("line", PLANNED)
+def test_planned_commands_are_marked_and_do_not_exist(line: str) -> None:
+    """A planned command is said not to be in this release, and this fails on the day it is."""
+    assert f"`{line}` is planned and **not in this release**" in README.read_text(encoding="utf-8")
+    with pytest.raises(KeyError):
+        parse(line)
+
+
+def test_the_make_targets_of_the_readme_exist() -> None:
+    """Set-up is exactly `make demo` and `make test`, both targets of the Makefile."""
+    named = re.findall(r"^make (\w+)$", README.read_text(encoding="utf-8"), re.MULTILINE)
+    assert named == ["demo", "test"]
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert all(re.search(rf"^{target}:", makefile, re.MULTILINE) for target in named)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_relative_links_resolve(page: Path) -> None:
+    """Every relative link leads to a file, and to a heading where it names one."""
+    assert broken_links(page) == []
+
+
+def test_every_detector_has_a_section() -> None:
+    """docs/methods.md has one section for each detector of the registry and none for another, and the verdict's."""
+    found = re.findall(r"^Detector `(\w+)`$", "\n".join(headings(METHODS)), re.MULTILINE)
+    assert sorted(found) == sorted(DETECTORS)
+    assert "Verdict" in headings(METHODS)
+
+
+def test_every_exit_code_is_named() -> None:
+    """The README's table names exactly the codes that a command can end with."""
+    table = re.findall(r"^\| (\d+) \|", README.read_text(encoding="utf-8"), re.MULTILINE)
+    assert sorted(map(int, table)) == sorted(exit_codes())
