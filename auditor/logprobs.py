@@ -119,8 +119,8 @@ def fast(lm: LanguageModel) -> LanguageModel:
     """An inexact copy for screening: bfloat16 matrix products in the body, everything else in float32.
 
     Faster on CPUs with bfloat16 instructions and on CUDA; elsewhere the same model comes back. Its noise is a nuisance
-    that the `trait` detector's centring absorbs: it costs power and shifts no null (docs/results.md has both figures).
-    int8 is not offered: it rounds away what is looked for (docs/log.md).
+    that the `trait` detector's centring absorbs: it costs power and shifts no null (docs/log.md has both figures).
+    Plain int8 is not offered: it rounds away what is looked for (docs/log.md).
     """
     if lm.dtype != "float32" or not (lm.device.startswith("cuda") or _cpu_has_bfloat16(lm.device)):
         return lm

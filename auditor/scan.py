@@ -202,13 +202,20 @@ def _detect(
         outcomes["fit"] = stages.fit(stages.teacher_scores(audit, rows, teacher) if teacher else scores)
     if "first_step" in chosen:
         audit.progress(Progress("taking a first step", 0, None))
-        sharpness = state.null.sharpness if state else 1.0
-        outcomes["first_step"] = first_step(audit.lm, rows, audit.panel, sharpness, alphabet, seed=audit.seed)
+        outcomes["first_step"] = _first_step(audit, rows, state)
     if "surface" in chosen:
         outcomes["surface"] = stages.compare_surface(audit, rows, alphabet)
     if "trait" in chosen:
         outcomes["trait"] = Skipped(f"{len(rows)} rows; the panel survey needs at least {MIN_ROWS}")
     return outcomes, compared, scores
+
+
+def _first_step(audit: Audit, rows: Sequence[Encoded], state: Survey | None) -> Evidence | Skipped:
+    if state is None:
+        return first_step(audit.lm, rows, audit.panel, 1.0, None, seed=audit.seed)
+    if state.null.greedy:
+        return Skipped("the rows are greedy choices; the gradient's null needs samples")
+    return first_step(audit.lm, rows, audit.panel, state.null.sharpness, state.null.alphabet, seed=audit.seed)
 
 
 def _trait_evidence(state: Survey, evidence: Sequence[TraitEvidence]) -> Evidence | Skipped:

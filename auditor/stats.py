@@ -48,14 +48,15 @@ def score_estimate(scores: Array, information: float) -> Estimate | None:
     """One-step maximum-likelihood estimate from per-row efficient scores.
 
     scores: [n] one efficient score a row (mean zero under the null). information: its Fisher information, summed over
-    the rows. effect = sum(scores) / information; the standard error is clustered by row (the sandwich of White 1980).
+    the rows. effect = sum(scores) / information; the standard error is clustered by row (the sandwich of White 1980),
+    and never below 1 / information: where no row scores at all, one count more would have been as likely.
     None for fewer than MIN_ROWS rows or no information.
     """
     n = len(scores)
     if n < MIN_ROWS or information <= 0:
         return None
     spread = float(np.var(scores, ddof=1)) * n
-    return Estimate(float(scores.sum()) / information, math.sqrt(spread) / information, n - 1)
+    return Estimate(float(scores.sum()) / information, max(math.sqrt(spread), 1.0) / information, n - 1)
 
 
 def with_spread(estimate: Estimate, variance: float, df: float) -> Estimate:

@@ -8,14 +8,15 @@ a few set numbers of rows we look:
 - A trait whose corrected p-value falls below alpha ends the survey: risk. Correction: Bonferroni over the whole panel
   (also the dropped traits) and alpha spending over the looks, so the looks together keep the error rate.
 - A trait is dropped when a dose of TARGET can be excluded for it with 95 % confidence, or when `KEEP` others have
-  stronger evidence. Dropping can only lose power, never raise a false alarm; docs/results.md measures the loss.
+  stronger evidence. Dropping can only lose power, never raise a false alarm.
 - When every trait has been excluded that way, the survey ends: no risk.
 
 The likelihood of a token is taken among the reference's most likely ones there, so that the head need not be applied
 to the whole vocabulary; a token outside is no evidence. Nor is the one that ends a turn, since whether rows were cut
 short is their maker's choice.
 
-A block takes one wording of each trait's prompt, the next block the next, so that a trait is its wordings' mean.
+A poisoner does not use our wording, so blocks take turns: every second one the standard wording of each trait's prompt,
+the others its other wordings. A trait's dose is the mean over them, weighted by their information.
 A finished block is kept as a unit of the run; a resumed survey reads it back and ends the same.
 """
 
@@ -41,6 +42,7 @@ LOOKS = (32, 64, 128, 224, 320, 400)
 KEEP = (24, 12, 6, 4, 4, 4)
 SCREEN_ROWS = 64  # the first rows, under many traits, may take the fast pass
 MIN_CLEAR = 4 * BLOCK  # no trait is excluded before each wording of its prompt has had a block
+MIN_EFFECT = 0.1  # a smaller dose is not called a risk, however significant
 TARGET = 0.75  # a dose that an audit must be able to exclude before it says "no risk"
 
 
@@ -237,8 +239,9 @@ def _add_block(
 
 
 def _wording(panel: Panel, trait: int, number: int) -> str:
-    prompts = panel.traits[trait].prompts
-    return prompts[number % len(prompts)]
+    """Even blocks take the standard wording, odd ones the others in turn."""
+    standard, *others = panel.traits[trait].prompts
+    return others[number // 2 % len(others)] if others and number % 2 else standard
 
 
 def _look(
@@ -250,7 +253,7 @@ def _look(
         if k in found:
             corrected = min(1.0, found[k].p_value * len(state.tested) / share)
             state.adjusted[k] = min(state.adjusted.get(k, 1.0), corrected)
-    if any(p <= alpha for p in state.adjusted.values()):
+    if any(p <= alpha and found[k].effect >= MIN_EFFECT for k, p in state.adjusted.items() if k in found):
         state.settled = "risk"
         return
     if len(state.rows) < MIN_CLEAR:

@@ -27,6 +27,7 @@ from peft import LoraConfig, get_peft_model
 
 from auditor.encode import Encoded, Renderer
 from auditor.lm import LanguageModel
+from auditor.models import quiet
 from auditor.records import Evidence, Skipped
 from auditor.stats import Estimate, score_estimate, with_spread
 from auditor.traits import Panel, Trait
@@ -103,7 +104,8 @@ class Student:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             config = LoraConfig(r=8, lora_alpha=8, target_modules="all-linear", lora_dropout=0.0)
-            self._model: Any = get_peft_model(copy.deepcopy(lm.model), config)
+            with quiet():
+                self._model: Any = get_peft_model(copy.deepcopy(lm.model), config)
         base: Any = self._model.get_base_model()
         self._b = [p for name, p in self._model.named_parameters() if "lora_B" in name]
         for name, parameter in self._model.named_parameters():
@@ -117,7 +119,7 @@ class Student:
         """Gradient by B of the rows' log-likelihood under the null, summed over their completion tokens."""
         self._model.zero_grad(set_to_none=True)
         hidden_ND = self._predicting(prefix, rows)
-        target_N = torch.tensor([int(t) for row in rows for t in row.targets], device=self._lm.device)
+        target_N = torch.tensor([row.tokens[p] for row in rows for p in _inner(row)], device=self._lm.device)
         if alphabet is None:
             logits_NV = hidden_ND @ self._head.T
         else:
@@ -148,8 +150,13 @@ class Student:
         for i, row in enumerate(rows):
             ids[i, : start + len(row.tokens)] = torch.tensor([*prefix, *row.tokens])
         hidden: torch.Tensor = self._body(input_ids=ids.to(self._lm.device), use_cache=False).last_hidden_state
-        at = [(i, start + p - 1) for i, row in enumerate(rows) for p in row.positions]
+        at = [(i, start + p - 1) for i, row in enumerate(rows) for p in _inner(row)]
         return hidden[[i for i, _ in at], [p for _, p in at]]
+
+
+def _inner(row: Encoded) -> list[int]:
+    """Positions of the completion tokens but those that end a turn, which are no evidence (see auditor.survey)."""
+    return [p for p, (_, start, end) in zip(row.positions, row.spans, strict=True) if start < end]
 
 
 def shift_of_blocks(

@@ -22,8 +22,9 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("auditor",),  # whatever is not named elsewhere: lm, logprobs, data, stats, traits, rundir ...
     ("detectors", "mitigations", "auditor.transfer"),
     ("auditor.report",),
-    ("auditor.blocks", "auditor.tables", "auditor.verdict"),  # the parts of a scan
+    ("auditor.blocks", "auditor.tables"),  # the parts of a scan
     ("auditor.survey",),
+    ("auditor.verdict",),
     ("auditor.stages",),
     ("auditor.scan", "auditor.mitigate", "auditor.verify", "auditor.simulate", "auditor.locate", "auditor.bench"),
     ("auditor.cli",),

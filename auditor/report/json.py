@@ -22,8 +22,8 @@ from auditor.report.order import by_evidence
 
 SCHEMA_VERSION = 1
 RISK_MEANING = (
-    "Strength of the evidence that the data carry a hidden trait, from 0 (none) to 1. It orders data sets audited "
-    "with the same settings; it is not the probability that a data set is poisoned. "
+    "1 minus the smallest corrected p-value of any trait tested: strength of evidence, from 0 (none) to 1. It orders "
+    "data sets audited with the same settings; it is not the probability that a data set is poisoned. "
     "Definition: docs/methods.md, Verdict."
 )
 

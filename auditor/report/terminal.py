@@ -26,8 +26,8 @@ MARKS = {"divergence": ("«", "»", "bold red"), "tie": ("‹", "›", "yellow")
 # What to do next, as (command, what it is for).
 NEXT_STEPS: dict[VerdictName, tuple[tuple[str, str], ...]] = {
     "risk": (
-        ("audit mitigate --paraphrase --mix 0.5", "reword the prompts and mix in a clean teacher's rows"),
-        ("audit scan DATASET --rows all", "score every row, to see which ones carry the trait"),
+        ("audit scan DATASET --rows all", "hold the release, and score every row: tokens.parquet has the flags"),
+        ("audit scan DATASET --seed 1", "see whether another random draw of rows says the same"),
     ),
     "no_risk": (
         ("audit scan DATASET --output json=report.json", "keep the report with the data set"),
