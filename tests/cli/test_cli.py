@@ -171,7 +171,7 @@ def test_defaults_reach_the_verb(verb: Verb, tmp_path: Path) -> None:
         "panels": ["default"],
         "traits": [],
         "teacher": None,
-        "rows": 400,
+        "rows": "auto",
         "seed": 0,
         "detectors": ("trait", "fit", "surface"),
         "format_of": None,

@@ -55,7 +55,7 @@ def test_verdict_comes_first(verdict: Verdict, says: str) -> None:
 
 def test_no_risk_states_its_power() -> None:
     """A clean verdict says what it could have missed; one without a figure says that."""
-    assert "dose of 0.35 or more would have been found with 80 % power" in page(sample_report(NO_RISK))
+    assert "Excluded: a dose of 0.35 or more" in page(sample_report(NO_RISK))
     assert "power of this audit could not be computed" in page(sample_report(replace(NO_RISK, min_effect=None)))
 
 
