@@ -88,6 +88,8 @@ def find_null(rows: Sequence[Encoded], score: Scorer, store: Store) -> Null:
         reference = _reference(pilot, letters, score)
         logps = [_logp(row, each, each) for row, each in zip(pilot, reference, strict=True)]
         chosen = [_chosen(row, each) for row, each in zip(pilot, reference, strict=True)]
+        if not any(map(len, chosen)):
+            return Null(1.0, greedy=False, alphabet=letters)  # nothing to fit on; the survey will find no information
         unit = {
             "sharpness": np.array(likelihood.sharpness(logps, chosen)),
             "greedy": np.array(likelihood.is_greedy(logps, chosen)),
