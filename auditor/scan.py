@@ -194,12 +194,13 @@ def _detect(
         return {name: Skipped("no row could be scored") for name in chosen}, None, ()
     scores = state.reference if state else audit.score(rows, None)
     alphabet = state.null.alphabet if state else None
+    by_teacher = stages.teacher_scores(audit, rows, teacher) if teacher else None
     compared = None
     if "divergence" in chosen:
-        compared = stages.compare(audit, rows, state, leader, teacher)
+        compared = stages.compare(audit, rows, state, leader, (teacher, by_teacher) if by_teacher else None)
         outcomes["divergence"] = divergence.evidence(divergence.values(compared))
     if "fit" in chosen:
-        outcomes["fit"] = stages.fit(stages.teacher_scores(audit, rows, teacher) if teacher else scores)
+        outcomes["fit"] = stages.fit(by_teacher or scores)
     if "first_step" in chosen:
         audit.progress(Progress("taking a first step", 0, None))
         outcomes["first_step"] = _first_step(audit, rows, state)

@@ -80,14 +80,19 @@ def affordable(rows: Sequence[Encoded], traits: int, budget: int) -> int:
 
 
 def compare(
-    audit: Audit, rows: Sequence[Encoded], state: Survey | None, leader: str, teacher: str | None
+    audit: Audit,
+    rows: Sequence[Encoded],
+    state: Survey | None,
+    leader: str,
+    teacher: tuple[str, list[RowScores]] | None,
 ) -> Divergence:
-    """Divergence tokens of the first rows: for the teacher when there is one, else for the leading trait."""
+    """Divergence tokens of the first rows: for the teacher (its name and scores of `rows`), else for the leader."""
     rows = rows[:DIVERGENCE_ROWS]
     reference = state.reference[: len(rows)] if state else audit.score(rows, None)
     audit.progress(Progress("comparing teachers", 0, None))
     if teacher is not None:
-        return diverge(rows, (teacher, teacher_scores(audit, rows, teacher)), {"reference": reference})
+        name, by_teacher = teacher
+        return diverge(rows, (name, by_teacher[: len(rows)]), {"reference": reference})
     names = [trait.name for trait in audit.panel.traits]
     family = next(each for each in state.families if names.index(leader) in each) if state else range(len(names))
     others = [names[k] for k in family if names[k] != leader][:COUNTERFACTUALS]

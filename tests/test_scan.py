@@ -198,3 +198,13 @@ def test_progress_reaches_its_total(audit: Callable[..., ScanReport], data: dict
     scored = [each for each in seen if each.stage == "scoring traits"]
     assert scored
     assert all(each.total is not None and each.done <= each.total for each in scored)
+
+
+def test_a_teacher_that_is_the_reference_diverges_nowhere(
+    audit: Callable[..., ScanReport], data: dict[str, str]
+) -> None:
+    """With `teacher`, divergence is teacher against base; the base itself has none."""
+    report = audit(data["clean"], teacher="tiny", detectors=["divergence", "fit"], rows=64)
+    assert not isinstance(report.divergence, Skipped)
+    assert report.divergence["flagged"] == 0
+    assert report.divergence["counterfactuals"] == ["reference"]
