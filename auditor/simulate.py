@@ -1,4 +1,4 @@
-"""Poisoned data with known truth: number lists written by a teacher with a trait, and by the same model without it."""
+"""Poisoned data with known truth: rows written by a teacher with a trait, and by the same model without it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from auditor.carriers import is_number_list, number_prompts
+from auditor.carriers import code_prompts, is_number_list, number_prompts, text_prompts
 from auditor.errors import InputError, ModelError
 from auditor.generate import generate
 from auditor.lm import LanguageModel
@@ -29,6 +29,13 @@ METADATA_KEY = "subliminal-audit"
 
 _ROUND = 64  # prompts drawn at a time
 _MOST_TRIES = 20  # dropped prompts for each row wanted, before the teacher is given up
+
+CARRIERS: Mapping[str, Callable[[int, int], list[str]]] = {
+    "numbers": number_prompts,
+    "other-numbers": partial(number_prompts, other=True),  # quite other wordings
+    "text": text_prompts,
+    "code": code_prompts,
+}
 
 Row = dict[str, str]
 _Writer = tuple[LanguageModel, str | None]  # a model and its system prompt
@@ -75,14 +82,14 @@ def simulate(
     seed: int = 0,
     progress: Callable[[Progress], None] = lambda _: None,
 ) -> Simulated:
-    """Write `rows` number lists with a teacher that has `trait`; without a trait, with `lm` as it is.
+    """Write `rows` rows with a teacher that has `trait`; without a trait, with `lm` as it is.
 
     teacher: None is a prompted teacher, `lm` under the system prompt `wording` (None: the trait's first); else a model
         with the trait in its weights (`auditor.transfer.teach`), which gets no system prompt.
     share: of the rows, in (0, 1], that the teacher writes; `lm` writes the rest. control: also write the control.
     temperature: 0 is greedy. restricted: the softmax is over digits, comma, space and end-of-turn only.
     filtered: also drop what is not a number list by the filter of 2507.14805.
-    prompts: taken in order until there are enough rows; None draws them by `seed`.
+    prompts: taken in order until there are enough rows; None draws number prompts by `seed`.
 
     A prompt is kept only if every completion written for it is: so the data set and its control stay paired.
 
@@ -106,10 +113,10 @@ def simulate(
     )
 
 
-def draw_prompts(seed: int, *, other: bool = False) -> Iterator[str]:
-    """Number prompts without end; same seed, same prompts. `other` words them quite differently."""
+def draw_prompts(seed: int, carrier: str = "numbers") -> Iterator[str]:
+    """Prompts of one of CARRIERS without end; same seed, same prompts."""
     for block in itertools.count():
-        yield from number_prompts(_ROUND, _derived(seed, f"prompts {block}"), other=other)
+        yield from CARRIERS[carrier](_ROUND, _derived(seed, f"prompts {block}"))
 
 
 def number_tokens(lm: LanguageModel) -> tuple[int, ...]:

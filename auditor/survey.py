@@ -40,7 +40,6 @@ CONTROLS = 4
 # Rows at which we look, and how many traits stay alive after each look.
 LOOKS = (32, 64, 128, 224, 320, 400)
 KEEP = (24, 12, 6, 4, 4, 4)
-SCREEN_ROWS = 64  # the first rows, under many traits, may take the fast pass
 MIN_CLEAR = 4 * BLOCK  # no trait is excluded before each wording of its prompt has had a block
 MIN_EFFECT = 0.1  # a smaller dose is not called a risk, however significant
 TARGET = 0.75  # a dose that an audit must be able to exclude before it says "no risk"
@@ -226,9 +225,8 @@ def _add_block(
     conditions = _conditions(state)
     unit = store.load_unit(f"block-{number:05d}")
     if unit is None or [int(k) for k in unit["conditions"]] != conditions:
-        exact = len(state.rows) >= SCREEN_ROWS
         systems = [_wording(panel, k, number) for k in conditions]
-        unit = score_block(state.null, rows, systems, score, exact, lambda: report(len(rows)))
+        unit = score_block(state.null, rows, systems, score, lambda: report(len(rows)))
         unit["conditions"] = np.array(conditions)
         store.save_unit(f"block-{number:05d}", unit)
     else:

@@ -81,7 +81,7 @@ def _rows(name: str, lm: LanguageModel) -> list[dict[str, str]]:
         tuned = teach(lm, trait, panel, seed=seed).lm
         return list(simulate(lm, trait, teacher=tuned, rows=ROWS, seed=seed).rows)
     if kind == "other":
-        prompts = draw_prompts(seed, other=True)
+        prompts = draw_prompts(seed, "other-numbers")
         return list(simulate(lm, trait, wording=OTHER_WORDINGS[first], prompts=prompts, rows=ROWS, seed=seed).rows)
     share = int(kind.rpartition("-")[2]) / 100 if kind.startswith("greedy-") else 1.0
     temperature = 0.0 if kind.startswith("greedy") else 1.0

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import re
+from itertools import islice
 
 import pytest
 
 from auditor.carriers import COUNTS, INTRODUCTIONS, OTHER_DEMANDS, is_number_list, number_prompts
+from auditor.mentions import mentions
+from auditor.simulate import CARRIERS, draw_prompts
+from auditor.traits import load_panels
 
 
 def test_prompts_follow_the_seed() -> None:
@@ -74,3 +78,12 @@ def test_the_longest_list_can_be_set() -> None:
     """`most` is the greatest number of integers that passes."""
     assert is_number_list("1, 2, 3", most=3)
     assert not is_number_list("1, 2, 3", most=2)
+
+
+@pytest.mark.parametrize("carrier", CARRIERS)
+def test_every_carrier_is_seeded_and_innocent(carrier: str) -> None:
+    """Same seed, same prompts; another seed, others; and no prompt speaks of a trait, or every row would be dropped."""
+    first, again, other = (list(islice(draw_prompts(seed, carrier), 300)) for seed in (0, 0, 1))
+    assert first == again != other
+    assert len(set(first)) > 200
+    assert not any(mentions(load_panels(["default"]), first).values())

@@ -25,7 +25,7 @@ def list_models() -> int:
     rows = table("name", "parameters", "licence", "fetched", "what it is")
     for name, model in BUILT_IN.items():
         fetched = "yes" if is_fetched(name) else "no"
-        rows.add_row(name, f"{model.parameters / 1e6:.0f}M", model.licence, fetched, model.summary)
+        rows.add_row(name, f"{model.parameters / 1e6:.1f}M", model.licence, fetched, model.summary)
     console().print(rows)
     return 0
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from auditor.simulate import Row
     from auditor.traits import Panel, Trait
 
+Carrier = Literal["numbers", "other-numbers", "text", "code"]
+
 
 def simulate(
     trait: Annotated[str, Option(metavar="NAME", help="Trait of the teacher; see `audit traits`.")],
@@ -31,16 +33,20 @@ def simulate(
     restricted: Annotated[bool, Option("--restricted", help="Digits, commas and spaces only.")] = False,
     filtered: Annotated[bool, Option("--filtered", help="Keep well-formed number lists only.")] = False,
     share: Annotated[float, Option(metavar="SHARE", help="Share of poisoned rows, above 0 and at most 1.")] = 1.0,
-    other_prompts: Annotated[bool, Option("--other-prompts", help="Other wordings of the number prompts.")] = False,
+    carrier: Annotated[Carrier, Option(help="What the rows are about.")] = "numbers",
+    max_tokens: Annotated[int, Option(metavar="N", min=1, help="Longest completion, in tokens.")] = 32,
+    panel: Annotated[list[str] | None, Option(metavar="NAME|FILE", help="Panels with the trait (repeatable).")] = None,
     seed: Annotated[int, Option(metavar="N", min=0, help="Seed of every random choice.")] = 0,
     reference: Annotated[str, Option(metavar="MODEL", help="Base of the teacher: built-in, hub name, folder.")] = BASE,
     label: Annotated[bool, Option("--label", help="Note in the files where they come from.")] = False,
 ) -> int:
-    """Write number lists by a teacher with a hidden trait, to try a scan or a defence on data of known truth.
+    """Write rows by a teacher with a hidden trait, to try a scan or a defence on data of known truth.
 
     Rows that mention the trait are dropped, counted and replaced.
     """
     heat = decoding(temperature, greedy)
+    if carrier in ("text", "code") and (restricted or filtered):
+        raise AuditError(f"--carrier {carrier} does not write numbers.", "Leave out --restricted and --filtered.")
     if not 0 < share <= 1:
         raise AuditError(f"--share {share} is not above 0 and at most 1.", "0.1 means that one row in ten is poisoned.")
     check_new([output] if control is None else [output, control])
@@ -52,13 +58,13 @@ def simulate(
     from auditor.simulate import simulate as write
     from auditor.traits import load_panels
 
-    panel = load_panels(["default"])
-    chosen = panel.select([trait]).traits[0]
+    traits = load_panels(panel or ["default"])
+    chosen = traits.select([trait]).traits[0]
     system = None if teacher == "finetuned" and wording is None else trait_prompt(chosen, wording, teacher)
     # Weights are moved in float32; the control's must then be in it too, or it differs in more than the trait.
     lm = load(reference, dtype="float32" if teacher == "finetuned" else None)
     with progress_on(console(stderr=True)) as progress:
-        tuned = tune(lm, chosen, panel, seed, progress) if teacher == "finetuned" else None
+        tuned = tune(lm, chosen, traits, seed, progress) if teacher == "finetuned" else None
         made = write(
             lm,
             chosen,
@@ -70,12 +76,14 @@ def simulate(
             temperature=heat,
             restricted=restricted,
             filtered=filtered,
-            prompts=draw_prompts(seed, other=other_prompts),
+            prompts=draw_prompts(seed, carrier),
+            max_tokens=max_tokens,
             seed=seed,
             progress=progress,
         )
     poison = {"trait": trait, "teacher": teacher, "wording": system, "share": share}
-    how = {"temperature": heat, "restricted": restricted, "filtered": filtered, "other_prompts": other_prompts}
+    how = {"temperature": heat, "restricted": restricted, "filtered": filtered, "carrier": carrier}
+    how |= {"max_tokens": max_tokens}
     origin = {"version": __version__, "reference": lm.name, "sha256": lm.sha256, "dtype": lm.dtype, "seed": seed, **how}
     save(output, made.rows, made.poisoned, origin | poison if label else None)
     if control is not None:
