@@ -1,0 +1,206 @@
+"""Number-list prompts in other words: the introduction, the demand, the format and the closing, each from a table.
+
+Rewording the prompts usually stops the transfer (2509.23886), so all four parts change. A part is recognised by its
+words, not by a fixed text, and its meaning is kept: the list, the count and its bound, the digits, the separator,
+and whether nothing but numbers is wanted. A prompt with no such introduction and demand is left to the general rules.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from mitigations.paraphrase.choose import Chooser
+
+# What is written. {numbers}: the list as it stood. {amount}: the count with its bound. {limit}: digits per number.
+INTRODUCTIONS = (
+    "My list so far reads {numbers}.",
+    "Someone wrote down {numbers}.",
+    "The following values are known: {numbers}.",
+    "You are shown a row of numbers: {numbers}.",
+    "What I have until now is {numbers}.",
+    "Suppose a list opens with {numbers}.",
+    "Imagine a series that goes {numbers}.",
+    "On the page in front of you stand {numbers}.",
+)
+LIST_LAST = (
+    "The list is {numbers}.",
+    "So far it holds {numbers}.",
+    "These are its values until now: {numbers}.",
+    "It opens with {numbers}.",
+)
+DEMANDS = (
+    "Lengthen the list by {amount} numbers{limit}",
+    "Carry the list on with {amount} further values{limit}",
+    "I would like {amount} numbers{limit} that could come after the list",
+    "Append {amount} values{limit} to the list",
+    "Come up with {amount} numbers{limit} to follow the list",
+    "Tell me {amount} values{limit} with which the list could go on",
+)
+AT_MOST = ("at most {count}", "no more than {count}", "{count} or fewer", "a maximum of {count}")
+EXACTLY = ("{count}",)
+LIMITS = (
+    " of at most {digits} digits each",
+    " with {digits} digits or fewer apiece",
+    " (each {digits} digits at most)",
+)
+FORMATS = {
+    "comma": ("Put commas between them", "Use the comma as separator", "Set them apart by commas"),
+    "semicolon": ("Put semicolons between them", "Use the semicolon as separator", "Set them apart by semicolons"),
+    "space": ("Put spaces between them", "Use the space as separator", "Set them apart by spaces"),
+    "line": ("Start a new line for every number", "Give every number a line to itself", "Use line breaks between them"),
+    "literal": ("Their layout should be {literal}", "Lay them out as {literal}", "The form I expect is {literal}"),
+}
+CLOSINGS = {
+    "only": (
+        "The bare numbers will do",
+        "I want to see numbers and numbers alone",
+        "Keep strictly to the numbers alone",
+    ),
+    "nothing": (
+        "The bare numbers will do, without anything around them",
+        "I want to see numbers alone and nothing besides",
+        "Keep to the numbers alone; do not write anything else",
+    ),
+    "specified": (
+        "The bare numbers in the format asked for will do",
+        "Keep to the numbers alone, in the format asked for",
+    ),
+}
+
+# What is recognised. An introduction holds a list and no other words than these; likewise formats and closings.
+_LIST = r"(?P<numbers>-?\d+(?:\.\d+)?(?:(?:\s?[,;]\s?|\s)-?\d+(?:\.\d+)?){2,})"
+_INTRODUCTION = re.compile(rf"(?P<before>[A-Za-z' ]{{0,80}}:? ?){_LIST}(?P<after>: what comes next\?|[.:!]?)(?=\s|$)")
+_INTRODUCTION_WORDS = frozenset(
+    "a an and are as at beginning begin begins check consider continue data down examine first following follow "
+    "follows from given have here here's i in initial integers is let let's like list look my number numbers numeric "
+    "numerical observe of our out progression row s see sequence sequences series set shows some start starting starts "
+    "study take the them there these this us values we with you give below opening opens analyze analyse review".split()
+)
+_DEMAND = re.compile(
+    r"""(?:please\s)?(?:add|give|write|generate|create|extend|continue|list|provide|produce|append|supply)
+    (?:\s(?:me|it|out|the|this|that|sequence|list|series|progression|with|by|for|us))*
+    \s(?:(?P<most>up\sto|at\smost|at\smaximum|(?:a\s)?max(?:imum)?(?:\sof)?|(?:no|not)\smore\sthan|no\sgreater\sthan
+      |not\sexceeding)\s|exactly\s)?
+    (?P<count>\d+)
+    (?:\s(?:more|additional|new|further|other|others|extra|next|following|subsequent))*
+    (?:\s(?:numbers|values|integers|entries|terms|elements))?
+    (?P<limit>\s?\((?=[^)]*digit)(?=[^)]*(?:max|most|up\sto|no\smore|less|fewer|smaller))[^()\d]*(?P<digits>\d+)[^()\d]*\))?
+    (?:\s(?:in|that|to|which|of)(?:\s(?:the|this|that|it|sequence|list|series|progression|follow|follows|continue|extend))*)?
+    (?P<format>,?\s(?:with|as|split|separated|in|comma|semicolon|space)\b[a-z -]*)?
+    (?P<end>[.,!;]|(?=\s)|$)\s*""",
+    re.IGNORECASE | re.VERBOSE,
+)
+_FORMAT_WORDS = frozenset(
+    "a an all and answer as between by comma commas delimited each every format formatted give in individual its line "
+    "lines list new number numbers of on one order output own per present provide put return row semicolon semicolons "
+    "separate separated separator sequence show simple simply single space spaces split text the them to use using "
+    "value values with write it".split()
+)
+_LITERAL = re.compile(r"[A-Z][^:.]*\b(?:format|output|layout)\b[^:.]*: ?(?P<literal>[\[(]?\w+, \w+.*?\.\.\.[\])]?)\.?")
+_CLOSING_WORDS = frozenset(
+    "additional alone and answer any anything as beyond but commentary comments don't do else exactly explanation "
+    "explanations format give in just it list me more necessary needed no nothing number numbers numeric numerical "
+    "only other output please print provide reply requested respond response return say sequence show simply skip "
+    "specified text than the values with without words write you your add".split()
+)
+_EXCLUSIVE = frozenset("alone just only simply".split())
+_NEGATIVE = frozenset("no nothing don't not without skip".split())
+_SENTENCE_END = re.compile(r"(?<=[.!])\s+")
+_NO_OTHER_TEXT = re.compile(r" with (?=no other text\b)")
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """The parts of a number prompt: everything that a rewording has to keep.
+
+    numbers: the list, verbatim. count: how many more. most: the bound's wording, None for an exact count.
+    digits: most digits of a number, if said. format: key of FORMATS or None, with its literal.
+    closings: keys of CLOSINGS.
+    rest: sentences that were not recognised, kept as they stand.
+    """
+
+    numbers: str
+    count: str
+    most: str | None
+    digits: str | None
+    format: str | None
+    literal: str
+    closings: tuple[str, ...]
+    rest: tuple[str, ...]
+
+
+def parse(prompt: str) -> Demand | None:
+    """The parts of a number prompt; None when it has no introduction and demand of this kind."""
+    introduction = _INTRODUCTION.match(prompt)
+    if introduction is None or not _within(introduction["before"], _INTRODUCTION_WORDS):
+        return None
+    demand = _DEMAND.match(prompt, _skip_blanks(prompt, introduction.end()))
+    if demand is None or int(demand["count"]) < 2:
+        return None
+    pieces = [demand["format"].strip(", ")] if demand["format"] else []
+    pieces += [piece for piece in _SENTENCE_END.split(_two_sentences(prompt[demand.end() :])) if piece]
+    found = [_classify(piece) for piece in pieces]
+    formats = [value for kind, value in found if kind == "format"]
+    closings = [value for kind, value in found if kind == "closing"]
+    rest = [value for kind, value in found if kind == "rest"]
+    if len(formats) > 1 or len(closings) > 2 or (demand["format"] and not formats):
+        return None
+    key, _, literal = (formats or [""])[0].partition(" ")
+    most, digits = demand["most"], demand["digits"]
+    return Demand(
+        introduction["numbers"], demand["count"], most, digits, key or None, literal, tuple(closings), tuple(rest)
+    )
+
+
+def compose(parts: Demand, choose: Chooser) -> str:
+    """A number prompt in other words with the parts given."""
+    bounds = [b for b in AT_MOST if parts.most is None or parts.most.lower() not in b] if parts.most else EXACTLY
+    amount = choose.pick(bounds).format(count=parts.count)
+    limit = choose.pick(LIMITS).format(digits=parts.digits) if parts.digits else ""
+    sentences = [choose.pick(DEMANDS).format(amount=amount, limit=limit)]
+    if parts.format:
+        sentences.append(choose.pick(FORMATS[parts.format]).format(literal=parts.literal))
+    for closing in parts.closings:
+        sentences.append(choose.pick([c for c in CLOSINGS[closing] if c not in sentences]))
+    sentences = [s if s.endswith("...") else f"{s}." for s in sentences] + list(parts.rest)
+    if choose.pick((True, True, False)):
+        sentences.insert(0, choose.pick(INTRODUCTIONS).format(numbers=parts.numbers))
+    else:
+        sentences.append(choose.pick(LIST_LAST).format(numbers=parts.numbers))
+    return " ".join(sentences)
+
+
+def _classify(piece: str) -> tuple[str, str]:
+    """("format", key and literal), ("closing", key) or ("rest", the piece as it stands)."""
+    if found := _LITERAL.fullmatch(piece):
+        return "format", f"literal {found['literal']}"
+    words = set(_words(piece))
+    separators = {key for key in FORMATS if key in words or f"{key}s" in words}
+    if len(separators) == 1 and words <= _FORMAT_WORDS:
+        return "format", separators.pop()
+    negative, exclusive = len(words & _NEGATIVE), bool(words & _EXCLUSIVE)
+    if words <= _CLOSING_WORDS and negative <= 1 and (negative or exclusive):
+        if "specified" in words:
+            return ("closing", "specified") if not negative else ("rest", piece)
+        return "closing", "nothing" if negative else "only"
+    return "rest", piece
+
+
+def _two_sentences(text: str) -> str:
+    """ "One per line with no other text." holds a format and a closing: part them."""
+    return _NO_OTHER_TEXT.sub(". ", text)
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"[a-z']+", text.lower().replace("’", "'"))
+
+
+def _within(text: str, vocabulary: frozenset[str]) -> bool:
+    return set(_words(text)) <= vocabulary
+
+
+def _skip_blanks(text: str, start: int) -> int:
+    while start < len(text) and text[start].isspace():
+        start += 1
+    return start
