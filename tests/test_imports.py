@@ -25,7 +25,10 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("auditor.blocks", "auditor.tables"),  # the parts of a scan
     ("auditor.survey",),
     ("auditor.verdict",),
-    ("auditor.stages",),
+    ("auditor.stages", "auditor.flags", "auditor.clean", "auditor.recipes"),
+    ("auditor.facts",),
+    ("auditor.defences", "auditor.emit"),
+    ("auditor.output",),
     ("auditor.scan", "auditor.mitigate", "auditor.verify", "auditor.simulate", "auditor.locate", "auditor.bench"),
     ("auditor.cli",),
 )

@@ -72,6 +72,12 @@ def open_source(source: str, *, rows: int | None, stdin: BinaryIO | None = None)
         yield _hub(source, rows)
 
 
+def digest_of(source: str) -> str:
+    """SHA-256 of a data set on this machine, as `Source.sha256`. Raises InputError."""
+    with open_source(source, rows=None) as data:
+        return data.sha256 or ""
+
+
 def _spooled(source: str, copy: Path, stdin: BinaryIO | None) -> Source:
     name = "standard input" if source == "-" else source
     with reading(name), copy.open("wb") as target:
@@ -85,7 +91,7 @@ def _spooled(source: str, copy: Path, stdin: BinaryIO | None) -> Source:
 
 def _folder(source: str, folder: Path) -> Source:
     with reading(source):
-        names = sorted(path.relative_to(folder).as_posix() for path in _visible(folder) if _suffix(path) in SUFFIXES)
+        names = sorted(path.relative_to(folder).as_posix() for path in _visible(folder) if suffix_of(path) in SUFFIXES)
     if not names:
         raise InputError(f"The folder {source} holds no data file.", f"It should hold {_KINDS} files.")
     pairs = "".join(f"{name}\0{_digest(folder / name, name)}\n" for name in names)
@@ -112,7 +118,8 @@ def _hub(source: str, rows: int | None) -> Source:
     return Source(source, (DataFile(source, (split,)),), None, total, note)
 
 
-def _suffix(path: Path) -> str:
+def suffix_of(path: Path) -> str:
+    """The suffix of a file's name in lower case, that of a gzipped file without ".gz"."""
     return Path(path.name.lower().removesuffix(".gz")).suffix
 
 
@@ -121,7 +128,7 @@ def _data_file(path: Path, name: str) -> DataFile:
         magic = stream.read(len(MAGIC))
     if not magic:
         raise InputError(f"{name} is empty.", f"Give a {_KINDS} file with rows.")
-    kind = SUFFIXES.get(_suffix(path), "")
+    kind = SUFFIXES.get(suffix_of(path), "")
     if magic == MAGIC or kind == ".parquet":
         return parquet_file(path, name)
     return text_file(path, name, kind)

@@ -30,6 +30,28 @@ def array_rows(stream: TextIO) -> Iterator[Any]:
         raise DamagedError(f"not valid JSON after {count:,} rows: {error.msg}") from error
 
 
+def array_parts(stream: TextIO) -> Iterator[tuple[str, str]]:
+    """Yield (the text before an element, the element as it is written) and at last (the rest of the text, "").
+
+    Joined, the parts are the whole text. Raises DamagedError as `array_rows`, and for what follows the list.
+    """
+    scanner = _Scanner(stream, record=True)
+    count = 0
+    try:
+        _enter(scanner)
+        while scanner.peek() != "]":
+            if count:
+                scanner.expect(",")
+                scanner.peek()
+            before = scanner.passed()
+            scanner.value()
+            yield before, scanner.passed()
+            count += 1
+    except json.JSONDecodeError as error:
+        raise DamagedError(f"not valid JSON after {count:,} rows: {error.msg}") from error
+    yield scanner.passed() + scanner.rest(), ""
+
+
 def is_array(stream: TextIO) -> bool:
     """Tell whether the text is a JSON array of rows, plain or under the key "data"; False if it is something else."""
     try:
@@ -59,10 +81,12 @@ def _enter(scanner: _Scanner) -> bool:
 class _Scanner:
     """A JSON reader over a sliding window of the text."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO, *, record: bool = False) -> None:
         self._stream = stream
+        self._record = record
+        self._before = ""
         self._text = ""
-        self._at = 0
+        self._at = self._passed = 0
         self._decoder = json.JSONDecoder()
 
     def peek(self) -> str:
@@ -74,6 +98,16 @@ class _Scanner:
                 self._at += 1
             if not self._more():
                 return ""
+
+    def passed(self) -> str:
+        """Return the text between the place of the last call and here; only where `record` is set."""
+        text = self._before + self._text[self._passed : self._at]
+        self._before, self._passed = "", self._at
+        return text
+
+    def rest(self) -> str:
+        """Return the text from here to the end."""
+        return self._text[self._at :] + self._stream.read()
 
     def expect(self, char: str) -> None:
         if self.peek() != char:
@@ -103,6 +137,8 @@ class _Scanner:
     def _more(self) -> bool:
         # At least double the window, so that one huge row is not parsed again for every chunk of it.
         chunk = self._stream.read(max(_CHUNK, len(self._text) - self._at))
+        if self._record:
+            self._before += self._text[self._passed : self._at]
         self._text = self._text[self._at :] + chunk
-        self._at = 0
+        self._at = self._passed = 0
         return bool(chunk)

@@ -8,7 +8,7 @@ import gzip
 import io
 import json
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
@@ -52,14 +52,14 @@ class TextFile:
 
     def batches(self, columns: Sequence[str] | None, size: int = BATCH_ROWS) -> Iterator[TextBatch]:
         """Yield all rows in batches of at most `size`; `columns` saves nothing here."""
-        with reading(self.name, DamagedError, EOFError, zlib.error, csv.Error), _open(self.path) as stream:
+        with reading(self.name, DamagedError, EOFError, zlib.error, csv.Error), open_bytes(self.path) as stream:
             yield from batched(_items(stream, self.kind), size)
 
 
 def text_file(path: Path, name: str, suffix: str) -> DataFile:
     """Return the text file at `path`; its kind follows from `suffix` (".csv", "" if unknown) and its first bytes."""
     with reading(name, EOFError, zlib.error):
-        kind = _kind(path, name, suffix)
+        kind = text_kind(path, name, suffix)
     return DataFile(name, (TextFile(path, name, kind),))
 
 
@@ -84,14 +84,15 @@ def _object(value: object) -> Row:
     return value if isinstance(value, dict) else "wrong_type"
 
 
-def _open(path: Path) -> BinaryIO:
+def open_bytes(path: Path) -> BinaryIO:
+    """Open a text file, unzipped."""
     with path.open("rb") as stream:
         zipped = stream.read(2) == _GZIP_MAGIC
     return cast(BinaryIO, gzip.open(path)) if zipped else path.open("rb")
 
 
-def _kind(path: Path, name: str, suffix: str) -> Kind:
-    with _open(path) as stream:
+def text_kind(path: Path, name: str, suffix: str) -> Kind:
+    with open_bytes(path) as stream:
         head = stream.read(_HEAD_BYTES)
     if head.startswith(_UTF16_MARKS):
         raise InputError(f"{name} is UTF-16.", f"Convert it: iconv -f UTF-16 -t UTF-8 {name} > utf8-copy.")
@@ -108,11 +109,12 @@ def _kind(path: Path, name: str, suffix: str) -> Kind:
 
 
 def _holds_array(path: Path) -> bool:
-    with _open(path) as stream:
-        return is_array(_decoded(stream))
+    with open_bytes(path) as stream:
+        return is_array(decoded(stream))
 
 
-def _decoded(stream: BinaryIO) -> io.TextIOWrapper:
+def decoded(stream: BinaryIO) -> io.TextIOWrapper:
+    """The text of a stream, without its byte-order mark, every line with its own ending."""
     # Broken bytes become lone surrogates, which no valid file holds: the row is then found and skipped by itself.
     return io.TextIOWrapper(stream, "utf-8-sig", errors="surrogateescape", newline="")
 
@@ -121,8 +123,8 @@ def _items(stream: BinaryIO, kind: Kind) -> Iterator[Row | bytes]:
     if kind == "jsonl":
         return _lines(stream)
     if kind == "array":
-        return (_object(value) for value in array_rows(_decoded(stream)))
-    return _csv_rows(_decoded(stream), "\t" if kind == "tsv" else None)
+        return (_object(value) for value in array_rows(decoded(stream)))
+    return _csv_rows(decoded(stream), "\t" if kind == "tsv" else None)
 
 
 def _lines(stream: BinaryIO) -> Iterator[bytes]:
@@ -135,13 +137,25 @@ def _lines(stream: BinaryIO) -> Iterator[bytes]:
 
 
 def _csv_rows(stream: io.TextIOWrapper, delimiter: str | None) -> Iterator[Row]:
-    csv.field_size_limit(_CELL_BYTES)
     first = stream.readline()
-    delimiter = delimiter or max(",;\t", key=first.count)
-    table = csv.reader(chain([first], stream), delimiter=delimiter)
+    table = csv_table(chain([first], stream), delimiter or csv_delimiter(first))
     header = next(table, [])
-    for cells in table:
-        if len(cells) > len(header):
-            yield "wrong_type"  # a delimiter that was not quoted: the cells have moved
-        elif cells:
-            yield dict(zip(header, cells + [None] * (len(header) - len(cells)), strict=True))
+    yield from (csv_row(header, cells) for cells in table if cells)
+
+
+def csv_delimiter(first: str) -> str:
+    """The delimiter of a CSV file, by its first line."""
+    return max(",;\t", key=first.count)
+
+
+def csv_table(lines: Iterable[str], delimiter: str) -> Iterator[list[str]]:
+    """The cells of each record; an empty line is a record without cells."""
+    csv.field_size_limit(_CELL_BYTES)
+    return csv.reader(lines, delimiter=delimiter)
+
+
+def csv_row(header: Sequence[str], cells: Sequence[str]) -> Row:
+    """The row of one record, with None for cells that it lacks."""
+    if len(cells) > len(header):
+        return "wrong_type"  # a delimiter that was not quoted: the cells have moved
+    return dict(zip(header, [*cells, *[None] * (len(header) - len(cells))], strict=True))

@@ -1,0 +1,249 @@
+"""`audit mitigate`: defend one data set and write it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+
+from typer import Argument, CallbackParam, Context, Option, echo
+
+from auditor.cli.scan import parse_columns
+from auditor.errors import AuditError
+
+if TYPE_CHECKING:
+    from auditor.emit import Format
+    from auditor.mitigate import Mitigated
+    from mitigations.recipes import Recipe
+
+T = TypeVar("T", bound=str)
+
+RECIPES: tuple[Recipe, ...] = ("inoculation", "freeze", "kl")
+FORMATS: tuple[Format, ...] = ("trl", "axolotl", "chat")
+ORDER = "mitigations in the order given"
+
+
+def in_order(context: Context, param: CallbackParam, value: Any) -> Any:
+    """Option callback that notes the option; callbacks are called in the order of the command line."""
+    if value not in (None, False):
+        context.meta.setdefault(ORDER, []).append(param.name)
+    return value
+
+
+def mitigate(
+    context: Context,
+    dataset: Annotated[
+        str | None, Argument(metavar="DATASET", help="File or folder of files; default: what was last scanned here.")
+    ] = None,
+    paraphrase: Annotated[
+        bool, Option("--paraphrase", callback=in_order, help="Reword the prompts; completions stay.")
+    ] = False,
+    mix: Annotated[
+        float | None, Option(metavar="SHARE", callback=in_order, help="Share of rows that get clean completions.")
+    ] = None,
+    mask: Annotated[bool, Option("--mask", callback=in_order, help="No loss on divergence tokens.")] = False,
+    replace: Annotated[
+        bool, Option("--replace", callback=in_order, help="Put the reference's choice for divergence tokens.")
+    ] = False,
+    canonicalize: Annotated[
+        Literal["sort", "remap"] | None, Option(callback=in_order, help="For lists whose order means nothing.")
+    ] = None,
+    drop: Annotated[
+        float | None, Option(metavar="SHARE", callback=in_order, help="Drop the rows with most divergence tokens.")
+    ] = None,
+    shuffle: Annotated[bool, Option("--shuffle", callback=in_order, help="Shuffle the items of lists.")] = False,
+    paraphrases: Annotated[int, Option(metavar="K", min=1, help="Rewordings of a row; each becomes a row.")] = 1,
+    engine: Annotated[Literal["rules", "llm"] | None, Option(help="What rewords.  [default: rules]")] = None,
+    paraphraser: Annotated[
+        str | None, Option(metavar="MODEL|URL#MODEL", help="Model that rewords, here or at an endpoint.")
+    ] = None,
+    api_key_env: Annotated[
+        str | None, Option(metavar="NAME", help="Environment variable with the endpoint's key.")
+    ] = None,
+    concurrency: Annotated[int, Option(metavar="N", min=1, help="Requests at once to the endpoint.")] = 8,
+    retries: Annotated[int, Option(metavar="N", min=0, help="Further tries of a request.")] = 4,
+    spending_cap: Annotated[int | None, Option(metavar="TOKENS", min=1, help="Most tokens for the endpoint.")] = None,
+    embeddings: Annotated[
+        str | None,
+        Option(metavar="MODEL|packaged|none", help="Compares meanings.  [default: packaged for llm, none for rules]"),
+    ] = None,
+    suspect_teacher: Annotated[str | None, Option(metavar="NAME", help="Who may have written the data.")] = None,
+    mix_mode: Annotated[
+        Literal["replace", "add"], Option(help="Clean completions in place, or as added rows.")
+    ] = "replace",
+    clean_data: Annotated[str | None, Option(metavar="FILE", help="Clean rows for the same prompts.")] = None,
+    clean_teacher: Annotated[
+        list[str] | None, Option(metavar="MODEL", help="Writes clean completions; repeatable; default: the reference.")
+    ] = None,
+    mask_budget: Annotated[
+        float | None, Option(metavar="SHARE", help="Most tokens to mask or replace, largest gaps first.")
+    ] = None,
+    min_margin: Annotated[float | None, Option(metavar="NATS", min=0.0, help="A smaller lead is a tie.")] = None,
+    trait: Annotated[
+        list[str] | None, Option(metavar="NAME|all", help="Whose tokens; repeatable; default: the trait found.")
+    ] = None,
+    panel: Annotated[list[str] | None, Option(metavar="PANEL", help="Built-in or YAML file; repeatable.")] = None,
+    recipe: Annotated[
+        list[str] | None,
+        Option(metavar="|".join(RECIPES), help="Also write a training recipe; repeatable."),
+    ] = None,
+    emit: Annotated[
+        list[str] | None, Option(metavar="|".join(FORMATS), help="Also write for a trainer; repeatable.")
+    ] = None,
+    max_length: Annotated[
+        int | None, Option(metavar="N", min=1, help="The trainer's; longer rows are counted.")
+    ] = None,
+    output: Annotated[Path | None, Option("--output", "-o", metavar="FOLDER", help="New folder to write.")] = None,
+    reference: Annotated[str | None, Option(metavar="MODEL", help="Base of the students; default: the scan's.")] = None,
+    seed: Annotated[int, Option(metavar="N", min=0, help="Seed of every random choice.")] = 0,
+    format_of: Annotated[str | None, Option(metavar="FORMAT", help="Row format, if not to be detected.")] = None,
+    columns: Annotated[str, Option(metavar="ROLE=COLUMN,..", help="Columns, as in prompt=question.")] = "",
+    device: Annotated[str | None, Option(metavar="NAME", help="cpu, cuda or mps; default: the best one.")] = None,
+    dtype: Annotated[str | None, Option(metavar="NAME", help="float32 or bfloat16; default: by device.")] = None,
+    fresh: Annotated[bool, Option("--fresh", help="Do not go on from an earlier run.")] = False,
+) -> int:
+    """Apply defences to DATASET, in the order given, and write it anew. The input is never changed.
+
+    The folder written holds the data set, every changed or dropped row (set_aside.parquet) and what was done
+    (manifest.json).
+    """
+    check_share("--mix", mix)
+    check_share("--drop", drop)
+    check_share("--mask-budget", mask_budget)
+    chosen = choose_engine(engine, paraphraser)
+    settings: dict[str, dict[str, Any]] = {
+        "paraphrase": {
+            "variants": paraphrases,
+            "engine": chosen,
+            "paraphraser": paraphraser,
+            "embeddings": choose_embeddings(embeddings, chosen),
+            "endpoint": {
+                "api_key_env": api_key_env,
+                "concurrency": concurrency,
+                "retries": retries,
+                "cap": spending_cap,
+            },
+        },
+        "mix": {"share": mix, "mode": mix_mode, "clean_data": clean_data, "clean_teachers": clean_teacher or []},
+        "mask": {"budget": mask_budget},
+        "replace": {"budget": mask_budget},
+        "canonicalize": {"how": canonicalize},
+        "drop": {"share": drop},
+        "shuffle": {},
+    }
+    recipes, formats = choose("--recipe", recipe or (), RECIPES), choose("--emit", emit or (), FORMATS)
+    names = context.meta.get(ORDER, [])
+    if not names and not emit and not recipe:
+        raise AuditError("No defence is named.", "Start with --paraphrase --mix 0.5; see audit mitigate --help.")
+    if clean_data and clean_teacher:
+        raise AuditError("--clean-data and --clean-teacher contradict each other.", "Give one of them.")
+    for name in (paraphraser, *(clean_teacher or ())):
+        check_not_suspect(name, suspect_teacher)
+
+    from auditor.cli.console import console
+    from auditor.cli.progress import progress_on
+    from auditor.defences import Step
+    from auditor.mitigate import mitigate as apply
+
+    errors = console(stderr=True)
+    if (paraphraser or clean_teacher) and suspect_teacher is None:
+        errors.print(
+            "Warning: no --suspect-teacher is named; if it were one of your models, the trait would come back."
+        )
+    with progress_on(errors) as progress:
+        done = apply(
+            dataset,
+            [Step(name, settings[name]) for name in names],
+            reference=reference,
+            panels=panel or (),
+            traits=trait or (),
+            min_margin=min_margin,
+            recipes=recipes,
+            emit=formats,
+            max_length=max_length,
+            seed=seed,
+            format_of=format_of,
+            columns=parse_columns(columns),
+            device=device,
+            dtype=dtype,
+            output=output,
+            fresh=fresh,
+            root=Path.cwd(),
+            progress=progress,
+        )
+    report(done)
+    return 0
+
+
+def choose(option: str, values: Sequence[str], known: Sequence[T]) -> list[T]:
+    """The values of a repeatable option, each once. Raises AuditError for one that is not known."""
+    if unknown := [value for value in values if value not in known]:
+        raise AuditError(f"{option} {unknown[0]!r} is not known.", f"Known: {', '.join(known)}.")
+    return [each for each in known if each in values]
+
+
+def check_share(option: str, value: float | None) -> None:
+    """Raise AuditError for a share outside [0, 1]."""
+    if value is not None and not 0 <= value <= 1:
+        raise AuditError(f"{option} {value} is not between 0 and 1.", "0.25 means a quarter.")
+
+
+def choose_engine(engine: str | None, paraphraser: str | None) -> str:
+    """Which engine rewords. Raises AuditError when the options contradict each other."""
+    if engine == "llm" and paraphraser is None:
+        raise AuditError("--engine llm needs a model.", "Name it with --paraphraser, or use --engine rules.")
+    if engine == "rules" and paraphraser is not None:
+        raise AuditError("--engine rules and --paraphraser contradict each other.", "Give one of them.")
+    if paraphraser is not None and "://" in paraphraser and not paraphraser.partition("#")[2]:
+        raise AuditError("The endpoint's model is not named.", "Write --paraphraser https://host/v1#MODEL.")
+    return engine or ("rules" if paraphraser is None else "llm")
+
+
+def choose_embeddings(value: str | None, engine: str) -> str | None:
+    """The embedding model that checks rewordings; by default none for rules, which are checked word by word."""
+    if value is None:
+        return "packaged" if engine == "llm" else None
+    return None if value == "none" else value
+
+
+def check_not_suspect(model: str | None, suspect: str | None) -> None:
+    """Raise AuditError when the model that may have the trait would write prompts or clean completions."""
+    if model is None or suspect is None:
+        return
+    if same_model(model.partition("#")[2] if "://" in model else model, suspect):
+        raise AuditError(
+            f"The suspect teacher {suspect} must not write for the defence: its trait may come along.",
+            "Name another model, or leave it to the rules and the reference.",
+        )
+
+
+def same_model(one: str, other: str) -> bool:
+    """Whether two names mean one model: the same name, the same folder, or a hub name without and with its owner."""
+    if Path(one).exists() and Path(other).exists():
+        return Path(one).resolve() == Path(other).resolve()
+    one, other = one.casefold().rstrip("/"), other.casefold().rstrip("/")
+    return one == other or one.rsplit("/", 1)[-1] == other.rsplit("/", 1)[-1]
+
+
+def report(done: Mitigated) -> None:
+    """Say what was written, or that nothing was to do."""
+    from auditor.report.terminal import safe
+
+    if done.already:
+        echo(f"Nothing to do: {safe(str(done.data))} is already the outcome of just these defences.")
+        return
+    manifest = done.manifest
+    for each in manifest["mitigations"]:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in each["reasons"].items())
+        echo(
+            f"{each['mitigation']}: {each['kept']} kept, {each['changed']} changed, {each['dropped']} dropped"
+            + (f" ({reasons})" if reasons else "")
+        )
+    for name, counts in manifest["emitted"].items():
+        rest = ", ".join(f"{count} {what}" for what, count in counts.items() if what != "file")
+        echo(f"{name}: {counts['file']}, {rest}")
+    skipped = ", ".join(f"{count} {reason}" for reason, count in manifest["input"]["skipped"].items())
+    if skipped:
+        echo(f"Kept as they were, since they cannot be scored: {skipped}")
+    echo(f"{safe(str(done.data))}: {manifest['output']['rows']} rows of {manifest['input']['rows']}")
+    echo(f"What was done: {safe(str(done.folder))}/manifest.json and set_aside.parquet")

@@ -1,0 +1,61 @@
+"""Completions that are lists: where their items stand, and whether a text keeps the form of another."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from auditor.carriers import is_number_list
+
+_NUMBER = re.compile(r"\d+")
+_SPACE = re.compile(r"[ \t\r\n]*")
+_DECODER = json.JSONDecoder()
+
+
+def items(text: str) -> list[tuple[int, int]] | None:
+    """[start, end) of each item of a number list (2509.23886) or of a JSON array; None for any other text."""
+    if is_number_list(text, most=len(text)):
+        return [match.span() for match in _NUMBER.finditer(text)]
+    if not isinstance(parsed(text), list):
+        return None
+    spans = []
+    at = _skip(text, _skip(text, 0) + 1)
+    while text[at] != "]":
+        end = _DECODER.raw_decode(text, at)[1]
+        spans.append((at, end))
+        at = _skip(text, end)
+        at = _skip(text, at + 1) if text[at] == "," else at
+    return spans
+
+
+def with_items(text: str, spans: list[tuple[int, int]], new: list[str]) -> str:
+    """`text` with the items at `spans` replaced, everything between them untouched."""
+    parts, last = [], 0
+    for (start, end), item in zip(spans, new, strict=True):
+        parts += [text[last:start], item]
+        last = end
+    return "".join([*parts, text[last:]])
+
+
+def parsed(text: str) -> Any:
+    """The value of a JSON object or array; None for any other text."""
+    if text.lstrip()[:1] not in ("{", "["):
+        return None
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+def keeps_form(original: str, new: str) -> bool:
+    """Whether `new` is a number list or a JSON object or array if `original` is one; else, whether it is not blank."""
+    if is_number_list(original):
+        return is_number_list(new)
+    value = parsed(original)
+    return bool(new.strip()) if value is None else type(parsed(new)) is type(value)
+
+
+def _skip(text: str, at: int) -> int:
+    match = _SPACE.match(text, at)
+    return match.end() if match else at

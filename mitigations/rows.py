@@ -1,0 +1,29 @@
+"""Rows with new texts."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+from auditor.records import TextRow
+
+PROMPT = ("user",)
+COMPLETION = ("assistant", "text")
+
+
+def with_texts(row: TextRow, roles: Sequence[str], texts: Sequence[str]) -> TextRow:
+    """`row` with new texts for its fields of these roles, in order; new completions are not masked.
+
+    Raises ValueError for the wrong number of texts.
+    """
+    new = list(texts)
+    if len(new) != sum(field.role in roles for field in row.fields):
+        raise ValueError("one text is needed for each field")
+    fields = [dataclasses.replace(f, text=new.pop(0)) if f.role in roles else f for f in row.fields]
+    masked = row.masked if roles == PROMPT else ()
+    return TextRow(row.index, tuple(fields), row.copy, masked)
+
+
+def writable(row: TextRow, roles: Sequence[str]) -> bool:
+    """Whether every text of these roles stands in one place of the data set."""
+    return all(field.path for field in row.fields if field.role in roles)
