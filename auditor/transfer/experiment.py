@@ -1,0 +1,290 @@
+"""The student-transfer experiment: train students on data sets that differ in one thing, and read out what they like.
+
+Rows that the original and the control share are dealt into disjoint blocks. In each block every arm gets one student;
+all start from the same weights with the same LoRA, and take the same rows in the same order in as many updates. What an
+arm did to a trait is the margin in its student minus that in the control's, and the block is the unit of inference.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from auditor.encode import Renderer
+from auditor.errors import InputError
+from auditor.lm import LanguageModel
+from auditor.records import Progress
+from auditor.rundir import RunDir
+from auditor.traits import Panel
+from auditor.transfer.arms import Arm, row_order
+from auditor.transfer.compare import settled
+from auditor.transfer.plan import Cost, Plan, Size, duration, make_plan, share_of_added, size_of, within
+from auditor.transfer.readout import Family, Reading, answer_support, families, read
+from auditor.transfer.result import TransferResult
+from auditor.transfer.students import Lesson, Recipe, batched, lessons_of, mean_loss, new_student, train
+from auditor.transfer.summary import Unit, all_differences, arm_result, stack, training, warnings
+
+DOSES = (0.25, 0.5, 1.0)
+_TIMED = 8  # control rows written to see how long one takes
+
+Writer = Callable[[Sequence[int]], Arm]
+Lessons = Mapping[int, Lesson]
+
+
+@dataclass(frozen=True)
+class _Lab:
+    """What every student of an experiment shares."""
+
+    lm: LanguageModel
+    renderer: Renderer
+    families: Sequence[Family]
+    support: Sequence[npt.NDArray[np.int64]]
+    recipe: Recipe
+    seed: int
+
+    def read(self, student: LanguageModel) -> Reading:
+        return read(student, self.families, self.support)
+
+
+def run_transfer(
+    lm: LanguageModel,
+    arms: Sequence[Arm],
+    control: Arm | Writer,
+    panel: Panel,
+    trait: str | None,
+    *,
+    blocks: int = 3,
+    rows_per_block: int | None = None,
+    updates: int | None = None,
+    doses: Sequence[float] = DOSES,
+    seed: int = 0,
+    recipe: Recipe | None = None,
+    budget: float | None = None,
+    stop_early: bool = True,
+    store: RunDir | None = None,
+    progress: Callable[[Progress], None] = lambda _: None,
+) -> TransferResult:
+    """Train students on every arm and compare what they like with the control's students.
+
+    arms: the original first; names differ. control: the clean arm, or a function that writes it for given rows.
+    trait: of the panel; None reads out every trait. blocks: pairs of students; the unit of inference.
+    rows_per_block: None is as many as there are. updates: of a student; None is one pass over its rows.
+    doses: shares of the updates, in (0, 1], after which students are read out.
+    budget: seconds that training and writing the control may take; None is no limit. The size that fits is fixed
+        before the first student, by the time of one update and one readout, so that a resumed run ends the same.
+    stop_early: end before the last block when no verdict can change, see `compare.settled`.
+    store: keeps finished students; the caller answers for it being the same experiment.
+
+    Raises: InputError for arms without rows in common, too few rows or too small a budget; TraitError for a trait that
+    cannot be read out; ModelError for layers that the model lacks.
+    """
+    common = _common(arms, control)
+    lm = lm if lm.dtype == "float32" else replace(lm, dtype="float32", model=copy.deepcopy(lm.model).float())
+    renderer = Renderer(lm)
+    read_out = families(renderer, panel, trait)
+    lab = _Lab(lm, renderer, read_out, answer_support(lm, read_out), recipe or Recipe(), seed)
+    wanted = size_of(len(common), blocks, rows_per_block, updates, lab.recipe.batch)
+    students = len(arms) + 1
+    size = _size(lab, wanted, arms[0], control, students, doses, budget, store, progress)
+    plan = make_plan(common, size, doses, seed)
+    if not isinstance(control, Arm):
+        control = control(sorted({*itertools.chain(*plan.blocks), *plan.held_out}))
+    runner = _Runner(lab, plan, [control, *arms], store, progress)
+    done: list[dict[str, Unit]] = []
+    for number in range(len(plan.blocks)):
+        done.append(runner.block(number))
+        if stop_early and trait is not None and _is_settled(done, arms, control, read_out[0].names.index(trait), plan):
+            break
+    return _result(lab, plan, size, runner, done, trait)
+
+
+def _common(arms: Sequence[Arm], control: Arm | Writer) -> set[int]:
+    """Original rows that the control has too; each arm has to have some of them."""
+    names = [arm.name for arm in arms] + ([control.name] if isinstance(control, Arm) else [])
+    if repeated := [name for name in names if names.count(name) > 1]:
+        raise InputError(f"{repeated[0]} is given twice.", "Give every data set once, under names that differ.")
+    common = set(arms[0].rows) & set(control.rows) if isinstance(control, Arm) else set(arms[0].rows)
+    for arm in arms:
+        if not common & arm.rows.keys():
+            message = f"{arm.name} has no row in common with {arms[0].name} and the control."
+            raise InputError(message, "Give data sets that were made from the original, which comes first.")
+    return common
+
+
+def _size(
+    lab: _Lab,
+    wanted: Size,
+    original: Arm,
+    control: Arm | Writer,
+    students: int,
+    doses: Sequence[float],
+    budget: float | None,
+    store: RunDir | None,
+    progress: Callable[[Progress], None],
+) -> Size:
+    """The size of the experiment within the budget, with what it takes shown; decided once for a run."""
+    kept = store.load_unit("size") if store else None
+    if kept is not None:
+        return Size(*(int(each) for each in kept["size"]))
+    progress(Progress("timing one update and one readout", 0, None))
+    cost = _cost(lab, original, control)
+    readings = len(doses) + 1  # two losses on held-out rows at the end count as one reading more
+    size = wanted if budget is None else within(budget, wanted, cost, students, readings, lab.recipe.batch)
+    if store:
+        store.save_unit("size", {"size": np.array([size.blocks, size.rows, size.updates])})
+    about = duration(size.seconds(cost, students, readings))
+    stage = f"{size.blocks} blocks of {students} students, {size.updates} updates each: about {about}"
+    progress(Progress(stage, 0, None))
+    return size
+
+
+def _cost(lab: _Lab, original: Arm, control: Arm | Writer) -> Cost:
+    """Seconds, measured on a student that is thrown away; the first update, which is slower, does not count."""
+    numbers = random.Random(lab.seed).sample(sorted(original.rows), min(len(original.rows), 2 * lab.recipe.batch))
+    lessons = list(lessons_of(lab.renderer, original, numbers).values())
+    student = new_student(lab.lm, lab.recipe, lab.seed)
+    began = [time.perf_counter()]
+    for _ in train(student, batched(itertools.cycle(lessons or [Lesson((), ())]), lab.recipe.batch, 2), lab.recipe):
+        began.append(time.perf_counter())
+    lab.read(student)
+    began.append(time.perf_counter())
+    row = 0.0
+    if not isinstance(control, Arm):
+        control(sorted(numbers[:_TIMED]))
+        row = (time.perf_counter() - began[-1]) / len(numbers[:_TIMED])
+    return Cost(began[2] - began[1], began[3] - began[2], row)
+
+
+def _held_out(renderer: Renderer, arm: Arm, numbers: Sequence[int]) -> list[Lesson]:
+    """Rows for the loss on the carrier task, whole: what an arm masks is no less part of the task."""
+    found = list(lessons_of(renderer, replace(arm, masked={}), numbers).values())
+    if not found:
+        message = f"None of the {len(numbers)} rows of {arm.name} that were to be held out can be used."
+        raise InputError(message, "Give rows that fit into the reference's context and its chat template.")
+    return found
+
+
+class _Runner:
+    """Trains the students of one block after another, or finds them finished in the store."""
+
+    def __init__(
+        self,
+        lab: _Lab,
+        plan: Plan,
+        arms: Sequence[Arm],
+        store: RunDir | None,
+        progress: Callable[[Progress], None],
+    ) -> None:
+        """`arms`: the control first, then the original."""
+        self._lab, self._plan, self._store, self._progress = lab, plan, store, progress
+        self.arms = arms
+        self._held_out = [_held_out(lab.renderer, arm, plan.held_out) for arm in arms[:2]]
+        self._before = lab.read(lab.lm)
+        self.reference_loss = self._losses(lab.lm)
+        self._steps = 0
+
+    def block(self, number: int) -> dict[str, Unit]:
+        """The students of one block by the name of their arm."""
+        found = {}
+        for arm in self.arms:
+            name = f"block {number} {arm.name}"
+            unit = self._store.load_unit(name) if self._store else None
+            if unit is None:
+                unit = self._student(number, arm)
+                if self._store:
+                    self._store.save_unit(name, unit)
+            else:
+                self._steps += self._plan.updates
+            found[arm.name] = unit
+        return found
+
+    def _student(self, number: int, arm: Arm) -> Unit:
+        lab, plan = self._lab, self._plan
+        lessons = lessons_of(lab.renderer, arm, self._rows(number, arm))
+        seen: set[int] = set()
+        student = new_student(lab.lm, lab.recipe, random.Random(f"{lab.seed} student {number}").getrandbits(31))
+        order = row_order(list(lessons), f"{lab.seed} block {number}")
+        readings, tokens = [self._before], 0
+        stream = batched(_noting(order, lessons, seen), lab.recipe.batch, plan.updates)
+        for update, trained in enumerate(train(student, stream, lab.recipe), start=1):
+            tokens += trained
+            if update in plan.doses:
+                readings.append(lab.read(student))
+            self._steps += 1
+            self._progress(Progress("training students", self._steps, self._total))
+        return {
+            "margins": np.stack([each.margins for each in readings]),
+            "rates": np.stack([each.rates for each in readings]),
+            "answers": np.stack([each.answers for each in readings]),
+            "losses": np.array(self._losses(student)),
+            "counts": np.array([len(seen), tokens]),
+        }
+
+    @property
+    def _total(self) -> int:
+        return len(self._plan.blocks) * len(self.arms) * self._plan.updates
+
+    def _rows(self, number: int, arm: Arm) -> list[int]:
+        """Row numbers of one block, with the block's share of the rows that the arm has added."""
+        rows = self._plan.blocks[number]
+        added = [each for each in arm.rows if each < 0]
+        fraction = len(rows) / max(1, len(arm.rows) - len(added))
+        blocks = len(self._plan.blocks)
+        return [*rows, *(each for each in added if share_of_added(each, blocks, fraction, self._lab.seed) == number)]
+
+    def _losses(self, lm: LanguageModel) -> tuple[float, float]:
+        """Nats a token on held-out rows of the control and of the original."""
+        control, original = (mean_loss(lm, lessons) for lessons in self._held_out)
+        return control, original
+
+
+def _noting(order: Iterator[int], lessons: Lessons, seen: set[int]) -> Iterator[Lesson]:
+    """The lessons in order, noting in `seen` which were taken."""
+    for number in order:
+        seen.add(number)
+        yield lessons[number]
+
+
+def _is_settled(done: Sequence[dict[str, Unit]], arms: Sequence[Arm], control: Arm, place: int, plan: Plan) -> bool:
+    students = {name: stack([block[name] for block in done]) for name in done[0]}
+    original, *others = all_differences(students, [arm.name for arm in arms], control.name, place)
+    return settled(others, original, len(plan.blocks))
+
+
+def _result(
+    lab: _Lab, plan: Plan, size: Size, runner: _Runner, done: Sequence[dict[str, Unit]], trait: str | None
+) -> TransferResult:
+    students = {name: stack([block[name] for block in done]) for name in done[0]}
+    control, original, *others = (arm.name for arm in runner.arms)
+    results = tuple(
+        arm_result(
+            name,
+            students[name],
+            students[control],
+            None if name == original else students[original],
+            lab.families,
+            trait,
+            plan.doses,
+        )
+        for name in (original, *others)
+    )
+    clean = training(control, students[control])
+    return TransferResult(
+        trait=trait,
+        transferred=results[0].verdict == "transfer shown",
+        arms=results,
+        control=clean,
+        blocks=len(done),
+        blocks_planned=len(plan.blocks),
+        rows_per_block=size.rows,
+        updates=plan.updates,
+        reference_loss=runner.reference_loss,
+        warnings=warnings(results, clean, trait, runner.reference_loss[0], lab.families, len(done)),
+    )

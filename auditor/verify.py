@@ -1,0 +1,204 @@
+"""The verb `verify`: train students on a data set and its mitigated forms, and report how much of a trait is left."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from auditor import lm as models
+from auditor.blocks import alphabet
+from auditor.encode import Encoded, Renderer
+from auditor.errors import InputError, RunError, TraitError
+from auditor.generate import generate
+from auditor.lm import LanguageModel
+from auditor.records import Example, Message, Progress
+from auditor.report.dose_plot import svg
+from auditor.report.verify import to_dict
+from auditor.rundir import RunDir, installed_versions, last_run
+from auditor.traits import load_panels
+from auditor.transfer.arms import Arm, random_drop, random_mask, read_arm
+from auditor.transfer.experiment import Writer, run_transfer
+from auditor.transfer.result import VerifyReport
+from auditor.transfer.students import Recipe
+
+OPEN = "none"
+CONTROL = "clean control"
+PLOT = "dose.svg"
+_STYLE_ROWS = 256  # rows of the original that show how the control has to look
+
+Show = Callable[[Progress], None]
+
+
+def verify(
+    original: str,
+    mitigated: Sequence[str] = (),
+    *,
+    reference: str,
+    panels: Sequence[str] = ("default",),
+    trait: str | None = None,
+    control: str | None = None,
+    blocks: int = 3,
+    rows: int | None = None,
+    updates: int | None = None,
+    budget: float | None = None,
+    recipe: Recipe | None = None,
+    seed: int = 0,
+    device: str | None = None,
+    fresh: bool = False,
+    root: Path = Path(),
+    progress: Show = lambda _: None,
+) -> VerifyReport:
+    """Train students on the data sets and report what each leaves of the original's effect on `trait`.
+
+    trait: a name of the panels, "none" for the open readout; None is the trait that the last scan in `root` found.
+    control: a clean data set for the same prompts; None lets the reference write it (T = 1, the data's median length).
+    rows: a block; None is all there are. updates: of a student; None is one pass. budget: seconds, None is no limit.
+    For each mitigated set that masks tokens or drops rows there is also an arm with as many random ones.
+
+    The report, its plot and the finished students are kept under `root`/.audit; the same arguments on the same data
+    resume an unfinished run, unless `fresh`.
+    Raises: AuditError (auditor.errors) for input, model, trait or disk trouble, with the next step.
+    """
+    panel = load_panels(panels)
+    chosen = trait_of_last_scan(root) if trait is None else trait
+    asked = None if chosen == OPEN else chosen
+    if asked is not None:
+        panel.select([asked])
+    progress(Progress("reading the data sets", 0, None))
+    recipe = recipe or Recipe()
+    first = read_arm(original, manifest=False)
+    progress(Progress("loading the reference", 0, None))
+    lm = models.load(reference, device=device, dtype="float32")
+    renderer = Renderer(lm)
+    arms = [
+        first,
+        *with_random_controls(first, [read_arm(p, original=first, lm=lm) for p in mitigated], renderer, seed),
+    ]
+    given = None if control is None else read_arm(control, original=first, manifest=False)
+    settings = {
+        "trait": chosen,
+        "panel": panel.name,
+        "panel_sha256": panel.sha256,
+        "blocks": blocks,
+        "rows": rows,
+        "updates": updates,
+        "budget": budget,
+        "seed": seed,
+        "recipe": asdict(recipe),
+    }
+    datasets = {arm.name: digest(arm) for arm in [*arms, *([given] if given else [])]}
+    about = {"name": lm.name, "sha256": lm.sha256, "dtype": lm.dtype, "device": lm.device.split(":")[0]}
+    versions = installed_versions()
+    identity = {"datasets": datasets, "reference": about, "settings": settings, "versions": versions}
+    with RunDir.open(root, {"verb": "verify", **identity}, fresh=fresh) as run:
+        result = run_transfer(
+            lm,
+            arms,
+            given or control_writer(lm, renderer, first, seed, run, progress),
+            panel,
+            asked,
+            blocks=blocks,
+            rows_per_block=rows,
+            updates=updates,
+            seed=seed,
+            recipe=recipe,
+            budget=budget,
+            store=run,
+            progress=progress,
+        )
+        report = VerifyReport(result, datasets, about, settings, versions)
+        if asked is not None:
+            run.write_text(PLOT, svg(result))
+        run.finish(to_dict(report))
+    return report
+
+
+def trait_of_last_scan(root: Path) -> str:
+    """The trait that the last scan in `root` found. Raises TraitError when there is none."""
+    hint = "Name one with --trait, or use --trait none for the open readout."
+    try:
+        report = json.loads((last_run(root) / "report.json").read_text(encoding="utf-8"))
+        found = report["trait"]
+    except (RunError, OSError, ValueError, LookupError, TypeError) as error:
+        raise TraitError("No trait is named, and there is no finished scan here.", hint) from error
+    if not isinstance(found, str):
+        raise TraitError("No trait is named, and the last scan found none.", hint)
+    return found
+
+
+def with_random_controls(original: Arm, mitigated: Sequence[Arm], renderer: Renderer, seed: int) -> list[Arm]:
+    """Each mitigated arm, followed by its random controls: as many tokens masked, as many rows dropped, at random."""
+    arms = []
+    for arm in mitigated:
+        arms.append(arm)
+        if arm.masked:
+            arms.append(random_mask(arm, renderer, seed))
+        if original.rows.keys() - arm.rows.keys():
+            arms.append(random_drop(arm, original, seed))
+    return arms
+
+
+def digest(arm: Arm) -> str:
+    """SHA-256 of what an arm trains on."""
+    rows = [[i, [[m.role, m.content] for m in each.messages] or each.text] for i, each in sorted(arm.rows.items())]
+    return hashlib.sha256(json.dumps([rows, sorted(arm.masked.items())]).encode()).hexdigest()
+
+
+def control_writer(
+    lm: LanguageModel, renderer: Renderer, original: Arm, seed: int, run: RunDir, progress: Show
+) -> Writer:
+    """A function that writes the reference's own completions for the prompts of given rows, and keeps them in `run`.
+
+    They are samples at T = 1, no longer than the median of the original's, on its alphabet when that is closed.
+    """
+    seen = [
+        row for each in list(original.rows.values())[:_STYLE_ROWS] if isinstance(row := renderer.encode(each), Encoded)
+    ]
+    if not seen:
+        hint = "Give rows that fit into its context and its chat template, or another --reference."
+        raise InputError(f"No row of {original.name} can be used with {lm.name}.", hint)
+    letters = alphabet(seen)
+    closed = None if letters is None else sorted({*letters, lm.tokenizer.eos_token_id})
+    longest = int(np.median([sum(start < end for _, start, end in row.spans) for row in seen]))
+
+    def write(numbers: Sequence[int]) -> Arm:
+        texts = _kept(run, numbers)
+        if texts is None:
+            contexts = [_context(original.rows[number], original.name) for number in numbers]
+            texts = [""] * len(numbers)
+            noise = random.Random(f"{seed} control").getrandbits(31)
+            stream = generate(lm, contexts, max_tokens=longest, alphabet=closed, seed=noise)
+            for done, (i, text) in enumerate(stream, start=1):
+                texts[i] = text
+                progress(Progress("writing the clean control", done, len(numbers)))
+            run.save_unit("control", {"numbers": np.array(numbers), "texts": np.array(texts)})
+        rows = {number: _answered(original.rows[number], text) for number, text in zip(numbers, texts, strict=True)}
+        return Arm(CONTROL, rows, {}, len(rows))
+
+    return write
+
+
+def _kept(run: RunDir, numbers: Sequence[int]) -> list[str] | None:
+    unit = run.load_unit("control")
+    if unit is None or unit["numbers"].tolist() != list(numbers):
+        return None
+    return [str(text) for text in unit["texts"]]
+
+
+def _context(example: Example, name: str) -> tuple[Message, ...]:
+    """The turns before the first completion."""
+    if example.text is not None:
+        hint = "Give clean text of the same kind with --control."
+        raise InputError(f"The rows of {name} are plain text: there is no prompt to write a control for.", hint)
+    roles = [message.role for message in example.messages]
+    return example.messages[: roles.index("assistant")]
+
+
+def _answered(example: Example, text: str) -> Example:
+    return Example(example.index, (*_context(example, ""), Message("assistant", text)))
