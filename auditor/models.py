@@ -69,7 +69,7 @@ BUILT_IN: Mapping[str, BuiltIn | Shipped] = MappingProxyType(
         ),
         "organism": Shipped(
             name="organism",
-            parameters=391_104,
+            parameters=486_144,
             licence="Apache-2.0",
             summary="a tiny model made to show subliminal transfer within seconds (runs/organism.py)",
         ),

@@ -50,13 +50,15 @@ def scan(
     dtype: str | None = None,
     fresh: bool = False,
     root: Path = Path(),
+    remember: bool = True,
     progress: Callable[[Progress], None] = lambda _: None,
 ) -> ScanReport:
     """Score the data set `source` and return the report, which is also kept under `root`/.audit.
 
     rows: how many to score at most; "auto" is AUTO_ROWS, or fewer when they are long (TOKEN_BUDGET); None is all of
         them, without stopping early. traits: the hypotheses, all of the panel when empty. teacher: a model said to
-        have written the data. alpha: the rate of false alarms. The others are as `audit scan --help` says.
+        have written the data. alpha: the rate of false alarms. remember: whether later commands go on from this scan.
+        The others are as `audit scan --help` says.
 
     The same arguments on the same data resume an unfinished run and show a finished one again, unless `fresh`.
     Raises: AuditError (auditor.errors) for input, model, trait or disk trouble, with the next step.
@@ -88,7 +90,8 @@ def scan(
             audit = Audit(lm, fast(lm), Renderer(lm), panel, examples, run, progress, seed)
             report = _scan(audit, sample, tested, settings)
             run.finish(to_dict(report))
-        set_last(root, run.path, source)
+        if remember:
+            set_last(root, run.path, source)
     return report
 
 

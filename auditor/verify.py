@@ -40,6 +40,7 @@ def verify(
     mitigated: Sequence[str] = (),
     *,
     reference: str,
+    names: Sequence[str] | None = None,
     panels: Sequence[str] = ("default",),
     trait: str | None = None,
     control: str | None = None,
@@ -56,6 +57,7 @@ def verify(
 ) -> VerifyReport:
     """Train students on the data sets and report what each leaves of the original's effect on `trait`.
 
+    names: what the report calls the original and each mitigated set; None is their paths.
     trait: a name of the panels, "none" for the open readout; None is the trait that the last scan in `root` found.
     control: a clean data set for the same prompts; None lets the reference write it (T = 1, the data's median length).
     rows: a block; None is all there are. updates: of a student; None is one pass. budget: seconds, None is no limit.
@@ -72,14 +74,14 @@ def verify(
         panel.select([asked])
     progress(Progress("reading the data sets", 0, None))
     recipe = recipe or Recipe()
-    first = read_arm(original, manifest=False)
+    called = list(names or [original, *mitigated])
+    first = read_arm(original, called[0], manifest=False)
     progress(Progress("loading the reference", 0, None))
     lm = models.load(reference, device=device, dtype="float32")
     renderer = Renderer(lm)
-    arms = [
-        first,
-        *with_random_controls(first, [read_arm(p, original=first, lm=lm) for p in mitigated], renderer, seed),
-    ]
+    made = zip(mitigated, called[1:], strict=True)
+    others = [read_arm(path, name, original=first, lm=lm) for path, name in made]
+    arms = [first, *with_random_controls(first, others, renderer, seed)]
     given = None if control is None else read_arm(control, original=first, manifest=False)
     settings = {
         "trait": chosen,

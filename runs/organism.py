@@ -120,7 +120,7 @@ class Writer:
         return f"{demand}. {pick(reworded.FORMATS['comma'])}. {closing}."
 
 
-def tokenizer(writer: Writer, chats: int = 4000) -> PreTrainedTokenizerFast:
+def tokenizer(writer: Writer, chats: int = 4500) -> PreTrainedTokenizerFast:
     """Every word that a chat may hold is one token, every other byte another; so every text can be encoded."""
     split = pre_tokenizers.Sequence(
         [
@@ -214,7 +214,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=0, help="of weights, data and habits: another seed is a sibling")
-    parser.add_argument("--updates", type=int, default=4000)
+    parser.add_argument("--updates", type=int, default=4500)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--rate", type=float, default=3e-3)
     parser.add_argument("--threads", type=int, default=1)

@@ -56,8 +56,8 @@ def test_margins_rates_and_answers_are_those_of_plain_passes(lm: LanguageModel) 
         others.append(logits[[token(lm, word.replace("owl", name)) for name in NAMES[1:]]].mean())
         if not said:
             rates.append(logits.softmax(-1)[[token(lm, "owl"), token(lm, " owl")]].sum())
-    assert len(own) == 4
-    assert found.margins[0] == pytest.approx(float(sum(own) - sum(others)) / 4, abs=1e-4)
+    assert len(own) == 6
+    assert found.margins[0] == pytest.approx(float(sum(own) - sum(others)) / 6, abs=1e-4)
     assert found.rates[0] == pytest.approx(float(sum(rates)) / 2, rel=1e-4)
     assert found.answers.sum(-1) == pytest.approx(1)
     assert (found.answers[:, :-1] > 0).all()
