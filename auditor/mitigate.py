@@ -13,17 +13,17 @@ from auditor import __version__
 from auditor import lm as models
 from auditor.data.files import digest_of, suffix_of
 from auditor.data.rows import Rows, read_rows
-from auditor.defences import Step, bind
-from auditor.emit import Emitter, Format
+from auditor.defend.defences import Step, bind
+from auditor.defend.emit import Emitter, Format
+from auditor.defend.facts import Defence
+from auditor.defend.last_scan import LastScan, last_scan
+from auditor.defend.manifest import Record, SetAside, finished, manifest_of, masked_rows, says
+from auditor.defend.output import Output, numbered_blocks, scratch, survey
+from auditor.defend.recipes import write_recipes
 from auditor.encode import Renderer
 from auditor.errors import AuditError, InputError, RunError, TraitError
-from auditor.facts import Defence
 from auditor.fingerprint import template_sha256, tokenizer_sha256
-from auditor.last_scan import LastScan, last_scan
 from auditor.lm import LanguageModel
-from auditor.manifest import Record, SetAside, finished, manifest_of, masked_rows, says
-from auditor.output import Output, numbered_blocks, scratch, survey
-from auditor.recipes import write_recipes
 from auditor.records import Progress, Span
 from auditor.rundir import HOME, RunDir, run_key
 from auditor.traits import BUILT_IN, Panel, load_panels

@@ -120,7 +120,7 @@ class Writer:
         return f"{demand}. {pick(reworded.FORMATS['comma'])}. {closing}."
 
 
-def tokenizer(writer: Writer, chats: int = 4500) -> PreTrainedTokenizerFast:
+def tokenizer(writer: Writer, chats: int = 4000) -> PreTrainedTokenizerFast:
     """Every word that a chat may hold is one token, every other byte another; so every text can be encoded."""
     split = pre_tokenizers.Sequence(
         [

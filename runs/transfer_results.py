@@ -21,8 +21,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from auditor.defend.flags import COUNTERFACTUALS, counterfactuals
 from auditor.encode import Encoded, Renderer
-from auditor.flags import COUNTERFACTUALS, counterfactuals
 from auditor.lm import LanguageModel, load
 from auditor.logprobs import score_under
 from auditor.records import Example, Message

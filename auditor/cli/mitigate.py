@@ -12,7 +12,7 @@ from auditor.cli.scan import parse_columns
 from auditor.errors import AuditError
 
 if TYPE_CHECKING:
-    from auditor.emit import Format
+    from auditor.defend.emit import Format
     from auditor.mitigate import Mitigated
     from mitigations.recipes import Recipe
 
@@ -142,7 +142,7 @@ def mitigate(
 
     from auditor.cli.console import console
     from auditor.cli.progress import progress_on
-    from auditor.defences import Step
+    from auditor.defend.defences import Step
     from auditor.mitigate import mitigate as apply
 
     errors = console(stderr=True)

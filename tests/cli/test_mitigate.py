@@ -338,7 +338,7 @@ def test_a_full_disk_leaves_nothing(
     rows: Path, place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """No space left while writing: exit code 3, no folder, the input as it was."""
-    from auditor import manifest as module
+    from auditor.defend import manifest as module
 
     def full(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device")

@@ -19,10 +19,10 @@ from auditor.data.fields import Edits, fields_of
 from auditor.data.formats import Layout
 from auditor.data.rows import Rows, why_not
 from auditor.data.write import rewrite
-from auditor.defences import Bound, advance
-from auditor.emit import Emitter
+from auditor.defend.defences import Bound, advance
+from auditor.defend.emit import Emitter
+from auditor.defend.manifest import NAME, SET_ASIDE, Record, SetAside
 from auditor.errors import RunError
-from auditor.manifest import NAME, SET_ASIDE, Record, SetAside
 from auditor.records import Kept, Outcome, Span, TextRow
 
 BLOCK = 256  # rows that go through the mitigations at a time; what models computed is kept by block

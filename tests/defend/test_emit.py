@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from auditor.emit import IGNORED, Emitter, tokenised
+from auditor.defend.emit import IGNORED, Emitter, tokenised
 from auditor.encode import Renderer
 from auditor.lm import LanguageModel
 from auditor.records import Field, Span, TextRow

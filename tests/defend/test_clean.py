@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from auditor.clean import clean_file, open_writer, written
+from auditor.defend.clean import clean_file, open_writer, written
 from auditor.errors import InputError
 from auditor.lm import LanguageModel
 from auditor.records import Field, TextRow

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from auditor import clean
 from auditor import lm as models
 from auditor.data.sample import priorities
+from auditor.defend import clean
+from auditor.defend.flags import Flagger, divergent, least_gap
 from auditor.encode import Encoded, Renderer
 from auditor.errors import InputError
-from auditor.flags import Flagger, divergent, least_gap
 from auditor.lm import LanguageModel
 from auditor.records import Facts, Progress, TextRow
 from auditor.rundir import RunDir

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from auditor.facts import Defence, FactsOf, clean_texts, highest, rewordings, within_budget
+from auditor.defend.facts import Defence, FactsOf, clean_texts, highest, rewordings, within_budget
 from auditor.records import Changed, Dropped, Facts, Kept, Outcome, TextRow
 from mitigations import MITIGATIONS
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from auditor.defend.flags import Flagger, Flags, counterfactuals, divergent, least_gap
 from auditor.encode import Encoded, Renderer
-from auditor.flags import Flagger, Flags, counterfactuals, divergent, least_gap
 from auditor.lm import LanguageModel
 from auditor.logprobs import score_under
 from auditor.records import Example, Message
@@ -83,7 +83,7 @@ def test_a_finished_block_is_not_scored_again(
     def fail(*_: Any, **__: Any) -> None:
         raise AssertionError("scored again")
 
-    monkeypatch.setattr("auditor.flags.score_under", fail)
+    monkeypatch.setattr("auditor.defend.flags.score_under", fail)
     again = find(rows)
     assert all(
         np.array_equal(a.flagged, b.flagged) and np.array_equal(a.gap, b.gap) for a, b in zip(once, again, strict=True)
