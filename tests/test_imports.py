@@ -31,6 +31,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("auditor.defend.output",),
     ("auditor.scan", "auditor.mitigate", "auditor.verify", "auditor.simulate", "auditor.locate", "auditor.bench"),
     ("auditor.check",),
+    ("auditor.study",),
     ("auditor.cli",),
 )
 

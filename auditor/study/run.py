@@ -1,0 +1,240 @@
+"""The verb `study`: run the parts of a study for every trait, judge the claims, and report."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from filelock import FileLock
+
+from auditor import lm as models
+from auditor.encode import Renderer
+from auditor.errors import TraitError
+from auditor.records import Progress
+from auditor.rundir import RunDir, Units, installed_versions
+from auditor.study import divergence, entanglement, fragility, leakage
+from auditor.study.report import StudyReport, assemble
+from auditor.study.world import DOSES, Carrier, Part, World, carrier
+from auditor.traits import load_panels
+from auditor.transfer.experiment import measured_cost
+from auditor.transfer.plan import Size, duration, within
+from auditor.transfer.readout import families
+from auditor.transfer.students import Recipe
+from auditor.verify import digest
+
+PARTS = ("leakage", "entanglement", "divergence", "fragility")
+TRAITS = 3  # of the panel, when none is named
+_PROBE = 64  # rows written to see what one costs
+
+Show = Callable[[Progress], None]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What determines a study but for its size, in plain values, so that other processes can be told."""
+
+    reference: str
+    sibling: str | None
+    panels: tuple[str, ...]
+    recipe: Recipe
+    seed: int
+    max_tokens: int
+    device: str | None
+
+
+def study(
+    parts: Sequence[str] = PARTS,
+    *,
+    reference: str,
+    sibling: str | None = None,
+    panels: Sequence[str] = ("animals",),
+    traits: Sequence[str] = (),
+    blocks: int = 3,
+    rows: int = 1000,
+    updates: int | None = None,
+    budget: float | None = None,
+    recipe: Recipe | None = None,
+    max_tokens: int = 32,
+    seed: int = 0,
+    device: str | None = None,
+    workers: int = 1,
+    fresh: bool = False,
+    root: Path = Path(),
+    progress: Show = lambda _: None,
+) -> StudyReport:
+    """Test the claims of `parts` on `reference`, with teachers that are prompted to have each of `traits`.
+
+    sibling: another base, for one claim of "fragility". traits: of the panels; none is the first three.
+    blocks, rows: disjoint blocks of so many rows a trait. updates: of a student; None is one pass over its block.
+    budget: seconds for everything; the experiments are made as small as that takes, before the first student.
+    max_tokens: longest completion of a carrier. workers: processes that train at the same time, one thread each.
+
+    Finished carriers and students are kept under `root`/.audit; the same arguments resume an unfinished study, and
+    without a budget the parts of a study share what they have in common.
+    Raises: AuditError (auditor.errors) for input, model, trait or disk trouble, with the next step.
+    """
+    setting = Setting(reference, sibling, tuple(panels), recipe or Recipe(), seed, max_tokens, device)
+    wanted = Size(blocks, rows, updates or max(1, rows // setting.recipe.batch))
+    progress(Progress("loading the reference", 0, None))
+    world = make_world(setting, wanted, None, progress)
+    chosen = list(traits) or [each.name for each in world.panel.traits[:TRAITS]]
+    _check(world, chosen)
+    settings = {**asdict(setting), "panel_sha256": world.panel.sha256, "traits": chosen, "doses": list(DOSES)}
+    settings |= {"blocks": blocks, "rows": rows, "updates": updates, "budget": budget}
+    # A budget is shared out among the parts; without one each part is the same whatever else is asked for.
+    settings["parts"] = list(parts) if budget is not None else None
+    about = {"reference": _about(world.lm), "sibling": world.sibling and _about(world.sibling)}
+    identity = {"settings": settings, **about, "versions": installed_versions()}
+    with RunDir.open(root, {"verb": "study", **identity}, fresh=fresh) as run:
+        world = replace(world, store=run)
+        world = replace(world, size=_size(world, parts, chosen, budget))
+        found = _all(world, setting, parts, chosen, run, workers)
+        datasets = {f"{each.trait} {each.decoding}": _digests(each) for each in _carriers(world, parts, chosen)}
+        settings |= {"parts": list(parts), "size": asdict(world.size)}
+        report = assemble(found, {**identity, "settings": settings, "datasets": datasets})
+        run.finish(report.values)
+    return report
+
+
+def make_world(setting: Setting, size: Size, store: Units | None, progress: Show) -> World:
+    """Load the models and the panel."""
+    lm = models.load(setting.reference, device=setting.device, dtype="float32")
+    sibling = models.load(setting.sibling, device=setting.device, dtype="float32") if setting.sibling else None
+    return World(
+        lm,
+        Renderer(lm),
+        load_panels(setting.panels),
+        sibling,
+        size,
+        setting.recipe,
+        setting.seed,
+        setting.max_tokens,
+        store,
+        progress,
+    )
+
+
+def run_part(world: World, trait: str, part: str) -> Part:
+    """One part for one trait: what was trained, and what was seen on the way."""
+    made = carrier(world, trait, "greedy")
+    if part == leakage.NAME:
+        return Part(part, trait, leakage.trials(world, made, carrier(world, trait, "sampled")), {})
+    if part == fragility.NAME:
+        return Part(part, trait, fragility.trials(world, made), {})
+    if part == entanglement.NAME:
+        tokens = entanglement.entangled(world, made)
+        return Part(part, trait, (entanglement.trial(world, made, tokens),), entanglement.facts(world, tokens))
+    flagged = divergence.flag(world, made)
+    return Part(part, trait, (divergence.trial(world, made, flagged),), divergence.facts(flagged))
+
+
+def _check(world: World, traits: Sequence[str]) -> None:
+    """Find out now, and not after hours, whether every trait can be read out."""
+    world.panel.select(traits)
+    for lm in (world.lm, *([world.sibling] if world.sibling else [])):
+        renderer = Renderer(lm)
+        for trait in traits:
+            found = families(renderer, world.panel, trait)[0]
+            if len(found.names) < 2:
+                raise TraitError(f"{trait} has no alternative to be read against.", "Use a panel with more traits.")
+
+
+def _about(lm: models.LanguageModel) -> dict[str, Any]:
+    return {"name": lm.name, "sha256": lm.sha256, "dtype": lm.dtype, "device": lm.device.split(":")[0]}
+
+
+def _size(world: World, parts: Sequence[str], traits: Sequence[str], budget: float | None) -> Size:
+    """The size of every experiment; decided once for a run, so that a resumed one is the same."""
+    assert world.store is not None
+    unit = world.store.load_unit("size of the study")
+    if unit is not None:
+        return Size(*(int(each) for each in unit["size"]))
+    size = world.size if budget is None else _affordable(world, parts, traits, budget)
+    world.store.save_unit("size of the study", {"size": np.array([size.blocks, size.rows, size.updates])})
+    return size
+
+
+def _affordable(world: World, parts: Sequence[str], traits: Sequence[str], budget: float) -> Size:
+    """The largest experiments within the budget, by the time that a few rows, an update and a readout take."""
+    world.progress(Progress("timing rows, an update and a readout", 0, None))
+    probe = replace(world, store=None, size=Size(1, _PROBE, 1))
+    began = time.perf_counter()
+    made = carrier(probe, traits[0], "greedy")
+    if divergence.NAME in parts:
+        divergence.flag(probe, made)
+    row = (time.perf_counter() - began) / len(made.original.rows)
+    cost = measured_cost(world.lm, made.original, made.control, world.panel, traits[0], world.recipe, world.seed)
+    cost = replace(cost, row=row * len(traits) * (1 + (leakage.NAME in parts)))
+    students = len(traits) * students_of(parts, world.sibling is not None)
+    left = budget - (time.perf_counter() - began)
+    size = within(left, world.size, cost, students, len(DOSES) + 1, world.recipe.batch)
+    about = duration(size.seconds(cost, students, len(DOSES) + 1))
+    world.progress(Progress(f"{size.blocks} blocks of {students} students: about {about}", 0, None))
+    return size
+
+
+def students_of(parts: Sequence[str], sibling: bool) -> int:
+    """Students of one trait and one block: the pair that all parts share, and each part's own."""
+    own = {
+        leakage.NAME: leakage.STUDENTS,
+        entanglement.NAME: entanglement.STUDENTS,
+        divergence.NAME: divergence.STUDENTS,
+        fragility.NAME: fragility.STUDENTS,
+    }
+    return 2 + sum(own[part] for part in parts) + 2 * int(sibling and fragility.NAME in parts)
+
+
+def _all(
+    world: World, setting: Setting, parts: Sequence[str], traits: Sequence[str], run: RunDir, workers: int
+) -> list[Part]:
+    """Every part for every trait. Each trait's first part comes first: later ones find its students in the store."""
+    jobs = [(trait, part) for part in parts for trait in traits]
+    if workers == 1:
+        return [run_part(_told(world, trait, part), trait, part) for trait, part in jobs]
+    job = partial(_in_process, setting, world.size, run.path)
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        first = _finished(pool.map(job, jobs[: len(traits)]), 0, len(jobs), world.progress)
+        return [*first, *_finished(pool.map(job, jobs[len(traits) :]), len(traits), len(jobs), world.progress)]
+
+
+def _finished(found: Iterator[Part], done: int, total: int, progress: Show) -> list[Part]:
+    finished = []
+    for number, each in enumerate(found, start=done + 1):
+        finished.append(each)
+        progress(Progress("parts of the study", number, total))
+    return finished
+
+
+def _in_process(setting: Setting, size: Size, path: Path, job: tuple[str, str]) -> Part:
+    torch.set_num_threads(1)
+    # The parent holds the run's lock; units are written whole, so that its workers need none.
+    store = RunDir(path, FileLock(path / "lock"))
+    return run_part(make_world(setting, size, store, lambda _: None), *job)
+
+
+def _told(world: World, trait: str, part: str) -> World:
+    """The world with a progress that says what is being worked on."""
+
+    def show(progress: Progress) -> None:
+        world.progress(replace(progress, stage=f"{part}, {trait}: {progress.stage}"))
+
+    return replace(world, progress=show)
+
+
+def _carriers(world: World, parts: Sequence[str], traits: Sequence[str]) -> Iterator[Carrier]:
+    for trait in traits:
+        yield carrier(world, trait, "greedy")
+        if leakage.NAME in parts:
+            yield carrier(world, trait, "sampled")
+
+
+def _digests(made: Carrier) -> dict[str, str]:
+    return {"original": digest(made.original), "control": digest(made.control)}
