@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -88,20 +88,35 @@ def study(
     chosen = list(traits) or [each.name for each in world.panel.traits[:TRAITS]]
     _check(world, chosen)
     settings = {**asdict(setting), "panel_sha256": world.panel.sha256, "traits": chosen, "doses": list(DOSES)}
-    settings |= {"blocks": blocks, "rows": rows, "updates": updates, "budget": budget}
-    # A budget is shared out among the parts; without one each part is the same whatever else is asked for.
-    settings["parts"] = list(parts) if budget is not None else None
-    about = {"reference": _about(world.lm), "sibling": world.sibling and _about(world.sibling)}
-    identity = {"settings": settings, **about, "versions": installed_versions()}
-    with RunDir.open(root, {"verb": "study", **identity}, fresh=fresh) as run:
+    settings |= {"blocks": blocks, "rows": rows, "updates": updates, "budget": budget, "parts": list(parts)}
+    origin = {
+        "reference": _about(world.lm),
+        "sibling": world.sibling and _about(world.sibling),
+        "settings": settings,
+        "versions": installed_versions(),
+    }
+    with RunDir.open(root, _identity(origin), fresh=fresh) as run:
         world = replace(world, store=run)
         world = replace(world, size=_size(world, parts, chosen, budget))
         found = _all(world, setting, parts, chosen, run, workers)
         datasets = {f"{each.trait} {each.decoding}": _digests(each) for each in _carriers(world, parts, chosen)}
-        settings |= {"parts": list(parts), "size": asdict(world.size)}
-        report = assemble(found, {**identity, "settings": settings, "datasets": datasets})
+        settings["size"] = asdict(world.size)
+        report = assemble(found, {**origin, "datasets": datasets})
         run.finish(report.values)
     return report
+
+
+def _identity(origin: Mapping[str, Any]) -> dict[str, Any]:
+    """What the finished units of a study depend on.
+
+    A budget is shared out among all that is asked for. Without one, neither the parts nor the sibling change what the
+    others find, so that they can be asked for one after another.
+    """
+    settings = origin["settings"]
+    if settings["budget"] is None:
+        settings = {key: value for key, value in settings.items() if key not in ("parts", "sibling", "device")}
+        return {"verb": "study", **origin, "settings": settings, "sibling": None}
+    return {"verb": "study", **origin}
 
 
 def make_world(setting: Setting, size: Size, store: Units | None, progress: Show) -> World:

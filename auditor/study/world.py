@@ -127,6 +127,7 @@ def train(world: World, made: Carrier, arms: Sequence[Arm], *, base: LanguageMod
     """
     size = world.size
     kind: Kind = "sibling" if base else made.decoding
+    section = f"{made.trait} {kind}" + (f" {base.sha256[:16]}" if base else "")
     result = run_transfer(
         base or world.lm,
         [made.original, *arms],
@@ -140,7 +141,7 @@ def train(world: World, made: Carrier, arms: Sequence[Arm], *, base: LanguageMod
         seed=world.seed,
         recipe=world.recipe,
         stop_early=False,
-        store=Section(world.store, f"{made.trait} {kind}") if world.store else None,
+        store=Section(world.store, section) if world.store else None,
         progress=world.progress,
     )
     return Trial(made.trait, kind, result)
