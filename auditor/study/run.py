@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Any
 
@@ -215,7 +218,7 @@ def _all(
     if workers == 1:
         return [run_part(_told(world, trait, part), trait, part) for trait, part in jobs]
     job = partial(_in_process, setting, world.size, run.path)
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(workers, get_context("spawn"), initializer=_end_with_parent) as pool:
         first = _finished(pool.map(job, jobs[: len(traits)]), 0, len(jobs), world.progress)
         return [*first, *_finished(pool.map(job, jobs[len(traits) :]), len(traits), len(jobs), world.progress)]
 
@@ -228,8 +231,19 @@ def _finished(found: Iterator[Part], done: int, total: int, progress: Show) -> l
     return finished
 
 
-def _in_process(setting: Setting, size: Size, path: Path, job: tuple[str, str]) -> Part:
+def _end_with_parent() -> None:
+    """Do not outlive a killed study: the workers of a pool would wait for their next job for ever."""
+
+    def wait() -> None:
+        if parent := parent_process():
+            parent.join()
+            os.kill(os.getpid(), signal.SIGTERM)
+
     torch.set_num_threads(1)
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def _in_process(setting: Setting, size: Size, path: Path, job: tuple[str, str]) -> Part:
     # The parent holds the run's lock; units are written whole, so that its workers need none.
     store = RunDir(path, FileLock(path / "lock"))
     return run_part(make_world(setting, size, store, lambda _: None), *job)

@@ -1,0 +1,108 @@
+"""`audit study` end to end on the organism, small: the report, resuming, and bad input."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from auditor.cli import main
+from auditor.cli.study import PartName
+from auditor.report.study import command, to_html, to_markdown
+from auditor.study.report import StudyReport
+from auditor.study.run import PARTS, students_of
+from auditor.transfer import experiment
+from auditor.transfer.students import new_student
+
+Audit = Callable[..., int]
+SMALL = ["--trait", "owl", "--blocks", "2", "--rows", "32", "--full", "--learning-rate", "3e-4", "--max-tokens", "24"]
+
+
+@pytest.fixture
+def audit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Audit:
+    """Run `audit study` on the organism in an empty directory."""
+    monkeypatch.chdir(tmp_path)
+    return lambda *arguments: main.run(["study", *arguments, "--reference", "organism", "--device", "cpu"])
+
+
+def test_a_killed_study_ends_with_the_same_report(
+    audit: Audit, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is lost is done again, what is kept is not; without transfer the exit code is 3."""
+    code = audit("leakage", *SMALL, "-o", "study")
+    shown = capsys.readouterr().out
+    first = json.loads(Path("study/study.json").read_text())
+    transferred = any(each["transferred"] for each in first["experiments"])
+    assert code == (0 if transferred else 3) and ("hardly anything can be said" in shown) != transferred
+    units = list(Path(".audit/runs").rglob("*.npz"))
+    assert len([each for each in units if "block" in each.name]) == 2 * 2 * 2  # decodings, blocks, pairs
+    lost = next(each for each in units if "sampled%20block%201%20original" in each.name)
+    lost.unlink()
+    trained: list[object] = []
+    monkeypatch.setattr(experiment, "new_student", lambda *given: trained.append(given) or new_student(*given))
+    assert audit("leakage", *SMALL, "-o", "study") == code
+    assert len(trained) == 1 and lost.exists()
+    assert capsys.readouterr().out == shown
+    assert json.loads(Path("study/study.json").read_text()) == first
+
+
+def test_the_report_stands_alone(audit: Audit) -> None:
+    """A page without scripts or links to elsewhere, figures in it, and a command that gives the same settings."""
+    assert audit("divergence", *SMALL, "-o", "study") in (0, 3)
+    values = json.loads(Path("study/study.json").read_text())
+    html = Path("study/study.html").read_text()
+    figures = {path.name: path.read_text() for path in Path("study").glob("*.svg")}
+    assert set(figures) == {"divergence-greedy.svg", "dose.svg"}
+    assert all(ElementTree.fromstring(each).tag.endswith("svg") and each.strip() in html for each in figures.values())
+    assert "<script" not in html and "http" not in html.replace("http://www.w3.org/2000/svg", "").replace(
+        "http-equiv", ""
+    )
+    assert {claim["answer"] for claim in values["claims"]} <= {"holds", "does not hold", "cannot be said"}
+    assert set(values["datasets"]) == {"owl greedy"} and len(values["datasets"]["owl greedy"]["original"]) == 64
+    again = command(values).split()
+    assert again[:3] == ["audit", "study", "divergence"] and again[again.index("--updates") + 1] == "2"
+    assert to_markdown(values).count("\n|") > 10
+    values["reference"]["name"] = "<script>alert(1)</script>\x1b[31m"
+    hostile = to_html(values, figures)
+    assert "<script" not in hostile and "\x1b" not in hostile and "&lt;script&gt;" in hostile
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["leakage", "--trait", "unicorn"], "unicorn"),
+        (["leakage", "--budget", "soon"], "not a time"),
+        (["leakage", "--layers", "1", "--full"], "trains all layers"),
+        (["leakage", "-o", "taken"], "holds something else"),
+        (["leakage", "-o", "no/where"], "no directory"),
+        (["everything"], "everything"),
+        (["all", "--budget", "1s"], "too small"),
+        (["fragility", "--sibling", "nowhere"], "nowhere"),
+    ],
+)
+def test_bad_input(audit: Audit, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str) -> None:
+    """One line with the next step, exit code 2, and no report."""
+    Path("taken").mkdir()
+    Path("taken/notes.txt").write_text("mine")
+    assert audit(*arguments) == 2
+    said = capsys.readouterr().err
+    assert message in said and "\nNext: " in said
+    assert not list(Path().rglob("report.json")) and not Path("study").exists()
+
+
+def test_nothing_shown_is_exit_code_3() -> None:
+    """A report is worth something when one of its originals transferred."""
+    for shown in (True, False):
+        values = {"experiments": [{"transferred": False}, {"transferred": shown}]}
+        assert StudyReport(values, {}).transferred == shown
+
+
+def test_students_are_counted() -> None:
+    """For the budget: a pair for all, and each part's own; the arms themselves are counted in tests/study."""
+    assert students_of(["leakage"], sibling=True) == 4
+    assert students_of(PARTS, sibling=False) == 2 + 2 + 16 + 8 + 7
+    assert students_of(PARTS, sibling=True) == students_of(PARTS, sibling=False) + 2
+    assert (*PARTS, "all") == PartName.__args__
