@@ -21,7 +21,7 @@ Values = Mapping[str, Any]
 
 def render(values: Values) -> RenderableType:
     """The table of claims, one line a claim, and what a reader has to know."""
-    table = Table(box=None, header_style="dim", pad_edge=False)
+    table = Table(box=None, header_style="dim", pad_edge=False, padding=(0, 1, 1, 0))
     for name in ("claim", "paper", "here [95 %]", "answer"):
         table.add_column(name, overflow="fold")
     for claim in values["claims"]:

@@ -35,7 +35,7 @@ from auditor.verify import digest
 
 PARTS = ("leakage", "entanglement", "divergence", "fragility")
 TRAITS = 3  # of the panel, when none is named
-_PROBE = 64  # rows written to see what one costs
+_PROBE = 32  # rows written to see what one costs
 
 Show = Callable[[Progress], None]
 
@@ -90,23 +90,27 @@ def study(
     world = make_world(setting, wanted, None, progress)
     chosen = list(traits) or [each.name for each in world.panel.traits[:TRAITS]]
     _check(world, chosen)
-    settings = {**asdict(setting), "panel_sha256": world.panel.sha256, "traits": chosen, "doses": list(DOSES)}
-    settings |= {"blocks": blocks, "rows": rows, "updates": updates, "budget": budget, "parts": list(parts)}
-    origin = {
-        "reference": _about(world.lm),
-        "sibling": world.sibling and _about(world.sibling),
-        "settings": settings,
-        "versions": installed_versions(),
-    }
+    plan = {"traits": chosen, "blocks": blocks, "rows": rows, "updates": updates, "budget": budget}
+    origin = _origin(world, setting, {**plan, "parts": list(parts)})
     with RunDir.open(root, _identity(origin), fresh=fresh) as run:
         world = replace(world, store=run)
         world = replace(world, size=_size(world, parts, chosen, budget))
         found = _all(world, setting, parts, chosen, run, workers)
-        datasets = {f"{each.trait} {each.decoding}": _digests(each) for each in _carriers(world, parts, chosen)}
-        settings["size"] = asdict(world.size)
-        report = assemble(found, {**origin, "datasets": datasets})
+        origin["settings"]["size"] = asdict(world.size)
+        origin["datasets"] = {
+            f"{each.trait} {each.decoding}": _digests(each) for each in _carriers(world, parts, chosen)
+        }
+        report = assemble(found, origin)
         run.finish(report.values)
     return report
+
+
+def _origin(world: World, setting: Setting, plan: Mapping[str, Any]) -> dict[str, Any]:
+    """All that a study is made from, in plain values."""
+    settings = {**asdict(setting), "panel_sha256": world.panel.sha256, "doses": list(DOSES), **plan}
+    sibling = _about(world.sibling) if world.sibling else None
+    versions = installed_versions()
+    return {"reference": _about(world.lm), "sibling": sibling, "settings": settings, "versions": versions}
 
 
 def _identity(origin: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,10 +12,12 @@ import pytest
 from auditor.cli import main
 from auditor.cli.study import PartName
 from auditor.report.study import command, to_html, to_markdown
-from auditor.study.report import StudyReport
+from auditor.study import run
+from auditor.study.report import StudyReport, assemble
 from auditor.study.run import PARTS, students_of
 from auditor.transfer import experiment
-from auditor.transfer.students import new_student
+from auditor.transfer.plan import Size
+from auditor.transfer.students import Recipe, new_student
 
 Audit = Callable[..., int]
 SMALL = ["--trait", "owl", "--blocks", "2", "--rows", "32", "--full", "--learning-rate", "3e-4", "--max-tokens", "24"]
@@ -47,6 +49,12 @@ def test_a_killed_study_ends_with_the_same_report(
     assert len(trained) == 1 and lost.exists()
     assert capsys.readouterr().out == shown
     assert json.loads(Path("study/study.json").read_text()) == first
+    # What a worker process does: the same, from what the study has kept.
+    (kept,) = Path(".audit/runs").iterdir()
+    setting = run.Setting("organism", None, ("animals",), Recipe(full=True, learning_rate=3e-4), 0, 24, "cpu")
+    found = run._in_process(setting, Size(2, 32, 2), kept, ("owl", "leakage"))
+    assert len(trained) == 1
+    assert json.loads(json.dumps(assemble([found], {}).values))["claims"] == first["claims"]
 
 
 def test_the_report_stands_alone(audit: Audit) -> None:
@@ -79,7 +87,7 @@ def test_the_report_stands_alone(audit: Audit) -> None:
         (["leakage", "-o", "taken"], "holds something else"),
         (["leakage", "-o", "no/where"], "no directory"),
         (["everything"], "everything"),
-        (["all", "--budget", "1s"], "too small"),
+        (["leakage", "--budget", "1s"], "too small"),
         (["fragility", "--sibling", "nowhere"], "nowhere"),
     ],
 )
