@@ -32,7 +32,9 @@ def verify(
     ] = None,
     blocks: Annotated[int, Option(metavar="N", min=1, help="Disjoint blocks of rows, the unit of inference.")] = 3,
     rows: Annotated[int | None, Option(metavar="N", min=1, help="Rows of a block; default: what there is.")] = None,
-    updates: Annotated[int | None, Option(metavar="N", min=1, help="Of each student; default: one pass, or 96.")] = None,
+    updates: Annotated[
+        int | None, Option(metavar="N", min=1, help="Of each student; default: one pass, or 96.")
+    ] = None,
     budget: Annotated[
         str | None, Option(metavar="TIME", help="As 90s, 15m or 2h; default: 30m, or none with --rows or --updates.")
     ] = None,
@@ -61,10 +63,13 @@ def verify(
     from auditor.cli.console import console
     from auditor.cli.progress import progress_on
     from auditor.report.verify import render
+    from auditor.transfer import processes
     from auditor.transfer.students import Recipe
     from auditor.verify import verify as compare
 
-    with progress_on(console(stderr=True)) as progress:
+    errors = console(stderr=True)
+    errors.quiet = not processes.is_first()
+    with progress_on(errors) as progress:
         report = compare(
             datasets[0],
             datasets[1:],
@@ -83,8 +88,9 @@ def verify(
             root=Path.cwd(),
             progress=progress,
         )
-    write_targets(report, targets)
-    console().print(render(report))
+    if processes.is_first():
+        write_targets(report, targets)
+        console().print(render(report))
     return 0 if report.result.transferred else NO_TRANSFER
 
 
