@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,10 +23,11 @@ from auditor.report.dose_plot import svg
 from auditor.report.verify import to_dict
 from auditor.rundir import RunDir, installed_versions, last_run
 from auditor.traits import load_panels
+from auditor.transfer import processes
 from auditor.transfer.arms import Arm, random_drop, random_mask, read_arm
 from auditor.transfer.experiment import Writer, run_transfer
 from auditor.transfer.result import VerifyReport
-from auditor.transfer.students import Recipe
+from auditor.transfer.students import Recipe, default_recipe
 
 OPEN = "none"
 CONTROL = "clean control"
@@ -49,6 +51,8 @@ def verify(
     updates: int | None = None,
     budget: float | None = None,
     recipe: Recipe | None = None,
+    format_of: str | None = None,
+    columns: Mapping[str, str] | None = None,
     seed: int = 0,
     device: str | None = None,
     fresh: bool = False,
@@ -60,11 +64,13 @@ def verify(
     names: what the report calls the original and each mitigated set; None is their paths.
     trait: a name of the panels, "none" for the open readout; None is the trait that the last scan in `root` found.
     control: a clean data set for the same prompts; None lets the reference write it (T = 1, the data's median length).
-    rows: a block; None is all there are. updates: of a student; None is one pass. budget: seconds, None is no limit.
+    rows: a block; None is all there are. updates: of a student; None is one pass,
+        or 96 where that is more. budget: seconds, None is no limit.
+    recipe: how students are trained; None is `default_recipe`. format_of, columns: how all data sets are read.
     For each mitigated set that masks tokens or drops rows there is also an arm with as many random ones.
 
     The report, its plot and the finished students are kept under `root`/.audit; the same arguments on the same data
-    resume an unfinished run, unless `fresh`.
+    resume an unfinished run, unless `fresh`. Under `accelerate launch` several processes share the students out.
     Raises: AuditError (auditor.errors) for input, model, trait or disk trouble, with the next step.
     """
     panel = load_panels(panels)
@@ -73,16 +79,16 @@ def verify(
     if asked is not None:
         panel.select([asked])
     progress(Progress("reading the data sets", 0, None))
-    recipe = recipe or Recipe()
     called = list(names or [original, *mitigated])
-    first = read_arm(original, called[0], manifest=False)
+    read = partial(read_arm, format_of=format_of, columns=columns)
+    first = read(original, called[0], manifest=False)
     progress(Progress("loading the reference", 0, None))
-    lm = models.load(reference, device=device, dtype="float32")
-    renderer = Renderer(lm)
+    lm = models.load(reference, device=processes.device(device), dtype="float32")
+    renderer, recipe = Renderer(lm), recipe or default_recipe(lm)
     made = zip(mitigated, called[1:], strict=True)
-    others = [read_arm(path, name, original=first, lm=lm) for path, name in made]
+    others = [read(path, name, original=first, lm=lm) for path, name in made]
     arms = [first, *with_random_controls(first, others, renderer, seed)]
-    given = None if control is None else read_arm(control, original=first, manifest=False)
+    given = None if control is None else read(control, original=first, manifest=False)
     settings = {
         "trait": chosen,
         "panel": panel.name,
@@ -98,7 +104,9 @@ def verify(
     about = {"name": lm.name, "sha256": lm.sha256, "dtype": lm.dtype, "device": lm.device.split(":")[0]}
     versions = installed_versions()
     identity = {"datasets": datasets, "reference": about, "settings": settings, "versions": versions}
-    with RunDir.open(root, {"verb": "verify", **identity}, fresh=fresh) as run:
+    first_process = processes.is_first()
+    open_run = partial(RunDir.open, root, {"verb": "verify", **identity}, fresh=fresh, joins=not first_process)
+    with processes.in_turn(open_run) as run:
         result = run_transfer(
             lm,
             arms,
@@ -115,9 +123,10 @@ def verify(
             progress=progress,
         )
         report = VerifyReport(result, datasets, about, settings, versions)
-        if asked is not None:
-            run.write_text(PLOT, svg(result))
-        run.finish(to_dict(report))
+        if first_process:
+            if asked is not None:
+                run.write_text(PLOT, svg(result))
+            run.finish(to_dict(report))
     return report
 
 

@@ -20,11 +20,9 @@ from pathlib import Path
 from auditor.cli.study import write
 from auditor.report.study import command, to_markdown
 from auditor.study.run import study
-from auditor.transfer.students import Recipe
 
 OUT = Path(__file__).parent / "out"
 TRAITS = ("owl", "cat", "eagle")
-FULL = Recipe(full=True, learning_rate=3e-4)
 
 
 def sibling_at(folder: str) -> str | None:
@@ -43,6 +41,7 @@ def main() -> None:
     parser.add_argument("--traits", nargs="+", default=TRAITS)
     parser.add_argument("--blocks", type=int, default=3)
     parser.add_argument("--rows", type=int, default=1000)
+    parser.add_argument("--updates", type=int, default=62, help="of a student; 62 is one pass")
     parser.add_argument("--sibling", default=str(OUT / "sibling"))
     parser.add_argument("--workers", type=int, default=2)
     asked = parser.parse_args()
@@ -55,7 +54,7 @@ def main() -> None:
         traits=asked.traits,
         blocks=asked.blocks,
         rows=asked.rows,
-        recipe=FULL,
+        updates=asked.updates,
         max_tokens=24,
         workers=asked.workers,
         root=OUT,

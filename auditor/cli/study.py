@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from typer import Argument, Option
 
 from auditor.cli.scan import BASE
-from auditor.cli.verify import parse_budget, parse_layers
+from auditor.cli.verify import parse_budget, parse_layers, recipe_settings
 from auditor.errors import AuditError
 
 if TYPE_CHECKING:
@@ -35,16 +35,18 @@ def study(
     panel: Annotated[list[str] | None, Option(metavar="PANEL", help="Built-in or YAML file; repeatable.")] = None,
     blocks: Annotated[int, Option("--blocks", "--seeds", metavar="N", min=2, help="Pairs of students a trait.")] = 3,
     rows: Annotated[int, Option(metavar="N", min=32, help="Rows of a block.")] = 1000,
-    updates: Annotated[int | None, Option(metavar="N", min=1, help="Of each student; default: one pass.")] = None,
+    updates: Annotated[
+        int | None, Option(metavar="N", min=1, help="Of each student; default: one pass, or 96.")
+    ] = None,
     budget: Annotated[
         str | None, Option(metavar="TIME", help="As 90s, 15m or 2h: smaller experiments, to take no longer.")
     ] = None,
-    rank: Annotated[int, Option(metavar="N", min=1, help="Of the students' LoRA.")] = 8,
-    alpha: Annotated[int, Option(metavar="N", min=1, help="Scale of the students' LoRA.")] = 16,
+    rank: Annotated[int | None, Option(metavar="N", min=1, help="Of the students' LoRA.  [default: 8]")] = None,
+    alpha: Annotated[int | None, Option(metavar="N", min=1, help="Scale of the LoRA.  [default: 16]")] = None,
     layers: Annotated[str | None, Option(metavar="N,..", help="Train these layers only, from 0.")] = None,
-    full: Annotated[bool, Option("--full", help="Train all weights instead of LoRA.")] = False,
+    full: Annotated[bool, Option("--full", help="Train all weights; default for models under 10M.")] = False,
     learning_rate: Annotated[
-        float | None, Option(metavar="RATE", help="Default: 2e-4, with --full 2e-5.", min=0.0)
+        float | None, Option(metavar="RATE", min=0.0, help="[default: 2e-4; --full 2e-5; under 10M weights 3e-4]")
     ] = None,
     max_tokens: Annotated[int, Option(metavar="N", min=1, help="Longest completion of the teachers.")] = 32,
     workers: Annotated[int, Option(metavar="N", min=1, help="Processes at the same time, one thread each.")] = 1,
@@ -59,9 +61,7 @@ def study(
     Exit codes: 0 done; 3 no transfer was shown, so that hardly anything can be said.
     """
     seconds = parse_budget(budget)
-    chosen = parse_layers(layers)
-    if full and chosen is not None:
-        raise AuditError("--full trains all layers.", "Leave out --layers or --full.")
+    asked = recipe_settings(rank, alpha, parse_layers(layers), full, learning_rate)
     if output is not None:
         check_output(output)
 
@@ -72,7 +72,6 @@ def study(
     from auditor.study.run import study as run
     from auditor.transfer.students import Recipe
 
-    rate = learning_rate or (2e-5 if full else 2e-4)
     with progress_on(console(stderr=True)) as progress:
         report = run(
             PARTS if part == "all" else (part,),
@@ -84,7 +83,7 @@ def study(
             rows=rows,
             updates=updates,
             budget=seconds,
-            recipe=Recipe(rank=rank, alpha=alpha, layers=chosen, full=full, learning_rate=rate),
+            recipe=Recipe(**asked) if asked else None,
             max_tokens=max_tokens,
             workers=workers,
             seed=seed,

@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from filelock import FileLock
 
 from auditor import lm as models
 from auditor.encode import Renderer
@@ -28,9 +27,9 @@ from auditor.study.report import StudyReport, assemble
 from auditor.study.world import DOSES, Carrier, Part, World, carrier
 from auditor.traits import load_panels
 from auditor.transfer.experiment import measured_cost
-from auditor.transfer.plan import Size, duration, within
+from auditor.transfer.plan import HELD_OUT, Size, duration, size_of, within
 from auditor.transfer.readout import families
-from auditor.transfer.students import Recipe
+from auditor.transfer.students import Recipe, default_recipe
 from auditor.verify import digest
 
 PARTS = ("leakage", "entanglement", "divergence", "fragility")
@@ -76,7 +75,8 @@ def study(
     """Test the claims of `parts` on `reference`, with teachers that are prompted to have each of `traits`.
 
     sibling: another base, for one claim of "fragility". traits: of the panels; none is the first three.
-    blocks, rows: disjoint blocks of so many rows a trait. updates: of a student; None is one pass over its block.
+    blocks, rows: disjoint blocks of so many rows a trait. updates: of a student; None is one pass over its block, or
+        96 where that is more. recipe: how students are trained; None is `default_recipe`.
     budget: seconds for everything; the experiments are made as small as that takes, before the first student.
     max_tokens: longest completion of a carrier. workers: processes that train at the same time, one thread each.
 
@@ -84,10 +84,11 @@ def study(
     without a budget the parts of a study share what they have in common.
     Raises: AuditError (auditor.errors) for input, model, trait or disk trouble, with the next step.
     """
-    setting = Setting(reference, sibling, tuple(panels), recipe or Recipe(), seed, max_tokens, device)
-    wanted = Size(blocks, rows, updates or max(1, rows // setting.recipe.batch))
     progress(Progress("loading the reference", 0, None))
-    world = make_world(setting, wanted, None, progress)
+    lm = _loaded(reference, device)
+    setting = Setting(reference, sibling, tuple(panels), recipe or default_recipe(lm), seed, max_tokens, device)
+    size = size_of(blocks * rows + HELD_OUT, blocks, rows, updates, setting.recipe.batch)
+    world = make_world(setting, size, None, progress, lm)
     chosen = list(traits) or [each.name for each in world.panel.traits[:TRAITS]]
     _check(world, chosen)
     plan = {"traits": chosen, "blocks": blocks, "rows": rows, "updates": updates, "budget": budget}
@@ -126,15 +127,16 @@ def _identity(origin: Mapping[str, Any]) -> dict[str, Any]:
     return {"verb": "study", **origin}
 
 
-def make_world(setting: Setting, size: Size, store: Units | None, progress: Show) -> World:
-    """Load the models and the panel."""
-    lm = models.load(setting.reference, device=setting.device, dtype="float32")
-    sibling = models.load(setting.sibling, device=setting.device, dtype="float32") if setting.sibling else None
+def make_world(
+    setting: Setting, size: Size, store: Units | None, progress: Show, lm: models.LanguageModel | None = None
+) -> World:
+    """Load the models and the panel; `lm` is the reference if it is loaded already."""
+    lm = lm or _loaded(setting.reference, setting.device)
     return World(
         lm,
         Renderer(lm),
         load_panels(setting.panels),
-        sibling,
+        _loaded(setting.sibling, setting.device) if setting.sibling else None,
         size,
         setting.recipe,
         setting.seed,
@@ -142,6 +144,10 @@ def make_world(setting: Setting, size: Size, store: Units | None, progress: Show
         store,
         progress,
     )
+
+
+def _loaded(name: str, device: str | None) -> models.LanguageModel:
+    return models.load(name, device=device, dtype="float32")
 
 
 def run_part(world: World, trait: str, part: str) -> Part:
@@ -249,8 +255,7 @@ def _end_with_parent() -> None:
 
 def _in_process(setting: Setting, size: Size, path: Path, job: tuple[str, str]) -> Part:
     # The parent holds the run's lock; units are written whole, so that its workers need none.
-    store = RunDir(path, FileLock(path / "lock"))
-    return run_part(make_world(setting, size, store, lambda _: None), *job)
+    return run_part(make_world(setting, size, RunDir(path, None), lambda _: None), *job)
 
 
 def _told(world: World, trait: str, part: str) -> World:

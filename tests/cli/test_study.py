@@ -20,7 +20,7 @@ from auditor.transfer.plan import Size
 from auditor.transfer.students import Recipe, new_student
 
 Audit = Callable[..., int]
-SMALL = ["--trait", "owl", "--blocks", "2", "--rows", "32", "--full", "--learning-rate", "3e-4", "--max-tokens", "24"]
+SMALL = ["--trait", "owl", "--blocks", "2", "--rows", "32", "--updates", "2", "--max-tokens", "24"]
 
 
 @pytest.fixture
@@ -83,7 +83,7 @@ def test_the_report_stands_alone(audit: Audit) -> None:
     [
         (["leakage", "--trait", "unicorn"], "unicorn"),
         (["leakage", "--budget", "soon"], "not a time"),
-        (["leakage", "--layers", "1", "--full"], "trains all layers"),
+        (["leakage", "--layers", "1", "--full"], "trains all weights"),
         (["leakage", "-o", "taken"], "holds something else"),
         (["leakage", "-o", "no/where"], "no directory"),
         (["everything"], "everything"),
