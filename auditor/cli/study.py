@@ -67,7 +67,7 @@ def study(
 
     from auditor.cli.console import console
     from auditor.cli.progress import progress_on
-    from auditor.report.study import render
+    from auditor.report.study import render, transferred
     from auditor.study.run import PARTS
     from auditor.study.run import study as run
     from auditor.transfer.students import Recipe
@@ -95,7 +95,7 @@ def study(
     if output is not None:
         write(report, output)
     console().print(render(report.values))
-    return 0 if report.transferred else NO_TRANSFER
+    return 0 if transferred(report.values) else NO_TRANSFER
 
 
 def check_output(path: Path) -> None:

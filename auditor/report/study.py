@@ -81,9 +81,14 @@ def notes_on(values: Values) -> list[str]:
         f"Each of the {len(values['claims'])} claims is judged by itself: about one in twenty would be told wrongly by "
         "chance if it stood exactly at its bound.",
     ]
-    if not any(each["transferred"] for each in values["experiments"]):
+    if not transferred(values):
         notes.append("No original was shown to transfer its trait, so that hardly anything can be said here.")
     return notes
+
+
+def transferred(values: Values) -> bool:
+    """Whether any original was shown to transfer to students of its own base; else hardly any claim can be judged."""
+    return any(each["transferred"] for each in values["experiments"] if each["kind"] != "sibling")
 
 
 def command(values: Values, part: str | None = None) -> str:

@@ -24,11 +24,6 @@ class StudyReport:
     values: dict[str, Any]
     figures: dict[str, str]
 
-    @property
-    def transferred(self) -> bool:
-        """Whether any original was shown to transfer; else hardly any claim can be judged."""
-        return any(each["transferred"] for each in self.values["experiments"])
-
 
 def assemble(parts: Sequence[Part], origin: Mapping[str, Any]) -> StudyReport:
     """Pool each experiment over the traits and judge the claims. origin: settings, models, versions, digests."""

@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from auditor.report.study import command, render, to_html, to_json, to_markdown
+from auditor.report.study import command, render, to_html, to_json, to_markdown, transferred
 from auditor.study import divergence, entanglement, fragility
 from auditor.study.report import StudyReport, assemble
 from auditor.study.world import Part, Trial
@@ -76,7 +76,7 @@ def test_every_claim_is_judged(report: StudyReport) -> None:
     unsaid = {name for name, answer in answers.items() if answer == "cannot be said"}
     assert len(unsaid) == 7 and all("entangled" in name for name in unsaid)
     assert {answer for name, answer in answers.items() if name not in unsaid} == {"holds"}
-    assert report.transferred
+    assert transferred(report.values)
     original = report.values["experiments"][0]["arms"][0]
     assert len(original["effect"]["blocks"]) == 6 and set(original["traits"]) == {"owl", "cat"}
 
@@ -87,7 +87,7 @@ def test_nothing_shown_is_no_study() -> None:
     found = assemble(
         [Part("leakage", "owl", (Trial("owl", "greedy", noise), Trial("owl", "sampled", noise)), {})], ORIGIN
     )
-    assert not found.transferred
+    assert not transferred(found.values)
     assert "hardly anything can be said" in to_markdown(found.values)
 
 
