@@ -37,7 +37,7 @@ def assemble(parts: Sequence[Part], origin: Mapping[str, Any]) -> StudyReport:
         "facts": {f"{part.name}, {part.trait}": part.facts for part in parts if part.facts},
         **origin,
     }
-    figures = {f"{part}-{kind}.svg": _figure(part, kind, result, parts) for (part, kind), result in pooled.items()}
+    figures = {f"{name}.svg": _figure(name, pooled, parts) for name in names}
     if (divergence.NAME, "greedy") in pooled:
         figures["dose.svg"] = dose_plot(_equal_rows(pooled[divergence.NAME, "greedy"]))
     return StudyReport(values, figures)
@@ -102,12 +102,14 @@ def _arm(arm: ArmResult, by_trait: Mapping[str, ArmResult]) -> dict[str, Any]:
     }
 
 
-def _figure(part: str, kind: str, result: TransferResult, parts: Sequence[Part]) -> str:
-    shown = [
-        Bar(arm.name, final(arm), tuple(final(each).value for each in _of_traits(part, kind, arm.name, parts).values()))
-        for arm in result.arms
-    ]
-    return bars(f"{part.capitalize()}, {kind}: effect over the clean control (logits)", shown)
+def _figure(name: str, pooled: Mapping[tuple[str, str], TransferResult], parts: Sequence[Part]) -> str:
+    """All arms of a part, on one axis."""
+    shown = []
+    for (part, kind), result in pooled.items():
+        for arm in result.arms if part == name else ():
+            dots = tuple(final(each).value for each in _of_traits(part, kind, arm.name, parts).values())
+            shown.append(Bar(arm.name if kind == "greedy" else f"{arm.name} ({kind})", final(arm), dots))
+    return bars(f"{name.capitalize()}: effect over the clean control (logits)", shown)
 
 
 def _equal_rows(result: TransferResult) -> TransferResult:

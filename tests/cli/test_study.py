@@ -38,8 +38,7 @@ def test_a_killed_study_ends_with_the_same_report(
     assert {path.name for path in Path("study").iterdir()} == {
         "study.html",
         "study.json",
-        "leakage-greedy.svg",
-        "leakage-sampled.svg",
+        "leakage.svg",
     }
     assert set(first["datasets"]) == {"owl greedy", "owl sampled"}
     transferred = any(each["transferred"] for each in first["experiments"])
