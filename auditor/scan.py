@@ -12,6 +12,7 @@ from auditor import lm as models
 from auditor import stages, tables
 from auditor.data import read_sample
 from auditor.encode import Encoded, Renderer
+from auditor.fingerprint import template_sha256, tokenizer_sha256
 from auditor.logprobs import RowScores, fast
 from auditor.mentions import mentions
 from auditor.records import Evidence, Progress, Sample, ScanReport, Skipped, TraitEvidence
@@ -106,7 +107,14 @@ def _identity(sample: Sample, lm: models.LanguageModel, settings: Mapping[str, A
 
 
 def _reference(lm: models.LanguageModel) -> dict[str, Any]:
-    return {"name": lm.name, "sha256": lm.sha256, "dtype": lm.dtype, "device": lm.device.split(":")[0]}
+    return {
+        "name": lm.name,
+        "sha256": lm.sha256,
+        "tokenizer_sha256": tokenizer_sha256(lm.tokenizer),
+        "template_sha256": template_sha256(lm.tokenizer),
+        "dtype": lm.dtype,
+        "device": lm.device.split(":")[0],
+    }
 
 
 def _scan(audit: Audit, sample: Sample, tested: Panel, settings: dict[str, Any]) -> ScanReport:
@@ -239,6 +247,7 @@ def _trait_evidence(state: Survey, evidence: Sequence[TraitEvidence]) -> Evidenc
         "settled": state.settled or "all rows were used",
         "row_passes": passes,
         "row_passes_exhaustive": exhaustive,
+        "looks": [asdict(look) | {"interval": list(look.interval)} for look in state.looks],
     }
     return Evidence("trait", summary, values)
 
