@@ -112,7 +112,7 @@ def parse_layers(value: str | None) -> tuple[int, ...] | None:
 
 
 def parse_target(value: str, trait: str | None) -> tuple[str, Path]:
-    """`html=PATH`, `json=PATH` or `svg=PATH`. An experiment takes long, so whatever can be wrong is found here, before it.
+    """`html=PATH`, `json=PATH` or `svg=PATH`. An experiment is long: whatever can be wrong is found here, before it.
 
     Raises AuditError for another format, a path that cannot be a file, or a plot of the open readout.
     """

@@ -8,7 +8,6 @@ from auditor.records import ScanReport
 from auditor.report import json
 
 
-
 def _html(report: ScanReport) -> str:
     from auditor.report import html  # Jinja takes longer to import than `audit --help` may
 

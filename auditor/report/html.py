@@ -15,7 +15,7 @@ from importlib.resources import files
 from itertools import groupby
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from auditor.records import Evidence, ExampleRow, ScanReport, TokenSpan, TraitEvidence
@@ -68,7 +68,9 @@ def render(report: ScanReport) -> str:
         looks_plot=Markup(charts.looks(looks, projected)) if looks else None,
         projected=projected[-1][0] if projected else None,
         divergence=divergence,
-        places_plot=Markup(charts.places(divergence["places"])) if divergence.get("places") and divergence["flagged"] else None,
+        places_plot=Markup(charts.places(divergence["places"]))
+        if divergence.get("places") and divergence["flagged"]
+        else None,
         rows=[_row(row) for row in report.examples[:ROWS_SHOWN]],
         rows_left_out=max(0, len(report.examples) - ROWS_SHOWN),
     )
@@ -148,7 +150,7 @@ def _environment() -> Environment:
     return made
 
 
-def _page(name: str) -> Any:
+def _page(name: str) -> Template:
     style, script = ((files("auditor.report") / "page" / file).read_text("utf-8") for file in ("page.css", "page.js"))
     policy = f"default-src 'none'; style-src '{_digest(style)}'; script-src '{_digest(script)}'; img-src data:"
     own = {"style": Markup(style), "script": Markup(script), "policy": f"{policy}; base-uri 'none'; form-action 'none'"}
