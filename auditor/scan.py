@@ -19,7 +19,6 @@ from auditor.records import Evidence, Progress, Sample, ScanReport, Skipped, Tra
 from auditor.report.json import from_dict, to_dict
 from auditor.rundir import RunDir, installed_versions, set_last
 from auditor.stages import Audit
-from auditor.stats import Estimate
 from auditor.survey import Survey, estimates, survey, trait_evidence
 from auditor.traits import Panel, load_panels
 from auditor.verdict import MIN_ROWS, decide
@@ -254,10 +253,10 @@ def _trait_evidence(state: Survey, evidence: Sequence[TraitEvidence]) -> Evidenc
 
 def _bounds(
     state: Survey | None, panel: Panel, tested: Panel, openly: Mapping[str, set[int]]
-) -> dict[str, Estimate | None]:
-    """The estimate of every trait tested, None where there is none."""
+) -> dict[str, float | None]:
+    """One-sided upper 95 % bound of the dose of every trait tested, None where there is no estimate."""
     found = estimates(state, panel, openly) if state else {}
-    named = {panel.traits[k].name: each for k, each in found.items()}
+    named = {panel.traits[k].name: each.upper() for k, each in found.items()}
     return {trait.name: named.get(trait.name) for trait in tested.traits}
 
 

@@ -40,7 +40,7 @@ def forest(effect: float, interval: tuple[float, float], scale: tuple[float, flo
     return _svg(f"dose {effect:.2f}, 95 % interval {low:.2f} to {high:.2f}", parts, FOREST_WIDTH, FOREST_HEIGHT)
 
 
-def looks(found: Sequence[Mapping[str, Any]], projected: Sequence[tuple[float, float]] = ()) -> str:
+def looks_plot(found: Sequence[Mapping[str, Any]], projected: Sequence[tuple[float, float]] = ()) -> str:
     """Over the rows scored: the strongest trait's dose with its interval, and the dose excluded for every trait.
 
     found: entries of the `trait` detector's `looks`, at least one. projected: points (rows, excluded dose) to go on
@@ -65,7 +65,7 @@ def looks(found: Sequence[Mapping[str, Any]], projected: Sequence[tuple[float, f
     return _svg(f"Dose excluded for every trait by rows scored. {said}.", parts)
 
 
-def places(found: Sequence[Mapping[str, Any]]) -> str:
+def places_plot(found: Sequence[Mapping[str, Any]]) -> str:
     """The share of tokens that are divergence tokens by tenth of the completion, with 95 % intervals."""
     shares = [part["flagged"] / part["tokens"] if part["tokens"] else 0.0 for part in found]
     tops = [(part["interval"] or (0.0, share))[1] for part, share in zip(found, shares, strict=True)]

@@ -19,10 +19,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from auditor.records import Evidence, ExampleRow, ScanReport, TokenSpan, TraitEvidence
-from auditor.report import charts, dose_plot, terminal
-from auditor.report import verify as verify_page
+from auditor.report.charts import forest, forest_scale, looks_plot, places_plot
+from auditor.report.dose_plot import svg
 from auditor.report.order import by_evidence
-from auditor.report.terminal import safe
+from auditor.report.terminal import NEXT_STEPS, headline, p_value, power, safe, two_decimals
+from auditor.report.verify import family_size, sentence
+from auditor.report.verify import headline as experiment_headline
 from auditor.transfer.result import VerifyReport
 
 ROWS_SHOWN = 200
@@ -53,22 +55,22 @@ def render(report: ScanReport) -> str:
     projected = projection(report, looks)
     divergence = report.divergence if isinstance(report.divergence, dict) else {}
     return _page("scan.html").render(
-        title=f"{terminal.headline(report.verdict)} · {report.dataset.name}",
+        title=f"{headline(report.verdict)} · {report.dataset.name}",
         report=report,
-        headline=terminal.headline(report.verdict),
-        power=terminal.power(report.verdict.min_effect),
-        steps=terminal.NEXT_STEPS[report.verdict.name],
+        headline=headline(report.verdict),
+        power=power(report.verdict.min_effect),
+        steps=NEXT_STEPS[report.verdict.name],
         traits=shown[:TRAITS_OPEN],
         more_traits=shown[TRAITS_OPEN:],
         traits_left_out=len(traits) - len(shown),
         level=f"{100 * report.settings['alpha']:g} %" if "alpha" in report.settings else "the level asked for",
         tested=len(report.settings.get("tested") or report.traits),
-        scale=charts.forest_scale(shown),
+        scale=forest_scale(shown),
         looks=looks,
-        looks_plot=Markup(charts.looks(looks, projected)) if looks else None,
+        looks_plot=Markup(looks_plot(looks, projected)) if looks else None,
         projected=projected[-1][0] if projected else None,
         divergence=divergence,
-        places_plot=Markup(charts.places(divergence["places"]))
+        places_plot=Markup(places_plot(divergence["places"]))
         if divergence.get("places") and divergence["flagged"]
         else None,
         rows=[_row(row) for row in report.examples[:ROWS_SHOWN]],
@@ -80,13 +82,13 @@ def render_verify(report: VerifyReport) -> str:
     """The report of a student-transfer experiment as a page: before and after each mitigation."""
     result = report.result
     return _page("verify.html").render(
-        title=verify_page.headline(result),
+        title=experiment_headline(result),
         report=report,
         result=result,
-        headline=verify_page.headline(result),
-        sentence=verify_page.sentence(result),
-        dose_plot=None if result.trait is None else Markup(dose_plot.svg(result)),
-        family={arm.name: verify_page.family_size(arm, result.trait) for arm in result.arms} if result.trait else {},
+        headline=experiment_headline(result),
+        sentence=sentence(result),
+        dose_plot=None if result.trait is None else Markup(svg(result)),
+        family={arm.name: family_size(arm, result.trait) for arm in result.arms} if result.trait else {},
     )
 
 
@@ -146,7 +148,13 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters |= {"lines": _lines, "p": terminal.p_value, "percent": _percent, "dose": _dose, "forest": _forest}
+    made.filters |= {
+        "lines": _lines,
+        "p": p_value,
+        "percent": _percent,
+        "dose": two_decimals,
+        "forest": _forest,
+    }
     return made
 
 
@@ -176,10 +184,5 @@ def _percent(share: float) -> str:
     return f"{share:.1%}" if share >= 5e-4 or share == 0 else "< 0.1%"
 
 
-def _dose(effect: float) -> str:
-    """Two decimals; never "-0.00"."""
-    return f"{round(effect, 2) + 0.0:.2f}"
-
-
 def _forest(trait: TraitEvidence, scale: tuple[float, float]) -> Markup:
-    return Markup(charts.forest(trait.effect, trait.interval, scale))
+    return Markup(forest(trait.effect, trait.interval, scale))

@@ -66,7 +66,9 @@ def verify_report(trait: str | None = "owl") -> VerifyReport:
         doses = [Point(n, effect(size * n / 8) if trait else None, None, None, None) for n in (0, 4, 8)]
         traits = (TraitEffect("owl", "animals", effect(size), 3.0, 0.01, 0.04),)
         left = Ratio(0.2, (0.05, 0.4), None) if name != "original" else None
-        return ArmResult(Training(name, 64, 900, 2.0, 2.1), tuple(doses), traits, 1, left, "removed")
+        return ArmResult(
+            Training(name, 64, 900, 2.0, 2.1), tuple(doses), traits, 1, left, "removed" if left else "transfer shown"
+        )
 
     arms = (arm("original", 0.8), arm(SCRIPT, 0.15))
     clean = Training("clean", 64, 900, 2.0, 2.1)
@@ -164,8 +166,8 @@ def test_projection_falls_with_the_root_of_the_rows() -> None:
 def test_drawings_are_xml_and_stay_inside() -> None:
     """Every drawing parses, has words for those who cannot see it, and puts nothing outside its frame."""
     scale = charts.forest_scale((OWL, EAGLE))
-    drawn = [charts.forest(5.0, (-9.0, 9.0), scale), charts.looks(LOOKS, [(64.0, 1.4), (256.0, 1.0)])]
-    for text in [*drawn, charts.looks(LOOKS[:1]), charts.places(PLACES)]:
+    drawn = [charts.forest(5.0, (-9.0, 9.0), scale), charts.looks_plot(LOOKS, [(64.0, 1.4), (256.0, 1.0)])]
+    for text in [*drawn, charts.looks_plot(LOOKS[:1]), charts.places_plot(PLACES)]:
         root = ElementTree.fromstring(text)
         width, height = (float(each) for each in root.attrib["viewBox"].split()[2:])
         assert root.attrib["aria-label"]
