@@ -20,7 +20,7 @@ SAME_SHOWN = 5
 
 
 def to_dict(diff: Diff) -> dict[str, Any]:
-    """The comparison as plain JSON values; keys as in docs/diff.md."""
+    """The comparison as plain JSON values; keys as in docs/reading-a-report.md."""
     traits: Any
     if isinstance(diff.traits, Skipped):
         traits = {"skipped": diff.traits.reason}
