@@ -115,11 +115,29 @@ class TraitEvidence:
 
 
 @dataclass(frozen=True, slots=True)
+class TokenChoice:
+    """What one teacher would choose at a token.
+
+    model: "reference", the name of a trait (the reference under its prompt), or of a declared teacher.
+    text: its most likely token. probability: of that token, in [0, 1]. own: of the token that stands in the row.
+    """
+
+    model: str
+    text: str
+    probability: float
+    own: float
+
+
+@dataclass(frozen=True, slots=True)
 class TokenSpan:
-    """One completion token as shown to a reader. `flag` is "divergence", "tie" or "" ."""
+    """One completion token as shown to a reader. `flag` is "divergence", "tie" or "" .
+
+    choices: of a flagged token, the teacher's whose divergence tokens these are, then the counterfactuals'.
+    """
 
     text: str
     flag: str
+    choices: tuple[TokenChoice, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -97,6 +97,26 @@ def test_poisoned_rows_are_a_risk_and_the_trait_is_named(
     assert isinstance(report.detectors["surface"], Evidence)
 
 
+def test_flagged_tokens_say_what_each_teacher_would_choose(
+    audit: Callable[..., ScanReport], data: dict[str, str]
+) -> None:
+    """By the definition: the teacher chooses the token that stands there, and some other teacher another one."""
+    report = audit(data["owl"], detectors=["trait", "divergence"])
+    assert not isinstance(report.divergence, Skipped)
+    teachers = [report.divergence["trait"], *report.divergence["counterfactuals"]]
+    spans = [token for row in report.examples for token in row.tokens]
+    flagged = [token for token in spans if token.flag == "divergence"]
+    assert len(flagged) == report.divergence["flagged"] == sum(part["flagged"] for part in report.divergence["places"])
+    for token in flagged:
+        teacher, *others = token.choices
+        assert [choice.model for choice in token.choices] == teachers
+        assert teacher.text == token.text
+        assert teacher.own == teacher.probability
+        assert any(other.probability > other.own for other in others)
+        assert all(other.probability >= other.own for other in others)
+    assert not [token for token in spans if token.choices and not token.flag]
+
+
 def test_greedy_rows_are_found_too(audit: Callable[..., ScanReport], data: dict[str, str]) -> None:
     """A greedy teacher leaks no probabilities, only choices; they suffice."""
     assert audit(data["greedy"], detectors=["trait"]).verdict.trait == "owl"
@@ -108,6 +128,12 @@ def test_clean_rows_are_no_risk(audit: Callable[..., ScanReport], data: dict[str
     assert report.verdict.name == "no_risk"
     assert report.verdict.min_effect is not None
     assert report.verdict.min_effect < 1
+    trait = report.detectors["trait"]
+    assert isinstance(trait, Evidence)
+    looks = trait.values["looks"]
+    assert looks[-1]["rows"] == report.rows_scanned
+    assert looks[-1]["excluded"] == report.verdict.min_effect
+    assert [look["rows"] for look in looks] == sorted({look["rows"] for look in looks})
 
 
 def test_too_few_rows_are_inconclusive(audit: Callable[..., ScanReport], data: dict[str, str]) -> None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 NO_TRANSFER = 3
 DEFAULT_BUDGET = "30m"
+FORMATS = ("html", "json", "svg")
 _UNITS = {"s": 1, "m": 60, "h": 3600}
 
 
@@ -48,7 +49,7 @@ def verify(
     seed: Annotated[int, Option(metavar="N", min=0, help="Seed of every random choice.")] = 0,
     device: Annotated[str | None, Option(metavar="NAME", help="cpu, cuda or mps; default: the best one.")] = None,
     output: Annotated[
-        list[str] | None, Option(metavar="FORMAT=PATH", help="Also write json or svg; repeatable.")
+        list[str] | None, Option(metavar="FORMAT=PATH", help="Also write html, json or svg; repeatable.")
     ] = None,
     fresh: Annotated[bool, Option("--fresh", help="Do not go on from an earlier run.")] = False,
 ) -> int:
@@ -125,13 +126,14 @@ def parse_layers(value: str | None) -> tuple[int, ...] | None:
 
 
 def parse_target(value: str, trait: str | None) -> tuple[str, Path]:
-    """`json=PATH` or `svg=PATH`. An experiment takes long, so whatever can be wrong is found here, before it.
+    """`html=PATH`, `json=PATH` or `svg=PATH`. An experiment is long: whatever can be wrong is found here, before it.
 
     Raises AuditError for another format, a path that cannot be a file, or a plot of the open readout.
     """
     name, _, path = value.partition("=")
-    if name not in ("json", "svg") or not path:
-        raise AuditError(f"--output {value!r} is neither json=PATH nor svg=PATH.", "Write --output json=verify.json.")
+    if name not in FORMATS or not path:
+        message = f"--output {value!r} is none of {', '.join(f'{each}=PATH' for each in FORMATS)}."
+        raise AuditError(message, "Write --output html=verify.html.")
     if name == "svg" and trait == "none":
         raise AuditError("The open readout has no plot.", "Leave out --output svg=..., or name a --trait.")
     if not Path(path).parent.is_dir() or Path(path).is_dir():
@@ -142,8 +144,16 @@ def parse_target(value: str, trait: str | None) -> tuple[str, Path]:
 def write_targets(report: VerifyReport, targets: Sequence[tuple[str, Path]]) -> None:
     """Write every report, each wholly or not at all. Raises RunError when a file cannot be written."""
     from auditor.report.dose_plot import svg
+    from auditor.report.html import render_verify
     from auditor.report.verify import render_json
     from auditor.rundir import write_file
 
     for name, path in targets:
-        write_file(path, (svg(report.result) if name == "svg" else render_json(report)).encode())
+        match name:
+            case "html":
+                text = render_verify(report)
+            case "svg":
+                text = svg(report.result)
+            case _:
+                text = render_json(report)
+        write_file(path, text.encode())

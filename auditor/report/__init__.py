@@ -7,4 +7,11 @@ from collections.abc import Callable
 from auditor.records import ScanReport
 from auditor.report import json
 
-RENDERERS: dict[str, Callable[[ScanReport], str]] = {"json": json.render}
+
+def _html(report: ScanReport) -> str:
+    from auditor.report import html  # Jinja takes longer to import than `audit --help` may
+
+    return html.render(report)
+
+
+RENDERERS: dict[str, Callable[[ScanReport], str]] = {"json": json.render, "html": _html}

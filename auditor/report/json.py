@@ -14,6 +14,7 @@ from auditor.records import (
     ExampleRow,
     ScanReport,
     Skipped,
+    TokenChoice,
     TokenSpan,
     TraitEvidence,
     Verdict,
@@ -93,7 +94,7 @@ def _report(value: Mapping[str, Any]) -> ScanReport:
         },
         openly=value["openly"],
         examples=tuple(
-            ExampleRow(row["index"], row["prompt"], tuple(TokenSpan(**token) for token in row["tokens"]))
+            ExampleRow(row["index"], row["prompt"], tuple(_span(token) for token in row["tokens"]))
             for row in value["examples"]
         ),
         timing=value["timing"],
@@ -113,8 +114,17 @@ def _evidence(outcome: Evidence | Skipped) -> dict[str, Any]:
 
 
 def _example(row: ExampleRow) -> dict[str, Any]:
-    tokens = [{"text": token.text, "flag": token.flag} for token in row.tokens]
-    return {"index": row.index, "prompt": row.prompt, "tokens": tokens}
+    return {"index": row.index, "prompt": row.prompt, "tokens": [_token(token) for token in row.tokens]}
+
+
+def _token(token: TokenSpan) -> dict[str, Any]:
+    value: dict[str, Any] = {"text": token.text, "flag": token.flag}
+    return value | {"choices": [asdict(choice) for choice in token.choices]} if token.choices else value
+
+
+def _span(value: Mapping[str, Any]) -> TokenSpan:
+    choices = tuple(TokenChoice(**choice) for choice in value.get("choices", ()))
+    return TokenSpan(value["text"], value["flag"], choices)
 
 
 def _skip(value: Mapping[str, Any]) -> Skipped | None:

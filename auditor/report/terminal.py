@@ -108,7 +108,12 @@ def _traits(traits: tuple[TraitEvidence, ...]) -> RenderableType | None:
         table.add_column(name, justify="right", no_wrap=True)
     for trait in by_evidence(traits)[:TRAITS_SHOWN]:
         low, high = trait.interval
-        numbers = (f"{trait.effect:.2f}", f"{low:.2f} to {high:.2f}", f"{trait.z:+.1f}", _p(trait.p_adjusted))
+        numbers = (
+            two_decimals(trait.effect),
+            f"{two_decimals(low)} to {two_decimals(high)}",
+            f"{trait.z:+.1f}",
+            p_value(trait.p_adjusted),
+        )
         table.add_row(Text(f"{safe(trait.name)} ({safe(trait.group)})"), *numbers, f"{trait.rows:,}")
     if len(traits) > TRAITS_SHOWN:
         table.caption = Text(f"and {len(traits) - TRAITS_SHOWN} more in the JSON report", style="dim")
@@ -190,6 +195,11 @@ def _table(title: str) -> Table:
     )
 
 
-def _p(value: float) -> str:
+def two_decimals(value: float) -> str:
+    """A dose; never "-0.00"."""
+    return f"{round(value, 2) + 0.0:.2f}"
+
+
+def p_value(value: float) -> str:
     """A p-value in five characters or so; never "0"."""
     return "< 0.0001" if value < 1e-4 else f"{value:.4f}"
