@@ -25,8 +25,8 @@ ORDER = "mitigations in the order given"
 
 def in_order(context: Context, param: CallbackParam, value: Any) -> Any:
     """Option callback that notes the option; callbacks are called in the order of the command line."""
-    if value not in (None, False):
-        context.meta.setdefault(ORDER, []).append(param.name)
+    if value not in (None, False, []):
+        context.meta.setdefault(ORDER, []).extend(value if isinstance(value, list) else [param.name])
     return value
 
 
@@ -52,6 +52,10 @@ def mitigate(
         float | None, Option(metavar="SHARE", callback=in_order, help="Drop the rows with most divergence tokens.")
     ] = None,
     shuffle: Annotated[bool, Option("--shuffle", callback=in_order, help="Shuffle the items of lists.")] = False,
+    third_party: Annotated[
+        list[str] | None,
+        Option("--apply", metavar="NAME", callback=in_order, help="A mitigation of another package; repeatable."),
+    ] = None,
     paraphrases: Annotated[int, Option(metavar="K", min=1, help="Rewordings of a row; each becomes a row.")] = 1,
     engine: Annotated[Literal["rules", "llm"] | None, Option(help="What rewords.  [default: rules]")] = None,
     paraphraser: Annotated[
@@ -131,6 +135,10 @@ def mitigate(
         "drop": {"share": drop},
         "shuffle": {},
     }
+    for name in third_party or ():
+        if name in settings:
+            raise AuditError(f"{name!r} is one of our own mitigations.", f"Write --{name}.")
+    settings |= {name: {} for name in third_party or ()}
     recipes, formats = choose("--recipe", recipe or (), RECIPES), choose("--emit", emit or (), FORMATS)
     names = context.meta.get(ORDER, [])
     if not names and not emit and not recipe:
