@@ -16,8 +16,8 @@ from auditor.errors import ModelError
 from auditor.generate import generate
 from auditor.lm import LanguageModel
 from auditor.logprobs import RowScores, score_under
-from auditor.records import Evidence, Example, ExampleRow, Message, Progress, Sample, Skipped, SkippedRow, TokenSpan
 from auditor.plugins import Plugin
+from auditor.records import Evidence, Example, ExampleRow, Message, Progress, Sample, Skipped, SkippedRow, TokenSpan
 from auditor.rundir import RunDir
 from auditor.survey import Survey, planned_passes
 from auditor.traits import Panel

@@ -120,7 +120,11 @@ def test_too_few_prompts(script: Script, tiny: LanguageModel) -> None:
 
 def test_a_hopeless_teacher_is_given_up(monkeypatch: pytest.MonkeyPatch, tiny: LanguageModel) -> None:
     """A teacher that only ever says owl does not keep the command running for ever."""
-    monkeypatch.setattr(sys.modules["auditor.simulate"], "generate", lambda lm, contexts, **_: ((i, "owl") for i in range(len(contexts))))
+    monkeypatch.setattr(
+        sys.modules["auditor.simulate"],
+        "generate",
+        lambda lm, contexts, **_: ((i, "owl") for i in range(len(contexts))),
+    )
     with pytest.raises(ModelError, match="wrote 0 of 2 rows"):
         simulate(tiny, OWL, rows=2)
 

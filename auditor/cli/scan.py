@@ -109,7 +109,8 @@ def choose_detectors(only: str, without: str) -> tuple[str, ...]:
 
     for name in (*_items(only), *_items(without)):
         if name not in DETECTORS and name not in names("detector"):
-            raise AuditError(f"There is no detector {name!r}.", f"Known: {', '.join([*DETECTORS, *names('detector')])}.")
+            known = ", ".join([*DETECTORS, *names("detector")])
+            raise AuditError(f"There is no detector {name!r}.", f"Known: {known}.")
     asked = _items(only) or DETECTORS
     others = [name for name in asked if name not in DETECTORS]
     chosen = tuple(n for n in dict.fromkeys([*DETECTORS, *others]) if n in asked and n not in _items(without))
