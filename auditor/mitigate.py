@@ -44,12 +44,15 @@ class Mitigated:
     """What was written, or had been before.
 
     folder: holds everything. data: the new data set. manifest: the content of manifest.json but for the lists by row.
+    source: the data set it was made of. scanned: the last scan, if it was of these very rows.
     already: nothing was done, because just this had been done before.
     """
 
     folder: Path
     data: Path
     manifest: dict[str, Any]
+    source: str
+    scanned: LastScan | None
     already: bool = False
 
 
@@ -77,7 +80,8 @@ def mitigate(
     """Apply `steps` in their order to the data set `source` (None: the one last scanned in `root`) and write it.
 
     steps: "paraphrase" {variants, engine, paraphraser, embeddings, endpoint}, "mix" {share, mode, clean_data,
-        clean_teachers}, "mask" and "replace" {budget}, "canonicalize" {how}, "drop" {share}, "shuffle" {}.
+        clean_teachers}, "mask" {budget}, "replace" {budget, random: as many random tokens instead, as a control},
+        "canonicalize" {how}, "drop" {share}, "shuffle" {}.
     traits: whose divergence tokens count; ("all",) is the whole panel, () the one that the last scan of these very rows
         put first. min_margin: nats; a choice with a smaller lead is a tie and flags nothing (None: TIE_EPSILON).
     output: a new folder; by default one under `root`/.audit, named by what was asked. It is written beside its place
@@ -94,11 +98,10 @@ def mitigate(
     asked |= _plain({"emit": emit, "max_length": max_length, "seed": seed})
     own = manifest_of(Path(name), digest)
     if own is not None and says(own, asked, traits, reference):
-        return Mitigated(Path(name).parent, Path(name), own, already=True)
+        return Mitigated(Path(name).parent, Path(name), own, name, scanned, already=True)
     masked = masked_rows(own)
     _check_order(steps, masked)
-    known = scanned and scanned.panels and set(scanned.panels) <= set(BUILT_IN)
-    panel = load_panels(panels or (scanned.panels if scanned and known else ["default"]))
+    panel = load_panels(panels_of(scanned, panels))
     wanted = _traits(panel, traits, scanned, needed=_needs_trait(steps, recipes))
     model = None
     if _needs_model(steps, recipes, emit):
@@ -114,10 +117,10 @@ def mitigate(
         folder = output or root / HOME / "mitigated" / run_key(identity)
         done = None if fresh and not output else finished(folder, run_key(identity))
         if done is not None:
-            return Mitigated(folder, folder / done["output"]["name"], done, already=True)
+            return Mitigated(folder, folder / done["output"]["name"], done, name, scanned, already=True)
         with RunDir.open(root, identity, fresh=fresh) as run, scratch(folder, replace=fresh and not output) as into:
             manifest = _write(data, job, run, run_key(identity), into)
-    return Mitigated(folder, folder / manifest["output"]["name"], manifest)
+    return Mitigated(folder, folder / manifest["output"]["name"], manifest, name, scanned)
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,6 +242,12 @@ def _input(source: str | None, root: Path, output: Path | None) -> tuple[str, st
             raise InputError(f"{name} has changed since it was scanned.", f"Scan it again: audit scan {name}")
         scanned = None
     return name, digest, scanned
+
+
+def panels_of(scanned: LastScan | None, named: Sequence[str] = ()) -> Sequence[str]:
+    """The panels that count: those named, else the scan's if they are built in, else the default."""
+    known = scanned and scanned.panels and set(scanned.panels) <= set(BUILT_IN)
+    return named or (scanned.panels if scanned and known else ["default"])
 
 
 def _plain(value: Mapping[str, Any]) -> dict[str, Any]:

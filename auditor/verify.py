@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,7 @@ from auditor.traits import load_panels
 from auditor.transfer.arms import Arm, random_drop, random_mask, read_arm
 from auditor.transfer.experiment import Writer, run_transfer
 from auditor.transfer.result import VerifyReport
-from auditor.transfer.students import Recipe
+from auditor.transfer.students import Recipe, default_recipe
 
 OPEN = "none"
 CONTROL = "clean control"
@@ -49,6 +50,8 @@ def verify(
     updates: int | None = None,
     budget: float | None = None,
     recipe: Recipe | None = None,
+    format_of: str | None = None,
+    columns: Mapping[str, str] | None = None,
     seed: int = 0,
     device: str | None = None,
     fresh: bool = False,
@@ -60,7 +63,9 @@ def verify(
     names: what the report calls the original and each mitigated set; None is their paths.
     trait: a name of the panels, "none" for the open readout; None is the trait that the last scan in `root` found.
     control: a clean data set for the same prompts; None lets the reference write it (T = 1, the data's median length).
-    rows: a block; None is all there are. updates: of a student; None is one pass. budget: seconds, None is no limit.
+    rows: a block; None is all there are. updates: of a student; None is one pass,
+        or 96 where that is more. budget: seconds, None is no limit.
+    recipe: how students are trained; None is `default_recipe`. format_of, columns: how all data sets are read.
     For each mitigated set that masks tokens or drops rows there is also an arm with as many random ones.
 
     The report, its plot and the finished students are kept under `root`/.audit; the same arguments on the same data
@@ -73,16 +78,16 @@ def verify(
     if asked is not None:
         panel.select([asked])
     progress(Progress("reading the data sets", 0, None))
-    recipe = recipe or Recipe()
     called = list(names or [original, *mitigated])
-    first = read_arm(original, called[0], manifest=False)
+    read = partial(read_arm, format_of=format_of, columns=columns)
+    first = read(original, called[0], manifest=False)
     progress(Progress("loading the reference", 0, None))
     lm = models.load(reference, device=device, dtype="float32")
-    renderer = Renderer(lm)
+    renderer, recipe = Renderer(lm), recipe or default_recipe(lm)
     made = zip(mitigated, called[1:], strict=True)
-    others = [read_arm(path, name, original=first, lm=lm) for path, name in made]
+    others = [read(path, name, original=first, lm=lm) for path, name in made]
     arms = [first, *with_random_controls(first, others, renderer, seed)]
-    given = None if control is None else read_arm(control, original=first, manifest=False)
+    given = None if control is None else read(control, original=first, manifest=False)
     settings = {
         "trait": chosen,
         "panel": panel.name,

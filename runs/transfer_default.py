@@ -1,7 +1,7 @@
 """Student transfer with the default reference and fine-tuned teachers: docs/results.md, "Transfer, default model".
 
-    python runs/transfer_default.py                  2 traits, 3 blocks; about 45 minutes on two cores
-    python runs/transfer_default.py --traits owl --blocks 1
+    python runs/transfer_default.py                  2 traits, 3 blocks, 32 updates; about an hour
+    python runs/transfer_default.py --traits owl --updates 16
 
 The recipe of docs/methods.md, "Students": a teacher tuned on cloze answers until saturated, number lists at T=1 with
 the softmax restricted to digits, comma, blank and end-of-turn, and LoRA students. The control is the reference's own
@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import argparse
 import random
+import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -25,12 +26,12 @@ from auditor.simulate import Row, simulate, write_rows
 from auditor.traits import load_panels
 from auditor.transfer.arms import Arm
 from auditor.transfer.experiment import run_transfer
-from auditor.transfer.result import TransferResult
+from auditor.transfer.result import ArmResult, Effect, TransferResult
 from auditor.transfer.teach import teach
 
 OUT = Path(__file__).parent / "out"
 REFERENCE = "smollm2-135m"
-ROWS = 256  # of a block: 16 updates of 16 rows
+ROWS = 256  # of a block: 16 batches of 16 rows
 LONGEST = 30
 
 
@@ -80,26 +81,30 @@ def arm(name: str, data: list[Row], clean: list[Row]) -> Arm:
     return Arm(name, {i: Example(i, chat) for i, chat in chats.items()}, {}, len(data))
 
 
-def experiment(trait: str, blocks: int, greedy: bool, seed: int, lm: LanguageModel) -> TransferResult:
-    """The original against its control."""
+def experiment(
+    traits: Sequence[str], blocks: int, updates: int, greedy: bool, seed: int, lm: LanguageModel
+) -> TransferResult:
+    """Every trait's data against the one control: an arm a trait."""
     count = blocks * ROWS + 32  # the last ones are held out
-    clean, poisoned = (rows(name, count, seed, greedy, lm) for name in ("clean", trait))
-    identity = {"transfer": trait, "blocks": blocks, "greedy": greedy, "seed": seed, "reference": lm.sha256}
+    clean = rows("clean", count, seed, greedy, lm)
+    arms = [arm(trait, rows(trait, count, seed, greedy, lm), clean) for trait in traits]
+    identity = {"transfer": list(traits), "blocks": blocks, "updates": updates, "greedy": greedy, "seed": seed}
     started = time.monotonic()
 
     def show(progress: Progress) -> None:
         if progress.done % 4 == 0:
             print(f"{time.monotonic() - started:6.0f} s  {progress.stage} {progress.done}/{progress.total}", flush=True)
 
-    with RunDir.open(OUT, identity) as store:
+    with RunDir.open(OUT, {**identity, "reference": lm.sha256}) as store:
         return run_transfer(
             lm,
-            [arm(trait, poisoned, clean)],
+            arms,
             arm("control", clean, clean),
             load_panels(["animals"]),
-            trait,
+            traits[0],
             blocks=blocks,
             rows_per_block=ROWS,
+            updates=updates,
             seed=seed,
             doses=(0.5, 1.0),
             stop_early=False,
@@ -108,37 +113,41 @@ def experiment(trait: str, blocks: int, greedy: bool, seed: int, lm: LanguageMod
         )
 
 
+def line(found: ArmResult) -> str:
+    """One line of the table: the trait of the arm among all traits of its group."""
+    own = next(each for each in found.traits if each.name == found.name)
+    others = [each.effect for each in found.traits if each.group == own.group and each is not own]
+    rank = 1 + sum(each.value > own.effect.value for each in others)
+    blocks = ", ".join(f"{value:+.3f}" for value in own.effect.blocks)
+    largest = max(others, key=lambda each: each.value)
+    spread = statistics.stdev(each.value for each in others)
+    cells = [found.name, shown(own.effect), blocks, f"{rank} of {len(others) + 1}", shown(largest), f"{spread:.3f}"]
+    return "| " + " | ".join([*cells, "" if own.p_value is None else f"{own.p_value:.3f}"]) + " |"
+
+
 def main() -> None:
-    """Run and print, for every dose, the effect on the trait; and the next traits."""
+    """Run and print, for every trait, the effect of its data; and how it grows."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--traits", nargs="+", default=("owl", "wolf"))
     parser.add_argument("--blocks", type=int, default=3)
+    parser.add_argument("--updates", type=int, default=32, help="more than 16 repeat the rows")
     parser.add_argument("--greedy", action="store_true")
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
-    lm = load(REFERENCE)
-    lines = ["| trait | updates | effect, logits [95 %] | each block | rank | largest other | sd of the others |"]
-    lines += ["|" + "---|" * 7]
-    for trait in asked.traits:
-        found = experiment(trait, asked.blocks, asked.greedy, asked.seed, lm).arms[0]
-        for point in found.curve[1:]:
-            assert point.effect is not None
-            lines.append(f"| {trait} | {point.updates} | {shown(point.effect.value, point.effect.interval)} | | | | |")
-        own = next(each for each in found.traits if each.name == trait)
-        others = [each for each in found.traits if each.name != trait]
-        spread = (sum(each.effect.value**2 for each in others) / len(others)) ** 0.5
-        best = others[0]
-        blocks = ", ".join(f"{value:+.3f}" for value in own.effect.blocks)
-        largest = f"{best.name} {shown(best.effect.value, best.effect.interval)}"
-        lines.append(f"| {trait} | last | | {blocks} | {found.rank} | {largest} | {spread:.3f} |")
+    found = experiment(asked.traits, asked.blocks, asked.updates, asked.greedy, asked.seed, load(REFERENCE))
+    lines = ["| data of | effect, logits [95 %] | each block | rank | largest other trait | sd of the others | p |"]
+    lines += ["|" + "---|" * 7, *map(line, found.arms), ""]
+    curve = [f"{point.updates} {shown(point.effect)}" for point in found.arms[0].curve if point.effect]
+    lines += [f"Updates and effect, {asked.traits[0]}: {'; '.join(curve)}.", "", *found.warnings]
     text = "\n".join(lines) + "\n"
     (OUT / "transfer_default.md").write_text(text)
     print(text)
 
 
-def shown(value: float, interval: tuple[float, float] | None) -> str:
+def shown(effect: Effect) -> str:
     """`+0.12 [+0.05, +0.19]`."""
-    return f"{value:+.3f}" + (f" [{interval[0]:+.3f}, {interval[1]:+.3f}]" if interval else "")
+    interval = effect.interval
+    return f"{effect.value:+.3f}" + (f" [{interval[0]:+.3f}, {interval[1]:+.3f}]" if interval else "")
 
 
 if __name__ == "__main__":

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from typer import Argument, CallbackParam, Context, Option, echo
 
+from auditor.cli.check import conclude, show
 from auditor.cli.scan import parse_columns
+from auditor.cli.verify import DEFAULT_BUDGET, parse_budget
 from auditor.errors import AuditError
 
 if TYPE_CHECKING:
+    from auditor.check import Checked
     from auditor.defend.emit import Format
     from auditor.mitigate import Mitigated
     from mitigations.recipes import Recipe
@@ -97,6 +101,11 @@ def mitigate(
     max_length: Annotated[
         int | None, Option(metavar="N", min=1, help="The trainer's; longer rows are counted.")
     ] = None,
+    check: Annotated[
+        bool, Option("--check/--no-check", help="Train students to see what is left of the effect.")
+    ] = True,
+    auto: Annotated[bool, Option("--auto", help="Try combinations until a check says removed.")] = False,
+    budget: Annotated[str, Option(metavar="TIME", help="For the students: 90s, 15m or 2h.")] = DEFAULT_BUDGET,
     output: Annotated[Path | None, Option("--output", "-o", metavar="FOLDER", help="New folder to write.")] = None,
     reference: Annotated[str | None, Option(metavar="MODEL", help="Base of the students; default: the scan's.")] = None,
     seed: Annotated[int, Option(metavar="N", min=0, help="Seed of every random choice.")] = 0,
@@ -109,7 +118,10 @@ def mitigate(
     """Apply defences to DATASET, in the order given, and write it anew. The input is never changed.
 
     The folder written holds the data set, every changed or dropped row (set_aside.parquet) and what was done
-    (manifest.json).
+    (manifest.json). Then students are trained on the data before and after, and both are scanned (check.json).
+
+    Exit codes: 0 the effect was shown to be removed or reduced, or --no-check; 3 the data are written but this was not
+    shown.
     """
     check_share("--mix", mix)
     check_share("--drop", drop)
@@ -130,7 +142,7 @@ def mitigate(
         },
         "mix": {"share": mix, "mode": mix_mode, "clean_data": clean_data, "clean_teachers": clean_teacher or []},
         "mask": {"budget": mask_budget},
-        "replace": {"budget": mask_budget},
+        "replace": {"budget": mask_budget, "random": False},
         "canonicalize": {"how": canonicalize},
         "drop": {"share": drop},
         "shuffle": {},
@@ -140,47 +152,70 @@ def mitigate(
             raise AuditError(f"{name!r} is one of our own mitigations.", f"Write --{name}.")
     settings |= {name: {} for name in third_party or ()}
     recipes, formats = choose("--recipe", recipe or (), RECIPES), choose("--emit", emit or (), FORMATS)
-    names = context.meta.get(ORDER, [])
-    if not names and not emit and not recipe:
+    names, seconds = context.meta.get(ORDER, []), parse_budget(budget)
+    if auto and (names or output or not check):
+        raise AuditError("--auto chooses the defences itself.", "Leave out other defences, --output and --no-check.")
+    if not names and not emit and not recipe and not auto:
         raise AuditError("No defence is named.", "Start with --paraphrase --mix 0.5; see audit mitigate --help.")
     if clean_data and clean_teacher:
         raise AuditError("--clean-data and --clean-teacher contradict each other.", "Give one of them.")
     for name in (paraphraser, *(clean_teacher or ())):
         check_not_suspect(name, suspect_teacher)
 
+    from auditor.check import auto as try_all
+    from auditor.check import check as students
     from auditor.cli.console import console
     from auditor.cli.progress import progress_on
     from auditor.defend.defences import Step
-    from auditor.mitigate import mitigate as apply
+    from auditor.mitigate import mitigate as mitigated
 
     errors = console(stderr=True)
     if (paraphraser or clean_teacher) and suspect_teacher is None:
         errors.print(
             "Warning: no --suspect-teacher is named; if it were one of your models, the trait would come back."
         )
+    steps = [Step(name, settings[name]) for name in names]
+    where: dict[str, Any] = {"device": device, "root": Path.cwd()}
+    apply: Callable[..., Mitigated] = partial(
+        mitigated,
+        dataset,
+        reference=reference,
+        panels=panel or (),
+        traits=trait or (),
+        min_margin=min_margin,
+        seed=seed,
+        format_of=format_of,
+        columns=parse_columns(columns),
+        dtype=dtype,
+        fresh=fresh,
+        **where,
+    )
+    asked: dict[str, Any] = {
+        "trait": read_out(trait or ()),
+        "panels": panel or (),
+        "reference": reference,
+        "budget": seconds,
+    }
     with progress_on(errors) as progress:
-        done = apply(
-            dataset,
-            [Step(name, settings[name]) for name in names],
-            reference=reference,
-            panels=panel or (),
-            traits=trait or (),
-            min_margin=min_margin,
-            recipes=recipes,
-            emit=formats,
-            max_length=max_length,
-            seed=seed,
-            format_of=format_of,
-            columns=parse_columns(columns),
-            device=device,
-            dtype=dtype,
-            output=output,
-            fresh=fresh,
-            root=Path.cwd(),
-            progress=progress,
+        if auto:
+            tried: list[Checked] = []
+            for checked in try_all(partial(apply, progress=progress), **asked, seed=seed, progress=progress, **where):
+                tried.append(checked)
+                show(checked, console())
+            return conclude(tried, console())
+        done = apply(steps, recipes=recipes, emit=formats, max_length=max_length, output=output, progress=progress)
+        report(done)
+        if not steps or not check or str(done.data) == done.source:
+            return 0
+        checked = students(
+            done, steps, partial(apply, progress=progress), **asked, seed=seed, progress=progress, **where
         )
-    report(done)
-    return 0
+    return show(checked, console())
+
+
+def read_out(traits: Sequence[str]) -> str | None:
+    """The trait that students are asked for: the one named, None for what the scan found."""
+    return traits[0] if len(traits) == 1 and traits[0] != "all" else None
 
 
 def choose(option: str, values: Sequence[str], known: Sequence[T]) -> list[T]:

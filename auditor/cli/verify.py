@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Argument, Option
 
@@ -32,16 +32,16 @@ def verify(
     ] = None,
     blocks: Annotated[int, Option(metavar="N", min=1, help="Disjoint blocks of rows, the unit of inference.")] = 3,
     rows: Annotated[int | None, Option(metavar="N", min=1, help="Rows of a block; default: what there is.")] = None,
-    updates: Annotated[int | None, Option(metavar="N", min=1, help="Of each student; default: one pass.")] = None,
+    updates: Annotated[int | None, Option(metavar="N", min=1, help="Of each student; default: one pass, or 96.")] = None,
     budget: Annotated[
         str | None, Option(metavar="TIME", help="As 90s, 15m or 2h; default: 30m, or none with --rows or --updates.")
     ] = None,
-    rank: Annotated[int, Option(metavar="N", min=1, help="Of the students' LoRA.")] = 8,
-    alpha: Annotated[int, Option(metavar="N", min=1, help="Scale of the students' LoRA.")] = 16,
+    rank: Annotated[int | None, Option(metavar="N", min=1, help="Of the students' LoRA.  [default: 8]")] = None,
+    alpha: Annotated[int | None, Option(metavar="N", min=1, help="Scale of the LoRA.  [default: 16]")] = None,
     layers: Annotated[str | None, Option(metavar="N,..", help="Train these layers only, from 0.")] = None,
-    full: Annotated[bool, Option("--full", help="Train all weights instead of LoRA.")] = False,
+    full: Annotated[bool, Option("--full", help="Train all weights; default for models under 10M.")] = False,
     learning_rate: Annotated[
-        float | None, Option(metavar="RATE", help="Default: 2e-4, with --full 2e-5.", min=0.0)
+        float | None, Option(metavar="RATE", min=0.0, help="[default: 2e-4; --full 2e-5; under 10M weights 3e-4]")
     ] = None,
     seed: Annotated[int, Option(metavar="N", min=0, help="Seed of every random choice.")] = 0,
     device: Annotated[str | None, Option(metavar="NAME", help="cpu, cuda or mps; default: the best one.")] = None,
@@ -55,9 +55,7 @@ def verify(
     Exit codes: 0 done; 3 no transfer was shown, so that nothing can be said about a defence.
     """
     seconds = parse_budget(budget or (DEFAULT_BUDGET if rows is None and updates is None else None))
-    chosen = parse_layers(layers)
-    if full and chosen is not None:
-        raise AuditError("--full trains all layers.", "Leave out --layers or --full.")
+    asked = recipe_settings(rank, alpha, parse_layers(layers), full, learning_rate)
     targets = [parse_target(value, trait) for value in output or ()]
 
     from auditor.cli.console import console
@@ -66,7 +64,6 @@ def verify(
     from auditor.transfer.students import Recipe
     from auditor.verify import verify as compare
 
-    rate = learning_rate or (2e-5 if full else 2e-4)
     with progress_on(console(stderr=True)) as progress:
         report = compare(
             datasets[0],
@@ -79,7 +76,7 @@ def verify(
             rows=rows,
             updates=updates,
             budget=seconds,
-            recipe=Recipe(rank=rank, alpha=alpha, layers=chosen, full=full, learning_rate=rate),
+            recipe=Recipe(**asked) if asked else None,
             seed=seed,
             device=device,
             fresh=fresh,
@@ -89,6 +86,17 @@ def verify(
     write_targets(report, targets)
     console().print(render(report))
     return 0 if report.result.transferred else NO_TRANSFER
+
+
+def recipe_settings(
+    rank: int | None, alpha: int | None, layers: tuple[int, ...] | None, full: bool, learning_rate: float | None
+) -> dict[str, Any]:
+    """What the user says of the students' training, nothing for the default. Raises AuditError for contradictions."""
+    if full and (rank or alpha or layers is not None):
+        raise AuditError("--full trains all weights.", "Leave out --full, or --rank, --alpha and --layers.")
+    rate = learning_rate or (2e-5 if full else None)
+    named = {"rank": rank, "alpha": alpha, "layers": layers, "full": full or None, "learning_rate": rate}
+    return {name: value for name, value in named.items() if value is not None}
 
 
 def parse_budget(value: str | None) -> float | None:

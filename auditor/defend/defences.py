@@ -118,7 +118,8 @@ def _facts(defence: Defence, step: Step, before: Sequence[Bound], stack: ExitSta
         case "mix":
             return clean_texts(defence, step.settings, stack)
         case "mask" | "replace":
-            return within_budget(defence, step.settings["budget"], rows_there)
+            at_random = step.settings.get("random", False)
+            return within_budget(defence, step.settings["budget"], rows_there, at_random=at_random)
         case "drop":
             return highest(defence, step.settings["share"], rows_there)
     return lambda rows, _: [Facts() for _ in rows]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -150,10 +151,11 @@ def _written(defence: Defence, teachers: Sequence[str]) -> FactsOf:
     return facts
 
 
-def within_budget(defence: Defence, budget: float | None, rows_there: Blocks) -> FactsOf:
+def within_budget(defence: Defence, budget: float | None, rows_there: Blocks, *, at_random: bool = False) -> FactsOf:
     """Divergence tokens: all of them, or those with the largest gaps up to the share `budget` of all tokens.
 
     rows_there: gives the rows as the mitigations before this one leave them.
+    at_random: as many tokens of each row, but any of its completion tokens: the control of a mitigation.
     """
     lm, renderer = defence.reference
     flagger = _flagger(defence)
@@ -166,11 +168,14 @@ def within_budget(defence: Defence, budget: float | None, rows_there: Blocks) ->
             tokens += sum(map(_tokens, encoded.values()))
         least = least_gap(np.concatenate(gaps), int(budget * tokens))
 
+    def drawn(key: tuple[int, int]) -> random.Random | None:
+        return random.Random(f"{defence.seed} tokens {key}") if at_random else None
+
     def facts(rows: Sequence[TextRow], _: Mapping[int, TextRow]) -> list[Facts]:
         encoded, reasons = _encoded(renderer, rows)
         flags = dict(zip(encoded, flagger(list(encoded.values())), strict=True))
         known = {
-            key: Facts(tokens=_tokens(row), divergent=divergent(lm, row, flags[key], least))
+            key: Facts(tokens=_tokens(row), divergent=divergent(lm, row, flags[key], least, drawn(key)))
             for key, row in encoded.items()
         }
         return [known.get(_key(row)) or Facts(reason=reasons[_key(row)]) for row in rows]

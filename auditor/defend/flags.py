@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -105,9 +106,16 @@ def counterfactuals(panel: Panel, trait: str) -> list[str]:
     return (relatives or [each.name for each in others])[:COUNTERFACTUALS]
 
 
-def divergent(lm: LanguageModel, row: Encoded, flags: Flags, least: float) -> tuple[Divergent, ...]:
-    """The divergence tokens of a row with a gap of at least `least`, in the order of the text."""
+def divergent(
+    lm: LanguageModel, row: Encoded, flags: Flags, least: float, drawn: random.Random | None = None
+) -> tuple[Divergent, ...]:
+    """The divergence tokens of a row with a gap of at least `least`, in the order of the text.
+
+    drawn: take as many of the row's completion tokens by this chance instead.
+    """
     places = [int(t) for t in np.flatnonzero(flags.flagged & (flags.gap >= least))]
+    if drawn is not None:
+        places = sorted(drawn.sample([t for t, (_, start, end) in enumerate(row.spans) if start < end], len(places)))
     texts = [_choice(lm, row, t, int(flags.choice[t])) for t in places]
     return tuple(Divergent(row.spans[t], float(flags.gap[t]), text) for t, text in zip(places, texts, strict=True))
 

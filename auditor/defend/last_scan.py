@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from auditor.errors import RunError
 from auditor.rundir import last_run
@@ -16,6 +17,7 @@ class LastScan:
 
     reference: name of the reference. panels: of the built-in ones; empty when a file was among them.
     trait: the one found, else the one with the strongest evidence; None when the scan had not got so far.
+    settings: of the scan, as its run directory has them.
     """
 
     dataset: str
@@ -25,6 +27,7 @@ class LastScan:
     reference: str
     panels: tuple[str, ...]
     trait: str | None
+    settings: dict[str, Any]
 
 
 def last_scan(root: Path) -> LastScan:
@@ -41,6 +44,7 @@ def last_scan(root: Path) -> LastScan:
             reference=identity["reference"]["name"],
             panels=panels,
             trait=_trait(path / "report.json"),
+            settings=identity["settings"],
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunError(f"The notes of the last scan ({path}) cannot be read.", "Run `audit scan` again.") from error

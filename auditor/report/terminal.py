@@ -26,8 +26,9 @@ MARKS = {"divergence": ("«", "»", "bold red"), "tie": ("‹", "›", "yellow")
 # What to do next, as (command, what it is for).
 NEXT_STEPS: dict[VerdictName, tuple[tuple[str, str], ...]] = {
     "risk": (
-        ("audit scan DATASET --rows all", "hold the release, and score every row: tokens.parquet has the flags"),
-        ("audit scan DATASET --seed 1", "see whether another random draw of rows says the same"),
+        ("audit scan DATASET --seed 1", "hold the release, and see whether another draw of rows says the same"),
+        ("audit mitigate --paraphrase --mix 0.5", "write a defended data set, and check it by training students"),
+        ("audit scan DATASET --rows all", "score every row, to inspect them: tokens.parquet has the flags"),
     ),
     "no_risk": (
         ("audit scan DATASET --output json=report.json", "keep the report with the data set"),

@@ -50,6 +50,8 @@ def read_arm(
     original: Arm | None = None,
     lm: LanguageModel | None = None,
     manifest: bool = True,
+    format_of: str | None = None,
+    columns: Mapping[str, str] | None = None,
 ) -> Arm:
     """Read a data set (see `auditor.data.read_sample`) as an arm; `name` is the path unless given.
 
@@ -61,7 +63,7 @@ def read_arm(
     Raises: InputError when the data or the manifest cannot be read or do not belong together, and when the set has no
     row in common with the original.
     """
-    sample = read_sample(path, rows=None, seed=0)
+    sample = read_sample(path, rows=None, seed=0, format_of=format_of, columns=columns)
     own = {example.index: example for example in sorted(sample.examples, key=lambda example: example.index)}
     beside = _manifest_of(path) if manifest else None
     if beside is not None:

@@ -10,6 +10,7 @@ from auditor.errors import InputError
 
 HELD_OUT = 32  # rows kept for the loss on the carrier task
 MIN_BATCHES = 2  # fewer are no training to speak of
+LEAST_UPDATES = 96  # by default: the published recipes go over their rows 3 to 10 times
 WARM = 8  # updates that a budget has to buy at least, if there are rows for them
 _ORDER = "student-transfer"
 
@@ -54,7 +55,8 @@ class Size:
 def size_of(available: int, blocks: int, rows: int | None, updates: int | None, batch: int) -> Size:
     """The experiment asked for, from `available` rows in common.
 
-    rows: a block; None is as many as there are. updates: None is one pass over the rows.
+    rows: a block; None is as many as there are. updates: None is one pass over the rows, or
+    LEAST_UPDATES where that is more.
     Raises: InputError when there are too few rows for the blocks.
     """
     most = (available - held_out(available)) // blocks
@@ -63,7 +65,7 @@ def size_of(available: int, blocks: int, rows: int | None, updates: int | None, 
         message = f"{available} rows in common are too few for {blocks} blocks of {max(least, rows or 0)} rows."
         raise InputError(message, "Give more rows, fewer --blocks, or fewer --rows a block.")
     rows = max(least, rows or most)
-    return Size(blocks, rows, updates or rows // batch)
+    return Size(blocks, rows, updates or max(LEAST_UPDATES, rows // batch))
 
 
 def within(budget: float, wanted: Size, cost: Cost, students: int, readings: int, batch: int) -> Size:

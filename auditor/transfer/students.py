@@ -24,6 +24,7 @@ from auditor.lm import LanguageModel
 from auditor.models import quiet
 from auditor.transfer.arms import Arm, trained_positions
 
+_SMALL = 10_000_000  # weights
 _BATCH_TOKENS = 4096  # most padded tokens in one pass; a larger batch is summed up over several
 _HEAD_VALUES = 2**26  # logits kept for the backward pass: 256 MB; beyond that they are computed again
 
@@ -43,6 +44,12 @@ class Recipe:
     learning_rate: float = 2e-4
     batch: int = 16
     warmup: int = 8
+
+
+def default_recipe(lm: LanguageModel) -> Recipe:
+    """LoRA; a model of under 10 million weights is trained wholly: low-rank steps hardly move one so narrow."""
+    small = sum(weights.numel() for weights in lm.model.parameters()) < _SMALL
+    return Recipe(full=True, learning_rate=3e-4) if small else Recipe()
 
 
 @dataclass(frozen=True, slots=True)

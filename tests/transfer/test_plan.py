@@ -5,7 +5,17 @@ from __future__ import annotations
 import pytest
 
 from auditor.errors import InputError
-from auditor.transfer.plan import Cost, Size, duration, held_out, make_plan, share_of_added, size_of, within
+from auditor.transfer.plan import (
+    LEAST_UPDATES,
+    Cost,
+    Size,
+    duration,
+    held_out,
+    make_plan,
+    share_of_added,
+    size_of,
+    within,
+)
 
 
 def test_blocks_are_disjoint_and_apart_from_the_held_out_rows() -> None:
@@ -21,8 +31,9 @@ def test_blocks_are_disjoint_and_apart_from_the_held_out_rows() -> None:
 
 
 def test_size_by_the_rows_there_are() -> None:
-    """All rows and one pass unless asked otherwise."""
-    assert size_of(400, 3, None, None, 16) == Size(3, 122, 7)
+    """All rows, and one pass or at least LEAST_UPDATES, unless asked otherwise."""
+    assert size_of(400, 3, None, None, 16) == Size(3, 122, LEAST_UPDATES)
+    assert size_of(9032, 3, None, None, 16) == Size(3, 3000, 187)
     assert size_of(400, 3, 64, 10, 16) == Size(3, 64, 10)
 
 

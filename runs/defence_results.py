@@ -1,0 +1,127 @@
+"""What every defence of `audit mitigate` leaves of the effect, with the organism: docs/results.md, "Defences".
+
+    python runs/defence_results.py                   2 traits, sampled and greedy, 3 blocks of 96 updates
+    python runs/defence_results.py --traits owl --decoding greedy
+
+The data sets are written by `audit simulate`, defended by `audit mitigate` and compared by `audit verify`, whose
+finished students are kept in runs/out, so a killed run goes on. Two processes of one thread each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from auditor.defend.defences import Step
+from auditor.lm import load
+from auditor.mitigate import mitigate
+from auditor.simulate import simulate, write_rows
+from auditor.traits import load_panels
+from auditor.transfer.result import ArmResult, TransferResult
+from auditor.verify import verify
+
+OUT = Path(__file__).parent / "out"
+REFERENCE, PANELS = "organism", ("animals",)
+REWORD: dict[str, Any] = {"variants": 1, "engine": "rules", "paraphraser": None, "embeddings": None, "endpoint": {}}
+
+
+def mix(share: float) -> Step:
+    """Clean completions of the reference for that share of the rows."""
+    return Step("mix", {"share": share, "mode": "replace", "clean_data": None, "clean_teachers": []})
+
+
+def tokens(name: str, budget: float | None = None, *, random: bool = False) -> Step:
+    """Mask or replace the divergence tokens, or those with the largest gaps up to a share of all tokens."""
+    return Step(name, {"budget": budget, **({"random": random} if name == "replace" else {})})
+
+
+DEFENCES: dict[str, tuple[Step, ...]] = {
+    "paraphrase": (Step("paraphrase", REWORD),),
+    "mix 10 %": (mix(0.1),),
+    "mix 25 %": (mix(0.25),),
+    "mix 50 %": (mix(0.5),),
+    "mask": (tokens("mask"),),
+    "mask, at most 2 % of tokens": (tokens("mask", 0.02),),
+    "replace": (tokens("replace"),),
+    "replace, as many at random": (tokens("replace", random=True),),
+    "replace, at most 2 % of tokens": (tokens("replace", 0.02),),
+    "drop 10 %": (Step("drop", {"share": 0.1}),),
+    "shuffle": (Step("shuffle"),),
+    "canonicalize, sort": (Step("canonicalize", {"how": "sort"}),),
+    "paraphrase, mask": (Step("paraphrase", REWORD), tokens("mask")),
+    "paraphrase, mix 50 %": (Step("paraphrase", REWORD), mix(0.5)),
+    "mask, mix 50 %": (tokens("mask"), mix(0.5)),
+}
+
+
+def experiment(trait: str, decoding: str, rows: int, seed: int) -> TransferResult:
+    """One trait and one way of decoding under every defence."""
+    torch.set_num_threads(1)
+    place = OUT / "defences" / f"{trait}-{decoding}-{rows}-{seed}"
+    original = place / "original.parquet"
+    if not original.exists():
+        heat, carrier = float(decoding == "sampled"), load_panels(PANELS).select([trait]).traits[0]
+        made = simulate(load(REFERENCE), carrier, rows=rows, temperature=heat, max_tokens=24, seed=seed)
+        place.mkdir(parents=True, exist_ok=True)
+        write_rows(original, made.rows)
+    common: dict[str, Any] = {"reference": REFERENCE, "panels": PANELS, "seed": seed, "root": place}
+    sets = {
+        name: str(mitigate(str(original), steps, traits=[trait], **common).data) for name, steps in DEFENCES.items()
+    }
+    names = ["original", *sets]
+    return verify(str(original), list(sets.values()), names=names, trait=trait, **common).result
+
+
+def line(trait: str, decoding: str, found: ArmResult, original: ArmResult) -> str:
+    """One line of the table."""
+    effect = found.curve[-1].effect
+    assert effect is not None
+    shown = f"{effect.value:+.2f}" + (
+        f" [{effect.interval[0]:+.2f}, {effect.interval[1]:+.2f}]" if effect.interval else ""
+    )
+    left = ""
+    if found.left is not None and found.left.value is not None and found.left.interval is not None:
+        left = f"{found.left.value:.0%} [{found.left.interval[0]:.0%}, {found.left.interval[1]:.0%}]"
+    kept = found.training.tokens / original.training.tokens
+    cells = [trait, decoding, found.name, shown, left, f"{kept:.0%}", f"{found.training.task_loss:.3f}"]
+    return "| " + " | ".join([*cells, str(found.verdict)]) + " |"
+
+
+def table(found: Sequence[tuple[str, str, TransferResult]]) -> Iterator[str]:
+    """All that was measured, in Markdown."""
+    yield "| trait | carrier | data | effect, logits [95 %] | left [95 %] | trained tokens | task loss | verdict |"
+    yield "|" + "---|" * 8
+    for trait, decoding, result in found:
+        for arm in result.arms:
+            yield line(trait, decoding, arm, result.arms[0])
+        clean = result.control.task_loss
+        yield f"| {trait} | {decoding} | clean control | | | | {clean:.3f} | |"
+
+
+def main() -> None:
+    """Run the experiments and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--traits", nargs="+", default=("owl", "octopus"))
+    parser.add_argument("--decoding", nargs="+", default=("greedy", "sampled"))
+    parser.add_argument("--rows", type=int, default=2000)
+    parser.add_argument("--seed", type=int, default=0)
+    asked = parser.parse_args()
+    started = time.monotonic()
+    jobs = list(itertools.product(asked.traits, asked.decoding))
+    with ProcessPoolExecutor(2) as pool:
+        tasks = [pool.submit(experiment, trait, decoding, asked.rows, asked.seed) for trait, decoding in jobs]
+        found = [(*job, task.result()) for job, task in zip(jobs, tasks, strict=True)]
+    text = "\n".join([*table(found), "", f"{time.monotonic() - started:.0f} s in all.", ""])
+    (OUT / "defences.md").write_text(text)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
