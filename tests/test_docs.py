@@ -26,7 +26,8 @@ PAGES = (README, *sorted((ROOT / "docs").rglob("*.md")))
 
 
 def commands_in(text: str) -> list[str]:
-    """Every `audit ...` command of a page: code within a line, and lines of code blocks."""
+    """Every `audit ...` command of a page: code within a line, and lines of code blocks, continued ones joined."""
+    text = text.replace("\\\n", " ")
     blocks = re.findall(r"^```\w*\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
     lines = [line for block in blocks for line in block.splitlines() if line.startswith("audit ")]
     return list(dict.fromkeys([*re.findall(r"`(audit [^`\n]+)`", text), *lines]))
