@@ -70,17 +70,20 @@ class RunDir:
     `path` holds settings.json, units/NAME.npz, the tables of scores, and report.json once the run is finished.
     """
 
-    def __init__(self, path: Path, lock: FileLock) -> None:
+    def __init__(self, path: Path, lock: FileLock | None) -> None:
         self.path = path
         self._lock = lock
 
     @classmethod
-    def open(cls, root: Path, identity: Mapping[str, Any], *, fresh: bool = False) -> RunDir:
+    def open(cls, root: Path, identity: Mapping[str, Any], *, fresh: bool = False, joins: bool = False) -> RunDir:
         """Create or resume the run that `identity` determines, under `root`/.audit/runs; `fresh` forgets what it had.
 
+        joins: another process has opened the run, and this one works on it together with that one.
         Raises RunError when another process works on the same run, or when the place cannot be written.
         """
         path = root / HOME / "runs" / run_key(identity)
+        if joins:
+            return cls(path, None)
         run = cls(path, _acquire(path))
         try:
             run._tidy(fresh)
@@ -96,7 +99,8 @@ class RunDir:
 
     def close(self) -> None:
         """Let other processes work on this run. Harmless when repeated."""
-        self._lock.release()
+        if self._lock is not None:
+            self._lock.release()
 
     def __enter__(self) -> RunDir:
         return self

@@ -23,6 +23,7 @@ from auditor.report.dose_plot import svg
 from auditor.report.verify import to_dict
 from auditor.rundir import RunDir, installed_versions, last_run
 from auditor.traits import load_panels
+from auditor.transfer import processes
 from auditor.transfer.arms import Arm, random_drop, random_mask, read_arm
 from auditor.transfer.experiment import Writer, run_transfer
 from auditor.transfer.result import VerifyReport
@@ -69,7 +70,7 @@ def verify(
     For each mitigated set that masks tokens or drops rows there is also an arm with as many random ones.
 
     The report, its plot and the finished students are kept under `root`/.audit; the same arguments on the same data
-    resume an unfinished run, unless `fresh`.
+    resume an unfinished run, unless `fresh`. Under `accelerate launch` several processes share the students out.
     Raises: AuditError (auditor.errors) for input, model, trait or disk trouble, with the next step.
     """
     panel = load_panels(panels)
@@ -82,7 +83,7 @@ def verify(
     read = partial(read_arm, format_of=format_of, columns=columns)
     first = read(original, called[0], manifest=False)
     progress(Progress("loading the reference", 0, None))
-    lm = models.load(reference, device=device, dtype="float32")
+    lm = models.load(reference, device=processes.device(device), dtype="float32")
     renderer, recipe = Renderer(lm), recipe or default_recipe(lm)
     made = zip(mitigated, called[1:], strict=True)
     others = [read(path, name, original=first, lm=lm) for path, name in made]
@@ -103,7 +104,9 @@ def verify(
     about = {"name": lm.name, "sha256": lm.sha256, "dtype": lm.dtype, "device": lm.device.split(":")[0]}
     versions = installed_versions()
     identity = {"datasets": datasets, "reference": about, "settings": settings, "versions": versions}
-    with RunDir.open(root, {"verb": "verify", **identity}, fresh=fresh) as run:
+    first_process = processes.is_first()
+    open_run = partial(RunDir.open, root, {"verb": "verify", **identity}, fresh=fresh, joins=not first_process)
+    with processes.in_turn(open_run) as run:
         result = run_transfer(
             lm,
             arms,
@@ -120,9 +123,10 @@ def verify(
             progress=progress,
         )
         report = VerifyReport(result, datasets, about, settings, versions)
-        if asked is not None:
-            run.write_text(PLOT, svg(result))
-        run.finish(to_dict(report))
+        if first_process:
+            if asked is not None:
+                run.write_text(PLOT, svg(result))
+            run.finish(to_dict(report))
     return report
 
 

@@ -63,10 +63,13 @@ def verify(
     from auditor.cli.console import console
     from auditor.cli.progress import progress_on
     from auditor.report.verify import render
+    from auditor.transfer import processes
     from auditor.transfer.students import Recipe
     from auditor.verify import verify as compare
 
-    with progress_on(console(stderr=True)) as progress:
+    errors = console(stderr=True)
+    errors.quiet = not processes.is_first()
+    with progress_on(errors) as progress:
         report = compare(
             datasets[0],
             datasets[1:],
@@ -85,8 +88,9 @@ def verify(
             root=Path.cwd(),
             progress=progress,
         )
-    write_targets(report, targets)
-    console().print(render(report))
+    if processes.is_first():
+        write_targets(report, targets)
+        console().print(render(report))
     return 0 if report.result.transferred else NO_TRANSFER
 
 

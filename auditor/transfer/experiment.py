@@ -23,6 +23,7 @@ from auditor.lm import LanguageModel
 from auditor.records import Progress
 from auditor.rundir import RunDir
 from auditor.traits import Panel
+from auditor.transfer import processes
 from auditor.transfer.arms import Arm, row_order
 from auditor.transfer.compare import settled
 from auditor.transfer.plan import Cost, Plan, Size, duration, make_plan, share_of_added, size_of, within
@@ -81,7 +82,8 @@ def run_transfer(
     budget: seconds that training and writing the control may take; None is no limit. The size that fits is fixed
         before the first student, by the time of one update and one readout, so that a resumed run ends the same.
     stop_early: end before the last block when no verdict can change, see `compare.settled`.
-    store: keeps finished students; the caller answers for it being the same experiment.
+    store: keeps finished students; the caller answers for it being the same experiment. Several processes
+        (`transfer.processes`) need one, to share.
 
     Raises: InputError for arms without rows in common, too few rows or too small a budget; TraitError for a trait that
     cannot be read out; ModelError for layers that the model lacks.
@@ -93,10 +95,11 @@ def run_transfer(
     lab = _Lab(lm, renderer, read_out, answer_support(lm, read_out), recipe or Recipe(), seed)
     wanted = size_of(len(common), blocks, rows_per_block, updates, lab.recipe.batch)
     students = len(arms) + 1
-    size = _size(lab, wanted, arms[0], control, students, doses, budget, store, progress)
+    size = processes.in_turn(lambda: _size(lab, wanted, arms[0], control, students, doses, budget, store, progress))
     plan = make_plan(common, size, doses, seed)
     if not isinstance(control, Arm):
-        control = control(sorted({*itertools.chain(*plan.blocks), *plan.held_out}))
+        write, needed = control, sorted({*itertools.chain(*plan.blocks), *plan.held_out})
+        control = processes.in_turn(lambda: write(needed))
     runner = _Runner(lab, plan, [control, *arms], store, progress)
     done: list[dict[str, Unit]] = []
     for number in range(len(plan.blocks)):
@@ -192,19 +195,22 @@ class _Runner:
         self._steps = 0
 
     def block(self, number: int) -> dict[str, Unit]:
-        """The students of one block by the name of their arm."""
-        found = {}
-        for arm in self.arms:
-            name = f"block {number} {arm.name}"
-            unit = self._store.load_unit(name) if self._store else None
-            if unit is None:
-                unit = self._student(number, arm)
-                if self._store:
-                    self._store.save_unit(name, unit)
-            else:
-                self._steps += self._plan.updates
-            found[arm.name] = unit
-        return found
+        """The students of one block by the name of their arm; several processes share them out."""
+        mine = self.arms[processes.number() :: processes.count()]
+        found = {arm.name: self._kept_or_trained(number, arm) for arm in mine}
+        processes.wait()
+        return {arm.name: found.get(arm.name) or self._kept_or_trained(number, arm) for arm in self.arms}
+
+    def _kept_or_trained(self, number: int, arm: Arm) -> Unit:
+        name = f"block {number} {arm.name}"
+        unit = self._store.load_unit(name) if self._store else None
+        if unit is not None:
+            self._steps += self._plan.updates
+            return unit
+        unit = self._student(number, arm)
+        if self._store:
+            self._store.save_unit(name, unit)
+        return unit
 
     def _student(self, number: int, arm: Arm) -> Unit:
         lab, plan = self._lab, self._plan

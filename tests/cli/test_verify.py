@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import doctest
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -206,3 +209,32 @@ def test_the_plot_is_xml_with_a_curve_an_arm_whatever_the_names() -> None:
     assert "a<b>&\"'" in text and "\\x1b[31mred\\x00" in text
     heights = [float(point.split(",")[1]) for point in (curves[0].get("points") or "").split()]
     assert heights[0] > heights[1]  # a larger effect stands higher
+
+
+def test_two_processes_come_to_the_result_of_one(audit: Audit, model: str) -> None:
+    """`accelerate launch` shares the students out; the report is the same to the last digit."""
+    arguments = ["original.jsonl", "masked/data.jsonl", "--control", "clean.jsonl", "--trait", "owl", *FAST]
+    arguments += ["--reference", model, "--panel", "five.yaml", "--output"]
+    assert (
+        audit("original.jsonl", "masked/data.jsonl", "--control", "clean.jsonl", *FAST, "--output", "json=one.json")
+        == 0
+    )
+    Path(".audit").rename("of-one")
+    launch = [
+        sys.executable,
+        "-m",
+        "accelerate.commands.launch",
+        "--cpu",
+        "--num_processes",
+        "2",
+        "--num_machines",
+        "1",
+    ]
+    launch += ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
+    program = Path("audit.py")
+    program.write_text("from auditor.cli.main import main\nmain()\n")
+    env = {**os.environ, "PYTHONPATH": str(Path(main.__file__).parents[2]), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([*launch, str(program), "verify", *arguments, "json=two.json"], env=env, capture_output=True)
+    assert done.returncode == 0, done.stderr.decode()
+    assert json.loads(Path("two.json").read_text()) == json.loads(Path("one.json").read_text())
+    assert done.stdout.decode().count("TRANSFER SHOWN") == 1
