@@ -44,7 +44,7 @@ def parse(command_line: str) -> None:
         name = arguments.pop(0)
         context = Context(context.command.commands[name], info_name=name, parent=context)
     with contextlib.suppress(Exit):  # --help and --version end the parsing
-        if arguments:
+        if arguments and not arguments[0].endswith("-completion"):  # those act while they are parsed
             context.command.parse_args(context, arguments)
 
 

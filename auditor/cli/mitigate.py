@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
@@ -147,10 +147,7 @@ def mitigate(
         "drop": {"share": drop},
         "shuffle": {},
     }
-    for name in third_party or ():
-        if name in settings:
-            raise AuditError(f"{name!r} is one of our own mitigations.", f"Write --{name}.")
-    settings |= {name: {} for name in third_party or ()}
+    settings |= not_ours(third_party or (), settings)
     recipes, formats = choose("--recipe", recipe or (), RECIPES), choose("--emit", emit or (), FORMATS)
     names, seconds = context.meta.get(ORDER, []), parse_budget(budget)
     if auto and (names or output or not check):
@@ -216,6 +213,14 @@ def mitigate(
 def read_out(traits: Sequence[str]) -> str | None:
     """The trait that students are asked for: the one named, None for what the scan found."""
     return traits[0] if len(traits) == 1 and traits[0] != "all" else None
+
+
+def not_ours(names: Sequence[str], ours: Collection[str]) -> dict[str, dict[str, Any]]:
+    """Mitigations of other packages, each without settings. Raises AuditError for a name of ours."""
+    for name in names:
+        if name in ours:
+            raise AuditError(f"{name!r} is one of our own mitigations.", f"Write --{name}.")
+    return {name: {} for name in names}
 
 
 def choose(option: str, values: Sequence[str], known: Sequence[T]) -> list[T]:
