@@ -20,6 +20,7 @@ from auditor.defend.last_scan import LastScan, last_scan
 from auditor.defend.manifest import Record, SetAside, finished, manifest_of, masked_rows, says
 from auditor.defend.output import Output, numbered_blocks, scratch, survey
 from auditor.defend.recipes import write_recipes
+from auditor.defend.steps import attributed
 from auditor.encode import Renderer
 from auditor.errors import AuditError, InputError, RunError, TraitError
 from auditor.fingerprint import template_sha256, tokenizer_sha256
@@ -90,6 +91,7 @@ def mitigate(
     Raises: AuditError (auditor.errors), with the next step.
     """
     progress(Progress("reading the data set", 0, None))
+    steps = [attributed(step) for step in steps]
     name, digest, scanned = _input(source, root, output)
     margin = TIE_EPSILON if min_margin is None else min_margin
     asked = _plain({"steps": [asdict(step) for step in steps], "min_margin": margin, "recipes": recipes})

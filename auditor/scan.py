@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from auditor import lm as models
-from auditor import stages, tables
+from auditor import plugins, stages, tables
 from auditor.data import read_sample
 from auditor.encode import Encoded, Renderer
 from auditor.fingerprint import template_sha256, tokenizer_sha256
 from auditor.logprobs import RowScores, fast
 from auditor.mentions import mentions
+from auditor.plugins import Plugin
 from auditor.records import Evidence, Progress, Sample, ScanReport, Skipped, TraitEvidence
 from auditor.report.json import from_dict, to_dict
 from auditor.rundir import RunDir, installed_versions, set_last
@@ -66,6 +67,7 @@ def scan(
     panel = load_panels(panels)
     tested = panel.select(list(traits)) if traits else panel
     progress(Progress("reading the data set", 0, None))
+    third_party = [plugins.load("detector", name) for name in detectors if name not in DETECTORS]
     wanted = AUTO_ROWS if rows == "auto" else rows
     sample = read_sample(source, rows=wanted, seed=seed, format_of=format_of, columns=columns)
     progress(Progress("loading the reference", 0, None))
@@ -81,27 +83,30 @@ def scan(
         "exclude_open": exclude_open,
         "alpha": alpha,
     }
-    with RunDir.open(root, _identity(sample, lm, settings), fresh=fresh) as run:
+    versions = installed_versions(third_party)
+    with RunDir.open(root, _identity(sample, lm, settings, versions), fresh=fresh) as run:
         finished = run.report()
         if finished is not None:
             report = from_dict(finished)
         else:
             examples = {example.index: example for example in sample.examples}
             audit = Audit(lm, fast(lm), Renderer(lm), panel, examples, run, progress, seed)
-            report = _scan(audit, sample, tested, settings)
+            report = _scan(audit, sample, tested, settings, third_party, versions)
             run.finish(to_dict(report))
         if remember:
             set_last(root, run.path, source)
     return report
 
 
-def _identity(sample: Sample, lm: models.LanguageModel, settings: Mapping[str, Any]) -> dict[str, Any]:
+def _identity(
+    sample: Sample, lm: models.LanguageModel, settings: Mapping[str, Any], versions: Mapping[str, str]
+) -> dict[str, Any]:
     """What determines the result: two scans with the same identity are the same run."""
     return {
         "dataset": asdict(sample.info),
         "reference": _reference(lm),
         "settings": settings,
-        "versions": installed_versions(),
+        "versions": versions,
     }
 
 
@@ -116,7 +121,14 @@ def _reference(lm: models.LanguageModel) -> dict[str, Any]:
     }
 
 
-def _scan(audit: Audit, sample: Sample, tested: Panel, settings: dict[str, Any]) -> ScanReport:
+def _scan(
+    audit: Audit,
+    sample: Sample,
+    tested: Panel,
+    settings: dict[str, Any],
+    third_party: Sequence[Plugin],
+    versions: dict[str, str],
+) -> ScanReport:
     started = time.monotonic()
     openly, encoded, skipped = _rows(audit, sample, tested, settings)
     state = _survey(audit, encoded, tested, openly, settings)
@@ -125,8 +137,11 @@ def _scan(audit: Audit, sample: Sample, tested: Panel, settings: dict[str, Any])
     leader = evidence[0].name if evidence else tested.traits[0].name
     scored = state.rows if state else encoded
     outcomes, compared, scores = _detect(audit, scored, state, leader, settings)
+    if scored:
+        outcomes |= {each.name: stages.third_party(audit, each, scored, scores) for each in third_party}
     if state:
         outcomes["trait"] = _trait_evidence(state, evidence)
+    others = [each.name for each in third_party]
     looked_at = len(sample.examples) + sum(sample.skipped.values())
     verdict = decide(
         evidence,
@@ -144,7 +159,7 @@ def _scan(audit: Audit, sample: Sample, tested: Panel, settings: dict[str, Any])
         reference=_reference(audit.lm),
         traits=evidence,
         divergence=divergence.values(compared) if compared else Skipped("no rows, or switched off"),
-        detectors={name: outcomes.get(name, Skipped("switched off")) for name in DETECTORS},
+        detectors={name: outcomes.get(name, Skipped("switched off")) for name in [*DETECTORS, *others]},
         openly={name: len(rows) for name, rows in openly.items() if rows},
         examples=stages.example_rows(audit, compared) if compared else (),
         timing={
@@ -153,7 +168,7 @@ def _scan(audit: Audit, sample: Sample, tested: Panel, settings: dict[str, Any])
             "trait_tokens": float(sum(state.tokens.values())) if state else 0.0,
         },
         settings=settings,
-        versions=installed_versions(),
+        versions=versions,
     )
 
 

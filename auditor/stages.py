@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,7 @@ from auditor.errors import ModelError
 from auditor.generate import generate
 from auditor.lm import LanguageModel
 from auditor.logprobs import RowScores, score_under
+from auditor.plugins import Plugin
 from auditor.records import (
     Evidence,
     Example,
@@ -161,6 +163,22 @@ def compare_surface(audit: Audit, rows: Sequence[Encoded], alphabet: Sequence[in
         return surface(suspect, None, seed=audit.seed)
     firsts = [_first_completion(audit.examples[row.index]) for row in chosen]
     return surface(firsts, written_by_reference(audit, chosen, alphabet), seed=audit.seed)
+
+
+def third_party(
+    audit: Audit, detector: Plugin, rows: Sequence[Encoded], scores: Sequence[RowScores]
+) -> Evidence | Skipped:
+    """What a detector of another package finds. Raises PluginError when it fails or gives something else."""
+    audit.progress(Progress(f"running {detector.name}", 0, None))
+    examples = [audit.examples[row.index] for row in rows]
+    found = detector(examples=examples, rows=rows, scores=scores, lm=audit.lm, seed=audit.seed)
+    if not isinstance(found, Evidence | Skipped) or (isinstance(found, Evidence) and found.detector != detector.name):
+        raise detector.failed(f"it must give Evidence({detector.name!r}, ...) or Skipped(...)")
+    try:
+        json.dumps(found.values if isinstance(found, Evidence) else None, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise detector.failed(f"its values are not plain JSON: {error}") from error
+    return found
 
 
 def example_rows(audit: Audit, found: Divergence) -> tuple[ExampleRow, ...]:

@@ -33,9 +33,9 @@ def replace(row: TextRow, facts: Facts) -> Outcome:
 
 
 def _replaced(text: str, token: Divergent) -> str | None:
-    """`text` with the token replaced; None where the choice is of another kind than what stands there."""
+    """`text` with the token replaced; None where the choice is the same, or of another kind than what stands there."""
     _, start, end = token.span
     old, new = text[start:end], token.choice
-    if not new or old.isdigit() != new.isdigit() or old.isspace() != new.isspace():
+    if not new or new == old or old.isdigit() != new.isdigit() or old.isspace() != new.isspace():
         return None
     return text[:start] + new + text[end:]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from auditor import lm as models
-from auditor import scan as scan_module
 from auditor import survey as survey_module
 from auditor.errors import InputError, TraitError
 from auditor.generate import generate
@@ -172,7 +172,7 @@ def test_a_finished_scan_is_shown_again(
 ) -> None:
     """The same call on the same data does no work twice."""
     first = audit(data["few"])
-    monkeypatch.setattr(scan_module, "_scan", lambda *_: pytest.fail("scanned again"))
+    monkeypatch.setattr(sys.modules["auditor.scan"], "_scan", lambda *_: pytest.fail("scanned again"))
     assert to_dict(audit(data["few"])) == to_dict(first)
 
 

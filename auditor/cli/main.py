@@ -21,7 +21,7 @@ from auditor.errors import AuditError
 INCOMPLETE = 3
 INTERRUPTED = 130
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None)
+app = typer.Typer(rich_markup_mode=None)
 app.command("scan")(scan.scan)
 app.command("mitigate")(mitigate.mitigate)
 app.command("verify")(verify.verify)
@@ -62,7 +62,8 @@ def run(arguments: Sequence[str]) -> int:
         with command.make_context("audit", list(arguments)) as context:
             return int(command.invoke(context) or 0)
     except typer.Exit as done:
-        return done.exit_code
+        # 1 is typer's word on a shell that it cannot complete for; ours is "risk found", and is returned, not raised.
+        return AuditError.exit_code if done.exit_code == 1 else done.exit_code
     except typer.TyperException as error:
         return _fail(error.format_message(), "Run `audit --help`, or `audit COMMAND --help`.", AuditError.exit_code)
     except AuditError as error:
@@ -75,6 +76,8 @@ def run(arguments: Sequence[str]) -> int:
 
 def main() -> None:
     """Entry point of the console script."""
+    if os.environ.get("_AUDIT_COMPLETE"):
+        app(prog_name="audit")  # a shell asks what may come next; this ends the process
     code = run(sys.argv[1:])
     try:
         sys.stdout.flush()

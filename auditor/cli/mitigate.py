@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
@@ -29,8 +29,8 @@ ORDER = "mitigations in the order given"
 
 def in_order(context: Context, param: CallbackParam, value: Any) -> Any:
     """Option callback that notes the option; callbacks are called in the order of the command line."""
-    if value not in (None, False):
-        context.meta.setdefault(ORDER, []).append(param.name)
+    if value not in (None, False, []):
+        context.meta.setdefault(ORDER, []).extend(value if isinstance(value, list) else [param.name])
     return value
 
 
@@ -56,6 +56,10 @@ def mitigate(
         float | None, Option(metavar="SHARE", callback=in_order, help="Drop the rows with most divergence tokens.")
     ] = None,
     shuffle: Annotated[bool, Option("--shuffle", callback=in_order, help="Shuffle the items of lists.")] = False,
+    third_party: Annotated[
+        list[str] | None,
+        Option("--apply", metavar="NAME", callback=in_order, help="A mitigation of another package; repeatable."),
+    ] = None,
     paraphrases: Annotated[int, Option(metavar="K", min=1, help="Rewordings of a row; each becomes a row.")] = 1,
     engine: Annotated[Literal["rules", "llm"] | None, Option(help="What rewords.  [default: rules]")] = None,
     paraphraser: Annotated[
@@ -143,6 +147,7 @@ def mitigate(
         "drop": {"share": drop},
         "shuffle": {},
     }
+    settings |= not_ours(third_party or (), settings)
     recipes, formats = choose("--recipe", recipe or (), RECIPES), choose("--emit", emit or (), FORMATS)
     names, seconds = context.meta.get(ORDER, []), parse_budget(budget)
     if auto and (names or output or not check):
@@ -208,6 +213,14 @@ def mitigate(
 def read_out(traits: Sequence[str]) -> str | None:
     """The trait that students are asked for: the one named, None for what the scan found."""
     return traits[0] if len(traits) == 1 and traits[0] != "all" else None
+
+
+def not_ours(names: Sequence[str], ours: Collection[str]) -> dict[str, dict[str, Any]]:
+    """Mitigations of other packages, each without settings. Raises AuditError for a name of ours."""
+    for name in names:
+        if name in ours:
+            raise AuditError(f"{name!r} is one of our own mitigations.", f"Write --{name}.")
+    return {name: {} for name in names}
 
 
 def choose(option: str, values: Sequence[str], known: Sequence[T]) -> list[T]:

@@ -100,13 +100,20 @@ def parse_columns(value: str) -> dict[str, str]:
 
 
 def choose_detectors(only: str, without: str) -> tuple[str, ...]:
-    """Names of the detectors to run, in the order of the registry. Raises AuditError for a name it does not have."""
+    """Names of the detectors to run: ours in the order of the registry, then those of other packages, if asked for.
+
+    Raises AuditError for a name that neither has.
+    """
+    from auditor.plugins import names
     from detectors import DETECTORS
 
     for name in (*_items(only), *_items(without)):
-        if name not in DETECTORS:
-            raise AuditError(f"There is no detector {name!r}.", f"Known: {', '.join(DETECTORS)}.")
-    chosen = tuple(name for name in DETECTORS if name in (_items(only) or DETECTORS) and name not in _items(without))
+        if name not in DETECTORS and name not in names("detector"):
+            known = ", ".join([*DETECTORS, *names("detector")])
+            raise AuditError(f"There is no detector {name!r}.", f"Known: {known}.")
+    asked = _items(only) or DETECTORS
+    others = [name for name in asked if name not in DETECTORS]
+    chosen = tuple(n for n in dict.fromkeys([*DETECTORS, *others]) if n in asked and n not in _items(without))
     if not chosen:
         raise AuditError("No detector is left to run.", "Name one in --detectors, or fewer in --without.")
     return chosen
