@@ -13,11 +13,12 @@ import shutil
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from platform import python_version
 from types import TracebackType
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 from urllib.parse import quote
 
 import numpy as np
@@ -33,6 +34,29 @@ PARTIAL = ".partial"
 DISTRIBUTIONS = ("subliminal-audit", "torch", "transformers", "datasets", "numpy", "scikit-learn", "pyarrow")
 # What zipfile and numpy raise on a file that was cut short or changed.
 DAMAGE = (OSError, ValueError, EOFError, KeyError, NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error)
+
+
+class Units(Protocol):
+    """Where finished units of work are kept: a run, or a part of it."""
+
+    def save_unit(self, name: str, arrays: Mapping[str, np.ndarray[Any, Any]]) -> None: ...
+    def load_unit(self, name: str) -> dict[str, np.ndarray[Any, Any]] | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """The units of `store` whose names begin with `name`: several experiments in one run."""
+
+    store: Units
+    name: str
+
+    def save_unit(self, name: str, arrays: Mapping[str, np.ndarray[Any, Any]]) -> None:
+        """See `RunDir.save_unit`."""
+        self.store.save_unit(f"{self.name} {name}", arrays)
+
+    def load_unit(self, name: str) -> dict[str, np.ndarray[Any, Any]] | None:
+        """See `RunDir.load_unit`."""
+        return self.store.load_unit(f"{self.name} {name}")
 
 
 def run_key(identity: Mapping[str, Any]) -> str:

@@ -32,7 +32,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("auditor.scan", "auditor.mitigate", "auditor.verify", "auditor.simulate", "auditor.locate", "auditor.bench"),
     ("auditor.diff",),
     ("auditor.check",),
-    ("auditor.testing",),
+    ("auditor.study", "auditor.testing"),
     ("auditor.cli",),
 )
 

@@ -19,7 +19,7 @@ import pytest
 
 from auditor import rundir
 from auditor.errors import RunError
-from auditor.rundir import RunDir, last_run, run_key, set_last, write_file
+from auditor.rundir import RunDir, Section, last_run, run_key, set_last, write_file
 
 IDENTITY = {"dataset": "ab" * 32, "settings": {"seed": 0, "alpha": 0.01}, "version": "0.1.0"}
 
@@ -277,3 +277,14 @@ def test_last_run(tmp_path: Path) -> None:
     assert last_run(after).name == run_key(IDENTITY)
     with pytest.raises(RunError):
         last_run(before)
+
+
+def test_sections_keep_units_apart(tmp_path: Path) -> None:
+    """Units of the same name in two sections of a run are two units, and neither is one of the run's own."""
+    with RunDir.open(tmp_path, {"verb": "study"}) as run:
+        owl, cat = Section(run, "owl greedy"), Section(run, "cat greedy")
+        owl.save_unit("block 0", {"x": np.array(1)})
+        cat.save_unit("block 0", {"x": np.array(2)})
+        found = [section.load_unit("block 0") for section in (owl, cat)]
+        assert [int(unit["x"]) for unit in found if unit is not None] == [1, 2]
+        assert run.load_unit("block 0") is None

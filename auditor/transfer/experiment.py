@@ -21,7 +21,7 @@ from auditor.encode import Renderer
 from auditor.errors import InputError
 from auditor.lm import LanguageModel
 from auditor.records import Progress
-from auditor.rundir import RunDir
+from auditor.rundir import Units
 from auditor.traits import Panel
 from auditor.transfer import processes
 from auditor.transfer.arms import Arm, row_order
@@ -69,7 +69,7 @@ def run_transfer(
     recipe: Recipe | None = None,
     budget: float | None = None,
     stop_early: bool = True,
-    store: RunDir | None = None,
+    store: Units | None = None,
     progress: Callable[[Progress], None] = lambda _: None,
 ) -> TransferResult:
     """Train students on every arm and compare what they like with the control's students.
@@ -90,9 +90,7 @@ def run_transfer(
     """
     common = _common(arms, control)
     lm = lm if lm.dtype == "float32" else replace(lm, dtype="float32", model=copy.deepcopy(lm.model).float())
-    renderer = Renderer(lm)
-    read_out = families(renderer, panel, trait)
-    lab = _Lab(lm, renderer, read_out, answer_support(lm, read_out), recipe or Recipe(), seed)
+    lab = _lab(lm, panel, trait, recipe or Recipe(), seed)
     wanted = size_of(len(common), blocks, rows_per_block, updates, lab.recipe.batch)
     students = len(arms) + 1
     size = processes.in_turn(lambda: _size(lab, wanted, arms[0], control, students, doses, budget, store, progress))
@@ -104,9 +102,26 @@ def run_transfer(
     done: list[dict[str, Unit]] = []
     for number in range(len(plan.blocks)):
         done.append(runner.block(number))
-        if stop_early and trait is not None and _is_settled(done, arms, control, read_out[0].names.index(trait), plan):
+        if (
+            stop_early
+            and trait is not None
+            and _is_settled(done, arms, control, lab.families[0].names.index(trait), plan)
+        ):
             break
     return _result(lab, plan, size, runner, done, trait)
+
+
+def measured_cost(
+    lm: LanguageModel, original: Arm, control: Arm, panel: Panel, trait: str, recipe: Recipe, seed: int
+) -> Cost:
+    """Seconds of one update and of one readout of a student of `original`, for who plans several experiments."""
+    return _cost(_lab(lm, panel, trait, recipe, seed), original, control)
+
+
+def _lab(lm: LanguageModel, panel: Panel, trait: str | None, recipe: Recipe, seed: int) -> _Lab:
+    renderer = Renderer(lm)
+    read_out = families(renderer, panel, trait)
+    return _Lab(lm, renderer, read_out, answer_support(lm, read_out), recipe, seed)
 
 
 def _common(arms: Sequence[Arm], control: Arm | Writer) -> set[int]:
@@ -130,7 +145,7 @@ def _size(
     students: int,
     doses: Sequence[float],
     budget: float | None,
-    store: RunDir | None,
+    store: Units | None,
     progress: Callable[[Progress], None],
 ) -> Size:
     """The size of the experiment within the budget, with what it takes shown; decided once for a run."""
@@ -183,7 +198,7 @@ class _Runner:
         lab: _Lab,
         plan: Plan,
         arms: Sequence[Arm],
-        store: RunDir | None,
+        store: Units | None,
         progress: Callable[[Progress], None],
     ) -> None:
         """`arms`: the control first, then the original."""
