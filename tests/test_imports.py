@@ -21,6 +21,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("auditor.errors", "auditor.records"),
     ("auditor",),  # whatever is not named elsewhere: lm, logprobs, data, stats, traits, rundir ...
     ("detectors", "mitigations", "auditor.transfer"),
+    ("auditor.attribution",),
     ("auditor.report",),
     ("auditor.blocks", "auditor.tables"),  # the parts of a scan
     ("auditor.survey",),
@@ -29,8 +30,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("auditor.defend.facts",),
     ("auditor.defend.defences", "auditor.defend.emit"),
     ("auditor.defend.output",),
-    ("auditor.scan", "auditor.mitigate", "auditor.verify", "auditor.simulate", "auditor.locate", "auditor.bench"),
-    ("auditor.check",),
+    ("auditor.scan", "auditor.mitigate", "auditor.verify", "auditor.simulate", "auditor.bench"),
+    ("auditor.check", "auditor.locate"),
     ("auditor.cli",),
 )
 

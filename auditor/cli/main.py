@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from auditor import __version__
-from auditor.cli import bench, demo, mitigate, models, scan, simulate, traits, verify
+from auditor.cli import bench, demo, locate, mitigate, models, scan, simulate, traits, verify
 from auditor.errors import AuditError
 
 INCOMPLETE = 3
@@ -25,6 +25,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 app.command("scan")(scan.scan)
 app.command("mitigate")(mitigate.mitigate)
 app.command("verify")(verify.verify)
+app.command("locate")(locate.locate)
 app.command("demo")(demo.demo)
 app.command("simulate")(simulate.simulate)
 app.command("traits")(traits.traits)

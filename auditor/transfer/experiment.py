@@ -36,6 +36,7 @@ _TIMED = 8  # control rows written to see how long one takes
 
 Writer = Callable[[Sequence[int]], Arm]
 Lessons = Mapping[int, Lesson]
+Measure = Callable[[LanguageModel], Unit]
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class _Lab:
     support: Sequence[npt.NDArray[np.int64]]
     recipe: Recipe
     seed: int
+    measure: Measure
 
     def read(self, student: LanguageModel) -> Reading:
         return read(student, self.families, self.support)
@@ -69,6 +71,7 @@ def run_transfer(
     budget: float | None = None,
     stop_early: bool = True,
     store: RunDir | None = None,
+    measure: Measure = lambda _: {},
     progress: Callable[[Progress], None] = lambda _: None,
 ) -> TransferResult:
     """Train students on every arm and compare what they like with the control's students.
@@ -81,6 +84,7 @@ def run_transfer(
         before the first student, by the time of one update and one readout, so that a resumed run ends the same.
     stop_early: end before the last block when no verdict can change, see `compare.settled`.
     store: keeps finished students; the caller answers for it being the same experiment.
+    measure: more arrays to keep of each trained student; they stand in its unit of the store, see `unit_name`.
 
     Raises: InputError for arms without rows in common, too few rows or too small a budget; TraitError for a trait that
     cannot be read out; ModelError for layers that the model lacks.
@@ -89,7 +93,7 @@ def run_transfer(
     lm = lm if lm.dtype == "float32" else replace(lm, dtype="float32", model=copy.deepcopy(lm.model).float())
     renderer = Renderer(lm)
     read_out = families(renderer, panel, trait)
-    lab = _Lab(lm, renderer, read_out, answer_support(lm, read_out), recipe or Recipe(), seed)
+    lab = _Lab(lm, renderer, read_out, answer_support(lm, read_out), recipe or Recipe(), seed, measure)
     wanted = size_of(len(common), blocks, rows_per_block, updates, lab.recipe.batch)
     students = len(arms) + 1
     size = _size(lab, wanted, arms[0], control, students, doses, budget, store, progress)
@@ -103,6 +107,11 @@ def run_transfer(
         if stop_early and trait is not None and _is_settled(done, arms, control, read_out[0].names.index(trait), plan):
             break
     return _result(lab, plan, size, runner, done, trait)
+
+
+def unit_name(block: int, arm: str) -> str:
+    """Under which name a store keeps the student of an arm in a block."""
+    return f"block {block} {arm}"
 
 
 def _common(arms: Sequence[Arm], control: Arm | Writer) -> set[int]:
@@ -194,7 +203,7 @@ class _Runner:
         """The students of one block by the name of their arm."""
         found = {}
         for arm in self.arms:
-            name = f"block {number} {arm.name}"
+            name = unit_name(number, arm.name)
             unit = self._store.load_unit(name) if self._store else None
             if unit is None:
                 unit = self._student(number, arm)
@@ -225,6 +234,7 @@ class _Runner:
             "answers": np.stack([each.answers for each in readings]),
             "losses": np.array(self._losses(student)),
             "counts": np.array([len(seen), tokens]),
+            **lab.measure(student),
         }
 
     @property
