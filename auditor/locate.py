@@ -14,7 +14,7 @@ from auditor.attribution.components import layers_of
 from auditor.attribution.result import Agreement, Carriers, LayerResult, LocateReport, Students
 from auditor.attribution.rows import Contrast, attribute_rows
 from auditor.attribution.shares import agreement, carriers, resampled, shares
-from auditor.attribution.training import ALL, School, Show, frozen_students, own_effect, spread
+from auditor.attribution.training import School, Show, frozen_students, gate, own_effect, spread
 from auditor.defend.recipes import write_recipes
 from auditor.encode import Renderer
 from auditor.errors import ModelError, TraitError
@@ -62,7 +62,7 @@ def locate(
     trait-prompted run is compared with; None is the reference without a trait.
     layers: trained one by one; None is a spread of them, and none at all leaves out everything that trains.
     places: rows attributed at most. control, blocks, rows, updates, recipe, fresh, root: as for
-    `auditor.verify.verify`; the layers of the recipe are not used. budget: seconds for attribution and training; None is no limit.
+    `auditor.verify.verify`; the layers of the recipe are not used. budget: seconds for all of it; None is no limit.
 
     The report, its heat map, the recipe files and the finished work are kept under `root`/.audit; the same arguments on
     the same data resume an unfinished run, unless `fresh`.
@@ -117,8 +117,8 @@ def locate(
             )
             results, taught = _teach(school, single, results, held, found)
         files = []
-        if held.said:
-            rest = [layer for layer in range(depth) if layer not in held.layers]
+        if taught is not None and taught.recipe:
+            rest = [layer for layer in range(depth) if layer not in taught.recipe]
             files = write_recipes(run.path, ["freeze"], "", lm, rest)
         mean = effect(found.difference.tolist())
         assert mean.interval is not None  # there are at least 16 rows
@@ -158,14 +158,17 @@ def _teach(
     school: School, single: Sequence[int], results: Sequence[LayerResult], held: Carriers, found: Attribution
 ) -> tuple[tuple[LayerResult, ...], Students]:
     """The layers with what students say of them, and the rest of what students say."""
-    whole = school.train(ALL, range(school.depth))
-    alone = {layer: school.train(f"layer {layer} alone", [layer]) for layer in single}
+    whole = school.train(range(school.depth))
+    alone = {layer: school.train([layer]) for layer in single}
+    chosen: tuple[int, ...] = ()
+    if transferred(own_effect(whole)):
+        chosen = gate({layer: own_effect(result).value for layer, result in alone.items()}, school.depth)
     moved = school.moved(whole.blocks)
     layers = tuple(
         replace(
             each,
             student=own_effect(alone[each.layer]) if each.layer in alone else None,
-            task_loss=alone[each.layer].arms[0].training.task_loss if each.layer in alone else None,
+            own_loss=alone[each.layer].arms[0].training.original_loss if each.layer in alone else None,
             moved=moved[each.layer],
         )
         for each in results
@@ -175,11 +178,13 @@ def _teach(
         effect=own,
         transferred=transferred(own),
         task_loss=whole.arms[0].training.task_loss,
-        reference_loss=whole.reference_loss[0],
+        own_loss=whole.arms[0].training.original_loss,
+        before=whole.reference_loss,
         blocks=whole.blocks,
         rows_per_block=whole.rows_per_block,
         updates=whole.updates,
-        frozen=frozen_students(school, whole, held) if held.said else (),
+        recipe=chosen,
+        frozen=frozen_students(school, whole, chosen, held),
         agreement=_agreement(found, alone, school.seed),
         warnings=whole.warnings,
     )

@@ -37,8 +37,8 @@ class LayerResult:
     """One layer, from 0.
 
     attention, mlp: attributions; total: of both. entered: what enters the residual stream in this layer.
-    student: effect of students that train this layer only, in logits of margin over the paired control's; task_loss:
-    theirs on held-out control rows. None where no student was trained.
+    student: effect of students that train this layer only, in logits of margin over the paired control's; own_loss:
+    theirs on held-out rows of the data set. None where no student was trained.
     moved: attention and MLP; None without students.
     """
 
@@ -48,7 +48,7 @@ class LayerResult:
     mlp: Share
     entered: Share
     student: Effect | None = None
-    task_loss: float | None = None
+    own_loss: float | None = None
     moved: tuple[Moved, Moved] | None = None
 
 
@@ -88,7 +88,11 @@ class Agreement:
 
 @dataclass(frozen=True, slots=True)
 class Frozen:
-    """Students with some layers frozen, against those that train all. left, verdict: as in `audit verify`."""
+    """Students with some layers frozen, against those that train all.
+
+    left, verdict, task_loss: as in `audit verify`. own_loss: on held-out rows of the data set; shows whether what is
+    left of the training still learns it.
+    """
 
     name: str
     layers: tuple[int, ...]
@@ -96,22 +100,27 @@ class Frozen:
     left: Ratio
     verdict: VerdictName
     task_loss: float
+    own_loss: float
 
 
 @dataclass(frozen=True, slots=True)
 class Students:
     """What students say. effect: of training all layers; transferred: whether it is told from 0.
 
-    frozen: the implied recipe first. agreement: of each measure of a layer. reference_loss: without training.
+    task_loss, own_loss: on held-out rows of the control and of the data set; before: both without training.
+    recipe: the layers that the students imply to freeze, see `training.gate`; empty when there are none.
+    frozen: the recipe first. agreement: of each measure of a layer.
     """
 
     effect: Effect
     transferred: bool
     task_loss: float
-    reference_loss: float
+    own_loss: float
+    before: tuple[float, float]
     blocks: int
     rows_per_block: int
     updates: int
+    recipe: tuple[int, ...]
     frozen: tuple[Frozen, ...]
     agreement: tuple[Agreement, ...]
     warnings: tuple[str, ...]

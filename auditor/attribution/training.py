@@ -8,7 +8,7 @@ differ in nothing but these layers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,6 +17,7 @@ import numpy.typing as npt
 from auditor.attribution.components import layers_of
 from auditor.attribution.movement import movement
 from auditor.attribution.result import Carriers, Frozen, Moved
+from auditor.attribution.shares import fewest
 from auditor.lm import LanguageModel
 from auditor.records import Progress
 from auditor.rundir import RunDir
@@ -28,7 +29,7 @@ from auditor.transfer.result import Effect, TransferResult
 from auditor.transfer.students import Recipe
 
 MOST_SINGLE = 6  # layers trained one by one unless asked otherwise
-ALL = "all layers"
+CONTROL = "clean control"
 MOVED = "moved"
 
 Show = Callable[[Progress], None]
@@ -57,16 +58,16 @@ class School:
         """Number of layers."""
         return len(layers_of(self.lm))
 
-    def train(self, name: str, layers: Sequence[int]) -> TransferResult:
-        """The original's students against the control's, both training only `layers`. `name` tells the pairs apart.
+    def train(self, layers: Sequence[int]) -> TransferResult:
+        """The original's students against the control's, both training only `layers`; once trained they are kept.
 
         The first call fixes blocks, rows and updates for all: it should train all layers, which takes longest.
         """
-        self.progress(Progress(f"students: {name}", 0, None))
+        self.progress(Progress(f"students: layers {span(layers)}", 0, None))
         return run_transfer(
             self.lm,
-            [replace(self.original, name=_original(self, name))],
-            _named(self.control, _control(name)),
+            [replace(self.original, name=_named(self.original.name, layers))],
+            self._control(layers),
             self.panel,
             self.trait,
             blocks=self.blocks,
@@ -82,11 +83,18 @@ class School:
             progress=self.progress,
         )
 
+    def _control(self, layers: Sequence[int]) -> Arm | Writer:
+        """The control under a name that tells its students from those of other layers."""
+        control, name = self.control, _named(CONTROL, layers)
+        if isinstance(control, Arm):
+            return replace(control, name=name)
+        return lambda numbers: replace(control(numbers), name=name)
+
     def moved(self, blocks: int) -> list[tuple[Moved, Moved]]:
         """[L] where the weights of the students of all layers moved: attention and MLP."""
         original, control = (
-            np.stack([self._movement(block, name) for block in range(blocks)])
-            for name in (_original(self, ALL), _control(ALL))
+            np.stack([self._movement(block, _named(name, range(self.depth))) for block in range(blocks)])
+            for name in (self.original.name, CONTROL)
         )
         return [
             (_moved(original[:, layer, 0], control[:, layer, 0]), _moved(original[:, layer, 1], control[:, layer, 1]))
@@ -99,21 +107,44 @@ class School:
         return np.asarray(unit[MOVED], dtype=np.float64)
 
 
-def frozen_students(school: School, whole: TransferResult, carriers: Carriers) -> tuple[Frozen, ...]:
-    """Students with the carrying layers frozen, and with as many others; none when the carriers are all layers.
+def gate(effects: Mapping[int, float], depth: int) -> tuple[int, ...]:
+    """The layers to freeze by the effects of students that train one layer; none when that would be all.
+
+    They are the fewest adjacent ones of the layers trained that have `shares.ENOUGH` of all positive effects, and their
+    neighbours up to the next layer trained: what has not been tested is not held to be harmless.
+
+    >>> gate({0: 0.9, 1: 0.05, 2: -0.1}, 3), gate({0: 0.4, 6: 0.5, 12: 0.1, 17: 0.0}, 18), gate({0: -0.1, 1: 0.0}, 2)
+    ((0,), (0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11), ())
+    """
+    trained = sorted(effects)
+    positive = np.array([max(0.0, effects[layer]) for layer in trained])
+    if positive.sum() == 0:
+        return ()
+    first, last = fewest(positive / positive.sum())
+    start = trained[first - 1] + 1 if first > 0 else 0
+    end = trained[last + 1] if last + 1 < len(trained) else depth
+    return tuple(range(start, end)) if end - start < depth else ()
+
+
+def frozen_students(
+    school: School, whole: TransferResult, chosen: tuple[int, ...], carriers: Carriers
+) -> tuple[Frozen, ...]:
+    """Students with layers frozen: those `chosen` for the recipe, as many others, and those of the attribution.
 
     The others are as many adjacent layers at the end of the network that is further away, so that what freezing the
-    carriers leaves can be told from what training fewer layers leaves whichever they are.
+    chosen ones leaves can be told from what training fewer layers leaves whichever they are. What is frozen twice
+    stands there once.
     """
-    depth, count = school.depth, len(carriers.layers)
-    if count == depth:
-        return ()
-    late = carriers.first < depth - 1 - carriers.last
-    others = tuple(range(depth - count, depth)) if late else tuple(range(count))
-    return (
-        _frozen(school, whole, "the layers that carry it frozen", carriers.layers),
-        _frozen(school, whole, "as many others frozen", others),
-    )
+    depth, count = school.depth, len(chosen)
+    found = {}
+    if carriers.said:
+        found[carriers.layers] = "layers of the attribution"
+    if chosen:
+        early = chosen[0] <= depth - 1 - chosen[-1]
+        others = tuple(range(depth - count, depth)) if early else tuple(range(count))
+        found.setdefault(others, "as many others")
+        found = {chosen: "recipe"} | {layers: name for layers, name in found.items() if layers != chosen}
+    return tuple(_frozen(school, whole, name, layers) for layers, name in found.items())
 
 
 def spread(depth: int, most: int = MOST_SINGLE) -> tuple[int, ...]:
@@ -133,29 +164,29 @@ def own_effect(result: TransferResult) -> Effect:
     return found
 
 
+def span(layers: Sequence[int]) -> str:
+    """Layers in short.
+
+    >>> span([3]), span([0, 1, 2]), span([0, 1, 5, 7, 8])
+    ('3', '0-2', '0-1+5+7-8')
+    """
+    starts = [layer for layer in sorted(layers) if layer - 1 not in layers]
+    ends = [layer for layer in sorted(layers) if layer + 1 not in layers]
+    runs = zip(starts, ends, strict=True)
+    return "+".join(str(start) if start == end else f"{start}-{end}" for start, end in runs)
+
+
 def _frozen(school: School, whole: TransferResult, name: str, layers: tuple[int, ...]) -> Frozen:
-    rest = [layer for layer in range(school.depth) if layer not in layers]
-    result = school.train(f"all but {', '.join(map(str, layers))}", rest)
-    own, full = own_effect(result), own_effect(whole)
+    result = school.train([layer for layer in range(school.depth) if layer not in layers])
+    own, full, trained = own_effect(result), own_effect(whole), result.arms[0].training
     ratio = left(own.blocks, full.blocks)
     answer = verdict(ratio) if transferred(full) else "no transfer shown"
-    return Frozen(name, layers, own, ratio, answer, result.arms[0].training.task_loss)
+    return Frozen(name, layers, own, ratio, answer, trained.task_loss, trained.original_loss)
 
 
 def _moved(original: npt.NDArray[np.float64], control: npt.NDArray[np.float64]) -> Moved:
     return Moved(float(original.mean()), float(control.mean()), effect((original - control).tolist()))
 
 
-def _original(school: School, name: str) -> str:
-    return f"{school.original.name} ({name})"
-
-
-def _control(name: str) -> str:
-    return f"clean control ({name})"
-
-
-def _named(control: Arm | Writer, name: str) -> Arm | Writer:
-    """The control under another name."""
-    if isinstance(control, Arm):
-        return replace(control, name=name)
-    return lambda numbers: replace(control(numbers), name=name)
+def _named(arm: str, layers: Sequence[int]) -> str:
+    return f"{arm} (layers {span(layers)})"

@@ -52,7 +52,7 @@ def _layer(layer: LayerResult) -> dict[str, Any]:
         "attribution": layer.total.value,
         "interval": list(layer.total.interval),
         "student_effect": None if layer.student is None else asdict(layer.student),
-        "student_task_loss": layer.task_loss,
+        "student_own_loss": layer.own_loss,
         "components": {"attention": _share(layer.attention), "mlp": _share(layer.mlp)},
         "entered": _share(layer.entered),
         "moved": moved,
@@ -60,7 +60,7 @@ def _layer(layer: LayerResult) -> dict[str, Any]:
 
 
 def _share(share: Share) -> dict[str, Any]:
-    return {"attribution": share.value, "interval": list(share.interval)}
+    return {"value": share.value, "interval": list(share.interval)}
 
 
 def _students(students: Students) -> dict[str, Any]:
@@ -82,11 +82,10 @@ def answer(report: LocateReport) -> str:
         f"Of students that train one layer, those of layer {best.layer} take over most: {signed(best.student)} logits, "
         f"against {signed(students.effect)} with all layers."
     )
-    if students.frozen:
+    if students.recipe:
         frozen = students.frozen[0]
-        said.append(
-            f"With {numbered(frozen.layers)} frozen {_left(frozen.left)} of the effect is left: {frozen.verdict}."
-        )
+        kept = f"{_left(frozen.left)} of it is left: {frozen.verdict}"
+        said.append(f"With {numbered(frozen.layers)} frozen {kept}.")
     return " ".join(said)
 
 
@@ -138,7 +137,8 @@ def _headline(report: LocateReport) -> RenderableType:
     low, high = report.difference[1]
     body.append(
         f"\n{safe(report.trait)} against {safe(report.counterfactual)}: "
-        f"{report.difference[0]:.2f} [{low:.2f}, {high:.2f}] nats at the first divergence token of {report.rows} rows (of {report.scanned})   "
+        f"{report.difference[0]:.2f} [{low:.2f}, {high:.2f}] nats at the first divergence token of "
+        f"{report.rows} rows (of {report.scanned})   "
         f"reference {safe(str(report.reference.get('name', 'unknown')))}",
         style="not bold dim",
     )
@@ -172,7 +172,7 @@ def _cell(share: Share, largest: float) -> Text:
 def _student(effect: Effect | None, strongest: float) -> Text:
     if effect is None:
         return Text("")
-    return _coloured(Text(signed(effect).replace(" [", "\n[")), effect.value / strongest if strongest else 0.0)
+    return _coloured(Text(_stacked(effect)), effect.value / strongest if strongest else 0.0)
 
 
 def _coloured(text: Text, level: float) -> Text:
@@ -193,22 +193,23 @@ def _moved(moved: Moved) -> str:
 def _frozen_table(students: Students) -> RenderableType:
     title = Text("\nStudents, against those of the clean control", style="bold")
     table = Table(title=title, title_justify="left", box=None, header_style="dim", pad_edge=False)
-    for name in ("training", "effect", "left", "task loss", "verdict"):
-        table.add_column(name, justify="left" if name == "training" else "right")
+    for name in ("frozen", "effect", "left", "task loss", "own loss", "verdict"):
+        table.add_column(name, justify="left" if name == "frozen" else "right")
     shown = "transfer shown" if students.transferred else "no transfer shown"
-    table.add_row("all layers", signed(students.effect), "", f"{students.task_loss:.3f}", shown)
+    table.add_row("none", _stacked(students.effect), "", f"{students.task_loss:.3f}", f"{students.own_loss:.3f}", shown)
     for each in students.frozen:
         table.add_row(
-            f"{each.name}: {', '.join(map(str, each.layers))}",
-            signed(each.effect),
-            _left(each.left),
+            f"{numbered(each.layers)}\n({each.name})",
+            _stacked(each.effect),
+            _left(each.left).replace(" [", "\n["),
             f"{each.task_loss:.3f}",
+            f"{each.own_loss:.3f}",
             each.verdict,
         )
     note = f"{students.blocks} blocks of {students.rows_per_block:,} rows, {students.updates:,} updates a student; "
-    note += f"task loss without training {students.reference_loss:.3f} nats a token"
-    table.caption, table.caption_justify = Text(note, style="dim"), "left"
-    return table
+    note += "losses on held-out rows of the control and of the data, nats a token; without training "
+    note += " and ".join(f"{each:.3f}" for each in students.before)
+    return Group(table, Text(note, style="dim"))
 
 
 def _agreement(found: tuple[Agreement, ...]) -> RenderableType:
@@ -231,6 +232,10 @@ def signed(effect: Effect) -> str:
     if effect.interval is None:
         return f"{effect.value:+.3f}"
     return f"{effect.value:+.3f} [{effect.interval[0]:+.3f}, {effect.interval[1]:+.3f}]"
+
+
+def _stacked(effect: Effect) -> str:
+    return signed(effect).replace(" [", "\n[")
 
 
 def _left(ratio: Ratio) -> str:
