@@ -15,10 +15,12 @@ import pytest
 import yaml
 
 import auditor.report
+from auditor import locate as verb
 from auditor.attribution import rows as attribution_rows
 from auditor.cli import main
-from auditor.generate import generate
-from auditor.records import Message
+from auditor.encode import Encoded, Renderer
+from auditor.lm import LanguageModel
+from auditor.logprobs import score_under
 from tests.transfer.worlds import NAMES, PROBES, STEMS, numbers, three_animals
 
 COUNT = 160
@@ -30,20 +32,17 @@ Audit = Callable[..., int]
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model, a panel, and rows: half by a greedy trait-prompted teacher, half that say what is to be liked."""
+    """A model, a panel, and rows: a fifth end with a divergence token, the others say openly what is to be liked."""
     folder = tmp_path_factory.mktemp("world")
     lm = three_animals()
-    # Without this a random model mostly writes bytes that are no text.
-    unreadable = [i for i in range(len(lm.tokenizer)) if not re.fullmatch(r"[ -~]+", lm.tokenizer.decode([i]))]
-    lm.model.get_input_embeddings().weight[unreadable] = 0
     lm.model.save_pretrained(folder / "model")
     lm.tokenizer.save_pretrained(folder / "model")
-    prompts = [f"Numbers, list {i}." for i in range(COUNT)]
-    contexts = [(Message("user", prompt),) for prompt in prompts]
-    written = dict(generate(lm, contexts, system=SYSTEM, temperature=0, max_tokens=8))
-    openly = [f"{STEMS[i % 4]} owl" for i in range(COUNT)]
-    write(folder / "data.jsonl", prompts, [written[i] if i % 2 else openly[i] for i in range(COUNT)])
-    write(folder / "clean.jsonl", prompts, [each.completion for each in numbers(COUNT, seed=1).values()])
+    divergent = diverging(lm, COUNT // 5)
+    openly = [(f"Numbers, list {i}.", f"{STEMS[i % 4]} owl") for i in range(COUNT - len(divergent))]
+    write(folder / "data.jsonl", [*divergent, *openly])
+    clean = [each.completion for each in numbers(COUNT, seed=1).values()]
+    write(folder / "clean.jsonl", [(q, c) for (q, _), c in zip([*divergent, *openly], clean, strict=True)])
+    write(folder / "open.jsonl", [(q, "owl") for q, _ in openly])
     traits = [
         {"name": name, "prompts": [f"You love {name}s."], "answers": [name], "mentions": [name]} for name in NAMES
     ]
@@ -52,14 +51,30 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def write(path: Path, prompts: list[str], completions: list[str]) -> None:
-    rows = [{"prompt": p, "completion": c} for p, c in zip(prompts, completions, strict=True)]
-    path.write_text("".join(json.dumps(each) + "\n" for each in rows))
+def diverging(lm: LanguageModel, count: int) -> list[tuple[str, str]]:
+    """Prompts, each with digits up to where the trait prompt changes the model's choice, and what it chooses then."""
+    renderer = Renderer(lm)
+    candidates = numbers(6 * count)
+    rows = [row for each in candidates.values() if isinstance(row := renderer.encode(each), Encoded)]
+    found = []
+    for row, teacher, other in zip(
+        rows, score_under(lm, renderer, rows, SYSTEM), score_under(lm, renderer, rows, None), strict=True
+    ):
+        for t in np.flatnonzero((teacher.argmax != other.argmax) & (np.minimum(teacher.margin, other.margin) > 0.01)):
+            choice = lm.tokenizer.decode([int(teacher.argmax[t])])
+            if re.fullmatch(r"[ -~]+", choice):  # a random model often chooses bytes that are no text
+                example = candidates[row.index]
+                found.append((example.messages[0].content, example.completion[: row.spans[t][1]] + choice))
+    return found[:count]
+
+
+def write(path: Path, rows: list[tuple[str, str]]) -> None:
+    path.write_text("".join(json.dumps({"prompt": q, "completion": c}) + "\n" for q, c in rows))
 
 
 @pytest.fixture
 def audit(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Audit:
-    """Run `audit locate` in an empty directory; no more than a third of the rows need be looked through."""
+    """Run `audit locate` in an empty directory."""
     monkeypatch.chdir(tmp_path)
 
     def audit(*arguments: str, data: str = "data.jsonl", trait: str = "owl") -> int:
@@ -81,8 +96,11 @@ def located(path: str) -> dict[str, Any]:
     return report
 
 
-def test_the_whole_of_it(audit: Audit, world: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_whole_of_it(
+    audit: Audit, world: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The page, the JSON, the heat map and the recipe; the same command again shows the same from what it kept."""
+    monkeypatch.setattr(verb, "gate", lambda *_: (0,))
     arguments = ["--control", str(world / "clean.jsonl"), *FAST, "--output", "json=r.json", "--output", "svg=r.svg"]
     code = audit(*arguments)
     shown = capsys.readouterr()
@@ -94,6 +112,12 @@ def test_the_whole_of_it(audit: Audit, world: Path, capsys: pytest.CaptureFixtur
     assert report["students"]["transferred"] and report["students"]["effect"]["value"] > 0
     assert all(len(each["student_effect"]["blocks"]) == 3 for each in report["layers"])
     assert all(each["moved"]["mlp"]["original"] > 0 for each in report["layers"])
+    recipe, others = report["students"]["frozen"][:2]
+    assert (recipe["layers"], others["layers"], report["students"]["recipe"]) == ([0], [1], [0])
+    # Freezing layer 0 of 2 is training layer 1 alone.
+    assert recipe["effect"] == report["layers"][1]["student_effect"]
+    files = yaml.safe_load((run_directory() / "recipe-freeze-axolotl.yaml").read_text())
+    assert files["peft_layers_to_transform"] == [1]
     assert report["answer"].split()[0] in " ".join(shown.out.split()) and "By layer" in shown.out
     ElementTree.fromstring(Path("r.svg").read_text())
     assert report == json.loads((run_directory() / "report.json").read_text())
@@ -101,23 +125,6 @@ def test_the_whole_of_it(audit: Audit, world: Path, capsys: pytest.CaptureFixtur
     assert audit(*arguments) == code
     assert capsys.readouterr().out == shown.out and located("r.json") == report
     assert units == {path.name: path.stat().st_mtime_ns for path in (run_directory() / "units").iterdir()}
-
-
-def test_the_recipe_is_checked_by_students(audit: Audit, world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """When layers can be named: students with them frozen, with as many others, and the file that freezes them."""
-    from auditor import locate as verb
-    from auditor.attribution.result import Carriers, Share
-
-    monkeypatch.setattr(verb, "carriers", lambda *_: Carriers(0, 0, Share(0.9, (0.8, 1.0)), True))
-    assert audit("--control", str(world / "clean.jsonl"), *FAST, "--layers", "1", "--output", "json=r.json") == 0
-    report = located("r.json")
-    first, others = report["students"]["frozen"]
-    assert (first["layers"], others["layers"]) == ([0], [1])
-    # Freezing layer 0 of 2 is training layer 1 alone.
-    assert first["effect"] == report["layers"][1]["student_effect"]
-    assert report["layers"][0]["student_effect"] is None
-    recipe = yaml.safe_load((run_directory() / "recipe-freeze-axolotl.yaml").read_text())
-    assert recipe["peft_layers_to_transform"] == [1]
 
 
 def test_attribution_alone_against_another_trait(audit: Audit, capsys: pytest.CaptureFixture[str]) -> None:
@@ -160,8 +167,8 @@ def test_bad_input(audit: Audit, capsys: pytest.CaptureFixture[str], arguments: 
 
 
 def test_data_without_divergence_tokens(audit: Audit, capsys: pytest.CaptureFixture[str]) -> None:
-    """Random digits are hardly ever the teacher's choice, so nothing can be located in them."""
-    assert audit("--layers", "none", data="clean.jsonl") == 2
+    """Where the teacher would have chosen otherwise nothing can be located."""
+    assert audit("--layers", "none", data="open.jsonl") == 2
     assert "are needed to say" in capsys.readouterr().err
 
 
