@@ -18,11 +18,12 @@ from auditor.attribution.training import School, Show, frozen_students, gate, ow
 from auditor.defend.recipes import write_recipes
 from auditor.encode import Renderer
 from auditor.errors import ModelError, TraitError
+from auditor.lm import LanguageModel
 from auditor.records import Progress
 from auditor.report.heat_map import svg
 from auditor.report.locate import to_dict
 from auditor.rundir import RunDir, installed_versions
-from auditor.traits import load_panels
+from auditor.traits import Panel, load_panels
 from auditor.transfer.arms import read_arm
 from auditor.transfer.compare import effect, transferred
 from auditor.transfer.result import TransferResult
@@ -70,18 +71,12 @@ def locate(
     """
     panel = load_panels(panels)
     chosen = trait_of_last_scan(root) if trait is None else trait
-    if chosen in (OPEN, counterfactual):
-        raise TraitError("There are no two runs to compare.", "Name a --trait, and a --counterfactual that differs.")
-    named = panel.select([chosen, *([counterfactual] if counterfactual else [])])
-    prompts = {each.name: each.prompts[0] for each in named.traits}
+    prompts = _prompts(panel, chosen, counterfactual)
     progress(Progress("reading the data set", 0, None))
     original = read_arm(dataset, manifest=False)
     progress(Progress("loading the reference", 0, None))
     lm = models.load(reference, device=device, dtype="float32")
-    depth = len(layers_of(lm))
-    single = spread(depth) if layers is None else tuple(layers)
-    if not all(0 <= layer < depth for layer in single):
-        raise ModelError(f"{lm.name} has layers 0 to {depth - 1}.", "Choose --layers among them.")
+    single = _trained_alone(lm, layers)
     recipe = recipe or Recipe()
     given = None if control is None else read_arm(control, original=original, manifest=False)
     settings = {
@@ -104,7 +99,7 @@ def locate(
     identity = {"datasets": datasets, "reference": about, "settings": settings, "versions": versions}
     with RunDir.open(root, {"verb": "locate", **identity}, fresh=fresh) as run:
         renderer = Renderer(lm)
-        contrast = Contrast(lm, renderer, prompts[chosen], prompts.get(counterfactual or ""))
+        contrast = Contrast(lm, renderer, *prompts)
         part = None if budget is None else _SHARE * budget
         found, scanned = attribute_rows(contrast, original, places, part, seed, run, progress)
         held = carriers(found.components.sum(2), found.difference, seed)
@@ -118,7 +113,7 @@ def locate(
             results, taught = _teach(school, single, results, held, found)
         files = []
         if taught is not None and taught.recipe:
-            rest = [layer for layer in range(depth) if layer not in taught.recipe]
+            rest = [layer for layer in range(len(results)) if layer not in taught.recipe]
             files = write_recipes(run.path, ["freeze"], "", lm, rest)
         mean = effect(found.difference.tolist())
         assert mean.interval is not None  # there are at least 16 rows
@@ -143,6 +138,23 @@ def locate(
         run.write_text(HEAT_MAP, svg(report))
         run.finish(to_dict(report))
     return report
+
+
+def _prompts(panel: Panel, trait: str, counterfactual: str | None) -> tuple[str, str | None]:
+    """The system prompts of the two runs. Raises TraitError for traits that are unknown or the same."""
+    if trait in (OPEN, counterfactual):
+        raise TraitError("There are no two runs to compare.", "Name a --trait, and a --counterfactual that differs.")
+    own = panel.select([trait]).traits[0].prompts[0]
+    return own, None if counterfactual is None else panel.select([counterfactual]).traits[0].prompts[0]
+
+
+def _trained_alone(lm: LanguageModel, layers: Sequence[int] | None) -> tuple[int, ...]:
+    """The layers to train one by one. Raises ModelError for one that the model lacks, or a model without layers."""
+    depth = len(layers_of(lm))
+    single = spread(depth) if layers is None else tuple(layers)
+    if not all(0 <= layer < depth for layer in single):
+        raise ModelError(f"{lm.name} has layers 0 to {depth - 1}.", "Choose --layers among them.")
+    return single
 
 
 def layer_results(found: Attribution, seed: int) -> tuple[LayerResult, ...]:

@@ -29,7 +29,7 @@ from auditor.transfer.result import Effect, TransferResult
 from auditor.transfer.students import Recipe
 
 MOST_SINGLE = 6  # layers trained one by one unless asked otherwise
-CONTROL = "clean control"
+ORIGINAL, CONTROL = "original", "clean control"
 MOVED = "moved"
 
 Show = Callable[[Progress], None]
@@ -66,7 +66,7 @@ class School:
         self.progress(Progress(f"students: layers {span(layers)}", 0, None))
         return run_transfer(
             self.lm,
-            [replace(self.original, name=_named(self.original.name, layers))],
+            [replace(self.original, name=_named(ORIGINAL, layers))],
             self._control(layers),
             self.panel,
             self.trait,
@@ -94,7 +94,7 @@ class School:
         """[L] where the weights of the students of all layers moved: attention and MLP."""
         original, control = (
             np.stack([self._movement(block, _named(name, range(self.depth))) for block in range(blocks)])
-            for name in (self.original.name, CONTROL)
+            for name in (ORIGINAL, CONTROL)
         )
         return [
             (_moved(original[:, layer, 0], control[:, layer, 0]), _moved(original[:, layer, 1], control[:, layer, 1]))

@@ -84,7 +84,7 @@ def run_transfer(
         before the first student, by the time of one update and one readout, so that a resumed run ends the same.
     stop_early: end before the last block when no verdict can change, see `compare.settled`.
     store: keeps finished students; the caller answers for it being the same experiment.
-    measure: more arrays to keep of each trained student; they stand in its unit of the store, see `unit_name`.
+    measure: more arrays to keep of each trained student in its unit of the store, see `unit_name`.
 
     Raises: InputError for arms without rows in common, too few rows or too small a budget; TraitError for a trait that
     cannot be read out; ModelError for layers that the model lacks.
@@ -95,8 +95,7 @@ def run_transfer(
     read_out = families(renderer, panel, trait)
     lab = _Lab(lm, renderer, read_out, answer_support(lm, read_out), recipe or Recipe(), seed, measure)
     wanted = size_of(len(common), blocks, rows_per_block, updates, lab.recipe.batch)
-    students = len(arms) + 1
-    size = _size(lab, wanted, arms[0], control, students, doses, budget, store, progress)
+    size = _size(lab, wanted, arms[0], control, len(arms) + 1, doses, budget, store, progress)
     plan = make_plan(common, size, doses, seed)
     if not isinstance(control, Arm):
         control = control(sorted({*itertools.chain(*plan.blocks), *plan.held_out}))

@@ -23,7 +23,7 @@ from auditor.lm import LanguageModel
 from auditor.logprobs import score_under
 from tests.transfer.worlds import NAMES, PROBES, STEMS, numbers, three_animals
 
-COUNT = 160
+COUNT = 192
 SYSTEM = "You love owls."
 FAST = ["--updates", "6", "--learning-rate", "0.03", "--places", "24"]
 SCHEMA = json.loads((Path(auditor.report.__file__).parent / "locate_schema.json").read_text())
@@ -32,12 +32,12 @@ Audit = Callable[..., int]
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model, a panel, and rows: a fifth end with a divergence token, the others say openly what is to be liked."""
+    """A model, a panel, and rows: a third end with a divergence token, the others say openly what is to be liked."""
     folder = tmp_path_factory.mktemp("world")
     lm = three_animals()
     lm.model.save_pretrained(folder / "model")
     lm.tokenizer.save_pretrained(folder / "model")
-    divergent = diverging(lm, COUNT // 5)
+    divergent = diverging(lm, COUNT // 3)
     openly = [(f"Numbers, list {i}.", f"{STEMS[i % 4]} owl") for i in range(COUNT - len(divergent))]
     write(folder / "data.jsonl", [*divergent, *openly])
     clean = [each.completion for each in numbers(COUNT, seed=1).values()]
