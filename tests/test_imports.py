@@ -22,6 +22,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("auditor.verdict",),
     ("auditor",),  # whatever is not named elsewhere: lm, logprobs, data, stats, traits, rundir ...
     ("detectors", "mitigations", "auditor.transfer"),
+    ("auditor.attribution",),
     ("auditor.report",),
     ("auditor.blocks", "auditor.tables"),  # the parts of a scan
     ("auditor.survey",),
@@ -29,9 +30,9 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("auditor.defend.facts",),
     ("auditor.defend.defences", "auditor.defend.emit"),
     ("auditor.defend.output", "auditor.defend.steps"),
-    ("auditor.scan", "auditor.mitigate", "auditor.verify", "auditor.simulate", "auditor.locate", "auditor.bench"),
+    ("auditor.scan", "auditor.mitigate", "auditor.verify", "auditor.simulate", "auditor.bench"),
     ("auditor.diff",),
-    ("auditor.check",),
+    ("auditor.check", "auditor.locate"),
     ("auditor.study", "auditor.testing"),
     ("auditor.cli",),
 )

@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from auditor import __version__
-from auditor.cli import bench, demo, diff, mitigate, models, scan, simulate, study, traits, verify
+from auditor.cli import bench, demo, diff, locate, mitigate, models, scan, simulate, study, traits, verify
 from auditor.errors import AuditError
 
 INCOMPLETE = 3
@@ -27,6 +27,7 @@ app.command("mitigate")(mitigate.mitigate)
 app.command("verify")(verify.verify)
 app.command("diff")(diff.diff)
 app.command("study")(study.study)
+app.command("locate")(locate.locate)
 app.command("demo")(demo.demo)
 app.command("simulate")(simulate.simulate)
 app.command("traits")(traits.traits)

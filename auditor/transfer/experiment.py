@@ -37,6 +37,11 @@ _TIMED = 8  # control rows written to see how long one takes
 
 Writer = Callable[[Sequence[int]], Arm]
 Lessons = Mapping[int, Lesson]
+Measure = Callable[[LanguageModel], Unit]
+
+
+def _nothing(_: LanguageModel) -> Unit:
+    return {}
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,7 @@ class _Lab:
     support: Sequence[npt.NDArray[np.int64]]
     recipe: Recipe
     seed: int
+    measure: Measure
 
     def read(self, student: LanguageModel) -> Reading:
         return read(student, self.families, self.support)
@@ -70,6 +76,7 @@ def run_transfer(
     budget: float | None = None,
     stop_early: bool = True,
     store: Units | None = None,
+    measure: Measure = _nothing,
     progress: Callable[[Progress], None] = lambda _: None,
 ) -> TransferResult:
     """Train students on every arm and compare what they like with the control's students.
@@ -84,13 +91,14 @@ def run_transfer(
     stop_early: end before the last block when no verdict can change, see `compare.settled`.
     store: keeps finished students; the caller answers for it being the same experiment. Several processes
         (`transfer.processes`) need one, to share.
+    measure: more arrays to keep of each trained student in its unit of the store, see `unit_name`.
 
     Raises: InputError for arms without rows in common, too few rows or too small a budget; TraitError for a trait that
     cannot be read out; ModelError for layers that the model lacks.
     """
     common = _common(arms, control)
     lm = lm if lm.dtype == "float32" else replace(lm, dtype="float32", model=copy.deepcopy(lm.model).float())
-    lab = _lab(lm, panel, trait, recipe or Recipe(), seed)
+    lab = _lab(lm, panel, trait, recipe or Recipe(), seed, measure)
     wanted = size_of(len(common), blocks, rows_per_block, updates, lab.recipe.batch)
     students = len(arms) + 1
     size = processes.in_turn(lambda: _size(lab, wanted, arms[0], control, students, doses, budget, store, progress))
@@ -115,13 +123,18 @@ def measured_cost(
     lm: LanguageModel, original: Arm, control: Arm, panel: Panel, trait: str, recipe: Recipe, seed: int
 ) -> Cost:
     """Seconds of one update and of one readout of a student of `original`, for who plans several experiments."""
-    return _cost(_lab(lm, panel, trait, recipe, seed), original, control)
+    return _cost(_lab(lm, panel, trait, recipe, seed, _nothing), original, control)
 
 
-def _lab(lm: LanguageModel, panel: Panel, trait: str | None, recipe: Recipe, seed: int) -> _Lab:
+def unit_name(block: int, arm: str) -> str:
+    """Under which name a store keeps the student of an arm in a block."""
+    return f"block {block} {arm}"
+
+
+def _lab(lm: LanguageModel, panel: Panel, trait: str | None, recipe: Recipe, seed: int, measure: Measure) -> _Lab:
     renderer = Renderer(lm)
     read_out = families(renderer, panel, trait)
-    return _Lab(lm, renderer, read_out, answer_support(lm, read_out), recipe, seed)
+    return _Lab(lm, renderer, read_out, answer_support(lm, read_out), recipe, seed, measure)
 
 
 def _common(arms: Sequence[Arm], control: Arm | Writer) -> set[int]:
@@ -217,7 +230,7 @@ class _Runner:
         return {arm.name: found.get(arm.name) or self._kept_or_trained(number, arm) for arm in self.arms}
 
     def _kept_or_trained(self, number: int, arm: Arm) -> Unit:
-        name = f"block {number} {arm.name}"
+        name = unit_name(number, arm.name)
         unit = self._store.load_unit(name) if self._store else None
         if unit is not None:
             self._steps += self._plan.updates
@@ -247,6 +260,7 @@ class _Runner:
             "answers": np.stack([each.answers for each in readings]),
             "losses": np.array(self._losses(student)),
             "counts": np.array([len(seen), tokens]),
+            **lab.measure(student),
         }
 
     @property
