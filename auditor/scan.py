@@ -12,13 +12,13 @@ from auditor import lm as models
 from auditor import stages, tables
 from auditor.data import read_sample
 from auditor.encode import Encoded, Renderer
+from auditor.fingerprint import template_sha256
 from auditor.logprobs import RowScores, fast
 from auditor.mentions import mentions
 from auditor.records import Evidence, Progress, Sample, ScanReport, Skipped, TraitEvidence
 from auditor.report.json import from_dict, to_dict
 from auditor.rundir import RunDir, installed_versions, set_last
 from auditor.stages import Audit
-from auditor.stats import Estimate
 from auditor.survey import Survey, estimates, survey, trait_evidence
 from auditor.traits import Panel, load_panels
 from auditor.verdict import MIN_ROWS, decide
@@ -106,7 +106,13 @@ def _identity(sample: Sample, lm: models.LanguageModel, settings: Mapping[str, A
 
 
 def _reference(lm: models.LanguageModel) -> dict[str, Any]:
-    return {"name": lm.name, "sha256": lm.sha256, "dtype": lm.dtype, "device": lm.device.split(":")[0]}
+    return {
+        "name": lm.name,
+        "sha256": lm.sha256,
+        "template_sha256": template_sha256(lm.tokenizer),
+        "dtype": lm.dtype,
+        "device": lm.device.split(":")[0],
+    }
 
 
 def _scan(audit: Audit, sample: Sample, tested: Panel, settings: dict[str, Any]) -> ScanReport:
@@ -147,6 +153,7 @@ def _scan(audit: Audit, sample: Sample, tested: Panel, settings: dict[str, Any])
         },
         settings=settings,
         versions=installed_versions(),
+        rows_read=looked_at,
     )
 
 
@@ -245,10 +252,10 @@ def _trait_evidence(state: Survey, evidence: Sequence[TraitEvidence]) -> Evidenc
 
 def _bounds(
     state: Survey | None, panel: Panel, tested: Panel, openly: Mapping[str, set[int]]
-) -> dict[str, Estimate | None]:
-    """The estimate of every trait tested, None where there is none."""
+) -> dict[str, float | None]:
+    """One-sided upper 95 % bound of the dose of every trait tested, None where there is no estimate."""
     found = estimates(state, panel, openly) if state else {}
-    named = {panel.traits[k].name: each for k, each in found.items()}
+    named = {panel.traits[k].name: each.upper() for k, each in found.items()}
     return {trait.name: named.get(trait.name) for trait in tested.traits}
 
 

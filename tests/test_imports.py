@@ -25,11 +25,20 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("auditor.blocks", "auditor.tables"),  # the parts of a scan
     ("auditor.survey",),
     ("auditor.verdict",),
+    ("auditor.release",),
     ("auditor.stages", "auditor.defend.flags", "auditor.defend.clean", "auditor.defend.recipes"),
     ("auditor.defend.facts",),
     ("auditor.defend.defences", "auditor.defend.emit"),
     ("auditor.defend.output",),
-    ("auditor.scan", "auditor.mitigate", "auditor.verify", "auditor.simulate", "auditor.locate", "auditor.bench"),
+    (
+        "auditor.scan",
+        "auditor.mitigate",
+        "auditor.verify",
+        "auditor.gate",
+        "auditor.simulate",
+        "auditor.locate",
+        "auditor.bench",
+    ),
     ("auditor.check",),
     ("auditor.cli",),
 )
