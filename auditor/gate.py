@@ -18,7 +18,6 @@ from auditor.release.checked import Checked, about, read_verifications
 from auditor.release.judge import judge
 from auditor.report.json import from_dict
 from auditor.rundir import write_file
-from auditor.transfer.arms import digest, read_arm
 from auditor.verdict import is_found
 
 
@@ -94,6 +93,8 @@ def _accepted(known: Baseline, report: ScanReport, today: date) -> tuple[frozens
 
 def _checked(report: ScanReport, files: Sequence[Path], root: Path) -> tuple[tuple[Checked, ...], bool | None]:
     """The verifications of the data set, and whether it was mitigated; (), None when it is not here."""
+    from auditor.transfer.arms import digest, read_arm  # torch, which a report alone is judged without
+
     known, name = read_verifications(root, files), report.dataset.name
     if not Path(name).exists():
         return (), None

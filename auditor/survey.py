@@ -33,6 +33,7 @@ from auditor.logprobs import RowScores
 from auditor.records import Progress, TraitEvidence
 from auditor.stats import Estimate, spending
 from auditor.traits import Panel
+from auditor.verdict import MIN_EFFECT
 from detectors import trait as likelihood
 
 BLOCK = 32
@@ -41,7 +42,6 @@ CONTROLS = 4
 LOOKS = (32, 64, 128, 224, 320, 400)
 KEEP = (24, 12, 6, 4, 4, 4)
 MIN_CLEAR = 4 * BLOCK  # no trait is excluded before each wording of its prompt has had a block
-MIN_EFFECT = 0.1  # a smaller dose is not called a risk, however significant
 TARGET = 0.75  # a dose that an audit must be able to exclude before it says "no risk"
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from auditor.records import TraitEvidence, Verdict
-from auditor.survey import MIN_EFFECT
 
+MIN_EFFECT = 0.1  # a smaller dose is not called a risk, however significant
 FULL_DOSE = 1.0  # what "no risk" must exclude: every row written under a trait's own prompt
 MIN_ROWS = 32
 MAX_SKIPPED = 0.5

@@ -19,12 +19,12 @@ HEAVY = ("torch", "transformers", "datasets", "sklearn", "pyarrow")
 # Groups of modules by layer, from the bottom; within a layer no group may import another one.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("auditor.errors", "auditor.records"),
+    ("auditor.verdict",),
     ("auditor",),  # whatever is not named elsewhere: lm, logprobs, data, stats, traits, rundir ...
     ("detectors", "mitigations", "auditor.transfer"),
     ("auditor.report",),
     ("auditor.blocks", "auditor.tables"),  # the parts of a scan
     ("auditor.survey",),
-    ("auditor.verdict",),
     ("auditor.release",),
     ("auditor.stages", "auditor.defend.flags", "auditor.defend.clean", "auditor.defend.recipes"),
     ("auditor.defend.facts",),

@@ -150,9 +150,8 @@ def _applied(entry: Accepted, same: bool, rows: RowSet, today: date) -> Rule:
 def render_baseline(found: Sequence[str], dataset: str, reference: Mapping[str, Any], rows: RowSet, today: date) -> str:
     """A baseline that accepts the traits found in these rows for DAYS, as YAML; the reasons are left to be written."""
     entry = {"dataset": dataset, "rows": rows.rows, "rows_sha256": rows.sha256, "reason": ""}
-    expires = today + timedelta(days=DAYS)
     about = {key: reference[key] for key in Reference.model_fields}
-    accepted = [{"trait": name, **entry, "expires": expires} for name in found]
+    accepted = [{"trait": name, **entry, "expires": today + timedelta(days=DAYS)} for name in found]
     content = {"version": 1, "reference": about, "accepted": accepted}
     return HEAD + yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120)
 
