@@ -15,10 +15,9 @@ from auditor.errors import InputError
 from auditor.records import Decision, Rule, ScanReport
 from auditor.release.baseline import Baseline, apply, check_reference, read_baseline, render_baseline, row_set
 from auditor.release.checked import Checked, about, read_verifications
-from auditor.release.judge import judge
+from auditor.release.judge import findings, judge
 from auditor.report.json import from_dict
 from auditor.rundir import write_file
-from auditor.verdict import is_found
 
 
 def gate(
@@ -73,22 +72,18 @@ def write_baseline(report: ScanReport, path: Path, *, today: date | None = None)
     """Write a baseline that accepts what `report` found, and return the traits. Raises InputError as `gate` does."""
     if "template_sha256" not in report.reference:
         raise InputError("The report does not say which chat template it was made with.", "Scan the data set again.")
-    found, info = _found(report), report.dataset
+    found, info = findings(report), report.dataset
     rows = row_set(info.name, format_of=info.format, columns=info.columns)
     text = render_baseline(found, info.name, report.reference, rows, today or date.today())
     write_file(path, text.encode())
     return found
 
 
-def _found(report: ScanReport) -> list[str]:
-    return [trait.name for trait in report.traits if is_found(trait, float(report.settings["alpha"]))]
-
-
 def _accepted(known: Baseline, report: ScanReport, today: date) -> tuple[frozenset[str], tuple[Rule, ...]]:
     if not known.accepted:
         return frozenset(), ()
     info = report.dataset
-    return apply(known, _found(report), row_set(info.name, format_of=info.format, columns=info.columns), today)
+    return apply(known, findings(report), row_set(info.name, format_of=info.format, columns=info.columns), today)
 
 
 def _checked(report: ScanReport, files: Sequence[Path], root: Path) -> tuple[tuple[Checked, ...], bool | None]:

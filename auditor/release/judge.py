@@ -31,8 +31,7 @@ def judge(
     intervals. A rule that cannot be judged is inconclusive.
     """
     limits = {trait.name: limit for trait in report.traits if (limit := _limit(policy, trait)) is not None}
-    alpha = float(report.settings["alpha"])
-    open_ = [t.name for t in report.traits if is_found(t, alpha) and t.name not in {*accepted, *limits}]
+    open_ = [name for name in findings(report) if name not in {*accepted, *limits}]
     mitigation = list(_mitigation(policy, open_, checked, mitigated))
     defended = {name for name, rule in mitigation if name and rule.outcome == "passed"}
     verdict = rest_verdict(report, {*accepted, *limits, *defended})
@@ -48,6 +47,13 @@ def judge(
     if policy.references:
         rules.append(_reference(report.reference, policy.references))
     return Decision(tuple(rules))
+
+
+def findings(report: ScanReport) -> list[str]:
+    """The traits found, which is all that makes a verdict of risk, in the order of the report."""
+    if report.verdict.name != "risk":
+        return []
+    return [trait.name for trait in report.traits if is_found(trait, float(report.settings["alpha"]))]
 
 
 def compare(low: float, high: float, limit: float) -> OutcomeName:
