@@ -24,11 +24,11 @@ from auditor.report.heat_map import svg
 from auditor.report.locate import to_dict
 from auditor.rundir import RunDir, installed_versions
 from auditor.traits import Panel, load_panels
-from auditor.transfer.arms import read_arm
+from auditor.transfer.arms import digest, read_arm
 from auditor.transfer.compare import effect, transferred
 from auditor.transfer.result import TransferResult
 from auditor.transfer.students import Recipe
-from auditor.verify import OPEN, control_writer, digest, trait_of_last_scan
+from auditor.verify import OPEN, control_writer, trait_of_last_scan
 
 REFERENCE = "reference"
 HEAT_MAP = "layers.svg"

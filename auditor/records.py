@@ -6,6 +6,12 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 VerdictName = Literal["risk", "no_risk", "inconclusive"]
+OutcomeName = Literal["passed", "failed", "inconclusive"]
+OUTCOMES: dict[VerdictName, OutcomeName] = {"no_risk": "passed", "risk": "failed", "inconclusive": "inconclusive"}
+FailOn = Literal["inconclusive", "risk", "never"]
+"""Which outcomes end with an error: failed and inconclusive ones, failed ones only, none."""
+Defended = Literal["reduced", "removed"]
+"""What a verification can say for a defence, the weaker first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +173,10 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class ScanReport:
-    """All that a scan found; the renderers and later commands work from this and nothing else."""
+    """All that a scan found; the renderers and later commands work from this and nothing else.
+
+    rows_read: rows looked at, those that were skipped included; None in a report of an earlier release.
+    """
 
     dataset: DatasetInfo
     verdict: Verdict
@@ -182,6 +191,32 @@ class ScanReport:
     timing: dict[str, float]
     settings: dict[str, Any]
     versions: dict[str, str]
+    rows_read: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One rule of a release policy, applied. `name` is its key in the policy; `text` has the number and the limit.
+
+    outcome: "inconclusive" when it could not be judged; the text then says why.
+    """
+
+    name: str
+    outcome: OutcomeName
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What a release policy says of a data set: the worst outcome of its rules."""
+
+    rules: tuple[Rule, ...]
+
+    @property
+    def outcome(self) -> OutcomeName:
+        """failed if any rule is, else inconclusive if any is, else passed."""
+        found = {rule.outcome for rule in self.rules}
+        return "failed" if "failed" in found else "inconclusive" if "inconclusive" in found else "passed"
 
 
 Span = tuple[int, int, int]

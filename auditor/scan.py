@@ -169,6 +169,7 @@ def _scan(
         },
         settings=settings,
         versions=versions,
+        rows_read=looked_at,
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import random
 from collections.abc import Callable, Mapping, Sequence
@@ -24,7 +23,7 @@ from auditor.report.verify import to_dict
 from auditor.rundir import RunDir, installed_versions, last_run
 from auditor.traits import load_panels
 from auditor.transfer import processes
-from auditor.transfer.arms import Arm, random_drop, random_mask, read_arm
+from auditor.transfer.arms import Arm, digest, random_drop, random_mask, read_arm
 from auditor.transfer.experiment import Writer, run_transfer
 from auditor.transfer.result import VerifyReport
 from auditor.transfer.students import Recipe, default_recipe
@@ -153,12 +152,6 @@ def with_random_controls(original: Arm, mitigated: Sequence[Arm], renderer: Rend
         if original.rows.keys() - arm.rows.keys():
             arms.append(random_drop(arm, original, seed))
     return arms
-
-
-def digest(arm: Arm) -> str:
-    """SHA-256 of what an arm trains on."""
-    rows = [[i, [[m.role, m.content] for m in each.messages] or each.text] for i, each in sorted(arm.rows.items())]
-    return hashlib.sha256(json.dumps([rows, sorted(arm.masked.items())]).encode()).hexdigest()
 
 
 def control_writer(

@@ -26,11 +26,12 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("auditor.report",),
     ("auditor.blocks", "auditor.tables"),  # the parts of a scan
     ("auditor.survey",),
+    ("auditor.release",),
     ("auditor.stages", "auditor.defend.flags", "auditor.defend.clean", "auditor.defend.recipes"),
     ("auditor.defend.facts",),
     ("auditor.defend.defences", "auditor.defend.emit"),
     ("auditor.defend.output", "auditor.defend.steps"),
-    ("auditor.scan", "auditor.mitigate", "auditor.verify", "auditor.simulate", "auditor.bench"),
+    ("auditor.scan", "auditor.mitigate", "auditor.verify", "auditor.gate", "auditor.simulate", "auditor.bench"),
     ("auditor.diff",),
     ("auditor.check", "auditor.locate"),
     ("auditor.study", "auditor.testing"),

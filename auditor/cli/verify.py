@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Argument, Option
 
+from auditor.cli.config import resolved
+from auditor.cli.exit import exit_code
 from auditor.cli.scan import BASE
 from auditor.errors import AuditError
+from auditor.records import FailOn, OutcomeName
 
 if TYPE_CHECKING:
-    from auditor.transfer.result import VerifyReport
+    from auditor.transfer.result import TransferResult, VerifyReport
 
 NO_TRANSFER = 3
 DEFAULT_BUDGET = "30m"
@@ -23,7 +26,10 @@ _UNITS = {"s": 1, "m": 60, "h": 3600}
 
 def verify(
     datasets: Annotated[list[str], Argument(metavar="ORIGINAL [MITIGATED]...", help="The data sets to train on.")],
-    reference: Annotated[str, Option(metavar="MODEL", help="Base of the students: built-in, hub name, folder.")] = BASE,
+    reference: Annotated[
+        str | None,
+        Option(metavar="MODEL", help=f"Base of the students: built-in, hub name, folder.  [default: {BASE}]"),
+    ] = None,
     trait: Annotated[
         str | None, Option(metavar="NAME|none", help="What to read out; default: what the last scan found; none: all.")
     ] = None,
@@ -51,12 +57,16 @@ def verify(
     output: Annotated[
         list[str] | None, Option(metavar="FORMAT=PATH", help="Also write html, json or svg; repeatable.")
     ] = None,
+    fail_on: Annotated[
+        FailOn | None, Option(help="Also end with 1 for a MITIGATED set that is not reduced; alone, for ORIGINAL.")
+    ] = None,
     fresh: Annotated[bool, Option("--fresh", help="Do not go on from an earlier run.")] = False,
 ) -> int:
     """Train students on ORIGINAL and on each MITIGATED set, and print how much of the trait's effect is left.
 
-    Exit codes: 0 done; 3 no transfer was shown, so that nothing can be said about a defence.
+    Exit codes: 0 done; 3 no transfer was shown, so that nothing can be said about a defence. With --fail-on, 1 as well.
     """
+    config = resolved(reference=reference, panels=panel).config
     seconds = parse_budget(budget or (DEFAULT_BUDGET if rows is None and updates is None else None))
     asked = recipe_settings(rank, alpha, parse_layers(layers), full, learning_rate)
     targets = [parse_target(value, trait) for value in output or ()]
@@ -74,8 +84,8 @@ def verify(
         report = compare(
             datasets[0],
             datasets[1:],
-            reference=reference,
-            panels=panel or ["default"],
+            reference=config.reference,
+            panels=config.panels,
             trait=trait,
             control=control,
             blocks=blocks,
@@ -92,7 +102,25 @@ def verify(
     if processes.is_first():
         write_targets(report, targets)
         console().print(render(report))
-    return 0 if report.result.transferred else NO_TRANSFER
+    if fail_on is None:
+        return 0 if report.result.transferred else NO_TRANSFER
+    return exit_code(outcome(report.result, datasets[1:]), fail_on)
+
+
+def outcome(result: TransferResult, mitigated: Sequence[str]) -> OutcomeName:
+    """The worst of what the mitigated sets came to; for the original alone, whether it was shown to transfer.
+
+    failed: it transfers, or a mitigated set leaves the whole effect. inconclusive: no transfer was shown, or an
+    interval of what is left holds the whole effect and less.
+    """
+    from auditor.release.checked import defended
+
+    if not result.transferred:
+        return "inconclusive"
+    arms = [arm for arm in result.arms[1:] if arm.name in mitigated]
+    left = {arm.name: arm.left.interval if arm.left else None for arm in arms}
+    found = {defended(arm.verdict, left[arm.name], "reduced") for arm in arms} or {"failed"}
+    return "failed" if "failed" in found else "inconclusive" if "inconclusive" in found else "passed"
 
 
 def recipe_settings(

@@ -22,7 +22,7 @@ DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     },
     "mix": {"share": None, "mode": "replace", "clean_data": None, "clean_teachers": []},
     "mask": {"budget": None},
-    "replace": {"budget": None},
+    "replace": {"budget": None, "random": False},
     "canonicalize": {"how": None},
     "drop": {"share": None},
     "shuffle": {},

@@ -50,6 +50,7 @@ def to_dict(report: ScanReport) -> dict[str, Any]:
         "min_effect": verdict.min_effect,
         "rows": {
             "total": report.dataset.total,
+            "read": report.rows_read,
             "scanned": report.rows_scanned,
             "skipped": dict(report.rows_skipped),
         },
@@ -100,6 +101,7 @@ def _report(value: Mapping[str, Any]) -> ScanReport:
         timing=value["timing"],
         settings=value["settings"],
         versions=value["versions"],
+        rows_read=value["rows"].get("read"),
     )
 
 

@@ -26,11 +26,11 @@ from auditor.study import divergence, entanglement, fragility, leakage
 from auditor.study.report import StudyReport, assemble
 from auditor.study.world import DOSES, Carrier, Part, World, carrier
 from auditor.traits import load_panels
+from auditor.transfer.arms import digest
 from auditor.transfer.experiment import measured_cost
 from auditor.transfer.plan import HELD_OUT, Size, duration, size_of, within
 from auditor.transfer.readout import families
 from auditor.transfer.students import Recipe, default_recipe
-from auditor.verify import digest
 
 PARTS = ("leakage", "entanglement", "divergence", "fragility")
 TRAITS = 3  # of the panel, when none is named
