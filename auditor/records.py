@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 VerdictName = Literal["risk", "no_risk", "inconclusive"]
+EXIT_CODES: dict[VerdictName, int] = {"no_risk": 0, "risk": 1, "inconclusive": 3}
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,11 @@ class Example:
     index: int
     messages: tuple[Message, ...] = ()
     text: str | None = None
+
+    @property
+    def prompt(self) -> str:
+        """The last user turn, or "" where there is none."""
+        return next((m.content for m in reversed(self.messages) if m.role == "user"), "")
 
     @property
     def completion(self) -> str:
@@ -149,7 +155,10 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class ScanReport:
-    """All that a scan found; the renderers and later commands work from this and nothing else."""
+    """All that a scan found; the renderers and later commands work from this and nothing else.
+
+    run: path of the run directory, which holds the scores of every row and token; "" when it is not known.
+    """
 
     dataset: DatasetInfo
     verdict: Verdict
@@ -164,6 +173,7 @@ class ScanReport:
     timing: dict[str, float]
     settings: dict[str, Any]
     versions: dict[str, str]
+    run: str = ""
 
 
 Span = tuple[int, int, int]

@@ -158,11 +158,10 @@ def example_rows(audit: Audit, found: Divergence) -> tuple[ExampleRow, ...]:
 
 def _example_row(audit: Audit, found: Divergence, i: int) -> ExampleRow:
     row = found.rows[i]
-    prompts = [message.content for message in audit.examples[row.index].messages if message.role == "user"]
     flags = ["divergence" if f else "tie" if t else "" for f, t in zip(found.flagged[i], found.ties[i], strict=True)]
     texts = [str(audit.lm.tokenizer.decode([int(token)])) for token in row.targets]
     spans = tuple(TokenSpan(text, flag) for text, flag in zip(texts, flags, strict=True))
-    return ExampleRow(row.index, prompts[-1] if prompts else "", spans)
+    return ExampleRow(row.index, audit.examples[row.index].prompt, spans)
 
 
 def _context(example: Example) -> list[Message]:

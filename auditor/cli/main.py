@@ -10,6 +10,7 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -91,7 +92,10 @@ def _bug(error: Exception) -> int:
 
 
 def _fail(message: str, hint: str, code: int) -> int:
-    from auditor.report.terminal import safe
+    from auditor.cli.console import commands_off
+    from auditor.report.words import safe
 
-    print(f"Error: {safe(message)}\nNext: {safe(hint)}", file=sys.stderr)
+    to_stderr = partial(print, file=sys.stderr)
+    with commands_off(to_stderr):
+        to_stderr(f"Error: {safe(message)}\nNext: {safe(hint)}")
     return code

@@ -227,7 +227,7 @@ def same_model(one: str, other: str) -> bool:
 
 def report(done: Mitigated) -> None:
     """Say what was written, or that nothing was to do."""
-    from auditor.report.terminal import safe
+    from auditor.report.words import safe
 
     if done.already:
         echo(f"Nothing to do: {safe(str(done.data))} is already the outcome of just these defences.")

@@ -10,9 +10,8 @@ from typer import Argument, Option
 
 from auditor.cli.output import parse_targets, takes_stdout, write_targets
 from auditor.errors import AuditError
-from auditor.records import VerdictName
+from auditor.records import EXIT_CODES
 
-EXIT_CODES: dict[VerdictName, int] = {"no_risk": 0, "risk": 1, "inconclusive": 3}
 BASE = "smollm2-135m"
 DEFAULT_ROWS = "auto"
 
@@ -47,7 +46,7 @@ def scan(
     if not 0 < alpha < 1:
         raise AuditError(f"--alpha {alpha} is not between 0 and 1.", "0.01 means one false alarm in a hundred scans.")
 
-    from auditor.cli.console import console
+    from auditor.cli.console import console, show
     from auditor.cli.progress import progress_on
     from auditor.report.terminal import render
     from auditor.scan import scan as score
@@ -72,8 +71,10 @@ def scan(
             root=Path.cwd(),
             progress=progress,
         )
-    write_targets(report, targets)
-    console(stderr=takes_stdout(targets)).print(render(report))
+    try:
+        write_targets(report, targets)
+    finally:
+        show(render(report), stderr=takes_stdout(targets))
     return EXIT_CODES[report.verdict.name]
 
 

@@ -60,7 +60,7 @@ def verify(
         raise AuditError("--full trains all layers.", "Leave out --layers or --full.")
     targets = [parse_target(value, trait) for value in output or ()]
 
-    from auditor.cli.console import console
+    from auditor.cli.console import console, show
     from auditor.cli.progress import progress_on
     from auditor.report.verify import render
     from auditor.transfer.students import Recipe
@@ -87,7 +87,7 @@ def verify(
             progress=progress,
         )
     write_targets(report, targets)
-    console().print(render(report))
+    show(render(report))
     return 0 if report.result.transferred else NO_TRANSFER
 
 

@@ -62,6 +62,7 @@ def to_dict(report: ScanReport) -> dict[str, Any]:
         "timing": dict(report.timing),
         "settings": dict(report.settings),
         "versions": dict(report.versions),
+        "run": report.run,
     }
 
 
@@ -99,6 +100,7 @@ def _report(value: Mapping[str, Any]) -> ScanReport:
         timing=value["timing"],
         settings=value["settings"],
         versions=value["versions"],
+        run=value.get("run", ""),
     )
 
 
