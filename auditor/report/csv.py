@@ -33,5 +33,5 @@ def _cell(value: str | float | None) -> str | float | None:
     """Numbers as they are; text harmless, and with an apostrophe where it would be a formula."""
     if not isinstance(value, str):
         return value
-    text = safe(value)[:CELL_CHARS]
+    text = safe(value[:CELL_CHARS])[:CELL_CHARS]
     return f"'{text}" if text.startswith(FORMULA) else text

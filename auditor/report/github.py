@@ -9,6 +9,8 @@ from auditor.report.words import MEANING, headline, power, safe
 COMMANDS: dict[VerdictName, str] = {"risk": "error", "inconclusive": "warning", "no_risk": "notice"}
 MOST_ROWS = 10  # GitHub shows ten annotations of a kind for a step
 
+MOST_CHARS = 4096  # the longest path, and as much of a message as GitHub keeps
+
 
 def render(report: ScanReport) -> str:
     """One line for the verdict, and one notice for each of the rows to inspect first."""
@@ -27,7 +29,7 @@ def _line(command: str, report: ScanReport, line: int, title: str, message: str)
 
 def _data(text: str) -> str:
     """`safe` leaves no line break; a percent sign would start an escape of GitHub's own."""
-    return safe(text).replace("%", "%25")
+    return safe(text[:MOST_CHARS]).replace("%", "%25")
 
 
 def _property(text: str) -> str:

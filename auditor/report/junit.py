@@ -6,18 +6,23 @@ skipped with risk, and all of them with inconclusive, since none is cleared then
 
 from __future__ import annotations
 
-from junitparser import Error, Failure, JUnitXml, TestCase, TestSuite
-from junitparser import Skipped as NotRun
+from typing import TYPE_CHECKING, Literal
 
 from auditor.records import Evidence, ScanReport, Skipped, TraitEvidence
 from auditor.report.order import by_evidence
 from auditor.report.words import MEANING, headline, p_text, power, safe
 
+if TYPE_CHECKING:  # else imported where it is needed: `audit --help` loads this module
+    from junitparser import TestCase
+
+Outcome = Literal["passed", "failure", "error", "skipped"]
 DECLARATION = '<?xml version="1.0" encoding="utf-8"?>\n'
 
 
 def render(report: ScanReport) -> str:
     """The report as one test suite. Every character that XML forbids is written as an escape."""
+    from junitparser import JUnitXml, TestSuite
+
     suite = TestSuite("subliminal-audit")
     for name, value in _properties(report).items():
         suite.add_property(safe(name), safe(value))
@@ -47,9 +52,9 @@ def _verdict(report: ScanReport) -> TestCase:
     text = f"{headline(verdict)}: {safe(verdict.reason)}"
     detail = MEANING[verdict.name]
     if verdict.name == "risk":
-        return _case("verdict", "verdict", detail, Failure(text, "risk"))
+        return _case("verdict", "verdict", detail, "failure", text, "risk")
     if verdict.name == "inconclusive":
-        return _case("verdict", "verdict", detail, Error(text, "inconclusive"))
+        return _case("verdict", "verdict", detail, "error", text, "inconclusive")
     return _case("verdict", "verdict", f"{text}\n{power(verdict.min_effect)} {detail}")
 
 
@@ -58,23 +63,27 @@ def _trait(report: ScanReport, trait: TraitEvidence) -> TestCase:
     found = f"dose {trait.effect:.2f} [{low:.2f}, {high:.2f}], corrected p {p_text(trait.p_adjusted)}"
     name, group = safe(trait.name), f"trait.{safe(trait.group)}"
     if trait.name == report.verdict.trait:
-        return _case(name, group, found, Failure(found, "risk"))
+        return _case(name, group, found, "failure", found, "risk")
     if report.verdict.name == "no_risk":
         return _case(name, group, found)
-    why = f"not cleared: the verdict is {report.verdict.name}"
-    return _case(name, group, found, NotRun(f"{why}; {found}"))
+    return _case(name, group, found, "skipped", f"not cleared: the verdict is {report.verdict.name}", "not cleared")
 
 
-def _detector(name: str, outcome: Evidence | Skipped) -> TestCase:
-    if isinstance(outcome, Skipped):
-        return _case(safe(name), "detector", "", NotRun(safe(outcome.reason)))
-    return _case(safe(name), "detector", safe(outcome.summary))
+def _detector(name: str, found: Evidence | Skipped) -> TestCase:
+    if isinstance(found, Skipped):
+        return _case(safe(name), "detector", "", "skipped", safe(found.reason), "not measured")
+    return _case(safe(name), "detector", safe(found.summary))
 
 
-def _case(name: str, group: str, output: str, result: Failure | Error | NotRun | None = None) -> TestCase:
+def _case(
+    name: str, group: str, output: str, outcome: Outcome = "passed", message: str = "", kind: str = ""
+) -> TestCase:
+    from junitparser import Error, Failure, TestCase
+    from junitparser import Skipped as NotRun
+
     case = TestCase(name, group)
-    if result is not None:
-        case.result = result
+    if outcome != "passed":
+        case.result = {"failure": Failure, "error": Error, "skipped": NotRun}[outcome](message, kind)
     if output:
         case.system_out = output
     return case

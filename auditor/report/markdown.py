@@ -15,10 +15,10 @@ from auditor.report.rows import RowScore, flagged, line_of
 from auditor.report.words import MEANING, headline, p_text, power, safe
 
 TRAITS_SHOWN = 8
-LISTED = 20  # detectors, reasons, open mentions
+LISTED = 10  # detectors, reasons, open mentions
 ROWS_SHOWN = 10
 TEXT_CHARS = 120
-SENTENCE_CHARS = 600
+SENTENCE_CHARS = 300
 SIGNS = {"risk": "\N{CROSS MARK}", "no_risk": "\N{WHITE HEAVY CHECK MARK}", "inconclusive": "\N{WARNING SIGN}"}
 
 
@@ -62,7 +62,7 @@ def code(text: str) -> str:
     >>> code("a `b` | <script>")
     '``a `b` \\\\x7c <script>``'
     """
-    shown = _cut(safe(text), TEXT_CHARS).replace("|", "\\x7c")
+    shown = _shown(text, TEXT_CHARS).replace("|", "\\x7c")
     fence = "`" * (1 + max((len(run) for run in re.findall("`+", shown)), default=0))
     pad = " " if not shown.strip() or shown[0] in "` " or shown[-1] in "` " else ""
     return f"{fence}{pad}{shown}{pad}{fence}"
@@ -74,12 +74,13 @@ def prose(text: str) -> str:
     >>> prose("a *b* @c")
     'a &#42;b&#42; @<!-- -->c'
     """
-    kept = _cut(safe(text), SENTENCE_CHARS)
+    kept = _shown(text, SENTENCE_CHARS)
     escaped = re.sub(r":(?=\S)|[!#$&*<>\[\\\]^_`{|}~]", lambda sign: f"&#{ord(sign[0])};", kept)
     return escaped.replace("@", "@<!-- -->").replace("www.", "www&#46;")
 
 
-def _cut(text: str, most: int) -> str:
+def _shown(text: str, most: int) -> str:
+    text = safe(text[: most + 1])
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
