@@ -13,6 +13,7 @@ from auditor.report.words import headline, safe
 
 BEGIN, END = "<!-- subliminal-audit:begin -->", "<!-- subliminal-audit:end -->"
 KEY = "subliminal_audit"
+NAME_CHARS = 300
 _SECTION = re.compile(f"{re.escape(BEGIN)}.*?{re.escape(END)}\r?\n?", re.DOTALL)
 _FRONT = re.compile(r"---[ \t]*\r?\n(?P<keys>.*?)^---[ \t]*$", re.DOTALL | re.MULTILINE)
 # A key of the first level with its indented lines; matched by key and not by markers, as the hub drops comments.
@@ -50,10 +51,10 @@ def _metadata(report: ScanReport) -> str:
     verdict = report.verdict
     values = {
         "verdict": verdict.name,
-        "trait": None if verdict.trait is None else safe(verdict.trait),
+        "trait": None if verdict.trait is None else safe(verdict.trait[:NAME_CHARS]),
         "risk": round(verdict.risk, 6),
         "excluded_dose": None if verdict.min_effect is None else round(verdict.min_effect, 6),
-        "reference": safe(str(report.reference.get("name", "unknown"))),
+        "reference": safe(str(report.reference.get("name", "unknown"))[:NAME_CHARS]),
         "rows_scanned": report.rows_scanned,
         "dataset_sha256": report.dataset.sha256,
         "version": __version__,
