@@ -7,6 +7,7 @@ import gzip
 import io
 import json
 import os
+import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,10 +73,10 @@ def place(tmp_path_factory: pytest.TempPathFactory, make_tiny: Callable[..., Lan
         yield Place(outer / "cwd", str(outer / "small.yaml"))
 
 
-def scan(place: Place, source: str, capfd: pytest.CaptureFixture[str]) -> tuple[int, str]:
-    """Scan `source`; the exit code and what was printed, after checking that nothing else happened."""
+def scan(place: Place, source: str, capfd: pytest.CaptureFixture[str]) -> dict[str, Any] | str:
+    """Scan `source`; its report, or the error that was printed, after checking that nothing else happened."""
     before = place.files()
-    options = ("--panel", place.panel, "--detectors", "trait,divergence", "--rows", "40")
+    options = ("--panel", place.panel, "--detectors", "trait,divergence", "--rows", "all")
     code = run(["scan", *options, "--output", "json=report.json", "--output", "csv=rows.csv", "--", source])
     reports = {
         name: (place.path / name).read_text() for name in ("report.json", "rows.csv") if (place.path / name).exists()
@@ -90,10 +91,13 @@ def scan(place: Place, source: str, capfd: pytest.CaptureFixture[str]) -> tuple[
     if reports:
         assert CHECKS["json"](reports["report.json"]) == CODES[code]
         CHECKS["csv"](reports["rows.csv"])
-    else:
-        assert code == 2
-        assert last[0].startswith("Error: ") and last[1].startswith("Next: ")
-    return code, printed
+        report: dict[str, Any] = json.loads(reports["report.json"])
+        counts = report["rows"]
+        assert counts["scanned"] + sum(counts["skipped"].values()) == counts["total"]
+        return report
+    assert code == 2
+    assert last[0].startswith("Error: ") and last[1].startswith("Next: ")
+    return last[0]
 
 
 # What a cell may hold; surrogates too, which a file can only hold as JSON escapes or as broken bytes.
@@ -169,6 +173,8 @@ def zipped_and_cut(content: bytes, at: int) -> bytes:
     return cut(gzip.compress(content), at)
 
 
+PLAIN = [{"prompt": f"Continue {n}, {n + 2}.", "completion": f"{n + 4}, {n + 6}"} for n in range(36)]
+OWN = {as_lines: ".jsonl", as_array: ".json", as_csv: ".csv", as_parquet: ".parquet"}
 SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".jsonl.gz", "", ".txt")
 NAMES_OF_FILES = (
     "data",
@@ -196,22 +202,143 @@ NAMES_OF_FILES = (
 @given(
     rows=rows,
     write=st.sampled_from([as_lines, as_lines, as_array, as_csv, as_parquet, as_parquet]),
-    harm=st.sampled_from([whole, whole, whole, cut, spoiled, zipped, zipped_and_cut]),
+    plain=st.sampled_from([[], [], [], [], PLAIN]),
+    harm=st.sampled_from([whole, whole, whole, whole, cut, spoiled, zipped, zipped_and_cut]),
     at=st.integers(0, 10_000),
     name=st.sampled_from(NAMES_OF_FILES),
-    suffix=st.sampled_from(SUFFIXES),
+    suffix=st.none() | st.none() | st.sampled_from(SUFFIXES),
 )
 def test_fuzzed_files(
     place: Place,
     capfd: pytest.CaptureFixture[str],
     rows: list[dict[str, Any]],
     write: Callable[[list[dict[str, Any]]], bytes],
+    plain: list[dict[str, Any]],
     harm: Callable[[bytes, int], bytes],
     at: int,
     name: str,
-    suffix: str,
+    suffix: str | None,
 ) -> None:
     """Rows of any values, in any file type, whole or harmed, under any name: an error with a next step, or a report."""
     place.clear()
-    place.put(name + suffix, harm(write(rows), at))
-    scan(place, name + suffix, capfd)
+    file = name + (OWN[write] if suffix is None else suffix)
+    place.put(file, harm(write([*rows, *plain]), at))
+    outcome = scan(place, file, capfd)
+    if isinstance(outcome, dict) and harm in (whole, zipped) and write is not as_csv:
+        assert outcome["rows"]["total"] == len(rows) + len(plain)
+
+
+def lines(count: int = 40) -> bytes:
+    """Rows that can be scored."""
+    return as_lines([{"prompt": f"Continue {n}.", "completion": f"{n}, {n + 1}"} for n in range(count)])
+
+
+def nested(depth: int) -> bytes:
+    """A value in so many lists."""
+    return b"[" * depth + b"1" + b"]" * depth
+
+
+def parquet(table: pa.Table) -> bytes:
+    """A table as a Parquet file."""
+    stream = io.BytesIO()
+    pq.write_table(table, stream)
+    return stream.getvalue()
+
+
+def deep_parquet() -> bytes:
+    """A text column beside one of lists in lists."""
+    value: Any = 1
+    for _ in range(60):
+        value = [value]
+    return parquet(pa.table({"prompt": ["a"] * 3, "completion": ["b", "c", "d"], "deep": [value] * 3}))
+
+
+def zip_file() -> bytes:
+    """A zip archive with a data set in it."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        archive.writestr("../../escape.jsonl", lines())
+    return stream.getvalue()
+
+
+MEGABYTE = b"x" * (1 << 20)
+TWICE = pa.Table.from_arrays(
+    [pa.array(["a"]), pa.array(["b"]), pa.array(["c"])], ["prompt", "completion", "completion"]
+)
+FILES: dict[str, tuple[str, bytes]] = {
+    "empty": ("e.jsonl", b""),
+    "empty parquet": ("e.parquet", b""),
+    "white space": ("w.jsonl", b" \n\t\n" * 1000),
+    "byte order mark only": ("b.jsonl", b"\xef\xbb\xbf"),
+    "no rows": (
+        "n.parquet",
+        parquet(pa.table({"prompt": pa.array([], pa.string()), "completion": pa.array([], pa.string())})),
+    ),
+    "no columns": ("n.parquet", parquet(pa.table({}))),
+    "columns named twice": ("t.parquet", parquet(TWICE)),
+    "csv columns named twice": ("t.csv", b"prompt,completion,completion\na,b,c\n"),
+    "csv without names": ("t.csv", b",,\na,b,c\n"),
+    "magic only": ("m.parquet", b"PAR1"),
+    "magic twice": ("m.parquet", b"PAR1PAR1"),
+    "footer of a lie": ("m.parquet", b"PAR1" + b"\xff" * 100 + b"\xff\xff\xff\x7fPAR1"),
+    "nested json lines": ("d.jsonl", b'{"prompt": "a", "completion": ' + nested(100_000) + b"}\n" + lines(3)),
+    "nested json array": ("d.json", b'[{"prompt": "a", "completion": ' + nested(100_000) + b"}]"),
+    "nested beside": ("d.json", b'{"x": ' + nested(100_000) + b', "data": []}'),
+    "nested turns": ("d.csv", b"messages\n" + nested(50_000) + b"\n"),
+    "nested parquet": ("d.parquet", deep_parquet()),
+    "ten megabytes in a cell": ("c.jsonl", b'{"prompt": "a", "completion": "' + MEGABYTE * 10 + b'"}\n' + lines(3)),
+    "ten megabytes in a csv cell": ("c.csv", b'prompt,completion\na,"' + MEGABYTE * 10 + b'"\nb,c\n'),
+    "ten megabytes in a parquet cell": (
+        "c.parquet",
+        parquet(pa.table({"prompt": ["a", "b"], "completion": [(MEGABYTE * 10).decode(), "c"]})),
+    ),
+    "ten megabytes in a name": ("c.jsonl", b'{"' + MEGABYTE * 10 + b'": 1}\n'),
+    "an endless quote": ("q.csv", b'prompt,completion\na,"' + b"x,\n" * 100_000),
+    "huge integer": ("i.jsonl", b'{"prompt": "a", "completion": ' + b"9" * 100_000 + b"}\n" + lines(3)),
+    "huge integer in an array": ("i.json", b'[{"prompt": "a", "completion": ' + b"9" * 100_000 + b"}]"),
+    "not a number": ("i.jsonl", b'{"prompt": NaN, "completion": Infinity}\n' + lines(3)),
+    "nul bytes": ("z.jsonl", b"\0" * 1000),
+    "nul bytes in csv": ("z.csv", b"prompt,completion\n\0,\0\na\0,b\0\n"),
+    "gzip bomb of one line": ("g.jsonl.gz", gzip.compress(MEGABYTE * 64, 1)),
+    "gzip bomb of white space": ("g.jsonl.gz", gzip.compress(b"\n" * (4 << 20), 1)),
+    "gzip in gzip": ("g.jsonl.gz", gzip.compress(gzip.compress(lines()))),
+    "gzip of parquet": ("g.parquet.gz", gzip.compress(as_parquet([{"prompt": "a", "completion": "b"}]))),
+    "zip": ("z.jsonl", zip_file()),
+    "zip by name": ("z.zip", zip_file()),
+    "utf-16": ("u.jsonl", lines().decode().encode("utf-16")),
+    "carriage returns": ("r.jsonl", lines().replace(b"\n", b"\r")),
+    "formulas": ("f.csv", b"prompt,completion\n" + b'=1+1,@SUM(A1)\n-2+3,+cmd|\' /C calc\'!A0\n"\t=1","\r=2"\n'),
+    "escape sequences": ("x.jsonl", as_lines([{"prompt": f"{text}", "completion": f"{text} 1"} for text in HOSTILE])),
+    "hostile columns": ("x.jsonl", as_lines([dict.fromkeys(HOSTILE, "a")])),
+    "hostile keys": ("x.json", as_array([{"messages": [{"role": text, "content": text}]} for text in HOSTILE[:-2]])),
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_hostile_files(name: str, place: Place, capfd: pytest.CaptureFixture[str]) -> None:
+    """Files made to break a reader."""
+    place.clear()
+    place.put(*FILES[name])
+    outcome = scan(place, FILES[name][0], capfd)
+    if isinstance(outcome, str):
+        assert len(outcome) < 2000
+
+
+def test_places(place: Place, capfd: pytest.CaptureFixture[str]) -> None:
+    """Folders named like files, links that lead nowhere, in a circle or outside, and paths with `..`."""
+    place.clear()
+    outside = place.path.parent / "outside.jsonl"
+    outside.write_bytes(lines())
+    for name, target in (
+        ("loop", "loop"),
+        ("dangling.jsonl", "nowhere"),
+        ("link.jsonl", "../outside.jsonl"),
+        ("here", "."),
+    ):
+        (place.path / name).symlink_to(target)
+    for source in ("loop", "dangling.jsonl", "nowhere/../x.jsonl", "..", "/dev/null", "\0", "x" * 5000, "a/" * 3000):
+        assert isinstance(scan(place, source, capfd), str), source
+    for source in ("link.jsonl", "../outside.jsonl", "./../cwd/../outside.jsonl", "here/link.jsonl"):
+        report = scan(place, source, capfd)
+        assert isinstance(report, dict), source
+        assert report["rows"]["total"] == 40
