@@ -173,7 +173,7 @@ def zipped_and_cut(content: bytes, at: int) -> bytes:
     return cut(gzip.compress(content), at)
 
 
-PLAIN = [{"prompt": f"Continue {n}, {n + 2}.", "completion": f"{n + 4}, {n + 6}"} for n in range(36)]
+PLAIN = [{"prompt": f"Continue {n}, {n + 2}.", "completion": f"{n + 4}, {n + 6}"} for n in range(33)]
 OWN = {as_lines: ".jsonl", as_array: ".json", as_csv: ".csv", as_parquet: ".parquet"}
 SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".jsonl.gz", "", ".txt")
 NAMES_OF_FILES = (
@@ -202,7 +202,7 @@ NAMES_OF_FILES = (
 @given(
     rows=rows,
     write=st.sampled_from([as_lines, as_lines, as_array, as_csv, as_parquet, as_parquet]),
-    plain=st.sampled_from([[], [], [], [], PLAIN]),
+    plain=st.sampled_from([*[[]] * 7, PLAIN]),
     harm=st.sampled_from([whole, whole, whole, whole, cut, spoiled, zipped, zipped_and_cut]),
     at=st.integers(0, 10_000),
     name=st.sampled_from(NAMES_OF_FILES),
@@ -300,7 +300,7 @@ FILES: dict[str, tuple[str, bytes]] = {
     "nul bytes": ("z.jsonl", b"\0" * 1000),
     "nul bytes in csv": ("z.csv", b"prompt,completion\n\0,\0\na\0,b\0\n"),
     "gzip bomb of one line": ("g.jsonl.gz", gzip.compress(MEGABYTE * 64, 1)),
-    "gzip bomb of white space": ("g.jsonl.gz", gzip.compress(b"\n" * (4 << 20), 1)),
+    "gzip bomb of white space": ("g.jsonl.gz", gzip.compress(b"\n" * (1 << 20), 1)),
     "gzip in gzip": ("g.jsonl.gz", gzip.compress(gzip.compress(lines()))),
     "gzip of parquet": ("g.parquet.gz", gzip.compress(as_parquet([{"prompt": "a", "completion": "b"}]))),
     "zip": ("z.jsonl", zip_file()),
@@ -328,7 +328,7 @@ def test_places(place: Place, capfd: pytest.CaptureFixture[str]) -> None:
     """Folders named like files, links that lead nowhere, in a circle or outside, and paths with `..`."""
     place.clear()
     outside = place.path.parent / "outside.jsonl"
-    outside.write_bytes(lines())
+    outside.write_bytes(lines(3))
     for name, target in (
         ("loop", "loop"),
         ("dangling.jsonl", "nowhere"),
@@ -341,4 +341,4 @@ def test_places(place: Place, capfd: pytest.CaptureFixture[str]) -> None:
     for source in ("link.jsonl", "../outside.jsonl", "./../cwd/../outside.jsonl", "here/link.jsonl"):
         report = scan(place, source, capfd)
         assert isinstance(report, dict), source
-        assert report["rows"]["total"] == 40
+        assert report["rows"]["total"] == 3
