@@ -15,7 +15,7 @@ BEGIN, END = "<!-- subliminal-audit:begin -->", "<!-- subliminal-audit:end -->"
 KEY = "subliminal_audit"
 NAME_CHARS = 300
 _SECTION = re.compile(f"{re.escape(BEGIN)}.*?{re.escape(END)}\r?\n?", re.DOTALL)
-_FRONT = re.compile(r"---[ \t]*\r?\n(?P<keys>.*?)^---[ \t]*$", re.DOTALL | re.MULTILINE)
+_FRONT = re.compile(r"---[ \t]*\r?\n(?P<keys>.*?)^---[ \t]*\r?$", re.DOTALL | re.MULTILINE)
 # A key of the first level with its indented lines; matched by key and not by markers, as the hub drops comments.
 _KEY = re.compile(rf"^{KEY}:.*\n(?:[ \t]+.*\n)*", re.MULTILINE)
 
@@ -28,11 +28,12 @@ def render(report: ScanReport) -> str:
 def updated(card: str, report: ScanReport) -> str:
     """`card` with the audit's metadata and section put in, or in place of the earlier ones; all else as it was."""
     check(card)
-    metadata, section = _metadata(report), _section(report)
-    body = _SECTION.sub(lambda _: section, card) if BEGIN in card else f"{card.rstrip()}\n\n{section}".lstrip()
+    end = "\r\n" if "\r\n" in card else "\n"
+    metadata, section = (text.replace("\n", end) for text in (_metadata(report), _section(report)))
+    body = _SECTION.sub(lambda _: section, card) if BEGIN in card else f"{card.rstrip()}{end * 2}{section}".lstrip()
     front = _FRONT.match(body)
     if front is None:
-        return f"---\n{metadata}---\n\n{body}"
+        return f"---{end}{metadata}---{end * 2}{body}"
     keys = _KEY.sub("", front["keys"]) + metadata
     return f"{body[: front.start('keys')]}{keys}{body[front.end('keys') :]}"
 

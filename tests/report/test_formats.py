@@ -303,23 +303,26 @@ def test_code_and_prose_keep_the_text() -> None:
             assert shown == f"x{text}x"
 
 
-README = "---\r\nlicense: mit  # mine\r\ntags: [a]\r\n---\r\n\r\n# Owls\r\nText — mine.\r\n"
+README = "---\nlicense: mit  # mine\ntags: [a]\n---\n\n# Owls\nText — mine.\n"
 
 
-def test_card_is_put_into_a_readme() -> None:
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_card_is_put_into_a_readme(end: str) -> None:
     """Metadata and section are added and then replaced; every other byte stays, and twice is as good as once."""
-    once = card.updated(README, sample_report(RISK))
+    once = card.updated(README.replace("\n", end), sample_report(RISK))
     assert check_card(once) == "risk"
     assert DatasetCard(once).data.to_dict()["license"] == "mit"
-    for part in ("license: mit  # mine\r\ntags: [a]\r\n", "---\r\n\r\n# Owls\r\nText — mine."):
-        assert part in once
+    assert once.count("\n") == once.count(end)
+    for part in ("license: mit  # mine\ntags: [a]\n", "---\n\n# Owls\nText — mine."):
+        assert part.replace("\n", end) in once
     again = card.updated(once, sample_report(NO_RISK))
     assert check_card(again) == "no_risk"
     assert again.count(card.BEGIN) == again.count(card.KEY + ":") == 1
     assert "RISK FOUND: owl" not in again
     assert card.updated(again, sample_report(RISK)) == once
-    moved = once.replace(card.END + "\n", card.END + "\n\n## After\n")
-    assert card.updated(moved, sample_report(NO_RISK)).endswith(card.END + "\n\n## After\n")
+    after = f"{card.END}{end * 2}## After{end}"
+    moved = once.replace(card.END + end, after)
+    assert card.updated(moved, sample_report(NO_RISK)).endswith(after)
 
 
 @pytest.mark.parametrize("old", ["", "# No front matter\n", "---\nx: 1\nno end"])
