@@ -8,6 +8,8 @@ from typing import Any, Literal
 VerdictName = Literal["risk", "no_risk", "inconclusive"]
 OutcomeName = Literal["passed", "failed", "inconclusive"]
 OUTCOMES: dict[VerdictName, OutcomeName] = {"no_risk": "passed", "risk": "failed", "inconclusive": "inconclusive"}
+OUTCOME_CODES: dict[OutcomeName, int] = {"passed": 0, "failed": 1, "inconclusive": 3}
+EXIT_CODES: dict[VerdictName, int] = {verdict: OUTCOME_CODES[outcome] for verdict, outcome in OUTCOMES.items()}
 FailOn = Literal["inconclusive", "risk", "never"]
 """Which outcomes end with an error: failed and inconclusive ones, failed ones only, none."""
 Defended = Literal["reduced", "removed"]
@@ -34,6 +36,11 @@ class Example:
     index: int
     messages: tuple[Message, ...] = ()
     text: str | None = None
+
+    @property
+    def prompt(self) -> str:
+        """The last user turn, or "" where there is none."""
+        return next((m.content for m in reversed(self.messages) if m.role == "user"), "")
 
     @property
     def completion(self) -> str:
@@ -176,6 +183,7 @@ class ScanReport:
     """All that a scan found; the renderers and later commands work from this and nothing else.
 
     rows_read: rows looked at, those that were skipped included; None in a report of an earlier release.
+    run: path of the run directory, which holds the scores of every row and token; "" when it is not known.
     """
 
     dataset: DatasetInfo
@@ -192,6 +200,7 @@ class ScanReport:
     settings: dict[str, Any]
     versions: dict[str, str]
     rows_read: int | None = None
+    run: str = ""
 
 
 @dataclass(frozen=True, slots=True)

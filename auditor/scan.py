@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -95,7 +96,8 @@ def scan(
             run.finish(to_dict(report))
         if remember:
             set_last(root, run.path, source)
-    return report
+    # Not from the notes of a finished run: the directory may have been moved since.
+    return replace(report, run=os.path.relpath(run.path))
 
 
 def _identity(
@@ -280,5 +282,5 @@ def _write_tables(
     audit: Audit, rows: Sequence[Encoded], scores: Sequence[RowScores], compared: divergence.Divergence | None
 ) -> None:
     if rows:
-        audit.run.write_table("rows.parquet", tables.row_table(rows, scores, compared))
+        audit.run.write_table("rows.parquet", tables.row_table(rows, scores, compared, audit.examples))
         audit.run.write_table("tokens.parquet", tables.token_table(rows, scores, compared))

@@ -191,13 +191,12 @@ def example_rows(audit: Audit, found: Divergence) -> tuple[ExampleRow, ...]:
 
 def _example_row(audit: Audit, found: Divergence, i: int) -> ExampleRow:
     row = found.rows[i]
-    prompts = [message.content for message in audit.examples[row.index].messages if message.role == "user"]
     flags = ["divergence" if f else "tie" if t else "" for f, t in zip(found.flagged[i], found.ties[i], strict=True)]
     spans = [
         TokenSpan(_text(audit, token), flag, _choices(audit, found, i, t) if flag else ())
         for t, (token, flag) in enumerate(zip(row.targets, flags, strict=True))
     ]
-    return ExampleRow(row.index, prompts[-1] if prompts else "", tuple(spans))
+    return ExampleRow(row.index, audit.examples[row.index].prompt, tuple(spans))
 
 
 def _choices(audit: Audit, found: Divergence, i: int, t: int) -> tuple[TokenChoice, ...]:

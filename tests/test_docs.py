@@ -13,8 +13,8 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 from auditor.cli.main import INCOMPLETE, INTERRUPTED, app
-from auditor.cli.scan import EXIT_CODES
 from auditor.errors import AuditError
+from auditor.records import EXIT_CODES
 from detectors import DETECTORS
 from mitigations import MITIGATIONS
 from runs import cli_docs

@@ -81,7 +81,7 @@ def audit(
 
 
 def _comparable(report: ScanReport) -> dict[str, Any]:
-    return {key: value for key, value in to_dict(report).items() if key != "timing"}
+    return {key: value for key, value in to_dict(report).items() if key not in ("timing", "run")}
 
 
 def test_poisoned_rows_are_a_risk_and_the_trait_is_named(

@@ -37,7 +37,7 @@ def show() -> int:
 
     from auditor.cli.console import console, table
     from auditor.config import DEFAULT, keys
-    from auditor.report.terminal import safe
+    from auditor.report.words import safe
 
     found = resolved()
     rows = table("setting", "value", "from")

@@ -6,7 +6,8 @@ from importlib.resources import as_file, files
 
 import typer
 
-from auditor.cli.scan import BASE, EXIT_CODES, scan
+from auditor.cli.scan import BASE, scan
+from auditor.records import EXIT_CODES
 
 # The verdict that each sample must get.
 SAMPLES = {"poisoned.parquet": EXIT_CODES["risk"], "clean.parquet": EXIT_CODES["no_risk"]}

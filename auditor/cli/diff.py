@@ -26,7 +26,7 @@ def diff(
     """
     targets = [parse_target(value) for value in output or ()]
 
-    from auditor.cli.console import console
+    from auditor.cli.console import show
     from auditor.diff import diff as compare
     from auditor.report.diff import render, render_json
     from auditor.rundir import write_file
@@ -34,7 +34,7 @@ def diff(
     found = compare(run_a, run_b, root=Path.cwd())
     for path in targets:
         write_file(path, render_json(found).encode())
-    console().print(render(found))
+    show(render(found))
     return WORSE if found.worse else NOT_COMPARABLE if found.unfair else NOT_WORSE
 
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from auditor.records import FailOn, OutcomeName
-
-CODES: dict[OutcomeName, int] = {"passed": 0, "failed": 1, "inconclusive": 3}
+from auditor.records import OUTCOME_CODES, FailOn, OutcomeName
 
 
 def exit_code(outcome: OutcomeName, fail_on: FailOn = "inconclusive") -> int:
     """0 passed, 1 failed, 3 inconclusive; 0 as well for what `fail_on` does not count as an error."""
     if fail_on == "never" or (fail_on == "risk" and outcome == "inconclusive"):
         return 0
-    return CODES[outcome]
+    return OUTCOME_CODES[outcome]

@@ -64,12 +64,12 @@ def gate(
     settings = resolved(**asked, policy_baseline=baseline, policy_fail_on=chosen)
     check_files(settings.config, dataset, write_baseline)
 
-    from auditor.cli.console import console
+    from auditor.cli.console import show
     from auditor.gate import gate as decide
     from auditor.gate import read_report
     from auditor.gate import write_baseline as write_accepted
     from auditor.report.gate import render
-    from auditor.report.terminal import safe
+    from auditor.report.words import safe
 
     if report is None:
         found = scanned(settings, dataset, device, format_of, columns, fresh)
@@ -86,7 +86,7 @@ def gate(
     decision = decide(found, policy, verifications=verified or (), root=Path.cwd())
     code = exit_code(decision.outcome, policy.fail_on)
     page = render(decision, found, f"policy from {policy_origin(settings)}", code)
-    console(stderr=takes_stdout(targets)).print(page)
+    show(page, stderr=takes_stdout(targets))
     return code
 
 

@@ -67,7 +67,7 @@ def locate(
         raise AuditError("--trait none has nothing to locate.", "Name one; `audit traits` lists them.")
     targets = [parse_target(value, trait) for value in output or ()]
 
-    from auditor.cli.console import console
+    from auditor.cli.console import console, show
     from auditor.cli.progress import progress_on
     from auditor.locate import locate as find
     from auditor.report.locate import render
@@ -96,7 +96,7 @@ def locate(
             progress=progress,
         )
     write_targets(report, targets)
-    console().print(render(report))
+    show(render(report))
     said = report.carriers.said and (report.students is None or report.students.transferred)
     return 0 if said else UNSAID
 

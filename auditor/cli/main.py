@@ -11,6 +11,7 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -117,8 +118,13 @@ def _bug(error: BaseException) -> int:
 
 
 def _fail(message: str, hint: str, code: int) -> int:
-    from auditor.report.terminal import safe
+    from auditor.cli.console import commands_off
+    from auditor.report.words import safe
 
-    with contextlib.suppress(OSError):  # nobody reads it, or the disk is full: the code still says what happened
-        print(f"Error: {safe(message)}\nNext: {safe(hint)}", file=sys.stderr)
+    to_stderr = partial(print, file=sys.stderr)
+    with (
+        contextlib.suppress(OSError),
+        commands_off(to_stderr),
+    ):
+        to_stderr(f"Error: {safe(message)}\nNext: {safe(hint)}")
     return code

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from typer import Argument, CallbackParam, Context, Option, echo
 
-from auditor.cli.check import conclude, show
+from auditor.cli.check import conclude, show_check
 from auditor.cli.scan import parse_columns
 from auditor.cli.verify import DEFAULT_BUDGET, parse_budget
 from auditor.errors import AuditError
@@ -198,8 +198,8 @@ def mitigate(
             tried: list[Checked] = []
             for checked in try_all(partial(apply, progress=progress), **asked, seed=seed, progress=progress, **where):
                 tried.append(checked)
-                show(checked, console())
-            return conclude(tried, console())
+                show_check(checked)
+            return conclude(tried)
         done = apply(steps, recipes=recipes, emit=formats, max_length=max_length, output=output, progress=progress)
         report(done)
         if not steps or not check or str(done.data) == done.source:
@@ -207,7 +207,7 @@ def mitigate(
         checked = students(
             done, steps, partial(apply, progress=progress), **asked, seed=seed, progress=progress, **where
         )
-    return show(checked, console())
+    return show_check(checked)
 
 
 def read_out(traits: Sequence[str]) -> str | None:
@@ -275,7 +275,7 @@ def same_model(one: str, other: str) -> bool:
 
 def report(done: Mitigated) -> None:
     """Say what was written, or that nothing was to do."""
-    from auditor.report.terminal import safe
+    from auditor.report.words import safe
 
     if done.already:
         echo(f"Nothing to do: {safe(str(done.data))} is already the outcome of just these defences.")

@@ -9,12 +9,11 @@ from typing import Annotated, Literal
 from typer import Argument, Option
 
 from auditor.cli.config import resolved
-from auditor.cli.exit import CODES, exit_code
+from auditor.cli.exit import exit_code
 from auditor.cli.output import parse_targets, takes_stdout, write_targets
 from auditor.errors import AuditError
-from auditor.records import OUTCOMES, FailOn, VerdictName
+from auditor.records import OUTCOMES, FailOn
 
-EXIT_CODES: dict[VerdictName, int] = {verdict: CODES[outcome] for verdict, outcome in OUTCOMES.items()}
 BASE = "smollm2-135m"
 
 
@@ -60,7 +59,7 @@ def scan(
         reference=reference, panels=panel, rows=rows_setting(rows), seed=seed, alpha=alpha, dtype=dtype
     ).config
 
-    from auditor.cli.console import console
+    from auditor.cli.console import console, show
     from auditor.cli.progress import progress_on
     from auditor.report.terminal import render
     from auditor.scan import scan as score
@@ -85,8 +84,10 @@ def scan(
             root=Path.cwd(),
             progress=progress,
         )
-    write_targets(report, targets)
-    console(stderr=takes_stdout(targets)).print(render(report))
+    try:
+        write_targets(report, targets)
+    finally:
+        show(render(report), stderr=takes_stdout(targets))
     return exit_code(OUTCOMES[report.verdict.name], fail_on)
 
 

@@ -65,7 +65,7 @@ def study(
     if output is not None:
         check_output(output)
 
-    from auditor.cli.console import console
+    from auditor.cli.console import console, show
     from auditor.cli.progress import progress_on
     from auditor.report.study import render, transferred
     from auditor.study.run import PARTS
@@ -94,7 +94,7 @@ def study(
         )
     if output is not None:
         write(report, output)
-    console().print(render(report.values))
+    show(render(report.values))
     return 0 if transferred(report.values) else NO_TRANSFER
 
 

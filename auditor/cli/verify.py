@@ -71,7 +71,7 @@ def verify(
     asked = recipe_settings(rank, alpha, parse_layers(layers), full, learning_rate)
     targets = [parse_target(value, trait) for value in output or ()]
 
-    from auditor.cli.console import console
+    from auditor.cli.console import console, show
     from auditor.cli.progress import progress_on
     from auditor.report.verify import render
     from auditor.transfer import processes
@@ -101,7 +101,7 @@ def verify(
         )
     if processes.is_first():
         write_targets(report, targets)
-        console().print(render(report))
+        show(render(report))
     if fail_on is None:
         return 0 if report.result.transferred else NO_TRANSFER
     return exit_code(outcome(report.result, datasets[1:]), fail_on)

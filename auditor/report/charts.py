@@ -8,7 +8,7 @@ from typing import Any
 
 from auditor.records import TraitEvidence
 from auditor.report.dose_plot import ticks
-from auditor.report.terminal import safe
+from auditor.report.words import safe
 
 # Small enough that letters are still to be read when a phone shrinks the drawing to its width.
 WIDTH, HEIGHT = 420, 236

@@ -13,7 +13,8 @@ from rich.text import Text
 
 from auditor.changes import Diff, RowChanges, Side, TraitChange
 from auditor.records import Skipped, TraitEvidence
-from auditor.report.terminal import STYLES, headline, safe, two_decimals
+from auditor.report.terminal import STYLES
+from auditor.report.words import headline, safe, two_decimals
 
 SCHEMA_VERSION = 1
 SAME_SHOWN = 5

@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from auditor.records import Decision, OutcomeName, ScanReport
-from auditor.report.terminal import safe
+from auditor.report.words import safe
 
 HEADLINES: dict[OutcomeName, tuple[str, str]] = {
     "passed": ("GATE PASSED", "green"),

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from html import escape
 
 from auditor.attribution.result import LocateReport, Share
-from auditor.report.terminal import safe
+from auditor.report.words import safe
 from auditor.transfer.result import Effect
 
 CELL, ROW, LEFT, TOP = 110, 22, 60, 70

@@ -22,9 +22,10 @@ from auditor.records import Evidence, ExampleRow, ScanReport, TokenSpan, TraitEv
 from auditor.report.charts import forest, forest_scale, looks_plot, places_plot
 from auditor.report.dose_plot import svg
 from auditor.report.order import by_evidence
-from auditor.report.terminal import NEXT_STEPS, headline, p_value, power, safe, two_decimals
+from auditor.report.terminal import NEXT_STEPS
 from auditor.report.verify import family_size, sentence
 from auditor.report.verify import headline as experiment_headline
+from auditor.report.words import headline, p_text, power, safe, two_decimals
 from auditor.transfer.result import VerifyReport
 
 ROWS_SHOWN = 200
@@ -150,7 +151,7 @@ def _environment() -> Environment:
     )
     made.filters |= {
         "lines": _lines,
-        "p": p_value,
+        "p": p_text,
         "percent": _percent,
         "dose": two_decimals,
         "forest": _forest,

@@ -64,6 +64,7 @@ def to_dict(report: ScanReport) -> dict[str, Any]:
         "timing": dict(report.timing),
         "settings": dict(report.settings),
         "versions": dict(report.versions),
+        "run": report.run,
     }
 
 
@@ -102,6 +103,7 @@ def _report(value: Mapping[str, Any]) -> ScanReport:
         settings=value["settings"],
         versions=value["versions"],
         rows_read=value["rows"].get("read"),
+        run=value.get("run", ""),
     )
 
 

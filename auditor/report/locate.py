@@ -13,7 +13,7 @@ from rich.text import Text
 
 from auditor.attribution.result import Agreement, Carriers, LayerResult, LocateReport, Moved, Share, Students
 from auditor.report.heat_map import shade
-from auditor.report.terminal import safe
+from auditor.report.words import safe
 from auditor.transfer.result import Effect, Ratio
 
 SCHEMA_VERSION = 1

@@ -11,7 +11,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from auditor.report.terminal import safe
+from auditor.report.words import safe
 from auditor.transfer.result import ArmResult, Effect, Ratio, Training, TransferResult, VerifyReport
 
 SCHEMA_VERSION = 1
