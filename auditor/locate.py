@@ -174,7 +174,8 @@ def _teach(
     alone = {layer: school.train([layer]) for layer in single}
     chosen: tuple[int, ...] = ()
     if transferred(own_effect(whole)):
-        chosen = gate({layer: own_effect(result).value for layer, result in alone.items()}, school.depth)
+        effects = {layer: own_effect(result).value for layer, result in alone.items()}
+        chosen = gate(effects, own_effect(whole).value, school.depth)
     moved = school.moved(whole.blocks)
     layers = tuple(
         replace(

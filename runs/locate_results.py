@@ -148,6 +148,7 @@ def page(reports: Sequence[LocateReport]) -> str:
             f"- {report.trait}: {report.rows} of {report.scanned} rows; difference {report.difference[0]:.2f} "
             f"[{low:.2f}, {high:.2f}] nats; largest miss of a row's sum {report.error:.2%} of its difference"
         )
+        lines += [f"- {report.trait}: warning: {warning}" for warning in report.warnings]
     lines += ["", *layer_lines(reports), ""]
     if len(reports) > 1:
         lines += [*over_traits(reports), ""]

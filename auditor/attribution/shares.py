@@ -72,6 +72,18 @@ def fewest(share: Array) -> tuple[int, int]:
     return 0, len(share) - 1
 
 
+def span(layers: Sequence[int]) -> str:
+    """Layers in short.
+
+    >>> span([3]), span([0, 1, 2]), span([0, 1, 5, 7, 8])
+    ('3', '0-2', '0-1+5+7-8')
+    """
+    starts = [layer for layer in sorted(layers) if layer - 1 not in layers]
+    ends = [layer for layer in sorted(layers) if layer + 1 not in layers]
+    runs = zip(starts, ends, strict=True)
+    return "+".join(str(start) if start == end else f"{start}-{end}" for start, end in runs)
+
+
 def agreement(measure: str, drawn: Array, value: Array, effects: Array, seed: int = 0) -> Agreement | None:
     """Rank correlation over layers of a measure with the effects of students; None for fewer than three layers.
 

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from auditor.attribution.components import layers_of
 from auditor.attribution.movement import movement
 from auditor.attribution.result import Carriers, Frozen, Moved
-from auditor.attribution.shares import fewest
+from auditor.attribution.shares import span
 from auditor.lm import LanguageModel
 from auditor.records import Progress
 from auditor.rundir import RunDir
@@ -31,6 +31,7 @@ from auditor.transfer.students import Recipe
 MOST_SINGLE = 6  # layers trained one by one unless asked otherwise
 ORIGINAL, CONTROL = "original", "clean control"
 MOVED = "moved"
+CARRIES = 0.1  # of the effect of all layers; a layer with less is no way for the trait
 
 Show = Callable[[Progress], None]
 
@@ -107,23 +108,26 @@ class School:
         return np.asarray(unit[MOVED], dtype=np.float64)
 
 
-def gate(effects: Mapping[int, float], depth: int) -> tuple[int, ...]:
+def gate(effects: Mapping[int, float], whole: float, depth: int) -> tuple[int, ...]:
     """The layers to freeze by the effects of students that train one layer; none when that would be all.
 
-    They are the fewest adjacent ones of the layers trained that have `shares.ENOUGH` of all positive effects, and their
-    neighbours up to the next layer trained: what has not been tested is not held to be harmless.
+    They are all that take over CARRIES or more of the effect of training all layers (`whole`) when they are trained
+    alone: any one that is left would do so when the others are frozen. Layers that were not trained alone go with a
+    neighbour that does, since what has not been tested is not held to be harmless.
 
-    >>> gate({0: 0.9, 1: 0.05, 2: -0.1}, 3), gate({0: 0.4, 6: 0.5, 12: 0.1, 17: 0.0}, 18), gate({0: -0.1, 1: 0.0}, 2)
-    ((0,), (0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11), ())
+    >>> gate({0: 0.9, 1: 0.05, 2: -0.1}, 0.8, 3), gate({0: 0.4, 3: 0.2, 6: 0.0, 9: 0.0}, 0.5, 10)
+    ((0,), (0, 1, 2, 3, 4, 5))
+    >>> gate({0: 0.9}, 0.8, 2)  # layer 1 is not known
+    ()
     """
-    trained = sorted(effects)
-    positive = np.array([max(0.0, effects[layer]) for layer in trained])
-    if positive.sum() == 0:
-        return ()
-    first, last = fewest(positive / positive.sum())
-    start = trained[first - 1] + 1 if first > 0 else 0
-    end = trained[last + 1] if last + 1 < len(trained) else depth
-    return tuple(range(start, end)) if end - start < depth else ()
+    carrying = {layer for layer, value in effects.items() if value >= CARRIES * whole}
+    chosen = []
+    for layer in range(depth):
+        below = max((each for each in effects if each <= layer), default=None)
+        above = min((each for each in effects if each >= layer), default=None)
+        if {below, above} & carrying:
+            chosen.append(layer)
+    return tuple(chosen) if len(chosen) < depth else ()
 
 
 def frozen_students(
@@ -162,18 +166,6 @@ def own_effect(result: TransferResult) -> Effect:
     found = result.arms[0].curve[-1].effect
     assert found is not None  # a trait is always named here
     return found
-
-
-def span(layers: Sequence[int]) -> str:
-    """Layers in short.
-
-    >>> span([3]), span([0, 1, 2]), span([0, 1, 5, 7, 8])
-    ('3', '0-2', '0-1+5+7-8')
-    """
-    starts = [layer for layer in sorted(layers) if layer - 1 not in layers]
-    ends = [layer for layer in sorted(layers) if layer + 1 not in layers]
-    runs = zip(starts, ends, strict=True)
-    return "+".join(str(start) if start == end else f"{start}-{end}" for start, end in runs)
 
 
 def _frozen(school: School, whole: TransferResult, name: str, layers: tuple[int, ...]) -> Frozen:

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from auditor.attribution.result import Agreement, Carriers, LayerResult, LocateReport, Moved, Share, Students
+from auditor.attribution.shares import ENOUGH, span
 from auditor.report.heat_map import shade
 from auditor.report.words import safe
 from auditor.transfer.result import Effect, Ratio
@@ -99,7 +100,7 @@ def where(carriers: Carriers, depth: int) -> str:
     low, high = (f"{100 * end:.0f}" for end in share.interval)
     span = f"{100 * share.value:.0f} % [{low}, {high}]"
     if len(carriers.layers) == depth:
-        return f"Where the trait enters cannot be said: no fewer than all {depth} layers carry it."
+        return f"Where the trait enters cannot be said: no fewer than all {depth} layers reach {100 * ENOUGH:.0f} %."
     named = f"{numbered(carriers.layers).capitalize()} of {depth}"
     if carriers.said:
         verb = "carries" if len(carriers.layers) == 1 else "carry"
@@ -110,12 +111,12 @@ def where(carriers: Carriers, depth: int) -> str:
 
 
 def numbered(layers: tuple[int, ...]) -> str:
-    """Adjacent layers in words.
+    """Layers in words.
 
     >>> numbered((2,)), numbered((0, 1, 2))
     ('layer 2', 'layers 0-2')
     """
-    return f"layer {layers[0]}" if len(layers) == 1 else f"layers {layers[0]}-{layers[-1]}"
+    return f"layer {layers[0]}" if len(layers) == 1 else f"layers {span(layers)}"
 
 
 def render(report: LocateReport) -> RenderableType:
