@@ -114,7 +114,7 @@ def test_the_action_gates(data: str, code: int, verdict: str, folder: Path, tmp_
 def test_the_action_runs_nothing_that_an_input_says(folder: Path, tmp_path: Path) -> None:
     """Hostile inputs are a usage error (2), no command; the summary says that there is no report."""
     hostile = "$(touch owned)`touch owned`\"; touch owned; '"
-    for inputs in ({"path": hostile}, {"path": "owls.parquet", "arguments": f"{hostile}\n--nope"}, {"path": "--help"}):
+    for inputs in ({"path": hostile, "fail-on": "risk"}, {"path": "--help", "arguments": f"--panel={hostile}"}):
         scratch = tmp_path / str(len(list(tmp_path.iterdir())))
         scratch.mkdir()
         code, outputs, summary, said = gate(folder, scratch, reference="organism", **inputs)
@@ -123,6 +123,7 @@ def test_the_action_runs_nothing_that_an_input_says(folder: Path, tmp_path: Path
     assert not (folder / "owned").exists()
 
 
+@pytest.mark.slow  # the tutorial's test runs the same commands in one process
 def test_the_hook_needs_a_current_report(folder: Path, tmp_path: Path) -> None:
     """A report of these bytes that passes: 0. The data set has changed since: 2."""
     (hook,) = yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text())

@@ -19,6 +19,7 @@ from auditor.lm import LanguageModel
 from auditor.records import Evidence, Message, Progress, ScanReport, Skipped
 from auditor.report.json import to_dict
 from auditor.scan import scan
+from auditor.simulate import simulate, write_rows
 
 PANEL = """
 panel: small
@@ -234,3 +235,19 @@ def test_a_teacher_that_is_the_reference_diverges_nowhere(
     assert not isinstance(report.divergence, Skipped)
     assert report.divergence["flagged"] == 0
     assert report.divergence["counterfactuals"] == ["reference"]
+
+
+def test_all_rows_are_scored_after_every_trait_has_been_dropped(tmp_path: Path) -> None:
+    """With `rows` None the blocks after the last trait hold the reference's scores alone."""
+    made = simulate(models.load("organism"), None, rows=144, temperature=0.0, max_tokens=24)
+    write_rows(tmp_path / "clean.parquet", made.rows)
+    report = scan(
+        str(tmp_path / "clean.parquet"),
+        reference="organism",
+        panels=["animals"],
+        rows=None,
+        detectors=["trait"],
+        root=tmp_path,
+    )
+    assert (report.verdict.name, report.rows_scanned) == ("no_risk", 144)
+    assert all(trait.eliminated_at and trait.eliminated_at <= 128 for trait in report.traits)
