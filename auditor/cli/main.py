@@ -36,6 +36,7 @@ from auditor.errors import AuditError
 
 INCOMPLETE = 3
 INTERRUPTED = 130
+COMPLETION = {"--show-completion", "--install-completion"}  # typer ends the process itself after these
 
 app = typer.Typer(rich_markup_mode=None)
 app.command("scan")(scan.scan)
@@ -91,7 +92,8 @@ def run(arguments: Sequence[str]) -> int:
     except (KeyboardInterrupt, typer.Abort):
         return _fail("Interrupted.", "The same command goes on from what is finished.", INTERRUPTED)
     except (Exception, SystemExit) as error:  # a library that ends the process would choose our exit code
-        return _bug(error)
+        shown = isinstance(error, SystemExit) and not error.code and {*arguments} & COMPLETION
+        return 0 if shown else _bug(error)
 
 
 def main() -> None:
@@ -122,9 +124,7 @@ def _fail(message: str, hint: str, code: int) -> int:
     from auditor.report.words import safe
 
     to_stderr = partial(print, file=sys.stderr)
-    with (
-        contextlib.suppress(OSError),
-        commands_off(to_stderr),
-    ):
+    # Nobody may read it, or the disk may be full: the code still says what happened.
+    with contextlib.suppress(OSError), commands_off(to_stderr):
         to_stderr(f"Error: {safe(message)}\nNext: {safe(hint)}")
     return code
