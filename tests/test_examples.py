@@ -22,7 +22,9 @@ def tutorial() -> list[tuple[str, int]]:
     return [(ENDS.sub("", line).strip(), int(found[1]) if (found := ENDS.search(line)) else 0) for line in lines]
 
 
-def test_every_command_of_the_tutorial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_command_of_the_tutorial(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """In order, in one folder, each with its exit code; what is not `audit` is run by a shell."""
     monkeypatch.chdir(tmp_path)
     commands = tutorial()
@@ -31,6 +33,7 @@ def test_every_command_of_the_tutorial(tmp_path: Path, monkeypatch: pytest.Monke
         name, *arguments = shlex.split(command)
         if name == "audit":
             assert main.run(arguments) == code, command
+            assert ("Error:" in capsys.readouterr().err) == (code == 2), command
         else:
             subprocess.run(["bash", "-c", command], check=True, cwd=tmp_path)
 

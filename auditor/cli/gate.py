@@ -109,7 +109,6 @@ def scanned(
     """The report of a new scan, or of a finished one with the same settings."""
     from auditor.cli.console import console
     from auditor.cli.progress import progress_on
-    from auditor.scan import scan
 
     config, roles = settings.config, parse_columns(columns)
     name, reference, panels = dataset, config.reference, config.panels
@@ -119,6 +118,8 @@ def scanned(
         # What no setting says is as in the last scan.
         reference = reference if "reference" in settings.origins else last.reference
         panels = panels if "panels" in settings.origins else list(last.panels)
+    from auditor.scan import scan
+
     with progress_on(console(stderr=True)) as progress:
         return scan(
             name,

@@ -11,7 +11,7 @@ from typing import Any
 from auditor.errors import InputError
 from auditor.records import Defended, OutcomeName, Rule
 from auditor.rundir import HOME
-from auditor.transfer.compare import REMOVED
+from auditor.transfer.result import REMOVED
 
 PASSING: dict[Defended, tuple[str, ...]] = {"reduced": ("reduced", "removed"), "removed": ("removed",)}
 LIMITS: dict[Defended, float] = {"reduced": 1.0, "removed": REMOVED}

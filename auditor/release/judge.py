@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence, Set
 from auditor.config import Policy
 from auditor.records import OUTCOMES, Decision, OutcomeName, Rule, ScanReport, TraitEvidence, Verdict
 from auditor.release.checked import Checked, judge_checked
-from auditor.stats import share_interval
 from auditor.verdict import decide, is_found
 
 
@@ -134,6 +133,8 @@ def _power(verdict: Verdict, limit: float) -> Rule:
 
 
 def _skipped(report: ScanReport, limit: float) -> Rule:
+    from auditor.stats import share_interval  # scipy, which the other rules do without
+
     count, read = sum(report.rows_skipped.values()), report.rows_read
     if read is None:
         return Rule("max_skipped", "inconclusive", "the report does not say how many rows were read; scan again")
