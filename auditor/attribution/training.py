@@ -24,8 +24,9 @@ from auditor.rundir import RunDir
 from auditor.traits import Panel
 from auditor.transfer.arms import Arm
 from auditor.transfer.compare import effect, left, transferred, verdict
-from auditor.transfer.experiment import Writer, run_transfer, unit_name
+from auditor.transfer.experiment import Writer, run_transfer
 from auditor.transfer.result import Effect, TransferResult
+from auditor.transfer.runner import unit_name
 from auditor.transfer.students import Recipe
 
 MOST_SINGLE = 6  # layers trained one by one unless asked otherwise
