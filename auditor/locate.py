@@ -27,7 +27,7 @@ from auditor.traits import Panel, load_panels
 from auditor.transfer.arms import digest, read_arm
 from auditor.transfer.compare import effect, transferred
 from auditor.transfer.result import TransferResult
-from auditor.transfer.students import Recipe
+from auditor.transfer.students import Recipe, default_recipe
 from auditor.verify import OPEN, control_writer, trait_of_last_scan
 
 REFERENCE = "reference"
@@ -76,8 +76,8 @@ def locate(
     original = read_arm(dataset, manifest=False)
     progress(Progress("loading the reference", 0, None))
     lm = models.load(reference, device=device, dtype="float32")
+    recipe = recipe or default_recipe(lm)
     single = _trained_alone(lm, layers)
-    recipe = recipe or Recipe()
     given = None if control is None else read_arm(control, original=original, manifest=False)
     settings = {
         "trait": chosen,

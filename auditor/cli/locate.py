@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 from typer import Argument, Option
 
 from auditor.cli.scan import BASE
-from auditor.cli.verify import DEFAULT_BUDGET, parse_budget, parse_layers, parse_target
+from auditor.cli.verify import DEFAULT_BUDGET, parse_budget, parse_layers, parse_target, recipe_settings
 from auditor.errors import AuditError
 
 if TYPE_CHECKING:
     from auditor.attribution.result import LocateReport
 
+FORMATS = ("json", "svg")
 UNSAID = 3
 PLACES = 96
 
@@ -42,11 +43,13 @@ def locate(
     budget: Annotated[
         str | None, Option(metavar="TIME", help="As 90s, 15m or 2h; default: 30m, or none with --rows or --updates.")
     ] = None,
-    rank: Annotated[int, Option(metavar="N", min=1, help="Of the students' LoRA.")] = 8,
-    alpha: Annotated[int, Option(metavar="N", min=1, help="Scale of the students' LoRA.")] = 16,
-    full: Annotated[bool, Option("--full", help="Train all weights of the layers instead of LoRA.")] = False,
+    rank: Annotated[int | None, Option(metavar="N", min=1, help="Of the students' LoRA.  [default: 8]")] = None,
+    alpha: Annotated[int | None, Option(metavar="N", min=1, help="Scale of the LoRA.  [default: 16]")] = None,
+    full: Annotated[
+        bool, Option("--full", help="Train all weights of the layers; default for models under 10M.")
+    ] = False,
     learning_rate: Annotated[
-        float | None, Option(metavar="RATE", help="Default: 2e-4, with --full 2e-5.", min=0.0)
+        float | None, Option(metavar="RATE", min=0.0, help="[default: 2e-4; --full 2e-5; under 10M weights 3e-4]")
     ] = None,
     seed: Annotated[int, Option(metavar="N", min=0, help="Seed of every random choice.")] = 0,
     device: Annotated[str | None, Option(metavar="NAME", help="cpu, cuda or mps; default: the best one.")] = None,
@@ -65,7 +68,8 @@ def locate(
     chosen = () if layers == "none" else parse_layers(layers)
     if trait == "none":
         raise AuditError("--trait none has nothing to locate.", "Name one; `audit traits` lists them.")
-    targets = [parse_target(value, trait) for value in output or ()]
+    asked = recipe_settings(rank, alpha, None, full, learning_rate)
+    targets = [parse_target(value, trait, FORMATS) for value in output or ()]
 
     from auditor.cli.console import console, show
     from auditor.cli.progress import progress_on
@@ -73,7 +77,6 @@ def locate(
     from auditor.report.locate import render
     from auditor.transfer.students import Recipe
 
-    rate = learning_rate or (2e-5 if full else 2e-4)
     with progress_on(console(stderr=True)) as progress:
         report = find(
             dataset,
@@ -88,7 +91,7 @@ def locate(
             rows=rows,
             updates=updates,
             budget=seconds,
-            recipe=Recipe(rank=rank, alpha=alpha, full=full, learning_rate=rate),
+            recipe=Recipe(**asked) if asked else None,
             seed=seed,
             device=device,
             fresh=fresh,

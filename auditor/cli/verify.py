@@ -153,15 +153,15 @@ def parse_layers(value: str | None) -> tuple[int, ...] | None:
     return tuple(sorted({int(each) for each in value.split(",")}))
 
 
-def parse_target(value: str, trait: str | None) -> tuple[str, Path]:
-    """`html=PATH`, `json=PATH` or `svg=PATH`. An experiment is long: whatever can be wrong is found here, before it.
+def parse_target(value: str, trait: str | None, known: Sequence[str] = FORMATS) -> tuple[str, Path]:
+    """`FORMAT=PATH`, a known format. An experiment is long: whatever can be wrong is found here, before it.
 
     Raises AuditError for another format, a path that cannot be a file, or a plot of the open readout.
     """
     name, _, path = value.partition("=")
-    if name not in FORMATS or not path:
-        message = f"--output {value!r} is none of {', '.join(f'{each}=PATH' for each in FORMATS)}."
-        raise AuditError(message, "Write --output html=verify.html.")
+    if name not in known or not path:
+        message = f"--output {value!r} is none of {', '.join(f'{each}=PATH' for each in known)}."
+        raise AuditError(message, "Write --output json=report.json.")
     if name == "svg" and trait == "none":
         raise AuditError("The open readout has no plot.", "Leave out --output svg=..., or name a --trait.")
     if not Path(path).parent.is_dir() or Path(path).is_dir():

@@ -190,7 +190,7 @@ def test_what_is_scanned(gate: Callable[..., int], monkeypatch: pytest.MonkeyPat
     expected = {"source": "data.jsonl", "rows": None, "seed": 5, "panels": ["trees"], "reference": "smollm2-135m"}
     assert {key: calls[0][key] for key in expected} == expected and calls[0]["fresh"]
     assert main.run(["gate"]) == 3  # nothing was scanned here
-    last = last_scan.LastScan("d.csv", "0", "alpaca", {"output": "o"}, "organism", ("animals",), None)
+    last = last_scan.LastScan("d.csv", "0", "alpaca", {"output": "o"}, "organism", ("animals",), None, {})
     monkeypatch.setattr(last_scan, "last_scan", lambda _: last)
     assert main.run(["gate"]) == 0
     expected = {"source": "d.csv", "format_of": "alpaca", "columns": {"output": "o"}, "reference": "organism"}

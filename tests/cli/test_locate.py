@@ -155,7 +155,7 @@ def test_a_budget_limits_the_rows_once_for_all(tmp_path: Path) -> None:
         (["--counterfactual", "owl"], "no two runs"),
         (["--counterfactual", "unicorn"], "unicorn"),
         (["--budget", "soon"], "not a time"),
-        (["--output", "html=x"], "neither json"),
+        (["--output", "html=x"], "none of json"),
     ],
 )
 def test_bad_input(audit: Audit, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str) -> None:
