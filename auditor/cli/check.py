@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from auditor.cli.exit import exit_code
+from auditor.records import FailOn, OutcomeName
+
 if TYPE_CHECKING:
     from auditor.check import Checked
 
-SHOWN, NOT_SHOWN = 0, 3
 
-
-def show_check(checked: Checked) -> int:
-    """Print a check, the students' table last, and return the exit code: 0 only where the effect was reduced."""
+def show_check(checked: Checked, fail_on: FailOn) -> int:
+    """Print a check, the students' table last, and return the exit code."""
     from rich.console import Group
 
     from auditor.cli.console import show
@@ -19,7 +20,16 @@ def show_check(checked: Checked) -> int:
     from auditor.report.verify import render as students
 
     show(Group(scans(checked.before, checked.after), students(checked.students), _answer(checked)))
-    return SHOWN if checked.arm.verdict in ("removed", "reduced") else NOT_SHOWN
+    return exit_code(outcome(checked), fail_on)
+
+
+def outcome(checked: Checked) -> OutcomeName:
+    """passed: the effect is shown to be removed or reduced; failed: it is shown to be all there; else inconclusive."""
+    from auditor.release.checked import defended
+
+    left = checked.arm.left
+    shown = checked.students.result.transferred
+    return defended(checked.arm.verdict, left.interval if left else None, "reduced") if shown else "inconclusive"
 
 
 def _answer(checked: Checked) -> str:
@@ -33,7 +43,7 @@ def _answer(checked: Checked) -> str:
     return f"{safe(checked.name)}: {arm.verdict}, {rows:.0%} of the rows and {tokens:.0%} of the trained tokens kept."
 
 
-def conclude(tried: list[Checked]) -> int:
+def conclude(tried: list[Checked], fail_on: FailOn) -> int:
     """Say which of the combinations that `--auto` tried removes the effect, and return the exit code."""
     from auditor.cli.console import show
     from auditor.report.words import safe
@@ -42,8 +52,8 @@ def conclude(tried: list[Checked]) -> int:
     if best is None or best.arm.verdict != "removed":
         names = "; ".join(f"{safe(each.name)}: {each.arm.verdict}" for each in tried) or "none within the budget"
         show(f"No combination was shown to remove the effect ({names}). A larger --budget may show more.")
-        return NOT_SHOWN
+        return exit_code("inconclusive", fail_on)
     show(
         f"Of what was tried, {safe(best.name)} removes the effect and keeps the most data: {safe(str(best.done.data))}"
     )
-    return SHOWN
+    return exit_code("passed", fail_on)

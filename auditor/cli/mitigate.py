@@ -13,6 +13,7 @@ from auditor.cli.check import conclude, show_check
 from auditor.cli.scan import parse_columns
 from auditor.cli.verify import DEFAULT_BUDGET, parse_budget
 from auditor.errors import AuditError
+from auditor.records import FailOn
 
 if TYPE_CHECKING:
     from auditor.check import Checked
@@ -106,6 +107,7 @@ def mitigate(
     ] = True,
     auto: Annotated[bool, Option("--auto", help="Try combinations until a check says removed.")] = False,
     budget: Annotated[str, Option(metavar="TIME", help="For the students: 90s, 15m or 2h.")] = DEFAULT_BUDGET,
+    fail_on: Annotated[FailOn, Option(help="Outcomes of the check that end with an error.")] = "inconclusive",
     output: Annotated[Path | None, Option("--output", "-o", metavar="FOLDER", help="New folder to write.")] = None,
     reference: Annotated[str | None, Option(metavar="MODEL", help="Base of the students; default: the scan's.")] = None,
     seed: Annotated[int, Option(metavar="N", min=0, help="Seed of every random choice.")] = 0,
@@ -120,8 +122,8 @@ def mitigate(
     The folder written holds the data set, every changed or dropped row (set_aside.parquet) and what was done
     (manifest.json). Then students are trained on the data before and after, and both are scanned (check.json).
 
-    Exit codes: 0 the effect was shown to be removed or reduced, or --no-check; 3 the data are written but this was not
-    shown.
+    Exit codes: 0 the effect was shown to be removed or reduced, or --no-check; 1 it was shown not to be; 3 neither was
+    shown. The data are written in all three cases.
     """
     check_share("--mix", mix)
     check_share("--drop", drop)
@@ -198,8 +200,8 @@ def mitigate(
             tried: list[Checked] = []
             for checked in try_all(partial(apply, progress=progress), **asked, seed=seed, progress=progress, **where):
                 tried.append(checked)
-                show_check(checked)
-            return conclude(tried)
+                show_check(checked, fail_on)
+            return conclude(tried, fail_on)
         done = apply(steps, recipes=recipes, emit=formats, max_length=max_length, output=output, progress=progress)
         report(done)
         if not steps or not check or str(done.data) == done.source:
@@ -207,7 +209,7 @@ def mitigate(
         checked = students(
             done, steps, partial(apply, progress=progress), **asked, seed=seed, progress=progress, **where
         )
-    return show_check(checked)
+    return show_check(checked, fail_on)
 
 
 def read_out(traits: Sequence[str]) -> str | None:
