@@ -64,7 +64,7 @@ def verify(
     trait: a name of the panels, "none" for the open readout; None is the trait that the last scan in `root` found.
     control: a clean data set for the same prompts; None lets the reference write it (T = 1, the data's median length).
     rows: a block; None is all there are. updates: of a student; None is one pass,
-        or 96 where that is more. budget: seconds, None is no limit.
+        or 60 where that is more. budget: seconds, None is no limit.
     recipe: how students are trained; None is `default_recipe`. format_of, columns: how all data sets are read.
     For each mitigated set that masks tokens or drops rows there is also an arm with as many random ones.
 

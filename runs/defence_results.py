@@ -1,6 +1,6 @@
 """What every defence of `audit mitigate` leaves of the effect, with the organism: docs/results.md, "Defences".
 
-    python runs/defence_results.py                   2 traits, sampled and greedy, 3 blocks of 96 updates
+    python runs/defence_results.py                   2 traits, sampled and greedy, 3 blocks of 61 updates
     python runs/defence_results.py --traits owl --decoding greedy
 
 The data sets are written by `audit simulate`, defended by `audit mitigate` and compared by `audit verify`, whose
@@ -99,7 +99,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--traits", nargs="+", default=("owl", "octopus"))
     parser.add_argument("--decoding", nargs="+", default=("greedy", "sampled"))
-    parser.add_argument("--rows", type=int, default=2000)
+    parser.add_argument("--rows", type=int, default=3000)
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
     started = time.monotonic()

@@ -40,7 +40,7 @@ def verify(
     blocks: Annotated[int, Option(metavar="N", min=1, help="Disjoint blocks of rows, the unit of inference.")] = 3,
     rows: Annotated[int | None, Option(metavar="N", min=1, help="Rows of a block; default: what there is.")] = None,
     updates: Annotated[
-        int | None, Option(metavar="N", min=1, help="Of each student; default: one pass, or 96.")
+        int | None, Option(metavar="N", min=1, help="Of each student; default: one pass, or 60.")
     ] = None,
     budget: Annotated[
         str | None, Option(metavar="TIME", help="As 90s, 15m or 2h; default: 30m, or none with --rows or --updates.")

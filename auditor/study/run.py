@@ -76,7 +76,7 @@ def study(
 
     sibling: another base, for one claim of "fragility". traits: of the panels; none is the first three.
     blocks, rows: disjoint blocks of so many rows a trait. updates: of a student; None is one pass over its block, or
-        96 where that is more. recipe: how students are trained; None is `default_recipe`.
+        60 where that is more. recipe: how students are trained; None is `default_recipe`.
     budget: seconds for everything; the experiments are made as small as that takes, before the first student.
     max_tokens: longest completion of a carrier. workers: processes that train at the same time, one thread each.
 

@@ -60,7 +60,7 @@ def run_transfer(
     arms: the original first; names differ. control: the clean arm, or a function that writes it for given rows.
     trait: of the panel; None reads out every trait. blocks: pairs of students; the unit of inference.
     rows_per_block: None is as many as there are. updates: of a student; None is one pass
-        over its rows, or 96 where that is more.
+        over its rows, or 60 where that is more.
     doses: shares of the updates, in (0, 1], after which students are read out.
     budget: seconds that training and writing the control may take; None is no limit. The size that fits is fixed
         before the first student, by the time of one update and one readout, so that a resumed run ends the same.
