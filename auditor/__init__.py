@@ -1,4 +1,4 @@
-"""The version, and the verbs of the command line as functions: `from auditor import scan, mitigate, verify, simulate`.
+"""The version, and the verbs of the command line as functions: `from auditor import scan, gate, mitigate, verify`.
 
 Each name is imported when it is first asked for (PEP 562), so that `import auditor` costs next to nothing.
 """
@@ -11,9 +11,13 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from auditor.config import Policy
     from auditor.defend.steps import step
+    from auditor.diff import diff
     from auditor.errors import AuditError
+    from auditor.gate import gate
     from auditor.lm import load
+    from auditor.locate import locate
     from auditor.mitigate import mitigate
     from auditor.scan import scan
     from auditor.simulate import simulate, write_rows
@@ -22,12 +26,30 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-__all__ = ["AuditError", "load", "load_panels", "mitigate", "scan", "simulate", "step", "verify", "write_rows"]
+__all__ = [
+    "AuditError",
+    "Policy",
+    "diff",
+    "gate",
+    "load",
+    "load_panels",
+    "locate",
+    "mitigate",
+    "scan",
+    "simulate",
+    "step",
+    "verify",
+    "write_rows",
+]
 
 _HOMES = {
     "AuditError": "auditor.errors",
+    "Policy": "auditor.config",
+    "diff": "auditor.diff",
+    "gate": "auditor.gate",
     "load": "auditor.lm",
     "load_panels": "auditor.traits",
+    "locate": "auditor.locate",
     "mitigate": "auditor.mitigate",
     "scan": "auditor.scan",
     "simulate": "auditor.simulate",
