@@ -25,7 +25,8 @@ from auditor.encode import Renderer
 from auditor.errors import AuditError, InputError, RunError, TraitError
 from auditor.fingerprint import template_sha256, tokenizer_sha256
 from auditor.lm import LanguageModel
-from auditor.records import Progress, Span
+from auditor.outcomes import Span
+from auditor.records import Progress
 from auditor.rundir import HOME, RunDir, run_key
 from auditor.traits import BUILT_IN, Panel, load_panels
 from detectors.divergence import TIE_EPSILON

@@ -18,7 +18,8 @@ import pytest
 
 from auditor import plugins
 from auditor.carriers import number_prompts
-from auditor.records import Changed, Divergent, Dropped, Evidence, Facts, Field, Kept, Outcome, Skipped, TextRow
+from auditor.outcomes import Changed, Divergent, Dropped, Facts, Field, Kept, Outcome, TextRow
+from auditor.records import Evidence, Skipped
 from auditor.scan import scan
 from auditor.simulate import write_rows
 from detectors import DETECTORS

@@ -7,7 +7,7 @@ by a digit, and a number list or JSON text stays one.
 
 from __future__ import annotations
 
-from auditor.records import Changed, Divergent, Facts, Kept, Outcome, TextRow
+from auditor.outcomes import Changed, Divergent, Facts, Kept, Outcome, TextRow
 from mitigations.lists import keeps_form
 from mitigations.rows import COMPLETION, with_texts, writable
 

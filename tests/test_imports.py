@@ -19,6 +19,7 @@ HEAVY = ("torch", "transformers", "datasets", "sklearn", "pyarrow")
 # Groups of modules by layer, from the bottom; within a layer no group may import another one.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("auditor.errors", "auditor.records"),
+    ("auditor.outcomes",),
     ("auditor.verdict",),
     ("auditor",),  # whatever is not named elsewhere: lm, logprobs, data, stats, traits, rundir ...
     ("detectors", "mitigations", "auditor.transfer"),

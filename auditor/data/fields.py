@@ -9,7 +9,7 @@ from typing import Any
 
 from auditor.data.formats import ROLES, Layout, is_turns, parsed_turns
 from auditor.data.json_stream import DECODER
-from auditor.records import Field
+from auditor.outcomes import Field
 
 Path = tuple[str | int, ...]
 Edits = Mapping[Path, str]

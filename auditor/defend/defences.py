@@ -15,7 +15,7 @@ from typing import Any
 
 from auditor import plugins
 from auditor.defend.facts import Defence, FactsOf, clean_texts, highest, rewordings, within_budget
-from auditor.records import Changed, Dropped, Facts, Kept, Outcome, TextRow
+from auditor.outcomes import Changed, Dropped, Facts, Kept, Outcome, TextRow
 from mitigations import MITIGATIONS
 
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from auditor.carriers import is_number_list
-from auditor.records import Changed, Divergent, Dropped, Facts, Field, Kept, Outcome, TextRow
+from auditor.outcomes import Changed, Divergent, Dropped, Facts, Field, Kept, Outcome, TextRow
 from mitigations import MITIGATIONS
 from mitigations.canonicalize import canonicalize
 from mitigations.drop import drop

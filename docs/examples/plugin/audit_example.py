@@ -9,7 +9,8 @@ from statistics import fmean, stdev
 from typing import Any
 
 from auditor.logprobs import RowScores
-from auditor.records import Changed, Evidence, Facts, Kept, Outcome, Skipped, TextRow
+from auditor.outcomes import Changed, Facts, Kept, Outcome, TextRow
+from auditor.records import Evidence, Skipped
 
 MIN_ROWS = 20
 
