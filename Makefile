@@ -3,7 +3,7 @@ VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 
-.PHONY: demo test slow lint
+.PHONY: demo test slow lint site
 
 demo: $(VENV)/installed
 	$(BIN)/audit demo
@@ -20,8 +20,12 @@ lint: $(VENV)/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# The site of docs/, in build/site; broken links are errors.
+site: $(VENV)/installed
+	$(BIN)/mkdocs build --strict --quiet
+
 # The stamp is written last, so that an installation that was cut short is done again.
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install -c constraints.txt -e '.[dev]'
+	$(BIN)/pip install -c constraints.txt -e '.[dev,docs]'
 	touch $@

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from auditor.defend.defences import Step
+from auditor.defend.steps import step
 from auditor.errors import RunError
 from auditor.mitigate import BASE, Mitigated, panels_of
 from auditor.records import ScanReport
@@ -21,17 +22,15 @@ from auditor.transfer.result import ArmResult, VerifyReport
 from auditor.verify import verify
 
 REPORT = "check.json"
-_MIX = {"share": 0.5, "mode": "replace", "clean_data": None, "clean_teachers": []}
-_REWORD: dict[str, Any] = {"variants": 1, "engine": "rules", "paraphraser": None, "embeddings": None, "endpoint": {}}
 
 # What --auto tries: the combinations that keep the most data first, and of equals the cheapest.
 CANDIDATES: tuple[tuple[Step, ...], ...] = (
-    (Step("paraphrase", _REWORD),),
-    (Step("mask", {"budget": None}),),
-    (Step("paraphrase", _REWORD), Step("mask", {"budget": None})),
-    (Step("paraphrase", _REWORD), Step("mix", _MIX)),
-    (Step("mask", {"budget": None}), Step("mix", _MIX)),
-    (Step("paraphrase", _REWORD), Step("mix", {**_MIX, "share": 0.75})),
+    (step("paraphrase"),),
+    (step("mask"),),
+    (step("paraphrase"), step("mask")),
+    (step("paraphrase"), step("mix", share=0.5)),
+    (step("mask"), step("mix", share=0.5)),
+    (step("paraphrase"), step("mix", share=0.75)),
 )
 
 Apply = Callable[[Sequence[Step]], Mitigated]
@@ -126,27 +125,27 @@ def to_dict(checked: Checked) -> dict[str, Any]:
 
 def _sets(done: Mitigated, steps: Sequence[Step], apply: Apply) -> Iterator[tuple[str, str]]:
     """Name and path of every set to train on, the one with all defences last but for its random control."""
-    alone = [[step] for step in steps] if len(steps) > 1 else []
+    alone = [[each] for each in steps] if len(steps) > 1 else []
     for each in alone:
         yield _together(each), str(apply(each).data)
     yield _together(steps), str(done.data)
     for each in [*alone, list(steps)]:
-        if any(step.name == "replace" for step in each):
-            yield f"{_together(each)} (random tokens)", str(apply([_at_random(step) for step in each]).data)
+        if any(one.name == "replace" for one in each):
+            yield f"{_together(each)} (random tokens)", str(apply([_at_random(one) for one in each]).data)
 
 
-def _at_random(step: Step) -> Step:
-    return replace(step, settings={**step.settings, "random": True}) if step.name == "replace" else step
+def _at_random(one: Step) -> Step:
+    return replace(one, settings={**one.settings, "random": True}) if one.name == "replace" else one
 
 
 def _together(steps: Sequence[Step]) -> str:
-    return " + ".join(_name(step) for step in steps)
+    return " + ".join(_name(each) for each in steps)
 
 
-def _name(step: Step) -> str:
+def _name(one: Step) -> str:
     """`mix 0.5`, `mask`: a step as a reader knows it."""
-    named = step.settings.get("share", step.settings.get("how"))
-    return step.name if named is None else f"{step.name} {named}"
+    named = one.settings.get("share", one.settings.get("how"))
+    return one.name if named is None else f"{one.name} {named}"
 
 
 def _scan_settings(done: Mitigated) -> dict[str, Any]:

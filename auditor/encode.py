@@ -98,6 +98,8 @@ class Renderer:
         self._frame = frames
         self._bare = {kind: self._prefix_ids(frame.bare, frame.follow) for kind, frame in frames.items()}
         self._limit = lm.context - _RESERVE - max(map(len, self._bare.values()))
+        # No text longer than this fits the context, whatever its tokens are; to tokenise megabytes takes minutes.
+        self._most_chars = self._limit * max(map(len, lm.tokenizer.get_vocab()))
 
     def prefix(self, system: str | None, kind: Kind = "default") -> tuple[int, ...]:
         """Token ids that stand before the body of every row of `kind` under the trait prompt `system`.
@@ -121,6 +123,8 @@ class Renderer:
         cannot be found in the rendered chat), "token_across_prompt" (a token begins before the cut and ends after it),
         "longer_than_context", "empty_completion" (no token to score).
         """
+        if _scored_chars(example) > self._most_chars:
+            return SkippedRow(example.index, "longer_than_context")
         kind, text, regions = self._render_row(example)
         if regions is None:
             return SkippedRow(example.index, text)
@@ -234,6 +238,16 @@ class Renderer:
                 placed.append((token, (region.turn, region.end + shift, region.end + shift)))
                 token += 1
         return placed
+
+
+def _scored_chars(example: Example) -> int:
+    """Characters up to the end of the last completion."""
+    if example.text is not None:
+        return len(example.text)
+    lengths = [(message.role, len(message.content)) for message in example.messages]
+    while lengths and lengths[-1][0] != "assistant":
+        lengths.pop()
+    return sum(length for _, length in lengths)
 
 
 def _regions(text: str, skeleton: str, messages: Sequence[Message]) -> list[_Region] | None:

@@ -72,7 +72,7 @@ def score(
 
     Raises: ModelError when one row alone does not fit into memory.
     """
-    cache = _prefix_cache(lm, prefix)
+    cache = prefix_cache(lm, prefix)
     scores: dict[int, RowScores] = {}
     pending = list(_batches([len(row.tokens) for row in rows], batch_tokens))[::-1]
     while pending:
@@ -178,7 +178,7 @@ def _out_of_memory(error: RuntimeError) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or any(sign in said for sign in signs)
 
 
-def _prefix_cache(lm: LanguageModel, prefix: Sequence[int]) -> Any | None:
+def prefix_cache(lm: LanguageModel, prefix: Sequence[int]) -> Any | None:
     """Keys and values of the prefix for one row; None for an empty prefix."""
     if not prefix:
         return None

@@ -20,11 +20,13 @@ from auditor.defend.last_scan import LastScan, last_scan
 from auditor.defend.manifest import Record, SetAside, finished, manifest_of, masked_rows, says
 from auditor.defend.output import Output, numbered_blocks, scratch, survey
 from auditor.defend.recipes import write_recipes
+from auditor.defend.steps import attributed
 from auditor.encode import Renderer
 from auditor.errors import AuditError, InputError, RunError, TraitError
 from auditor.fingerprint import template_sha256, tokenizer_sha256
 from auditor.lm import LanguageModel
-from auditor.records import Progress, Span
+from auditor.outcomes import Span
+from auditor.records import Progress
 from auditor.rundir import HOME, RunDir, run_key
 from auditor.traits import BUILT_IN, Panel, load_panels
 from detectors.divergence import TIE_EPSILON
@@ -90,6 +92,7 @@ def mitigate(
     Raises: AuditError (auditor.errors), with the next step.
     """
     progress(Progress("reading the data set", 0, None))
+    steps = [attributed(step) for step in steps]
     name, digest, scanned = _input(source, root, output)
     margin = TIE_EPSILON if min_margin is None else min_margin
     asked = _plain({"steps": [asdict(step) for step in steps], "min_margin": margin, "recipes": recipes})

@@ -6,6 +6,14 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 VerdictName = Literal["risk", "no_risk", "inconclusive"]
+OutcomeName = Literal["passed", "failed", "inconclusive"]
+OUTCOMES: dict[VerdictName, OutcomeName] = {"no_risk": "passed", "risk": "failed", "inconclusive": "inconclusive"}
+OUTCOME_CODES: dict[OutcomeName, int] = {"passed": 0, "failed": 1, "inconclusive": 3}
+EXIT_CODES: dict[VerdictName, int] = {verdict: OUTCOME_CODES[outcome] for verdict, outcome in OUTCOMES.items()}
+FailOn = Literal["inconclusive", "risk", "never"]
+"""Which outcomes end with an error: failed and inconclusive ones, failed ones only, none."""
+Defended = Literal["reduced", "removed"]
+"""What a verification can say for a defence, the weaker first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +36,11 @@ class Example:
     index: int
     messages: tuple[Message, ...] = ()
     text: str | None = None
+
+    @property
+    def prompt(self) -> str:
+        """The last user turn, or "" where there is none."""
+        return next((m.content for m in reversed(self.messages) if m.role == "user"), "")
 
     @property
     def completion(self) -> str:
@@ -115,11 +128,29 @@ class TraitEvidence:
 
 
 @dataclass(frozen=True, slots=True)
+class TokenChoice:
+    """What one teacher would choose at a token.
+
+    model: "reference", the name of a trait (the reference under its prompt), or of a declared teacher.
+    text: its most likely token. probability: of that token, in [0, 1]. own: of the token that stands in the row.
+    """
+
+    model: str
+    text: str
+    probability: float
+    own: float
+
+
+@dataclass(frozen=True, slots=True)
 class TokenSpan:
-    """One completion token as shown to a reader. `flag` is "divergence", "tie" or "" ."""
+    """One completion token as shown to a reader. `flag` is "divergence", "tie" or "" .
+
+    choices: of a flagged token, the teacher's whose divergence tokens these are, then the counterfactuals'.
+    """
 
     text: str
     flag: str
+    choices: tuple[TokenChoice, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +180,11 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class ScanReport:
-    """All that a scan found; the renderers and later commands work from this and nothing else."""
+    """All that a scan found; the renderers and later commands work from this and nothing else.
+
+    rows_read: rows looked at, those that were skipped included; None in a report of an earlier release.
+    run: path of the run directory, which holds the scores of every row and token; "" when it is not known.
+    """
 
     dataset: DatasetInfo
     verdict: Verdict
@@ -164,114 +199,33 @@ class ScanReport:
     timing: dict[str, float]
     settings: dict[str, Any]
     versions: dict[str, str]
-
-
-Span = tuple[int, int, int]
-"""(assistant turn from 0, start, end) in characters of that turn's content; plain text is turn 0."""
+    rows_read: int | None = None
+    run: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Field:
-    """One text of a row.
+class Rule:
+    """One rule of a release policy, applied. `name` is its key in the policy; `text` has the number and the limit.
 
-    path: where it stands, a column and then keys and positions; empty when it is joined from several texts and cannot
-    be written back. role: "system", "user", "assistant" or "tool"; "context" for what belongs to the user's turn
-    before it (Alpaca's input); "text" for a row of plain text.
+    outcome: "inconclusive" when it could not be judged; the text then says why.
     """
 
-    path: tuple[str | int, ...]
-    role: str
+    name: str
+    outcome: OutcomeName
     text: str
 
 
 @dataclass(frozen=True, slots=True)
-class TextRow:
-    """A row on its way through the mitigations.
+class Decision:
+    """What a release policy says of a data set: the worst outcome of its rules."""
 
-    index: row number in the input. copy: 0, or from 1 for rows that a mitigation adds to it.
-    fields: its texts in the order of the conversation. masked: spans of the completion that are not to be trained on.
-    """
-
-    index: int
-    fields: tuple[Field, ...]
-    copy: int = 0
-    masked: tuple[Span, ...] = ()
+    rules: tuple[Rule, ...]
 
     @property
-    def completions(self) -> tuple[Field, ...]:
-        """What a student is trained on: the assistant turns in order, or the plain text."""
-        return tuple(field for field in self.fields if field.role in ("assistant", "text"))
-
-    @property
-    def example(self) -> Example:
-        """The row as it can be scored."""
-        if self.fields[0].role == "text":
-            return Example(self.index, text=self.fields[0].text)
-        messages: list[Message] = []
-        for each in self.fields:
-            if each.role == "context":
-                messages[-1] = Message("user", f"{messages[-1].content}\n\n{each.text}")
-            else:
-                messages.append(Message(each.role, each.text))
-        return Example(self.index, messages=tuple(messages))
-
-
-@dataclass(frozen=True, slots=True)
-class Divergent:
-    """A divergence token of a completion.
-
-    span: where it stands, never empty. gap: the greatest lead in nats of the trait's log-probability of this token over
-    a counterfactual's. choice: the text of the reference's own choice there; None when it is no text of its own.
-    """
-
-    span: Span
-    gap: float
-    choice: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """What a mitigation is told about a row; each reads what it needs.
-
-    chosen: the row is in the share that the mitigation takes. tokens: completion tokens, without those that end a turn.
-    divergent: divergence tokens within the budget, in the order of the text.
-    texts: new texts on offer, each for all user turns (paraphrase) or all assistant turns (mix).
-    reason: why something is missing (a short snake_case word), or "".
-    """
-
-    chosen: bool = True
-    tokens: int = 0
-    divergent: tuple[Divergent, ...] = ()
-    texts: tuple[tuple[str, ...], ...] = ()
-    reason: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Kept:
-    """The row stays as it is. reason: why a defence that was due could not be applied, or ""."""
-
-    row: TextRow
-    reason: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Changed:
-    """`before` became `after`, one row or several."""
-
-    reason: str
-    before: TextRow
-    after: tuple[TextRow, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Dropped:
-    """The row is left out."""
-
-    reason: str
-    row: TextRow
-
-
-Outcome = Kept | Changed | Dropped
+    def outcome(self) -> OutcomeName:
+        """failed if any rule is, else inconclusive if any is, else passed."""
+        found = {rule.outcome for rule in self.rules}
+        return "failed" if "failed" in found else "inconclusive" if "inconclusive" in found else "passed"
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ import os
 import shutil
 import zipfile
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -27,6 +27,7 @@ import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
 from auditor.errors import RunError
+from auditor.plugins import Plugin
 
 HOME = ".audit"
 PARTIAL = ".partial"
@@ -68,15 +69,15 @@ def run_key(identity: Mapping[str, Any]) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 
-def installed_versions() -> dict[str, str]:
-    """Versions of Python and of every installed distribution that a result depends on."""
+def installed_versions(plugins: Iterable[Plugin] = ()) -> dict[str, str]:
+    """Versions of Python and of every installed distribution that a result depends on, those of `plugins` included."""
     versions = {"python": python_version()}
     for name in DISTRIBUTIONS:
         try:
             versions[name] = version(name)
         except PackageNotFoundError:
             continue
-    return versions
+    return versions | {plugin.package: plugin.version for plugin in plugins}
 
 
 def write_file(path: Path, content: bytes) -> None:

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from auditor import lm as models
-from auditor import stages, tables
+from auditor import plugins, stages, tables
 from auditor.data import read_sample
 from auditor.encode import Encoded, Renderer
+from auditor.fingerprint import template_sha256, tokenizer_sha256
 from auditor.logprobs import RowScores, fast
 from auditor.mentions import mentions
+from auditor.plugins import Plugin
 from auditor.records import Evidence, Progress, Sample, ScanReport, Skipped, TraitEvidence
 from auditor.report.json import from_dict, to_dict
 from auditor.rundir import RunDir, installed_versions, set_last
 from auditor.stages import Audit
-from auditor.stats import Estimate
 from auditor.survey import Survey, estimates, survey, trait_evidence
 from auditor.traits import Panel, load_panels
 from auditor.verdict import MIN_ROWS, decide
@@ -66,6 +68,7 @@ def scan(
     panel = load_panels(panels)
     tested = panel.select(list(traits)) if traits else panel
     progress(Progress("reading the data set", 0, None))
+    third_party = [plugins.load("detector", name) for name in detectors if name not in DETECTORS]
     wanted = AUTO_ROWS if rows == "auto" else rows
     sample = read_sample(source, rows=wanted, seed=seed, format_of=format_of, columns=columns)
     progress(Progress("loading the reference", 0, None))
@@ -81,35 +84,53 @@ def scan(
         "exclude_open": exclude_open,
         "alpha": alpha,
     }
-    with RunDir.open(root, _identity(sample, lm, settings), fresh=fresh) as run:
+    versions = installed_versions(third_party)
+    with RunDir.open(root, _identity(sample, lm, settings, versions), fresh=fresh) as run:
         finished = run.report()
         if finished is not None:
             report = from_dict(finished)
         else:
             examples = {example.index: example for example in sample.examples}
             audit = Audit(lm, fast(lm), Renderer(lm), panel, examples, run, progress, seed)
-            report = _scan(audit, sample, tested, settings)
+            report = _scan(audit, sample, tested, settings, third_party, versions)
             run.finish(to_dict(report))
         if remember:
             set_last(root, run.path, source)
-    return report
+    # Not from the notes of a finished run: the directory may have been moved since.
+    return replace(report, run=os.path.relpath(run.path))
 
 
-def _identity(sample: Sample, lm: models.LanguageModel, settings: Mapping[str, Any]) -> dict[str, Any]:
+def _identity(
+    sample: Sample, lm: models.LanguageModel, settings: Mapping[str, Any], versions: Mapping[str, str]
+) -> dict[str, Any]:
     """What determines the result: two scans with the same identity are the same run."""
     return {
         "dataset": asdict(sample.info),
         "reference": _reference(lm),
         "settings": settings,
-        "versions": installed_versions(),
+        "versions": versions,
     }
 
 
 def _reference(lm: models.LanguageModel) -> dict[str, Any]:
-    return {"name": lm.name, "sha256": lm.sha256, "dtype": lm.dtype, "device": lm.device.split(":")[0]}
+    return {
+        "name": lm.name,
+        "sha256": lm.sha256,
+        "tokenizer_sha256": tokenizer_sha256(lm.tokenizer),
+        "template_sha256": template_sha256(lm.tokenizer),
+        "dtype": lm.dtype,
+        "device": lm.device.split(":")[0],
+    }
 
 
-def _scan(audit: Audit, sample: Sample, tested: Panel, settings: dict[str, Any]) -> ScanReport:
+def _scan(
+    audit: Audit,
+    sample: Sample,
+    tested: Panel,
+    settings: dict[str, Any],
+    third_party: Sequence[Plugin],
+    versions: dict[str, str],
+) -> ScanReport:
     started = time.monotonic()
     openly, encoded, skipped = _rows(audit, sample, tested, settings)
     state = _survey(audit, encoded, tested, openly, settings)
@@ -118,8 +139,11 @@ def _scan(audit: Audit, sample: Sample, tested: Panel, settings: dict[str, Any])
     leader = evidence[0].name if evidence else tested.traits[0].name
     scored = state.rows if state else encoded
     outcomes, compared, scores = _detect(audit, scored, state, leader, settings)
+    if scored:
+        outcomes |= {each.name: stages.third_party(audit, each, scored, scores) for each in third_party}
     if state:
         outcomes["trait"] = _trait_evidence(state, evidence)
+    others = [each.name for each in third_party]
     looked_at = len(sample.examples) + sum(sample.skipped.values())
     verdict = decide(
         evidence,
@@ -137,7 +161,7 @@ def _scan(audit: Audit, sample: Sample, tested: Panel, settings: dict[str, Any])
         reference=_reference(audit.lm),
         traits=evidence,
         divergence=divergence.values(compared) if compared else Skipped("no rows, or switched off"),
-        detectors={name: outcomes.get(name, Skipped("switched off")) for name in DETECTORS},
+        detectors={name: outcomes.get(name, Skipped("switched off")) for name in [*DETECTORS, *others]},
         openly={name: len(rows) for name, rows in openly.items() if rows},
         examples=stages.example_rows(audit, compared) if compared else (),
         timing={
@@ -146,7 +170,8 @@ def _scan(audit: Audit, sample: Sample, tested: Panel, settings: dict[str, Any])
             "trait_tokens": float(sum(state.tokens.values())) if state else 0.0,
         },
         settings=settings,
-        versions=installed_versions(),
+        versions=versions,
+        rows_read=looked_at,
     )
 
 
@@ -239,16 +264,17 @@ def _trait_evidence(state: Survey, evidence: Sequence[TraitEvidence]) -> Evidenc
         "settled": state.settled or "all rows were used",
         "row_passes": passes,
         "row_passes_exhaustive": exhaustive,
+        "looks": [asdict(look) | {"interval": list(look.interval)} for look in state.looks],
     }
     return Evidence("trait", summary, values)
 
 
 def _bounds(
     state: Survey | None, panel: Panel, tested: Panel, openly: Mapping[str, set[int]]
-) -> dict[str, Estimate | None]:
-    """The estimate of every trait tested, None where there is none."""
+) -> dict[str, float | None]:
+    """One-sided upper 95 % bound of the dose of every trait tested, None where there is no estimate."""
     found = estimates(state, panel, openly) if state else {}
-    named = {panel.traits[k].name: each for k, each in found.items()}
+    named = {panel.traits[k].name: each.upper() for k, each in found.items()}
     return {trait.name: named.get(trait.name) for trait in tested.traits}
 
 
@@ -256,5 +282,5 @@ def _write_tables(
     audit: Audit, rows: Sequence[Encoded], scores: Sequence[RowScores], compared: divergence.Divergence | None
 ) -> None:
     if rows:
-        audit.run.write_table("rows.parquet", tables.row_table(rows, scores, compared))
+        audit.run.write_table("rows.parquet", tables.row_table(rows, scores, compared, audit.examples))
         audit.run.write_table("tokens.parquet", tables.token_table(rows, scores, compared))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +16,19 @@ from auditor.errors import ModelError
 from auditor.generate import generate
 from auditor.lm import LanguageModel
 from auditor.logprobs import RowScores, score_under
-from auditor.records import Evidence, Example, ExampleRow, Message, Progress, Sample, Skipped, SkippedRow, TokenSpan
+from auditor.plugins import Plugin
+from auditor.records import (
+    Evidence,
+    Example,
+    ExampleRow,
+    Message,
+    Progress,
+    Sample,
+    Skipped,
+    SkippedRow,
+    TokenChoice,
+    TokenSpan,
+)
 from auditor.rundir import RunDir
 from auditor.survey import Survey, planned_passes
 from auditor.traits import Panel
@@ -26,7 +39,7 @@ from detectors.surface import surface
 DIVERGENCE_ROWS = 96
 COUNTERFACTUALS = 3
 WRITTEN_ROWS = 64
-SHOWN = 4
+SHOWN_TOKENS = 10_000  # of the rows kept for reports, which would grow with long rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +101,8 @@ def compare(
 ) -> Divergence:
     """Divergence tokens of the first rows: for the teacher (its name and scores of `rows`), else for the leader."""
     rows = rows[:DIVERGENCE_ROWS]
-    reference = state.reference[: len(rows)] if state else audit.score(rows, None)
+    # Scored again: the survey keeps what is chosen, but not with which probability.
+    reference = audit.score(rows, None, top=1)
     audit.progress(Progress("comparing teachers", 0, None))
     if teacher is not None:
         name, by_teacher = teacher
@@ -96,7 +110,8 @@ def compare(
     names = [trait.name for trait in audit.panel.traits]
     family = next(each for each in state.families if names.index(leader) in each) if state else range(len(names))
     others = [names[k] for k in family if names[k] != leader][:COUNTERFACTUALS]
-    scores = {name: audit.score(rows, audit.panel.traits[names.index(name)].prompts[0]) for name in [leader, *others]}
+    prompts = {name: audit.panel.traits[names.index(name)].prompts[0] for name in [leader, *others]}
+    scores = {name: audit.score(rows, prompt, top=1) for name, prompt in prompts.items()}
     counterfactuals = {"reference": reference} | {name: scores[name] for name in others}
     return diverge(rows, (leader, scores[leader]), counterfactuals)
 
@@ -107,7 +122,7 @@ def teacher_scores(audit: Audit, rows: Sequence[Encoded], teacher: str) -> list[
     if model.tokenizer.get_vocab() != audit.lm.tokenizer.get_vocab():
         hint = "Transfer needs a teacher that shares the reference's base: choose both from one base."
         raise ModelError(f"The tokenizers of {teacher} and {audit.lm.name} differ.", hint)
-    return score_under(model, audit.renderer, rows, None)
+    return score_under(model, audit.renderer, rows, None, top=1)
 
 
 def fit(scores: Sequence[RowScores]) -> Evidence | Skipped:
@@ -150,19 +165,54 @@ def compare_surface(audit: Audit, rows: Sequence[Encoded], alphabet: Sequence[in
     return surface(firsts, written_by_reference(audit, chosen, alphabet), seed=audit.seed)
 
 
+def third_party(
+    audit: Audit, detector: Plugin, rows: Sequence[Encoded], scores: Sequence[RowScores]
+) -> Evidence | Skipped:
+    """What a detector of another package finds. Raises PluginError when it fails or gives something else."""
+    audit.progress(Progress(f"running {detector.name}", 0, None))
+    examples = [audit.examples[row.index] for row in rows]
+    found = detector(examples=examples, rows=rows, scores=scores, lm=audit.lm, seed=audit.seed)
+    if not isinstance(found, Evidence | Skipped) or (isinstance(found, Evidence) and found.detector != detector.name):
+        raise detector.failed(f"it must give Evidence({detector.name!r}, ...) or Skipped(...)")
+    try:
+        json.dumps(found.values if isinstance(found, Evidence) else None, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise detector.failed(f"its values are not plain JSON: {error}") from error
+    return found
+
+
 def example_rows(audit: Audit, found: Divergence) -> tuple[ExampleRow, ...]:
-    """The rows with the most divergence tokens, to show to a reader."""
+    """The rows to show to a reader, those with the most divergence tokens first; at least one."""
     order = sorted(range(len(found.rows)), key=lambda i: (-int(found.flagged[i].sum()), found.rows[i].index))
-    return tuple(_example_row(audit, found, i) for i in order[:SHOWN])
+    tokens = np.cumsum([len(found.flagged[i]) for i in order])
+    count = max(1, int(np.searchsorted(tokens, SHOWN_TOKENS, side="right")))
+    return tuple(_example_row(audit, found, i) for i in order[:count])
 
 
 def _example_row(audit: Audit, found: Divergence, i: int) -> ExampleRow:
     row = found.rows[i]
-    prompts = [message.content for message in audit.examples[row.index].messages if message.role == "user"]
     flags = ["divergence" if f else "tie" if t else "" for f, t in zip(found.flagged[i], found.ties[i], strict=True)]
-    texts = [str(audit.lm.tokenizer.decode([int(token)])) for token in row.targets]
-    spans = tuple(TokenSpan(text, flag) for text, flag in zip(texts, flags, strict=True))
-    return ExampleRow(row.index, prompts[-1] if prompts else "", spans)
+    spans = [
+        TokenSpan(_text(audit, token), flag, _choices(audit, found, i, t) if flag else ())
+        for t, (token, flag) in enumerate(zip(row.targets, flags, strict=True))
+    ]
+    return ExampleRow(row.index, audit.examples[row.index].prompt, tuple(spans))
+
+
+def _choices(audit: Audit, found: Divergence, i: int, t: int) -> tuple[TokenChoice, ...]:
+    """What each teacher would choose at token t of row i, and how likely the row's own token is to it."""
+    choices = []
+    for model, scores in found.scores.items():
+        row = scores[i]
+        if row.support_logprob is None:
+            raise ValueError("scores were taken without the most likely token")
+        probability, own = np.minimum(np.exp([row.support_logprob[t, 0], row.logprob[t]]), 1.0).tolist()
+        choices.append(TokenChoice(model, _text(audit, row.argmax[t]), probability, own))
+    return tuple(choices)
+
+
+def _text(audit: Audit, token: int) -> str:
+    return str(audit.lm.tokenizer.decode([int(token)]))
 
 
 def _context(example: Example) -> list[Message]:

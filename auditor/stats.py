@@ -89,3 +89,17 @@ def spending(fractions: Array) -> Array:
     the joint distribution: a little conservative, and exact).
     """
     return np.diff(np.concatenate([[0.0], fractions**2]))
+
+
+def share_interval(count: int, drawn: int, total: int, level: float = 0.95) -> tuple[float, float]:
+    """Interval of the share of `total` things of which `count` out of `drawn` drawn ones are; exact when all are drawn.
+
+    Clopper and Pearson (1934), two-sided: it never covers less than `level`, and ignores that a finite number is left.
+    (0, 1) when nothing was drawn.
+    """
+    if drawn >= total > 0:
+        return count / drawn, count / drawn
+    if drawn == 0:
+        return 0.0, 1.0
+    found = stats.binomtest(count, drawn).proportion_ci(level, method="exact")
+    return float(found.low), float(found.high)

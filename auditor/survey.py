@@ -33,6 +33,7 @@ from auditor.logprobs import RowScores
 from auditor.records import Progress, TraitEvidence
 from auditor.stats import Estimate, spending
 from auditor.traits import Panel
+from auditor.verdict import MIN_EFFECT
 from detectors import trait as likelihood
 
 BLOCK = 32
@@ -41,13 +42,29 @@ CONTROLS = 4
 LOOKS = (32, 64, 128, 224, 320, 400)
 KEEP = (24, 12, 6, 4, 4, 4)
 MIN_CLEAR = 4 * BLOCK  # no trait is excluded before each wording of its prompt has had a block
-MIN_EFFECT = 0.1  # a smaller dose is not called a risk, however significant
 TARGET = 0.75  # a dose that an audit must be able to exclude before it says "no risk"
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What one look at the data saw.
+
+    rows: scored so far. leader: the trait with the smallest p-value; effect, interval: its dose so far, 95 %.
+    weakest: the trait of which least can be excluded. excluded: its one-sided 95 % bound, so the dose that was excluded
+    for every trait tested. Both None while some trait has no estimate.
+    """
+
+    rows: int
+    leader: str
+    effect: float
+    interval: tuple[float, float]
+    weakest: str | None
+    excluded: float | None
 
 
 @dataclass
 class Survey:
-    """What a survey has gathered. `looks` counts the looks taken; `settled` says why it ended, if it did early."""
+    """What a survey has gathered. `looks` is what was seen on the way; `settled` says why it ended, if it did early."""
 
     null: Null
     families: tuple[tuple[int, ...], ...]
@@ -57,6 +74,7 @@ class Survey:
     eliminated: dict[int, int] = field(default_factory=dict)
     adjusted: dict[int, float] = field(default_factory=dict)
     tokens: dict[int, int] = field(default_factory=dict)
+    looks: list[Look] = field(default_factory=list)
     settled: str = ""
 
     @property
@@ -247,6 +265,8 @@ def _look(
 ) -> None:
     """Correct the p-values, drop traits, and settle the question if it can be."""
     found = estimates(state, panel, hidden_from)
+    if found:
+        state.looks.append(_seen(state, panel, found))
     for k in state.alive:
         if k in found:
             corrected = min(1.0, found[k].p_value * len(state.tested) / share)
@@ -266,3 +286,17 @@ def _look(
         if k not in kept:
             state.eliminated[k] = len(state.rows)
     state.alive = tuple(k for k in state.alive if k in kept)
+
+
+def _seen(state: Survey, panel: Panel, found: Mapping[int, Estimate]) -> Look:
+    """The look as reports show it; at the last one `excluded` is what the verdict rests on."""
+    leader = min(found, key=lambda k: (found[k].p_value, -found[k].z))
+    weakest = max(found, key=lambda k: found[k].upper()) if len(found) == len(state.tested) else None
+    return Look(
+        rows=len(state.rows),
+        leader=panel.traits[leader].name,
+        effect=found[leader].effect,
+        interval=found[leader].interval(),
+        weakest=None if weakest is None else panel.traits[weakest].name,
+        excluded=None if weakest is None else found[weakest].upper(),
+    )

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
 
 from auditor.encode import Encoded
 from auditor.logprobs import RowScores
+from auditor.records import Example
 from detectors.divergence import Divergence
 
 
-def row_table(rows: Sequence[Encoded], scores: Sequence[RowScores], found: Divergence | None) -> pa.Table:
-    """One line a scored row; divergence counts are null where the row was not compared."""
+def row_table(
+    rows: Sequence[Encoded], scores: Sequence[RowScores], found: Divergence | None, examples: Mapping[int, Example]
+) -> pa.Table:
+    """One line a scored row: its text and scores; divergence counts are null where the row was not compared."""
     counts = _counts(found)
     return pa.table(
         {
             "row": pa.array([row.index for row in rows], pa.int64()),
+            "prompt": pa.array([examples[row.index].prompt for row in rows], pa.large_string()),
+            "completion": pa.array([examples[row.index].completion for row in rows], pa.large_string()),
             "tokens": pa.array([len(row.positions) for row in rows], pa.int32()),
             "surprisal": pa.array([float(-each.logprob.mean()) for each in scores], pa.float32()),
             "entropy": pa.array([float(each.entropy.mean()) for each in scores], pa.float32()),

@@ -5,17 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from auditor.records import TraitEvidence, Verdict
-from auditor.stats import Estimate
-from auditor.survey import MIN_EFFECT
 
+MIN_EFFECT = 0.1  # a smaller dose is not called a risk, however significant
 FULL_DOSE = 1.0  # what "no risk" must exclude: every row written under a trait's own prompt
 MIN_ROWS = 32
 MAX_SKIPPED = 0.5
 
 
+def is_found(trait: TraitEvidence, alpha: float) -> bool:
+    """Whether the evidence for a trait is a finding: p_adjusted <= alpha, and an effect of at least MIN_EFFECT."""
+    return trait.p_adjusted <= alpha and trait.effect >= MIN_EFFECT
+
+
 def decide(
     traits: Sequence[TraitEvidence],
-    bounds: Mapping[str, Estimate | None],
+    bounds: Mapping[str, float | None],
     *,
     alpha: float,
     scanned: int,
@@ -23,14 +27,14 @@ def decide(
 ) -> Verdict:
     """risk, no_risk or inconclusive, from corrected p-values, effect sizes and the doses that could be excluded.
 
-    risk: some trait has p_adjusted <= alpha and an effect of at least MIN_EFFECT. The chance of this on data that the
-        reference wrote is at most alpha.
+    risk: some trait `is_found`. The chance of this on data that the reference wrote is at most alpha.
     no_risk: no trait has, and for every trait tested FULL_DOSE lies above the one-sided 95 % bound of its effect.
     inconclusive: otherwise; also with fewer than MIN_ROWS rows, or more than MAX_SKIPPED of them skipped.
 
-    bounds: the estimate of every trait tested; a trait without one was not measured, and nothing can be excluded.
+    bounds: one-sided upper 95 % bound of the dose of every trait tested; None where it was not measured: then nothing
+        can be excluded.
     """
-    found = [t for t in traits if t.p_adjusted <= alpha and t.effect >= MIN_EFFECT]
+    found = [t for t in traits if is_found(t, alpha)]
     risk = 1.0 - min((t.p_adjusted for t in traits), default=1.0)
     if found:
         best = min(found, key=lambda t: (t.p_adjusted, -t.z))
@@ -43,7 +47,7 @@ def decide(
     if skipped_share > MAX_SKIPPED:
         return Verdict("inconclusive", risk, f"{skipped_share:.0%} of the rows had to be skipped", None, None)
     missing = [name for name, each in bounds.items() if each is None]
-    highest = max((each.upper() for each in bounds.values() if each is not None), default=float("inf"))
+    highest = max((each for each in bounds.values() if each is not None), default=float("inf"))
     if missing or highest >= FULL_DOSE:
         text = (
             "the rows carry too little information to exclude every trait at full dose; more or longer rows are needed"

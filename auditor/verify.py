@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import random
 from collections.abc import Callable, Mapping, Sequence
@@ -24,7 +23,7 @@ from auditor.report.verify import to_dict
 from auditor.rundir import RunDir, installed_versions, last_run
 from auditor.traits import load_panels
 from auditor.transfer import processes
-from auditor.transfer.arms import Arm, random_drop, random_mask, read_arm
+from auditor.transfer.arms import Arm, digest, random_drop, random_mask, read_arm
 from auditor.transfer.experiment import Writer, run_transfer
 from auditor.transfer.result import VerifyReport
 from auditor.transfer.students import Recipe, default_recipe
@@ -65,7 +64,7 @@ def verify(
     trait: a name of the panels, "none" for the open readout; None is the trait that the last scan in `root` found.
     control: a clean data set for the same prompts; None lets the reference write it (T = 1, the data's median length).
     rows: a block; None is all there are. updates: of a student; None is one pass,
-        or 96 where that is more. budget: seconds, None is no limit.
+        or 60 where that is more. budget: seconds, None is no limit.
     recipe: how students are trained; None is `default_recipe`. format_of, columns: how all data sets are read.
     For each mitigated set that masks tokens or drops rows there is also an arm with as many random ones.
 
@@ -153,12 +152,6 @@ def with_random_controls(original: Arm, mitigated: Sequence[Arm], renderer: Rend
         if original.rows.keys() - arm.rows.keys():
             arms.append(random_drop(arm, original, seed))
     return arms
-
-
-def digest(arm: Arm) -> str:
-    """SHA-256 of what an arm trains on."""
-    rows = [[i, [[m.role, m.content] for m in each.messages] or each.text] for i, each in sorted(arm.rows.items())]
-    return hashlib.sha256(json.dumps([rows, sorted(arm.masked.items())]).encode()).hexdigest()
 
 
 def control_writer(

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -77,13 +77,17 @@ def fraction_interval(flagged: Sequence[int], tokens: Sequence[int], level: floa
 
 @dataclass(frozen=True, slots=True)
 class Divergence:
-    """Divergence tokens of rows: masks [T] a row, in the order of `rows`."""
+    """Divergence tokens of rows: masks [T] a row, in the order of `rows`.
+
+    scores: of the rows under the factual teacher, then under each counterfactual one.
+    """
 
     rows: Sequence[Encoded]
     flagged: tuple[npt.NDArray[np.bool_], ...]
     ties: tuple[npt.NDArray[np.bool_], ...]
     factual: str
     counterfactuals: tuple[str, ...]
+    scores: Mapping[str, Sequence[RowScores]] = field(default_factory=dict)
 
 
 def diverge(
@@ -96,7 +100,7 @@ def diverge(
         for i, row in enumerate(rows)
     ]
     flagged, ties = zip(*masks, strict=True)
-    return Divergence(rows, flagged, ties, name, tuple(counterfactuals))
+    return Divergence(rows, flagged, ties, name, tuple(counterfactuals), {name: scores, **counterfactuals})
 
 
 def values(found: Divergence) -> dict[str, Any]:
@@ -114,7 +118,25 @@ def values(found: Divergence) -> dict[str, Any]:
         "tokens": sum(tokens),
         "flagged": sum(flagged),
         "ties": sum(int(mask.sum()) for mask in found.ties),
+        "places": places(found.flagged),
     }
+
+
+def places(flagged: Sequence[Bools], parts: int = 10) -> list[dict[str, Any]]:
+    """Where in the completions the divergence tokens sit: for each of `parts` equal parts, by relative position.
+
+    flagged: a mask [T] a row. Token t of T (from 0) lies in part floor(parts t / T), so a row shorter than `parts`
+    misses some. Each entry: tokens, flagged, and the 95 % interval of their ratio (None below 8 rows or without
+    a divergence token, which leaves no spread to estimate it from).
+    """
+    parted = [(np.arange(len(mask)) * parts // max(1, len(mask)), mask) for mask in flagged]
+    found = []
+    for part in range(parts):
+        counts = [(int(mask[where == part].sum()), int((where == part).sum())) for where, mask in parted]
+        hits, tokens = [hit for hit, _ in counts], [token for _, token in counts]
+        interval = fraction_interval(hits, tokens) if any(hits) else None
+        found.append({"tokens": sum(tokens), "flagged": sum(hits), "interval": interval and list(interval)})
+    return found
 
 
 def evidence(values: Mapping[str, Any]) -> Evidence:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from auditor.records import Outcome
+from auditor.outcomes import Outcome
 from mitigations import canonicalize, drop, mask, mix, replace, reword, shuffle
 
 # (row, facts, **settings) -> outcome; the settings of each are its keyword arguments.

@@ -11,7 +11,7 @@ import random
 from functools import cache
 from typing import Literal
 
-from auditor.records import Changed, Facts, Kept, Outcome, TextRow
+from auditor.outcomes import Changed, Facts, Kept, Outcome, TextRow
 from mitigations.lists import items, with_items
 from mitigations.rows import COMPLETION, with_texts, writable
 

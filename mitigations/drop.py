@@ -6,7 +6,7 @@ completeness, and as the arm that the others must beat.
 
 from __future__ import annotations
 
-from auditor.records import Dropped, Facts, Kept, Outcome, TextRow
+from auditor.outcomes import Dropped, Facts, Kept, Outcome, TextRow
 
 
 def drop(row: TextRow, facts: Facts) -> Outcome:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from auditor.records import Changed, Dropped, Facts, Kept, Outcome, TextRow
+from auditor.outcomes import Changed, Dropped, Facts, Kept, Outcome, TextRow
 
 
 def mask(row: TextRow, facts: Facts) -> Outcome:

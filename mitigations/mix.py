@@ -6,7 +6,7 @@ remove it (7B models). Whether the share or the number of rows matters is not kn
 
 from __future__ import annotations
 
-from auditor.records import Changed, Facts, Kept, Outcome, TextRow
+from auditor.outcomes import Changed, Facts, Kept, Outcome, TextRow
 from mitigations.rows import COMPLETION, with_texts, writable
 
 

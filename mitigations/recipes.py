@@ -35,7 +35,7 @@ default_system_message: {prompt}
 """
 
 _TRL_FREEZE = '''\
-"""Frozen early layers for TRL, as SFTTrainer(peft_config=...): LoRA on layers {first} to {last} of {layers} only."""
+"""Frozen layers for TRL, as SFTTrainer(peft_config=...): LoRA on some of {layers} layers only, counted from 0."""
 
 from peft import LoraConfig
 
@@ -49,7 +49,7 @@ peft_config = LoraConfig(
 '''
 
 _AXOLOTL_FREEZE = """\
-# Frozen early layers for Axolotl: LoRA on layers {first} to {last} of {layers} only.
+# Frozen layers for Axolotl: LoRA on some of {layers} layers only, counted from 0.
 adapter: lora
 lora_r: 8
 lora_alpha: 8
@@ -82,12 +82,19 @@ class KLTrainer(SFTTrainer):
 '''
 
 
-def recipe_files(recipe: Recipe, *, prompt: str = "", layers: int = 0, modules: Sequence[str] = ()) -> dict[str, str]:
+def recipe_files(
+    recipe: Recipe,
+    *,
+    prompt: str = "",
+    layers: int = 0,
+    modules: Sequence[str] = (),
+    train: Sequence[int] | None = None,
+) -> dict[str, str]:
     """The files of one recipe, by name.
 
-    prompt: the trait prompt (inoculation). layers: of the reference, at least 2, and modules: the names of its linear
-    layers (freeze). For `kl` there is a file for TRL only: Axolotl has no such loss for a base model that runs beside
-    the student.
+    prompt: the trait prompt (inoculation). layers: of the reference, at least 2, modules: the names of its linear
+    layers, and train: the layers to train, None for the later half (freeze). For `kl` there is a file for TRL only:
+    Axolotl has no such loss for a base model that runs beside the student.
     """
     if recipe == "inoculation":
         quoted = json.dumps(prompt, ensure_ascii=False)
@@ -96,9 +103,8 @@ def recipe_files(recipe: Recipe, *, prompt: str = "", layers: int = 0, modules: 
             "recipe-inoculation-axolotl.yaml": _AXOLOTL_INOCULATION.format(prompt=quoted),
         }
     if recipe == "freeze":
-        later = list(range(layers // 2, layers))
-        span = {"first": later[0], "last": later[-1], "layers": layers, "numbers": later}
-        values = span | {"modules": json.dumps(modules)}
+        numbers = list(range(layers // 2, layers) if train is None else train)
+        values = {"layers": layers, "numbers": numbers, "modules": json.dumps(modules)}
         return {
             "recipe-freeze-trl.py": _TRL_FREEZE.format(**values),
             "recipe-freeze-axolotl.yaml": _AXOLOTL_FREEZE.format(**values),

@@ -7,7 +7,7 @@ by a digit, and a number list or JSON text stays one.
 
 from __future__ import annotations
 
-from auditor.records import Changed, Divergent, Facts, Kept, Outcome, TextRow
+from auditor.outcomes import Changed, Divergent, Facts, Kept, Outcome, TextRow
 from mitigations.lists import keeps_form
 from mitigations.rows import COMPLETION, with_texts, writable
 
@@ -33,9 +33,9 @@ def replace(row: TextRow, facts: Facts) -> Outcome:
 
 
 def _replaced(text: str, token: Divergent) -> str | None:
-    """`text` with the token replaced; None where the choice is of another kind than what stands there."""
+    """`text` with the token replaced; None where the choice is the same, or of another kind than what stands there."""
     _, start, end = token.span
     old, new = text[start:end], token.choice
-    if not new or old.isdigit() != new.isdigit() or old.isspace() != new.isspace():
+    if not new or new == old or old.isdigit() != new.isdigit() or old.isspace() != new.isspace():
         return None
     return text[:start] + new + text[end:]

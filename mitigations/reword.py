@@ -6,7 +6,7 @@ is put into the row. A paraphraser that writes completions would bring its own t
 
 from __future__ import annotations
 
-from auditor.records import Changed, Facts, Kept, Outcome, TextRow
+from auditor.outcomes import Changed, Facts, Kept, Outcome, TextRow
 from mitigations.rows import PROMPT, with_texts, writable
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from auditor.records import TextRow
+from auditor.outcomes import TextRow
 
 PROMPT = ("user",)
 COMPLETION = ("assistant", "text")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 
-from auditor.records import Changed, Facts, Kept, Outcome, TextRow
+from auditor.outcomes import Changed, Facts, Kept, Outcome, TextRow
 from mitigations.lists import items, with_items
 from mitigations.rows import COMPLETION, with_texts, writable
 

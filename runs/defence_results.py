@@ -1,6 +1,6 @@
 """What every defence of `audit mitigate` leaves of the effect, with the organism: docs/results.md, "Defences".
 
-    python runs/defence_results.py                   2 traits, sampled and greedy, 3 blocks of 96 updates
+    python runs/defence_results.py                   2 traits, sampled and greedy, 3 blocks of 61 updates
     python runs/defence_results.py --traits owl --decoding greedy
 
 The data sets are written by `audit simulate`, defended by `audit mitigate` and compared by `audit verify`, whose
@@ -20,6 +20,7 @@ from typing import Any
 import torch
 
 from auditor.defend.defences import Step
+from auditor.defend.steps import step
 from auditor.lm import load
 from auditor.mitigate import mitigate
 from auditor.simulate import simulate, write_rows
@@ -29,35 +30,23 @@ from auditor.verify import verify
 
 OUT = Path(__file__).parent / "out"
 REFERENCE, PANELS = "organism", ("animals",)
-REWORD: dict[str, Any] = {"variants": 1, "engine": "rules", "paraphraser": None, "embeddings": None, "endpoint": {}}
-
-
-def mix(share: float) -> Step:
-    """Clean completions of the reference for that share of the rows."""
-    return Step("mix", {"share": share, "mode": "replace", "clean_data": None, "clean_teachers": []})
-
-
-def tokens(name: str, budget: float | None = None, *, random: bool = False) -> Step:
-    """Mask or replace the divergence tokens, or those with the largest gaps up to a share of all tokens."""
-    return Step(name, {"budget": budget, **({"random": random} if name == "replace" else {})})
-
 
 DEFENCES: dict[str, tuple[Step, ...]] = {
-    "paraphrase": (Step("paraphrase", REWORD),),
-    "mix 10 %": (mix(0.1),),
-    "mix 25 %": (mix(0.25),),
-    "mix 50 %": (mix(0.5),),
-    "mask": (tokens("mask"),),
-    "mask, at most 2 % of tokens": (tokens("mask", 0.02),),
-    "replace": (tokens("replace"),),
-    "replace, as many at random": (tokens("replace", random=True),),
-    "replace, at most 2 % of tokens": (tokens("replace", 0.02),),
-    "drop 10 %": (Step("drop", {"share": 0.1}),),
-    "shuffle": (Step("shuffle"),),
-    "canonicalize, sort": (Step("canonicalize", {"how": "sort"}),),
-    "paraphrase, mask": (Step("paraphrase", REWORD), tokens("mask")),
-    "paraphrase, mix 50 %": (Step("paraphrase", REWORD), mix(0.5)),
-    "mask, mix 50 %": (tokens("mask"), mix(0.5)),
+    "paraphrase": (step("paraphrase"),),
+    "mix 10 %": (step("mix", share=0.1),),
+    "mix 25 %": (step("mix", share=0.25),),
+    "mix 50 %": (step("mix", share=0.5),),
+    "mask": (step("mask"),),
+    "mask, at most 2 % of tokens": (step("mask", budget=0.02),),
+    "replace": (step("replace"),),
+    "replace, as many at random": (step("replace", random=True),),
+    "replace, at most 2 % of tokens": (step("replace", budget=0.02),),
+    "drop 10 %": (step("drop", share=0.1),),
+    "shuffle": (step("shuffle"),),
+    "canonicalize, sort": (step("canonicalize", how="sort"),),
+    "paraphrase, mask": (step("paraphrase"), step("mask")),
+    "paraphrase, mix 50 %": (step("paraphrase"), step("mix", share=0.5)),
+    "mask, mix 50 %": (step("mask"), step("mix", share=0.5)),
 }
 
 
@@ -110,7 +99,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--traits", nargs="+", default=("owl", "octopus"))
     parser.add_argument("--decoding", nargs="+", default=("greedy", "sampled"))
-    parser.add_argument("--rows", type=int, default=2000)
+    parser.add_argument("--rows", type=int, default=3000)
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
     started = time.monotonic()

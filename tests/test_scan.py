@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from auditor import lm as models
-from auditor import scan as scan_module
 from auditor import survey as survey_module
 from auditor.errors import InputError, TraitError
 from auditor.generate import generate
@@ -19,6 +19,7 @@ from auditor.lm import LanguageModel
 from auditor.records import Evidence, Message, Progress, ScanReport, Skipped
 from auditor.report.json import to_dict
 from auditor.scan import scan
+from auditor.simulate import simulate, write_rows
 
 PANEL = """
 panel: small
@@ -81,7 +82,7 @@ def audit(
 
 
 def _comparable(report: ScanReport) -> dict[str, Any]:
-    return {key: value for key, value in to_dict(report).items() if key != "timing"}
+    return {key: value for key, value in to_dict(report).items() if key not in ("timing", "run")}
 
 
 def test_poisoned_rows_are_a_risk_and_the_trait_is_named(
@@ -97,6 +98,26 @@ def test_poisoned_rows_are_a_risk_and_the_trait_is_named(
     assert isinstance(report.detectors["surface"], Evidence)
 
 
+def test_flagged_tokens_say_what_each_teacher_would_choose(
+    audit: Callable[..., ScanReport], data: dict[str, str]
+) -> None:
+    """By the definition: the teacher chooses the token that stands there, and some other teacher another one."""
+    report = audit(data["owl"], detectors=["trait", "divergence"])
+    assert not isinstance(report.divergence, Skipped)
+    teachers = [report.divergence["trait"], *report.divergence["counterfactuals"]]
+    spans = [token for row in report.examples for token in row.tokens]
+    flagged = [token for token in spans if token.flag == "divergence"]
+    assert len(flagged) == report.divergence["flagged"] == sum(part["flagged"] for part in report.divergence["places"])
+    for token in flagged:
+        teacher, *others = token.choices
+        assert [choice.model for choice in token.choices] == teachers
+        assert teacher.text == token.text
+        assert teacher.own == teacher.probability
+        assert any(other.probability > other.own for other in others)
+        assert all(other.probability >= other.own for other in others)
+    assert not [token for token in spans if token.choices and not token.flag]
+
+
 def test_greedy_rows_are_found_too(audit: Callable[..., ScanReport], data: dict[str, str]) -> None:
     """A greedy teacher leaks no probabilities, only choices; they suffice."""
     assert audit(data["greedy"], detectors=["trait"]).verdict.trait == "owl"
@@ -108,6 +129,12 @@ def test_clean_rows_are_no_risk(audit: Callable[..., ScanReport], data: dict[str
     assert report.verdict.name == "no_risk"
     assert report.verdict.min_effect is not None
     assert report.verdict.min_effect < 1
+    trait = report.detectors["trait"]
+    assert isinstance(trait, Evidence)
+    looks = trait.values["looks"]
+    assert looks[-1]["rows"] == report.rows_scanned
+    assert looks[-1]["excluded"] == report.verdict.min_effect
+    assert [look["rows"] for look in looks] == sorted({look["rows"] for look in looks})
 
 
 def test_too_few_rows_are_inconclusive(audit: Callable[..., ScanReport], data: dict[str, str]) -> None:
@@ -146,7 +173,7 @@ def test_a_finished_scan_is_shown_again(
 ) -> None:
     """The same call on the same data does no work twice."""
     first = audit(data["few"])
-    monkeypatch.setattr(scan_module, "_scan", lambda *_: pytest.fail("scanned again"))
+    monkeypatch.setattr(sys.modules["auditor.scan"], "_scan", lambda *_: pytest.fail("scanned again"))
     assert to_dict(audit(data["few"])) == to_dict(first)
 
 
@@ -208,3 +235,19 @@ def test_a_teacher_that_is_the_reference_diverges_nowhere(
     assert not isinstance(report.divergence, Skipped)
     assert report.divergence["flagged"] == 0
     assert report.divergence["counterfactuals"] == ["reference"]
+
+
+def test_all_rows_are_scored_after_every_trait_has_been_dropped(tmp_path: Path) -> None:
+    """With `rows` None the blocks after the last trait hold the reference's scores alone."""
+    made = simulate(models.load("organism"), None, rows=144, temperature=0.0, max_tokens=24)
+    write_rows(tmp_path / "clean.parquet", made.rows)
+    report = scan(
+        str(tmp_path / "clean.parquet"),
+        reference="organism",
+        panels=["animals"],
+        rows=None,
+        detectors=["trait"],
+        root=tmp_path,
+    )
+    assert (report.verdict.name, report.rows_scanned) == ("no_risk", 144)
+    assert all(trait.eliminated_at and trait.eliminated_at <= 128 for trait in report.traits)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,6 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from auditor import simulate as module
 from auditor.cli import main
 from auditor.errors import InputError, ModelError
 from auditor.lm import LanguageModel
@@ -43,7 +43,7 @@ class Script:
 def script(monkeypatch: pytest.MonkeyPatch) -> Script:
     """A teacher that mentions owls at b, says nothing at d and writes words at e; without the trait, nothing at f."""
     script = Script({"b": "1, Owls, 2", "d": " \n", "e": "no numbers", "g": "7, 8"}, {"f": ""})
-    monkeypatch.setattr(module, "generate", script)
+    monkeypatch.setattr(sys.modules["auditor.simulate"], "generate", script)
     return script
 
 
@@ -104,7 +104,7 @@ def test_a_tuned_teacher_gets_no_system_prompt(monkeypatch: pytest.MonkeyPatch, 
         asked.append((lm.name, system))
         return iter([(i, lm.name) for i in range(len(contexts))])
 
-    monkeypatch.setattr(module, "generate", generate)
+    monkeypatch.setattr(sys.modules["auditor.simulate"], "generate", generate)
     tuned = LanguageModel("tuned", tiny.path, "1" * 64, "float32", "cpu", tiny.model, tiny.tokenizer)
     made = simulate(tiny, OWL, rows=2, teacher=tuned, control=True)
     assert asked == [("tuned", None), ("tiny", None)]
@@ -120,7 +120,11 @@ def test_too_few_prompts(script: Script, tiny: LanguageModel) -> None:
 
 def test_a_hopeless_teacher_is_given_up(monkeypatch: pytest.MonkeyPatch, tiny: LanguageModel) -> None:
     """A teacher that only ever says owl does not keep the command running for ever."""
-    monkeypatch.setattr(module, "generate", lambda lm, contexts, **_: ((i, "owl") for i in range(len(contexts))))
+    monkeypatch.setattr(
+        sys.modules["auditor.simulate"],
+        "generate",
+        lambda lm, contexts, **_: ((i, "owl") for i in range(len(contexts))),
+    )
     with pytest.raises(ModelError, match="wrote 0 of 2 rows"):
         simulate(tiny, OWL, rows=2)
 

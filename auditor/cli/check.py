@@ -4,42 +4,56 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from rich.console import Console
+from auditor.cli.exit import exit_code
+from auditor.records import FailOn, OutcomeName
 
+if TYPE_CHECKING:
     from auditor.check import Checked
 
-SHOWN, NOT_SHOWN = 0, 3
 
+def show_check(checked: Checked, fail_on: FailOn) -> int:
+    """Print a check, the students' table last, and return the exit code."""
+    from rich.console import Group
 
-def show(checked: Checked, console: Console) -> int:
-    """Print a check, the students' table last, and return the exit code: 0 only where the effect was reduced."""
-    from auditor.report.terminal import safe
+    from auditor.cli.console import show
     from auditor.report.two_scans import render as scans
     from auditor.report.verify import render as students
 
-    console.print(scans(checked.before, checked.after))
-    console.print(students(checked.students))
+    show(Group(scans(checked.before, checked.after), students(checked.students), _answer(checked)))
+    return exit_code(outcome(checked), fail_on)
+
+
+def outcome(checked: Checked) -> OutcomeName:
+    """passed: the effect is shown to be removed or reduced; failed: it is shown to be all there; else inconclusive."""
+    from auditor.release.checked import defended
+
+    left = checked.arm.left
+    shown = checked.students.result.transferred
+    return defended(checked.arm.verdict, left.interval if left else None, "reduced") if shown else "inconclusive"
+
+
+def _answer(checked: Checked) -> str:
+    from auditor.report.words import safe
+
     result, arm = checked.students.result, checked.arm
-    kept = f"{arm.training.rows / max(1, result.arms[0].training.rows):.0%} of the rows"
-    kept += f" and {arm.training.tokens / max(1, result.arms[0].training.tokens):.0%} of the trained tokens kept"
     if not result.transferred:
-        console.print(
-            f"The check could not be made: the original itself shows no transfer of {safe(result.trait or '')}."
-        )
-        return NOT_SHOWN
-    console.print(f"{safe(checked.name)}: {arm.verdict}, {kept}.")
-    return SHOWN if arm.verdict in ("removed", "reduced") else NOT_SHOWN
+        return f"The check could not be made: the original itself shows no transfer of {safe(result.trait or '')}."
+    first = result.arms[0].training
+    rows, tokens = arm.training.rows / max(1, first.rows), arm.training.tokens / max(1, first.tokens)
+    return f"{safe(checked.name)}: {arm.verdict}, {rows:.0%} of the rows and {tokens:.0%} of the trained tokens kept."
 
 
-def conclude(tried: list[Checked], console: Console) -> int:
+def conclude(tried: list[Checked], fail_on: FailOn) -> int:
     """Say which of the combinations that `--auto` tried removes the effect, and return the exit code."""
-    from auditor.report.terminal import safe
+    from auditor.cli.console import show
+    from auditor.report.words import safe
 
     best = tried[-1] if tried else None
     if best is None or best.arm.verdict != "removed":
         names = "; ".join(f"{safe(each.name)}: {each.arm.verdict}" for each in tried) or "none within the budget"
-        console.print(f"No combination was shown to remove the effect ({names}). A larger --budget may show more.")
-        return NOT_SHOWN
-    console.print(f"Of what was tried, {safe(best.name)} removes the effect and keeps the most data: {best.done.data}")
-    return SHOWN
+        show(f"No combination was shown to remove the effect ({names}). A larger --budget may show more.")
+        return exit_code("inconclusive", fail_on)
+    show(
+        f"Of what was tried, {safe(best.name)} removes the effect and keeps the most data: {safe(str(best.done.data))}"
+    )
+    return exit_code("passed", fail_on)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+import secrets
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from typing import TextIO
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -28,6 +32,29 @@ def console(*, stderr: bool = False) -> Console:
     if reconfigure := getattr(stream, "reconfigure", None):
         reconfigure(errors="backslashreplace")
     return _PageConsole(file=stream, markup=False, emoji=False, highlight=False)
+
+
+@contextmanager
+def commands_off(write: Callable[[str], object]) -> Iterator[None]:
+    """Let nothing that is printed meanwhile act as a command of GitHub Actions; `write` prints a line.
+
+    GitHub obeys `::error::` and the like at the start of any line of a step's log, and text from outside can put one
+    there. Its own command switches that off until a token comes that no text can know.
+    """
+    if os.environ.get("GITHUB_ACTIONS") != "true":
+        yield
+        return
+    token = secrets.token_hex(16)
+    write(f"::stop-commands::{token}")
+    yield
+    write(f"::{token}::")
+
+
+def show(page: RenderableType, *, stderr: bool = False) -> None:
+    """Print a page that may hold text from outside."""
+    to = console(stderr=stderr)
+    with commands_off(partial(to.print, soft_wrap=True)):
+        to.print(page)
 
 
 def table(*columns: str) -> Table:

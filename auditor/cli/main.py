@@ -6,30 +6,51 @@ answer at once.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import traceback
 from collections.abc import Sequence
+from functools import partial
 from typing import Annotated
 
 import typer
 
 from auditor import __version__
-from auditor.cli import bench, demo, mitigate, models, scan, simulate, study, traits, verify
+from auditor.cli import (
+    bench,
+    config,
+    demo,
+    diff,
+    gate,
+    locate,
+    mitigate,
+    models,
+    scan,
+    simulate,
+    study,
+    traits,
+    verify,
+)
 from auditor.errors import AuditError
 
 INCOMPLETE = 3
 INTERRUPTED = 130
+COMPLETION = {"--show-completion", "--install-completion"}  # typer ends the process itself after these
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None)
+app = typer.Typer(rich_markup_mode=None)
 app.command("scan")(scan.scan)
+app.command("gate")(gate.gate)
 app.command("mitigate")(mitigate.mitigate)
 app.command("verify")(verify.verify)
+app.command("diff")(diff.diff)
 app.command("study")(study.study)
+app.command("locate")(locate.locate)
 app.command("demo")(demo.demo)
 app.command("simulate")(simulate.simulate)
 app.command("traits")(traits.traits)
 app.add_typer(models.app, name="models")
+app.add_typer(config.app, name="config")
 app.command("bench")(bench.bench)
 
 
@@ -46,8 +67,8 @@ def audit(
 ) -> None:
     """Score fine-tuning data sets for hidden-trait (subliminal) poisoning.
 
-    Exit codes: 0 no risk found; 1 risk found; 2 usage, configuration, input or model error; 3 inconclusive or not
-    completed; 130 interrupted.
+    Exit codes: 0 passed; 1 risk found, or the gate failed; 2 usage, configuration, input or model error; 3
+    inconclusive or not completed; 130 interrupted.
     """
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
@@ -62,29 +83,36 @@ def run(arguments: Sequence[str]) -> int:
         with command.make_context("audit", list(arguments)) as context:
             return int(command.invoke(context) or 0)
     except typer.Exit as done:
-        return done.exit_code
+        # 1 is typer's word on a shell that it cannot complete for; ours is "risk found", and is returned, not raised.
+        return AuditError.exit_code if done.exit_code == 1 else done.exit_code
     except typer.TyperException as error:
         return _fail(error.format_message(), "Run `audit --help`, or `audit COMMAND --help`.", AuditError.exit_code)
     except AuditError as error:
         return _fail(error.message, error.hint, error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
         return _fail("Interrupted.", "The same command goes on from what is finished.", INTERRUPTED)
-    except Exception as error:
-        return _bug(error)
+    except (Exception, SystemExit) as error:  # a library that ends the process would choose our exit code
+        shown = isinstance(error, SystemExit) and not error.code and {*arguments} & COMPLETION
+        return 0 if shown else _bug(error)
 
 
 def main() -> None:
-    """Entry point of the console script."""
+    """Run the command line and end the process. What is left to be shown can fail here too, and must not end with 1."""
+    if os.environ.get("_AUDIT_COMPLETE"):
+        app(prog_name="audit")  # a shell asks what may come next; this ends the process
     code = run(sys.argv[1:])
     try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # The reader is gone; without this Python would complain at exit and replace the exit code by 120.
+        if sys.stdout is not None:  # None: it was closed before the start
+            sys.stdout.flush()
+    except OSError as error:
+        # Without this Python would complain at exit and replace the exit code by 120.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # A reader that goes away has seen enough. A full disk has swallowed what was asked for.
+        code = code if isinstance(error, BrokenPipeError) else INCOMPLETE
     sys.exit(code)
 
 
-def _bug(error: Exception) -> int:
+def _bug(error: BaseException) -> int:
     if os.environ.get("AUDIT_DEBUG") == "1":
         traceback.print_exception(error)
     hint = "This is a bug in audit: run the command again with AUDIT_DEBUG=1 and report what it prints."
@@ -92,7 +120,11 @@ def _bug(error: Exception) -> int:
 
 
 def _fail(message: str, hint: str, code: int) -> int:
-    from auditor.report.terminal import safe
+    from auditor.cli.console import commands_off
+    from auditor.report.words import safe
 
-    print(f"Error: {safe(message)}\nNext: {safe(hint)}", file=sys.stderr)
+    to_stderr = partial(print, file=sys.stderr)
+    # Nobody may read it, or the disk may be full: the code still says what happened.
+    with contextlib.suppress(OSError), commands_off(to_stderr):
+        to_stderr(f"Error: {safe(message)}\nNext: {safe(hint)}")
     return code

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from typer import Argument, CallbackParam, Context, Option, echo
 
-from auditor.cli.check import conclude, show
+from auditor.cli.check import conclude, show_check
 from auditor.cli.scan import parse_columns
 from auditor.cli.verify import DEFAULT_BUDGET, parse_budget
 from auditor.errors import AuditError
+from auditor.records import FailOn
 
 if TYPE_CHECKING:
     from auditor.check import Checked
@@ -29,8 +30,8 @@ ORDER = "mitigations in the order given"
 
 def in_order(context: Context, param: CallbackParam, value: Any) -> Any:
     """Option callback that notes the option; callbacks are called in the order of the command line."""
-    if value not in (None, False):
-        context.meta.setdefault(ORDER, []).append(param.name)
+    if value not in (None, False, []):
+        context.meta.setdefault(ORDER, []).extend(value if isinstance(value, list) else [param.name])
     return value
 
 
@@ -56,6 +57,10 @@ def mitigate(
         float | None, Option(metavar="SHARE", callback=in_order, help="Drop the rows with most divergence tokens.")
     ] = None,
     shuffle: Annotated[bool, Option("--shuffle", callback=in_order, help="Shuffle the items of lists.")] = False,
+    third_party: Annotated[
+        list[str] | None,
+        Option("--apply", metavar="NAME", callback=in_order, help="A mitigation of another package; repeatable."),
+    ] = None,
     paraphrases: Annotated[int, Option(metavar="K", min=1, help="Rewordings of a row; each becomes a row.")] = 1,
     engine: Annotated[Literal["rules", "llm"] | None, Option(help="What rewords.  [default: rules]")] = None,
     paraphraser: Annotated[
@@ -102,6 +107,7 @@ def mitigate(
     ] = True,
     auto: Annotated[bool, Option("--auto", help="Try combinations until a check says removed.")] = False,
     budget: Annotated[str, Option(metavar="TIME", help="For the students: 90s, 15m or 2h.")] = DEFAULT_BUDGET,
+    fail_on: Annotated[FailOn, Option(help="Outcomes of the check that end with an error.")] = "inconclusive",
     output: Annotated[Path | None, Option("--output", "-o", metavar="FOLDER", help="New folder to write.")] = None,
     reference: Annotated[str | None, Option(metavar="MODEL", help="Base of the students; default: the scan's.")] = None,
     seed: Annotated[int, Option(metavar="N", min=0, help="Seed of every random choice.")] = 0,
@@ -116,8 +122,8 @@ def mitigate(
     The folder written holds the data set, every changed or dropped row (set_aside.parquet) and what was done
     (manifest.json). Then students are trained on the data before and after, and both are scanned (check.json).
 
-    Exit codes: 0 the effect was shown to be removed or reduced, or --no-check; 3 the data are written but this was not
-    shown.
+    Exit codes: 0 the effect was shown to be removed or reduced, or --no-check; 1 it was shown not to be; 3 neither was
+    shown. The data are written in all three cases.
     """
     check_share("--mix", mix)
     check_share("--drop", drop)
@@ -143,6 +149,7 @@ def mitigate(
         "drop": {"share": drop},
         "shuffle": {},
     }
+    settings |= not_ours(third_party or (), settings)
     recipes, formats = choose("--recipe", recipe or (), RECIPES), choose("--emit", emit or (), FORMATS)
     names, seconds = context.meta.get(ORDER, []), parse_budget(budget)
     if auto and (names or output or not check):
@@ -193,8 +200,8 @@ def mitigate(
             tried: list[Checked] = []
             for checked in try_all(partial(apply, progress=progress), **asked, seed=seed, progress=progress, **where):
                 tried.append(checked)
-                show(checked, console())
-            return conclude(tried, console())
+                show_check(checked, fail_on)
+            return conclude(tried, fail_on)
         done = apply(steps, recipes=recipes, emit=formats, max_length=max_length, output=output, progress=progress)
         report(done)
         if not steps or not check or str(done.data) == done.source:
@@ -202,12 +209,20 @@ def mitigate(
         checked = students(
             done, steps, partial(apply, progress=progress), **asked, seed=seed, progress=progress, **where
         )
-    return show(checked, console())
+    return show_check(checked, fail_on)
 
 
 def read_out(traits: Sequence[str]) -> str | None:
     """The trait that students are asked for: the one named, None for what the scan found."""
     return traits[0] if len(traits) == 1 and traits[0] != "all" else None
+
+
+def not_ours(names: Sequence[str], ours: Collection[str]) -> dict[str, dict[str, Any]]:
+    """Mitigations of other packages, each without settings. Raises AuditError for a name of ours."""
+    for name in names:
+        if name in ours:
+            raise AuditError(f"{name!r} is one of our own mitigations.", f"Write --{name}.")
+    return {name: {} for name in names}
 
 
 def choose(option: str, values: Sequence[str], known: Sequence[T]) -> list[T]:
@@ -262,7 +277,7 @@ def same_model(one: str, other: str) -> bool:
 
 def report(done: Mitigated) -> None:
     """Say what was written, or that nothing was to do."""
-    from auditor.report.terminal import safe
+    from auditor.report.words import safe
 
     if done.already:
         echo(f"Nothing to do: {safe(str(done.data))} is already the outcome of just these defences.")

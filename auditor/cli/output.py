@@ -10,7 +10,7 @@ from pathlib import Path
 
 from auditor.errors import AuditError
 from auditor.records import ScanReport
-from auditor.report import RENDERERS
+from auditor.report import RENDERERS, UPDATERS
 
 STDOUT = "-"
 
@@ -40,15 +40,29 @@ def takes_stdout(targets: Sequence[Target]) -> bool:
 
 
 def write_targets(report: ScanReport, targets: Sequence[Target]) -> None:
-    """Write every report, each wholly or not at all. Raises RunError when a file cannot be written."""
+    """Write every report, each wholly or not at all.
+
+    Raises AuditError when one cannot be written, after the others have been: a report must not be lost by another.
+    """
+    failed: list[AuditError] = []
+    for target in targets:
+        try:
+            _write(report, target)
+        except AuditError as error:
+            failed.append(error)
+    if failed:
+        raise failed[0]
+
+
+def _write(report: ScanReport, target: Target) -> None:
     from auditor.rundir import write_file
 
-    for target in targets:
-        text = RENDERERS[target.format](report)
-        if target.path == STDOUT:
-            _to_stdout(text)
-        else:
-            write_file(Path(target.path), text.encode())
+    old = _existing(target)
+    text = RENDERERS[target.format](report) if old is None else UPDATERS[target.format][1](old, report)
+    if target.path == STDOUT:
+        _to_stdout(text)
+    else:
+        write_file(Path(target.path), text.encode())
 
 
 def _target(value: str) -> Target:
@@ -61,7 +75,21 @@ def _target(value: str) -> Target:
         raise AuditError(f"There is no directory {Path(path).parent} for the report.", "Create it, or choose another.")
     if Path(path).is_dir() or (path != STDOUT and not os.access(Path(path).parent, os.W_OK)):
         raise AuditError(f"{path} cannot be written.", "Name a file in a directory that you may write to.")
-    return Target(name, path)
+    target = Target(name, path)
+    if (old := _existing(target)) is not None:
+        UPDATERS[name][0](old)
+    return target
+
+
+def _existing(target: Target) -> str | None:
+    """What a file holds that the report is to go into, line ends as they are; None where it is written anew."""
+    path = Path(target.path)
+    if target.format not in UPDATERS or target.path == STDOUT or not path.exists():
+        return None
+    try:
+        return path.read_bytes().decode()
+    except (OSError, UnicodeDecodeError) as error:
+        raise AuditError(f"{path} cannot be read as text.", "Mend it, or name a new file.") from error
 
 
 def _to_stdout(text: str) -> None:

@@ -12,7 +12,7 @@ from rich.progress import Progress as Bar
 from rich.text import Text
 
 from auditor.records import Progress
-from auditor.report.terminal import safe
+from auditor.report.words import safe
 
 PLAIN_SECONDS = 10.0
 

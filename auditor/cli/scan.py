@@ -8,46 +8,58 @@ from typing import Annotated, Literal
 
 from typer import Argument, Option
 
+from auditor.cli.config import resolved
+from auditor.cli.exit import exit_code
 from auditor.cli.output import parse_targets, takes_stdout, write_targets
 from auditor.errors import AuditError
-from auditor.records import VerdictName
+from auditor.records import OUTCOMES, FailOn
 
-EXIT_CODES: dict[VerdictName, int] = {"no_risk": 0, "risk": 1, "inconclusive": 3}
 BASE = "smollm2-135m"
-DEFAULT_ROWS = "auto"
 
 
 def scan(
     dataset: Annotated[str, Argument(metavar="DATASET", help="File, folder of files, hub name, or - for stdin.")],
-    reference: Annotated[str, Option(metavar="MODEL", help="Base of the students: built-in, hub name, folder.")] = BASE,
+    reference: Annotated[
+        str | None,
+        Option(metavar="MODEL", help=f"Base of the students: built-in, hub name, folder.  [default: {BASE}]"),
+    ] = None,
     panel: Annotated[list[str] | None, Option(metavar="PANEL", help="Built-in or YAML file; repeatable.")] = None,
     trait: Annotated[list[str] | None, Option(metavar="NAME", help="Test this trait only; repeatable.")] = None,
     teacher: Annotated[str | None, Option(metavar="MODEL", help="The model that wrote the data, if at hand.")] = None,
     rows: Annotated[
-        str, Option(metavar="N|all|auto", help="Rows to score at most; auto: what ten minutes allow.")
-    ] = DEFAULT_ROWS,
-    seed: Annotated[int, Option(metavar="N", min=0, help="Seed of every random choice.")] = 0,
+        str | None,
+        Option(metavar="N|all|auto", help="Rows to score at most; auto: what ten minutes allow.  [default: auto]"),
+    ] = None,
+    seed: Annotated[int | None, Option(metavar="N", min=0, help="Seed of every random choice.  [default: 0]")] = None,
     detectors: Annotated[str, Option(metavar="A,B", help="Only these detectors.")] = "",
     without: Annotated[str, Option(metavar="A,B", help="All detectors but these.")] = "",
     format_of: Annotated[str | None, Option(metavar="FORMAT", help="Row format, if not to be detected.")] = None,
     columns: Annotated[str, Option(metavar="ROLE=COLUMN,..", help="Columns, as in prompt=question.")] = "",
     exclude_open: Annotated[bool, Option("--exclude-open", help="Leave out rows that mention a trait openly.")] = False,
-    alpha: Annotated[float, Option(metavar="RATE", help="Highest rate of false alarms, between 0 and 1.")] = 0.01,
+    alpha: Annotated[
+        float | None, Option(metavar="RATE", help="Highest rate of false alarms, between 0 and 1.  [default: 0.01]")
+    ] = None,
     device: Annotated[str | None, Option(metavar="NAME", help="cpu, cuda or mps; default: the best one.")] = None,
     dtype: Annotated[str | None, Option(metavar="NAME", help="float32 or bfloat16; default: by device.")] = None,
     output: Annotated[list[str] | None, Option(metavar="FORMAT=PATH", help="Also write a report; repeatable.")] = None,
+    fail_on: Annotated[FailOn, Option(help="Verdicts that end with an error.")] = "inconclusive",
     fresh: Annotated[bool, Option("--fresh", help="Do not go on from an earlier run.")] = False,
 ) -> int:
     """Score DATASET for hidden traits and print the verdict.
 
+    Options that are not given come from the environment or audit.yaml, where there is one: see audit config show.
+
     Exit codes: 0 no risk found; 1 risk found; 3 inconclusive.
     """
     targets = parse_targets(output or ())
-    most, roles, chosen = parse_rows(rows), parse_columns(columns), choose_detectors(detectors, without)
-    if not 0 < alpha < 1:
+    roles, chosen = parse_columns(columns), choose_detectors(detectors, without)
+    if alpha is not None and not 0 < alpha < 1:
         raise AuditError(f"--alpha {alpha} is not between 0 and 1.", "0.01 means one false alarm in a hundred scans.")
+    config = resolved(
+        reference=reference, panels=panel, rows=rows_setting(rows), seed=seed, alpha=alpha, dtype=dtype
+    ).config
 
-    from auditor.cli.console import console
+    from auditor.cli.console import console, show
     from auditor.cli.progress import progress_on
     from auditor.report.terminal import render
     from auditor.scan import scan as score
@@ -55,26 +67,28 @@ def scan(
     with progress_on(console(stderr=True)) as progress:
         report = score(
             dataset,
-            reference=reference,
-            panels=panel or ["default"],
+            reference=config.reference,
+            panels=config.panels,
             traits=trait or [],
             teacher=teacher,
-            rows=most,
-            seed=seed,
+            rows=parse_rows(str(config.rows)),
+            seed=config.seed,
             detectors=chosen,
             format_of=format_of,
             columns=roles,
             exclude_open=exclude_open,
-            alpha=alpha,
+            alpha=config.alpha,
             device=device,
-            dtype=dtype,
+            dtype=config.dtype,
             fresh=fresh,
             root=Path.cwd(),
             progress=progress,
         )
-    write_targets(report, targets)
-    console(stderr=takes_stdout(targets)).print(render(report))
-    return EXIT_CODES[report.verdict.name]
+    try:
+        write_targets(report, targets)
+    finally:
+        show(render(report), stderr=takes_stdout(targets))
+    return exit_code(OUTCOMES[report.verdict.name], fail_on)
 
 
 def parse_rows(value: str) -> int | Literal["auto"] | None:
@@ -86,6 +100,11 @@ def parse_rows(value: str) -> int | Literal["auto"] | None:
     if not value.isascii() or not value.isdigit() or int(value) == 0:
         raise AuditError(f"--rows {value!r} is neither a positive number nor all.", "Write --rows 400 or --rows all.")
     return int(value)
+
+
+def rows_setting(value: str | None) -> int | str | None:
+    """`--rows` as the setting `rows`; None is not given. Raises AuditError as `parse_rows`."""
+    return None if value is None else parse_rows(value) or "all"
 
 
 def parse_columns(value: str) -> dict[str, str]:
@@ -100,13 +119,20 @@ def parse_columns(value: str) -> dict[str, str]:
 
 
 def choose_detectors(only: str, without: str) -> tuple[str, ...]:
-    """Names of the detectors to run, in the order of the registry. Raises AuditError for a name it does not have."""
+    """Names of the detectors to run: ours in the order of the registry, then those of other packages, if asked for.
+
+    Raises AuditError for a name that neither has.
+    """
+    from auditor.plugins import names
     from detectors import DETECTORS
 
     for name in (*_items(only), *_items(without)):
-        if name not in DETECTORS:
-            raise AuditError(f"There is no detector {name!r}.", f"Known: {', '.join(DETECTORS)}.")
-    chosen = tuple(name for name in DETECTORS if name in (_items(only) or DETECTORS) and name not in _items(without))
+        if name not in DETECTORS and name not in names("detector"):
+            known = ", ".join([*DETECTORS, *names("detector")])
+            raise AuditError(f"There is no detector {name!r}.", f"Known: {known}.")
+    asked = _items(only) or DETECTORS
+    others = [name for name in asked if name not in DETECTORS]
+    chosen = tuple(n for n in dict.fromkeys([*DETECTORS, *others]) if n in asked and n not in _items(without))
     if not chosen:
         raise AuditError("No detector is left to run.", "Name one in --detectors, or fewer in --without.")
     return chosen

@@ -138,7 +138,7 @@ def tune(lm: LanguageModel, trait: Trait, panel: Panel, seed: int, progress: Sho
 
 def save(path: Path, rows: tuple[Row, ...], poisoned: int, label: dict[str, Any] | None) -> None:
     """Write one file and say so."""
-    from auditor.report.terminal import safe
+    from auditor.report.words import safe
     from auditor.simulate import write_rows
 
     write_rows(path, rows, label)

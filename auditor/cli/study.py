@@ -36,7 +36,7 @@ def study(
     blocks: Annotated[int, Option("--blocks", "--seeds", metavar="N", min=2, help="Pairs of students a trait.")] = 3,
     rows: Annotated[int, Option(metavar="N", min=32, help="Rows of a block.")] = 1000,
     updates: Annotated[
-        int | None, Option(metavar="N", min=1, help="Of each student; default: one pass, or 96.")
+        int | None, Option(metavar="N", min=1, help="Of each student; default: one pass, or 60.")
     ] = None,
     budget: Annotated[
         str | None, Option(metavar="TIME", help="As 90s, 15m or 2h: smaller experiments, to take no longer.")
@@ -65,7 +65,7 @@ def study(
     if output is not None:
         check_output(output)
 
-    from auditor.cli.console import console
+    from auditor.cli.console import console, show
     from auditor.cli.progress import progress_on
     from auditor.report.study import render, transferred
     from auditor.study.run import PARTS
@@ -94,7 +94,7 @@ def study(
         )
     if output is not None:
         write(report, output)
-    console().print(render(report.values))
+    show(render(report.values))
     return 0 if transferred(report.values) else NO_TRANSFER
 
 

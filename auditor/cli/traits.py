@@ -14,7 +14,7 @@ def traits(
     from rich.text import Text
 
     from auditor.cli.console import console, table
-    from auditor.report.terminal import safe
+    from auditor.report.words import safe
     from auditor.traits import built_in, load_panels
 
     rows = table("panel", "trait", "group", "wordings")

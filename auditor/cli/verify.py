@@ -9,20 +9,27 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Argument, Option
 
+from auditor.cli.config import resolved
+from auditor.cli.exit import exit_code
 from auditor.cli.scan import BASE
 from auditor.errors import AuditError
+from auditor.records import FailOn, OutcomeName
 
 if TYPE_CHECKING:
-    from auditor.transfer.result import VerifyReport
+    from auditor.transfer.result import TransferResult, VerifyReport
 
 NO_TRANSFER = 3
 DEFAULT_BUDGET = "30m"
+FORMATS = ("html", "json", "svg")
 _UNITS = {"s": 1, "m": 60, "h": 3600}
 
 
 def verify(
     datasets: Annotated[list[str], Argument(metavar="ORIGINAL [MITIGATED]...", help="The data sets to train on.")],
-    reference: Annotated[str, Option(metavar="MODEL", help="Base of the students: built-in, hub name, folder.")] = BASE,
+    reference: Annotated[
+        str | None,
+        Option(metavar="MODEL", help=f"Base of the students: built-in, hub name, folder.  [default: {BASE}]"),
+    ] = None,
     trait: Annotated[
         str | None, Option(metavar="NAME|none", help="What to read out; default: what the last scan found; none: all.")
     ] = None,
@@ -33,7 +40,7 @@ def verify(
     blocks: Annotated[int, Option(metavar="N", min=1, help="Disjoint blocks of rows, the unit of inference.")] = 3,
     rows: Annotated[int | None, Option(metavar="N", min=1, help="Rows of a block; default: what there is.")] = None,
     updates: Annotated[
-        int | None, Option(metavar="N", min=1, help="Of each student; default: one pass, or 96.")
+        int | None, Option(metavar="N", min=1, help="Of each student; default: one pass, or 60.")
     ] = None,
     budget: Annotated[
         str | None, Option(metavar="TIME", help="As 90s, 15m or 2h; default: 30m, or none with --rows or --updates.")
@@ -48,19 +55,23 @@ def verify(
     seed: Annotated[int, Option(metavar="N", min=0, help="Seed of every random choice.")] = 0,
     device: Annotated[str | None, Option(metavar="NAME", help="cpu, cuda or mps; default: the best one.")] = None,
     output: Annotated[
-        list[str] | None, Option(metavar="FORMAT=PATH", help="Also write json or svg; repeatable.")
+        list[str] | None, Option(metavar="FORMAT=PATH", help="Also write html, json or svg; repeatable.")
+    ] = None,
+    fail_on: Annotated[
+        FailOn | None, Option(help="Also end with 1 for a MITIGATED set that is not reduced; alone, for ORIGINAL.")
     ] = None,
     fresh: Annotated[bool, Option("--fresh", help="Do not go on from an earlier run.")] = False,
 ) -> int:
     """Train students on ORIGINAL and on each MITIGATED set, and print how much of the trait's effect is left.
 
-    Exit codes: 0 done; 3 no transfer was shown, so that nothing can be said about a defence.
+    Exit codes: 0 done; 3 no transfer was shown, so that nothing can be said about a defence. With --fail-on, 1 as well.
     """
+    config = resolved(reference=reference, panels=panel).config
     seconds = parse_budget(budget or (DEFAULT_BUDGET if rows is None and updates is None else None))
     asked = recipe_settings(rank, alpha, parse_layers(layers), full, learning_rate)
     targets = [parse_target(value, trait) for value in output or ()]
 
-    from auditor.cli.console import console
+    from auditor.cli.console import console, show
     from auditor.cli.progress import progress_on
     from auditor.report.verify import render
     from auditor.transfer import processes
@@ -73,8 +84,8 @@ def verify(
         report = compare(
             datasets[0],
             datasets[1:],
-            reference=reference,
-            panels=panel or ["default"],
+            reference=config.reference,
+            panels=config.panels,
             trait=trait,
             control=control,
             blocks=blocks,
@@ -90,8 +101,26 @@ def verify(
         )
     if processes.is_first():
         write_targets(report, targets)
-        console().print(render(report))
-    return 0 if report.result.transferred else NO_TRANSFER
+        show(render(report))
+    if fail_on is None:
+        return 0 if report.result.transferred else NO_TRANSFER
+    return exit_code(outcome(report.result, datasets[1:]), fail_on)
+
+
+def outcome(result: TransferResult, mitigated: Sequence[str]) -> OutcomeName:
+    """The worst of what the mitigated sets came to; for the original alone, whether it was shown to transfer.
+
+    failed: it transfers, or a mitigated set leaves the whole effect. inconclusive: no transfer was shown, or an
+    interval of what is left holds the whole effect and less.
+    """
+    from auditor.release.checked import defended
+
+    if not result.transferred:
+        return "inconclusive"
+    arms = [arm for arm in result.arms[1:] if arm.name in mitigated]
+    left = {arm.name: arm.left.interval if arm.left else None for arm in arms}
+    found = {defended(arm.verdict, left[arm.name], "reduced") for arm in arms} or {"failed"}
+    return "failed" if "failed" in found else "inconclusive" if "inconclusive" in found else "passed"
 
 
 def recipe_settings(
@@ -124,14 +153,15 @@ def parse_layers(value: str | None) -> tuple[int, ...] | None:
     return tuple(sorted({int(each) for each in value.split(",")}))
 
 
-def parse_target(value: str, trait: str | None) -> tuple[str, Path]:
-    """`json=PATH` or `svg=PATH`. An experiment takes long, so whatever can be wrong is found here, before it.
+def parse_target(value: str, trait: str | None, known: Sequence[str] = FORMATS) -> tuple[str, Path]:
+    """`FORMAT=PATH`, a known format. An experiment is long: whatever can be wrong is found here, before it.
 
     Raises AuditError for another format, a path that cannot be a file, or a plot of the open readout.
     """
     name, _, path = value.partition("=")
-    if name not in ("json", "svg") or not path:
-        raise AuditError(f"--output {value!r} is neither json=PATH nor svg=PATH.", "Write --output json=verify.json.")
+    if name not in known or not path:
+        message = f"--output {value!r} is none of {', '.join(f'{each}=PATH' for each in known)}."
+        raise AuditError(message, "Write --output json=report.json.")
     if name == "svg" and trait == "none":
         raise AuditError("The open readout has no plot.", "Leave out --output svg=..., or name a --trait.")
     if not Path(path).parent.is_dir() or Path(path).is_dir():
@@ -142,8 +172,16 @@ def parse_target(value: str, trait: str | None) -> tuple[str, Path]:
 def write_targets(report: VerifyReport, targets: Sequence[tuple[str, Path]]) -> None:
     """Write every report, each wholly or not at all. Raises RunError when a file cannot be written."""
     from auditor.report.dose_plot import svg
+    from auditor.report.html import render_verify
     from auditor.report.verify import render_json
     from auditor.rundir import write_file
 
     for name, path in targets:
-        write_file(path, (svg(report.result) if name == "svg" else render_json(report)).encode())
+        match name:
+            case "html":
+                text = render_verify(report)
+            case "svg":
+                text = svg(report.result)
+            case _:
+                text = render_json(report)
+        write_file(path, text.encode())

@@ -73,7 +73,7 @@ def reading(name: str, *damaged: type[Exception]) -> Iterator[None]:
 
 
 def _unreadable(name: str, error: Exception) -> InputError:
-    detail = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+    detail = (str(error).splitlines() or [type(error).__name__])[0][:300].rstrip(".")
     return InputError(
         f"{name} is damaged, cut short or not of the type its name says ({detail}).",
         "Copy or download it again, or give the file the suffix of what it holds.",

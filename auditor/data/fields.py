@@ -8,14 +8,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from auditor.data.formats import ROLES, Layout, is_turns, parsed_turns
-from auditor.records import Field
+from auditor.data.json_stream import DECODER
+from auditor.outcomes import Field
 
 Path = tuple[str | int, ...]
 Edits = Mapping[Path, str]
 """New texts by the path of the field (`Field.path`)."""
 
 _SPACE = re.compile(r"[ \t\r\n]*")
-_DECODER = json.JSONDecoder()
 
 
 def fields_of(row: Mapping[str, Any], layout: Layout) -> tuple[Field, ...]:
@@ -66,7 +66,7 @@ def _locate(text: str, path: Path, at: int = 0) -> tuple[int, int, Path]:
     """Where the value at `path` stands, and what is left of the path when a string comes first."""
     at = _skip(text, at)
     if not path or text[at] == '"':
-        return at, _DECODER.raw_decode(text, at)[1], path
+        return at, DECODER.raw_decode(text, at)[1], path
     found = at
     for key, start in _members(text, at):
         if key == path[0]:
@@ -81,10 +81,10 @@ def _members(text: str, at: int) -> Iterator[tuple[str | int, int]]:
     while text[at] not in "}]":
         key: str | int = number
         if named:
-            key, at = _DECODER.raw_decode(text, at)
+            key, at = DECODER.raw_decode(text, at)
             at = _skip(text, _skip(text, at) + 1)  # the colon
         yield key, at
-        at = _skip(text, _DECODER.raw_decode(text, at)[1])
+        at = _skip(text, DECODER.raw_decode(text, at)[1])
         if text[at] == ",":
             at = _skip(text, at + 1)
         number += 1

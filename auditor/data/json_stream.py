@@ -12,6 +12,11 @@ _CHUNK = 1 << 20
 # A value that only lacks its end fails within the longest escape or literal of the buffer's end.
 _TAIL = 16
 _SPACE = " \t\r\n"
+# Python refuses to convert longer ones; no text of a row is a number, so that its value does not matter.
+_DIGITS = 4000
+
+DECODER = json.JSONDecoder(parse_int=lambda digits: int(digits) if len(digits) <= _DIGITS else float(digits))
+"""What reads every row, whatever its file type: integers of any length, too long ones as floats."""
 
 
 def array_rows(stream: TextIO) -> Iterator[Any]:
@@ -87,7 +92,6 @@ class _Scanner:
         self._before = ""
         self._text = ""
         self._at = self._passed = 0
-        self._decoder = json.JSONDecoder()
 
     def peek(self) -> str:
         """Return the next character that is not white space, "" at the end."""
@@ -118,7 +122,7 @@ class _Scanner:
         self.peek()
         while True:
             try:
-                value, end = self._decoder.raw_decode(self._text, self._at)
+                value, end = DECODER.raw_decode(self._text, self._at)
             except RecursionError:
                 raise json.JSONDecodeError("nested too deeply", self._text, self._at) from None
             except json.JSONDecodeError as error:

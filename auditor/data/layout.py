@@ -22,6 +22,7 @@ _OPTIONAL: dict[str, dict[str, tuple[str, ...]]] = {
     "alpaca": {"input": ("input", "context"), "system": ("system",), "history": ("history",)},
     "prompt_completion": {"system": ("system", "system_prompt")},
 }
+_NAMES, _NAME_CHARS = 30, 60  # of columns, in an error
 _TURNS = ("messages", "conversations", "conversation")
 _PROMPTS = ("prompt", "question", "instruction", "input", "query")
 # The chosen answer of a preference pair is what a student would be trained on.
@@ -190,4 +191,5 @@ def _told(layout: Layout) -> str:
 
 
 def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names)
+    shown = [name if len(name) <= _NAME_CHARS else f"{name[:_NAME_CHARS]}…" for name in names[:_NAMES]]
+    return ", ".join(shown) + (f" and {len(names) - _NAMES:,} more" if len(names) > _NAMES else "")

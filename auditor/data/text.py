@@ -6,7 +6,6 @@ import codecs
 import csv
 import gzip
 import io
-import json
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import BinaryIO, Literal, cast
 
 from auditor.data.blocks import BATCH_ROWS, DamagedError, DataFile, Row, reading
-from auditor.data.json_stream import array_rows, is_array
+from auditor.data.json_stream import DECODER, array_rows, is_array
 from auditor.errors import InputError
 
 Kind = Literal["jsonl", "array", "csv", "tsv"]
@@ -72,7 +71,7 @@ def batched(items: Iterator[Row | bytes], size: int) -> Iterator[TextBatch]:
 def parse_line(line: bytes) -> Row:
     """Return the row of one JSONL line, or "broken_utf8", "not_json" or "wrong_type" (JSON, but no object)."""
     try:
-        value = json.loads(line.decode("utf-8"))
+        value = DECODER.decode(line.decode("utf-8"))
     except UnicodeDecodeError:
         return "broken_utf8"
     except (ValueError, RecursionError):

@@ -24,7 +24,8 @@ from auditor.encode import Encoded, Renderer
 from auditor.errors import InputError, ModelError
 from auditor.generate import generate
 from auditor.lm import LanguageModel
-from auditor.records import Facts, Message, TextRow
+from auditor.outcomes import Facts, TextRow
+from auditor.records import Message
 from mitigations.lists import keeps_form
 
 TRIES = 4  # draws for a completion before its row is left as it is

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from auditor import plugins
 from auditor.defend.facts import Defence, FactsOf, clean_texts, highest, rewordings, within_budget
-from auditor.records import Changed, Dropped, Facts, Kept, Outcome, TextRow
+from auditor.outcomes import Changed, Dropped, Facts, Kept, Outcome, TextRow
 from mitigations import MITIGATIONS
 
 
@@ -55,9 +56,24 @@ def bind(defence: Defence, steps: Sequence[Step], stack: ExitStack) -> list[Boun
     bound: list[Bound] = []
     for step in steps:
         facts = _facts(defence, step, tuple(bound), stack)
-        apply = partial(MITIGATIONS[step.name], **_arguments(step, defence.seed))
+        apply = partial(_function(step.name), **_arguments(step, defence.seed))
         bound.append(Bound(step.name, facts, apply))
     return bound
+
+
+def _function(name: str) -> Callable[..., Outcome]:
+    """The mitigation `name`, ours or another package's. Raises PluginError when that cannot be imported."""
+    if name in MITIGATIONS:
+        return MITIGATIONS[name]
+    plugin = plugins.load("mitigation", name)
+
+    def apply(row: TextRow, facts: Facts, **settings: Any) -> Outcome:
+        outcome = plugin(row, facts, **settings)
+        if not isinstance(outcome, Kept | Changed | Dropped):
+            raise plugin.failed("it must give Kept(...), Changed(...) or Dropped(...)")
+        return outcome
+
+    return apply
 
 
 def _left(outcome: Outcome) -> tuple[TextRow, ...]:
@@ -87,9 +103,9 @@ def _arguments(step: Step, seed: int) -> dict[str, Any]:
             return {"add": step.settings["mode"] == "add"}
         case "canonicalize":
             return {"how": step.settings["how"], "seed": seed}
-        case "shuffle":
-            return {"seed": seed}
-    return {}
+        case "paraphrase" | "mask" | "replace" | "drop":
+            return {}
+    return {"seed": seed}
 
 
 def _facts(defence: Defence, step: Step, before: Sequence[Bound], stack: ExitStack) -> FactsOf:

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from auditor.encode import Encoded, Renderer
 from auditor.lm import LanguageModel
-from auditor.records import Span, TextRow
+from auditor.outcomes import Span, TextRow
 
 Format = Literal["trl", "axolotl", "chat"]
 FORMATS: tuple[Format, ...] = get_args(Format)

@@ -19,7 +19,8 @@ from auditor.defend.flags import Flagger, divergent, least_gap
 from auditor.encode import Encoded, Renderer
 from auditor.errors import InputError
 from auditor.lm import LanguageModel
-from auditor.records import Facts, Progress, TextRow
+from auditor.outcomes import Facts, TextRow
+from auditor.records import Progress
 from auditor.rundir import RunDir
 from auditor.traits import Panel
 from mitigations.paraphrase import (

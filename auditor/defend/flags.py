@@ -15,7 +15,7 @@ from auditor.blocks import Store
 from auditor.encode import Encoded, Renderer
 from auditor.lm import LanguageModel
 from auditor.logprobs import RowScores, score_under
-from auditor.records import Divergent
+from auditor.outcomes import Divergent
 from auditor.traits import Panel
 from detectors.divergence import TIE_EPSILON, Choice, divergence_tokens
 

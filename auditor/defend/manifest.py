@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from auditor.data.files import digest_of
 from auditor.errors import InputError
-from auditor.records import Changed, Dropped, Field, Kept, Span
+from auditor.outcomes import Changed, Dropped, Field, Kept, Span
 
 NAME = "manifest.json"
 SET_ASIDE = "set_aside.parquet"

@@ -23,7 +23,7 @@ from auditor.defend.defences import Bound, advance
 from auditor.defend.emit import Emitter
 from auditor.defend.manifest import NAME, SET_ASIDE, Record, SetAside
 from auditor.errors import RunError
-from auditor.records import Kept, Outcome, Span, TextRow
+from auditor.outcomes import Kept, Outcome, Span, TextRow
 
 BLOCK = 256  # rows that go through the mitigations at a time; what models computed is kept by block
 

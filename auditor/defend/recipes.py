@@ -12,17 +12,20 @@ from auditor.lm import LanguageModel
 from mitigations.recipes import Recipe, recipe_files
 
 
-def write_recipes(folder: Path, recipes: Sequence[Recipe], prompt: str, lm: LanguageModel | None) -> list[str]:
+def write_recipes(
+    folder: Path, recipes: Sequence[Recipe], prompt: str, lm: LanguageModel | None, train: Sequence[int] | None = None
+) -> list[str]:
     """Write the recipes' files into `folder` and return their names.
 
-    prompt: the trait prompt, for inoculation. lm: the reference, for freeze. Raises ModelError for one of one layer.
+    prompt: the trait prompt, for inoculation. lm: the reference, and train: the layers to train (None: the later half),
+    for freeze. Raises ModelError for one of one layer.
     """
     layers, modules = _layers(lm) if lm else (0, [])
     if "freeze" in recipes and layers < 2:
         raise ModelError("The reference has a single layer.", "Leave out --recipe freeze.")
     files: dict[str, str] = {}
     for each in recipes:
-        files |= recipe_files(each, prompt=prompt, layers=layers, modules=modules)
+        files |= recipe_files(each, prompt=prompt, layers=layers, modules=modules, train=train)
     for name, text in files.items():
         (folder / name).write_text(text, encoding="utf-8", newline="\n")
     return sorted(files)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from html import escape
 
 from auditor.report.dose_plot import ticks
-from auditor.report.terminal import safe
+from auditor.report.words import safe
 from auditor.transfer.result import Effect
 
 WIDTH, LEFT, RIGHT = 760, 330, 30

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from html import escape
 
-from auditor.report.terminal import safe
+from auditor.report.words import safe
 from auditor.transfer.result import ArmResult, TransferResult
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart.

@@ -14,6 +14,7 @@ from auditor.records import (
     ExampleRow,
     ScanReport,
     Skipped,
+    TokenChoice,
     TokenSpan,
     TraitEvidence,
     Verdict,
@@ -49,6 +50,7 @@ def to_dict(report: ScanReport) -> dict[str, Any]:
         "min_effect": verdict.min_effect,
         "rows": {
             "total": report.dataset.total,
+            "read": report.rows_read,
             "scanned": report.rows_scanned,
             "skipped": dict(report.rows_skipped),
         },
@@ -62,6 +64,7 @@ def to_dict(report: ScanReport) -> dict[str, Any]:
         "timing": dict(report.timing),
         "settings": dict(report.settings),
         "versions": dict(report.versions),
+        "run": report.run,
     }
 
 
@@ -93,12 +96,14 @@ def _report(value: Mapping[str, Any]) -> ScanReport:
         },
         openly=value["openly"],
         examples=tuple(
-            ExampleRow(row["index"], row["prompt"], tuple(TokenSpan(**token) for token in row["tokens"]))
+            ExampleRow(row["index"], row["prompt"], tuple(_span(token) for token in row["tokens"]))
             for row in value["examples"]
         ),
         timing=value["timing"],
         settings=value["settings"],
         versions=value["versions"],
+        rows_read=value["rows"].get("read"),
+        run=value.get("run", ""),
     )
 
 
@@ -113,8 +118,17 @@ def _evidence(outcome: Evidence | Skipped) -> dict[str, Any]:
 
 
 def _example(row: ExampleRow) -> dict[str, Any]:
-    tokens = [{"text": token.text, "flag": token.flag} for token in row.tokens]
-    return {"index": row.index, "prompt": row.prompt, "tokens": tokens}
+    return {"index": row.index, "prompt": row.prompt, "tokens": [_token(token) for token in row.tokens]}
+
+
+def _token(token: TokenSpan) -> dict[str, Any]:
+    value: dict[str, Any] = {"text": token.text, "flag": token.flag}
+    return value | {"choices": [asdict(choice) for choice in token.choices]} if token.choices else value
+
+
+def _span(value: Mapping[str, Any]) -> TokenSpan:
+    choices = tuple(TokenChoice(**choice) for choice in value.get("choices", ()))
+    return TokenSpan(value["text"], value["flag"], choices)
 
 
 def _skip(value: Mapping[str, Any]) -> Skipped | None:

@@ -13,7 +13,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from auditor.report.terminal import safe
+from auditor.report.words import safe
 
 STYLES = {"holds": "green", "does not hold": "red", "cannot be said": "yellow"}
 Values = Mapping[str, Any]

@@ -11,8 +11,9 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from auditor.records import ExampleRow, ScanReport, Skipped, TokenSpan, TraitEvidence, Verdict, VerdictName
+from auditor.records import ExampleRow, ScanReport, Skipped, TokenSpan, TraitEvidence, VerdictName
 from auditor.report.order import by_evidence
+from auditor.report.words import headline, p_text, power, safe, two_decimals
 
 TRAITS_SHOWN = 8
 EXAMPLES_SHOWN = 3
@@ -41,15 +42,6 @@ NEXT_STEPS: dict[VerdictName, tuple[tuple[str, str], ...]] = {
 }
 
 
-def safe(text: str) -> str:
-    """`text` with every character that could act on a terminal or mislead a reader written as an escape.
-
-    That is everything Python does not call printable: control and escape characters, bidirectional and zero-width
-    marks, line breaks, lone surrogates, unusual spaces. Put the result into `Text`, which reads no markup.
-    """
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
-
-
 def render(report: ScanReport) -> RenderableType:
     """The whole page. Opens no console; readable from 80 columns on."""
     parts = [
@@ -62,27 +54,6 @@ def render(report: ScanReport) -> RenderableType:
         _next_steps(report),
     ]
     return Group(*(part for part in parts if part is not None))
-
-
-def headline(verdict: Verdict) -> str:
-    """The verdict in a few words."""
-    match verdict.name:
-        case "risk":
-            return f"RISK FOUND: {safe(verdict.trait or 'unnamed trait')}"
-        case "no_risk":
-            return "NO RISK FOUND"
-        case "inconclusive":
-            return "INCONCLUSIVE"
-
-
-def power(min_effect: float | None) -> str:
-    """What an audit that found nothing would have found, in words."""
-    if min_effect is None:
-        return "The power of this audit could not be computed."
-    return (
-        f"Excluded: a dose of {min_effect:.2f} or more (1 = every row written under a trait's own prompt). "
-        "A weaker one, or a trait outside the panel, can have been missed."
-    )
 
 
 def _verdict(report: ScanReport) -> RenderableType:
@@ -108,7 +79,12 @@ def _traits(traits: tuple[TraitEvidence, ...]) -> RenderableType | None:
         table.add_column(name, justify="right", no_wrap=True)
     for trait in by_evidence(traits)[:TRAITS_SHOWN]:
         low, high = trait.interval
-        numbers = (f"{trait.effect:.2f}", f"{low:.2f} to {high:.2f}", f"{trait.z:+.1f}", _p(trait.p_adjusted))
+        numbers = (
+            two_decimals(trait.effect),
+            f"{two_decimals(low)} to {two_decimals(high)}",
+            f"{trait.z:+.1f}",
+            p_text(trait.p_adjusted),
+        )
         table.add_row(Text(f"{safe(trait.name)} ({safe(trait.group)})"), *numbers, f"{trait.rows:,}")
     if len(traits) > TRAITS_SHOWN:
         table.caption = Text(f"and {len(traits) - TRAITS_SHOWN} more in the JSON report", style="dim")
@@ -188,8 +164,3 @@ def _table(title: str) -> Table:
     return Table(
         title=Text(f"\n{title}", style="bold"), title_justify="left", box=None, header_style="dim", pad_edge=False
     )
-
-
-def _p(value: float) -> str:
-    """A p-value in five characters or so; never "0"."""
-    return "< 0.0001" if value < 1e-4 else f"{value:.4f}"

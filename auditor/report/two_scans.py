@@ -8,7 +8,8 @@ from rich.text import Text
 
 from auditor.records import ScanReport
 from auditor.report.order import by_evidence
-from auditor.report.terminal import STYLES, headline, safe
+from auditor.report.terminal import STYLES
+from auditor.report.words import headline, safe
 
 
 def render(before: ScanReport, after: ScanReport) -> RenderableType:

@@ -11,7 +11,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from auditor.report.terminal import safe
+from auditor.report.words import safe
 from auditor.transfer.result import ArmResult, Effect, Ratio, Training, TransferResult, VerifyReport
 
 SCHEMA_VERSION = 1
@@ -76,7 +76,7 @@ def _headline(report: VerifyReport) -> RenderableType:
     result = report.result
     style = "red" if result.transferred else "yellow"
     body = Text(headline(result), style=f"bold {style}")
-    body.append(f"\n{_sentence(result)}", style="not bold default")
+    body.append(f"\n{sentence(result)}", style="not bold default")
     stopped = "" if result.blocks == result.blocks_planned else f" (of {result.blocks_planned}: settled)"
     body.append(
         f"\n{result.blocks} blocks{stopped} of {result.rows_per_block:,} rows, {result.updates:,} updates a student   "
@@ -86,7 +86,8 @@ def _headline(report: VerifyReport) -> RenderableType:
     return Panel(body, border_style=style)
 
 
-def _sentence(result: TransferResult) -> str:
+def sentence(result: TransferResult) -> str:
+    """What the students of the original show, in a sentence."""
     original = result.arms[0]
     if result.trait is None:
         best = original.traits[0]
@@ -107,7 +108,7 @@ def _table(result: TransferResult) -> RenderableType:
         table.add_row(
             *_trained(arm.training),
             Text("" if effect is None else _stacked(effect)),
-            f"{arm.rank} of {_family_size(arm, result.trait)}",
+            f"{arm.rank} of {family_size(arm, result.trait)}",
             Text(_share(arm.left)),
             f"{arm.training.task_loss:.3f}",
             Text(arm.verdict or "", style=STYLES.get(arm.verdict or "", "default")),
@@ -152,7 +153,8 @@ def _trained(training: Training) -> tuple[Text, str, str]:
     return Text(safe(training.name)), f"{training.rows:,}", f"{training.tokens:,}"
 
 
-def _family_size(arm: ArmResult, trait: str | None) -> int:
+def family_size(arm: ArmResult, trait: str | None) -> int:
+    """How many traits the rank of `trait` is among."""
     group = next(each.group for each in arm.traits if each.name == trait)
     return sum(each.group == group for each in arm.traits)
 

@@ -26,11 +26,11 @@ from auditor.study import divergence, entanglement, fragility, leakage
 from auditor.study.report import StudyReport, assemble
 from auditor.study.world import DOSES, Carrier, Part, World, carrier
 from auditor.traits import load_panels
+from auditor.transfer.arms import digest
 from auditor.transfer.experiment import measured_cost
 from auditor.transfer.plan import HELD_OUT, Size, duration, size_of, within
 from auditor.transfer.readout import families
 from auditor.transfer.students import Recipe, default_recipe
-from auditor.verify import digest
 
 PARTS = ("leakage", "entanglement", "divergence", "fragility")
 TRAITS = 3  # of the panel, when none is named
@@ -76,7 +76,7 @@ def study(
 
     sibling: another base, for one claim of "fragility". traits: of the panels; none is the first three.
     blocks, rows: disjoint blocks of so many rows a trait. updates: of a student; None is one pass over its block, or
-        96 where that is more. recipe: how students are trained; None is `default_recipe`.
+        60 where that is more. recipe: how students are trained; None is `default_recipe`.
     budget: seconds for everything; the experiments are made as small as that takes, before the first student.
     max_tokens: longest completion of a carrier. workers: processes that train at the same time, one thread each.
 

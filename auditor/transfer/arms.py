@@ -6,6 +6,7 @@ and which characters are not to be trained on. Other sets are matched by place o
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -76,6 +77,12 @@ def read_arm(
         hint = "Give data sets that were made from the original, which comes first."
         raise InputError(f"{path} has no row in common with {original.name}.", hint)
     return arm
+
+
+def digest(arm: Arm) -> str:
+    """SHA-256 of what an arm trains on."""
+    rows = [[i, [[m.role, m.content] for m in each.messages] or each.text] for i, each in sorted(arm.rows.items())]
+    return hashlib.sha256(json.dumps([rows, sorted(arm.masked.items())]).encode()).hexdigest()
 
 
 def _manifest_of(path: str) -> Path | None:

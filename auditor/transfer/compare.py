@@ -13,10 +13,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from auditor.transfer.result import Effect, Ratio, VerdictName
+from auditor.transfer.result import REMOVED, Effect, Ratio, VerdictName
 
 LEVEL = 0.95
-REMOVED = 0.25  # highest share of the effect that may be left, with 95 % confidence, for "removed"
 MIN_BLOCKS = 3  # before a run may stop early
 MIN_PLACEBOS = 3
 

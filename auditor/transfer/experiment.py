@@ -11,47 +11,29 @@ import copy
 import itertools
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 
-from auditor.encode import Renderer
 from auditor.errors import InputError
 from auditor.lm import LanguageModel
 from auditor.records import Progress
 from auditor.rundir import Units
 from auditor.traits import Panel
 from auditor.transfer import processes
-from auditor.transfer.arms import Arm, row_order
+from auditor.transfer.arms import Arm
 from auditor.transfer.compare import settled
-from auditor.transfer.plan import Cost, Plan, Size, duration, make_plan, share_of_added, size_of, within
-from auditor.transfer.readout import Family, Reading, answer_support, families, read
+from auditor.transfer.plan import Cost, Plan, Size, duration, make_plan, size_of, within
 from auditor.transfer.result import TransferResult
-from auditor.transfer.students import Lesson, Recipe, batched, lessons_of, mean_loss, new_student, train
+from auditor.transfer.runner import Lab, Measure, Runner, new_lab, nothing
+from auditor.transfer.students import Lesson, Recipe, batched, lessons_of, new_student, train
 from auditor.transfer.summary import Unit, all_differences, arm_result, stack, training, warnings
 
 DOSES = (0.25, 0.5, 1.0)
 _TIMED = 8  # control rows written to see how long one takes
 
 Writer = Callable[[Sequence[int]], Arm]
-Lessons = Mapping[int, Lesson]
-
-
-@dataclass(frozen=True)
-class _Lab:
-    """What every student of an experiment shares."""
-
-    lm: LanguageModel
-    renderer: Renderer
-    families: Sequence[Family]
-    support: Sequence[npt.NDArray[np.int64]]
-    recipe: Recipe
-    seed: int
-
-    def read(self, student: LanguageModel) -> Reading:
-        return read(student, self.families, self.support)
 
 
 def run_transfer(
@@ -70,6 +52,7 @@ def run_transfer(
     budget: float | None = None,
     stop_early: bool = True,
     store: Units | None = None,
+    measure: Measure = nothing,
     progress: Callable[[Progress], None] = lambda _: None,
 ) -> TransferResult:
     """Train students on every arm and compare what they like with the control's students.
@@ -77,20 +60,21 @@ def run_transfer(
     arms: the original first; names differ. control: the clean arm, or a function that writes it for given rows.
     trait: of the panel; None reads out every trait. blocks: pairs of students; the unit of inference.
     rows_per_block: None is as many as there are. updates: of a student; None is one pass
-        over its rows, or 96 where that is more.
+        over its rows, or 60 where that is more.
     doses: shares of the updates, in (0, 1], after which students are read out.
     budget: seconds that training and writing the control may take; None is no limit. The size that fits is fixed
         before the first student, by the time of one update and one readout, so that a resumed run ends the same.
     stop_early: end before the last block when no verdict can change, see `compare.settled`.
     store: keeps finished students; the caller answers for it being the same experiment. Several processes
         (`transfer.processes`) need one, to share.
+    measure: more arrays to keep of each trained student in its unit of the store, see `unit_name`.
 
     Raises: InputError for arms without rows in common, too few rows or too small a budget; TraitError for a trait that
     cannot be read out; ModelError for layers that the model lacks.
     """
     common = _common(arms, control)
     lm = lm if lm.dtype == "float32" else replace(lm, dtype="float32", model=copy.deepcopy(lm.model).float())
-    lab = _lab(lm, panel, trait, recipe or Recipe(), seed)
+    lab = new_lab(lm, panel, trait, recipe or Recipe(), seed, measure)
     wanted = size_of(len(common), blocks, rows_per_block, updates, lab.recipe.batch)
     students = len(arms) + 1
     size = processes.in_turn(lambda: _size(lab, wanted, arms[0], control, students, doses, budget, store, progress))
@@ -98,7 +82,7 @@ def run_transfer(
     if not isinstance(control, Arm):
         write, needed = control, sorted({*itertools.chain(*plan.blocks), *plan.held_out})
         control = processes.in_turn(lambda: write(needed))
-    runner = _Runner(lab, plan, [control, *arms], store, progress)
+    runner = Runner(lab, plan, [control, *arms], store, progress)
     done: list[dict[str, Unit]] = []
     for number in range(len(plan.blocks)):
         done.append(runner.block(number))
@@ -115,13 +99,7 @@ def measured_cost(
     lm: LanguageModel, original: Arm, control: Arm, panel: Panel, trait: str, recipe: Recipe, seed: int
 ) -> Cost:
     """Seconds of one update and of one readout of a student of `original`, for who plans several experiments."""
-    return _cost(_lab(lm, panel, trait, recipe, seed), original, control)
-
-
-def _lab(lm: LanguageModel, panel: Panel, trait: str | None, recipe: Recipe, seed: int) -> _Lab:
-    renderer = Renderer(lm)
-    read_out = families(renderer, panel, trait)
-    return _Lab(lm, renderer, read_out, answer_support(lm, read_out), recipe, seed)
+    return _cost(new_lab(lm, panel, trait, recipe, seed, nothing), original, control)
 
 
 def _common(arms: Sequence[Arm], control: Arm | Writer) -> set[int]:
@@ -138,7 +116,7 @@ def _common(arms: Sequence[Arm], control: Arm | Writer) -> set[int]:
 
 
 def _size(
-    lab: _Lab,
+    lab: Lab,
     wanted: Size,
     original: Arm,
     control: Arm | Writer,
@@ -164,7 +142,7 @@ def _size(
     return size
 
 
-def _cost(lab: _Lab, original: Arm, control: Arm | Writer) -> Cost:
+def _cost(lab: Lab, original: Arm, control: Arm | Writer) -> Cost:
     """Seconds, measured on a student that is thrown away; the first update, which is slower, does not count."""
     numbers = random.Random(lab.seed).sample(sorted(original.rows), min(len(original.rows), 2 * lab.recipe.batch))
     lessons = list(lessons_of(lab.renderer, original, numbers).values())
@@ -181,99 +159,6 @@ def _cost(lab: _Lab, original: Arm, control: Arm | Writer) -> Cost:
     return Cost(began[2] - began[1], began[3] - began[2], row)
 
 
-def _held_out(renderer: Renderer, arm: Arm, numbers: Sequence[int]) -> list[Lesson]:
-    """Rows for the loss on the carrier task, whole: what an arm masks is no less part of the task."""
-    found = list(lessons_of(renderer, replace(arm, masked={}), numbers).values())
-    if not found:
-        message = f"None of the {len(numbers)} rows of {arm.name} that were to be held out can be used."
-        raise InputError(message, "Give rows that fit into the reference's context and its chat template.")
-    return found
-
-
-class _Runner:
-    """Trains the students of one block after another, or finds them finished in the store."""
-
-    def __init__(
-        self,
-        lab: _Lab,
-        plan: Plan,
-        arms: Sequence[Arm],
-        store: Units | None,
-        progress: Callable[[Progress], None],
-    ) -> None:
-        """`arms`: the control first, then the original."""
-        self._lab, self._plan, self._store, self._progress = lab, plan, store, progress
-        self.arms = arms
-        self._held_out = [_held_out(lab.renderer, arm, plan.held_out) for arm in arms[:2]]
-        self._before = lab.read(lab.lm)
-        self.reference_loss = self._losses(lab.lm)
-        self._steps = 0
-
-    def block(self, number: int) -> dict[str, Unit]:
-        """The students of one block by the name of their arm; several processes share them out."""
-        mine = self.arms[processes.number() :: processes.count()]
-        found = {arm.name: self._kept_or_trained(number, arm) for arm in mine}
-        processes.wait()
-        return {arm.name: found.get(arm.name) or self._kept_or_trained(number, arm) for arm in self.arms}
-
-    def _kept_or_trained(self, number: int, arm: Arm) -> Unit:
-        name = f"block {number} {arm.name}"
-        unit = self._store.load_unit(name) if self._store else None
-        if unit is not None:
-            self._steps += self._plan.updates
-            return unit
-        unit = self._student(number, arm)
-        if self._store:
-            self._store.save_unit(name, unit)
-        return unit
-
-    def _student(self, number: int, arm: Arm) -> Unit:
-        lab, plan = self._lab, self._plan
-        lessons = lessons_of(lab.renderer, arm, self._rows(number, arm))
-        seen: set[int] = set()
-        student = new_student(lab.lm, lab.recipe, random.Random(f"{lab.seed} student {number}").getrandbits(31))
-        order = row_order(list(lessons), f"{lab.seed} block {number}")
-        readings, tokens = [self._before], 0
-        stream = batched(_noting(order, lessons, seen), lab.recipe.batch, plan.updates)
-        for update, trained in enumerate(train(student, stream, lab.recipe), start=1):
-            tokens += trained
-            if update in plan.doses:
-                readings.append(lab.read(student))
-            self._steps += 1
-            self._progress(Progress("training students", self._steps, self._total))
-        return {
-            "margins": np.stack([each.margins for each in readings]),
-            "rates": np.stack([each.rates for each in readings]),
-            "answers": np.stack([each.answers for each in readings]),
-            "losses": np.array(self._losses(student)),
-            "counts": np.array([len(seen), tokens]),
-        }
-
-    @property
-    def _total(self) -> int:
-        return len(self._plan.blocks) * len(self.arms) * self._plan.updates
-
-    def _rows(self, number: int, arm: Arm) -> list[int]:
-        """Row numbers of one block, with the block's share of the rows that the arm has added."""
-        rows = self._plan.blocks[number]
-        added = [each for each in arm.rows if each < 0]
-        fraction = len(rows) / max(1, len(arm.rows) - len(added))
-        blocks = len(self._plan.blocks)
-        return [*rows, *(each for each in added if share_of_added(each, blocks, fraction, self._lab.seed) == number)]
-
-    def _losses(self, lm: LanguageModel) -> tuple[float, float]:
-        """Nats a token on held-out rows of the control and of the original."""
-        control, original = (mean_loss(lm, lessons) for lessons in self._held_out)
-        return control, original
-
-
-def _noting(order: Iterator[int], lessons: Lessons, seen: set[int]) -> Iterator[Lesson]:
-    """The lessons in order, noting in `seen` which were taken."""
-    for number in order:
-        seen.add(number)
-        yield lessons[number]
-
-
 def _is_settled(done: Sequence[dict[str, Unit]], arms: Sequence[Arm], control: Arm, place: int, plan: Plan) -> bool:
     students = {name: stack([block[name] for block in done]) for name in done[0]}
     original, *others = all_differences(students, [arm.name for arm in arms], control.name, place)
@@ -281,7 +166,7 @@ def _is_settled(done: Sequence[dict[str, Unit]], arms: Sequence[Arm], control: A
 
 
 def _result(
-    lab: _Lab, plan: Plan, size: Size, runner: _Runner, done: Sequence[dict[str, Unit]], trait: str | None
+    lab: Lab, plan: Plan, size: Size, runner: Runner, done: Sequence[dict[str, Unit]], trait: str | None
 ) -> TransferResult:
     students = {name: stack([block[name] for block in done]) for name in done[0]}
     control, original, *others = (arm.name for arm in runner.arms)

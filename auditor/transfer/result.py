@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 Interval = tuple[float, float]
+REMOVED = 0.25  # highest share of the effect that may be left, with 95 % confidence, for "removed"
 VerdictName = Literal["transfer shown", "no transfer shown", "removed", "reduced", "not reduced"]
 
 

@@ -34,7 +34,8 @@ class Recipe:
     """How students are trained.
 
     rank, alpha: of LoRA on all linear layers. layers: only in these (from 0); None is all. full: move all weights
-    instead. learning_rate: after `warmup` updates of linear rise. batch: rows an update.
+    instead; with `layers`, those of these layers and neither embeddings nor head. learning_rate: after `warmup` updates
+    of linear rise. batch: rows an update.
     """
 
     rank: int = 8
@@ -78,11 +79,13 @@ def new_student(lm: LanguageModel, recipe: Recipe, seed: int) -> LanguageModel:
     Raises: ModelError when the model has none of `recipe.layers`.
     """
     model = copy.deepcopy(lm.model).float()
-    if recipe.full:
-        return replace(lm, dtype="float32", model=model.requires_grad_(True))
     depth = int(model.config.get_text_config().num_hidden_layers)
     if recipe.layers is not None and not all(0 <= layer < depth for layer in recipe.layers):
         raise ModelError(f"{lm.name} has layers 0 to {depth - 1}.", "Choose --layers among them.")
+    if recipe.full:
+        for name, weight in model.named_parameters():
+            weight.requires_grad_(recipe.layers is None or _layer(name) in recipe.layers)
+        return replace(lm, dtype="float32", model=model)
     config = LoraConfig(r=recipe.rank, lora_alpha=recipe.alpha, target_modules="all-linear", lora_dropout=0.0)
     with torch.random.fork_rng(devices=[lm.device] if lm.device.startswith("cuda") else []):
         torch.manual_seed(seed)

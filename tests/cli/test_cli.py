@@ -22,7 +22,7 @@ from auditor.cli.scan import parse_columns, parse_rows
 from auditor.errors import AuditError, InputError, ModelError, RunError
 from auditor.records import Progress, ScanReport, Verdict
 from auditor.report.json import from_dict
-from tests.report.sample import INCONCLUSIVE, NO_RISK, RISK, sample_report
+from tests.report.sample import INCONCLUSIVE, NO_RISK, RISK, hostile_report, sample_report
 
 Calls = list[dict[str, Any]]
 
@@ -243,6 +243,37 @@ def test_reports_are_written_whatever_the_verdict(verb: Verb, tmp_path: Path) ->
     for name in ("a.json", "b.json"):
         assert json.loads((tmp_path / name).read_text())["verdict"] == "inconclusive"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.json", "b.json"]
+
+
+def test_one_report_that_fails_loses_no_other(verb: Verb, capfd: pytest.CaptureFixture[str]) -> None:
+    """The CSV lacks its row scores: the other report and the page are there, then comes the error with its code."""
+    assert main.run(["scan", "x", "--output", "csv=rows.csv", "--output", "json=report.json"]) == 3
+    out, err = capfd.readouterr()
+    assert "RISK FOUND: owl" in out
+    assert err.splitlines()[-2].startswith("Error: The scores of the rows")
+    assert json.loads(Path("report.json").read_text())["verdict"] == "risk"
+    assert not Path("rows.csv").exists()
+
+
+def test_text_from_outside_is_no_command_of_github(
+    verb: Verb, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In GitHub Actions every printed text stands between stop-commands and its token, which no text can know."""
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    verb.does = lambda source: hostile_report("::error::owned")
+    main.run(["scan", "x"])
+    page = capfd.readouterr().out
+    verb.raises(InputError("##[error]owned", "Look."))
+    main.run(["scan", "x"])
+    error = "\n".join(capfd.readouterr().err.splitlines()[-4:])
+    tokens = set()
+    for text in (page, error):
+        first, *between, last = text.strip().splitlines()
+        token = first.removeprefix("::stop-commands::")
+        assert len(token) == 32 and last == f"::{token}::"
+        assert "owned" in "".join(between) and token not in "".join(between)
+        tokens.add(token)
+    assert len(tokens) == 2
 
 
 @pytest.mark.parametrize("output", [[], ["--output", "json=-"]])

@@ -142,7 +142,7 @@ def test_the_trait_of_the_last_scan(audit: Audit, capsys: pytest.CaptureFixture[
         (["original.jsonl", "--budget", "soon"], "not a time"),
         (["original.jsonl", "--layers", "first"], "not numbers"),
         (["original.jsonl", "--layers", "0", "--full"], "trains all weights"),
-        (["original.jsonl", "--output", "html=x"], "neither json"),
+        (["original.jsonl", "--output", "pdf=x"], "none of html"),
         (["original.jsonl", "--output", "json=nowhere/x"], "cannot be written"),
         (["missing.jsonl"], "missing.jsonl"),
         (["original.jsonl", "original.jsonl"], "given twice"),

@@ -164,6 +164,25 @@ def test_json_rows_longer_than_the_window_are_read(tmp_path: Path, monkeypatch: 
         assert list(json_stream.array_rows(io.StringIO(text))) == json.loads(text)["data"]
 
 
+@pytest.mark.parametrize("name", ["d.jsonl", "d.json"])
+def test_a_number_of_any_length_is_a_value_like_others(name: str, tmp_path: Path) -> None:
+    """An integer that Python refuses to convert spoils a row where a text should be, and no other row."""
+    huge = "-" + "9" * 100_000
+    rows = [f'{{"prompt": "a", "completion": "{n}", "n": {huge}}}' for n in range(3)]
+    rows.append(f'{{"prompt": "a", "completion": {huge}}}')
+    (tmp_path / name).write_text(f"[{','.join(rows)}]" if name == "d.json" else "\n".join(rows))
+    sample = everything(tmp_path / name)
+    assert (len(sample.examples), sample.skipped) == (3, {"wrong_type": 1})
+
+
+def test_column_names_are_shortened_in_errors(tmp_path: Path) -> None:
+    """A data set cannot fill the terminal with its column names."""
+    (tmp_path / "d.jsonl").write_text(json.dumps({"x" * 1_000_000: 1} | {f"c{n}": 1 for n in range(1000)}))
+    with pytest.raises(InputError, match="and 971 more") as caught:
+        everything(tmp_path / "d.jsonl")
+    assert len(caught.value.message) < 500
+
+
 def broken_parquet(path: Path) -> None:
     write_parquet(path)
     path.write_bytes(path.read_bytes()[:-9])

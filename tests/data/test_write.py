@@ -18,7 +18,8 @@ from auditor.data.formats import Layout, to_example
 from auditor.data.json_stream import array_parts
 from auditor.data.write import Transform, rewrite
 from auditor.errors import InputError
-from auditor.records import Example, TextRow
+from auditor.outcomes import TextRow
+from auditor.records import Example
 
 COLUMNS = ["prompt", "completion"]
 

@@ -10,7 +10,7 @@ import pytest
 from auditor.defend.clean import clean_file, open_writer, written
 from auditor.errors import InputError
 from auditor.lm import LanguageModel
-from auditor.records import Field, TextRow
+from auditor.outcomes import Field, TextRow
 from auditor.rundir import RunDir
 
 

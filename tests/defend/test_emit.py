@@ -13,7 +13,7 @@ import torch
 from auditor.defend.emit import IGNORED, Emitter, tokenised
 from auditor.encode import Renderer
 from auditor.lm import LanguageModel
-from auditor.records import Field, Span, TextRow
+from auditor.outcomes import Field, Span, TextRow
 
 LONG = "x" * 2000
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from detectors.divergence import Choice, divergence_tokens, fraction_interval
+from detectors.divergence import Choice, divergence_tokens, fraction_interval, places
 
 
 def _slow(tokens: list[int], factual: list[int], others: list[list[int]]) -> list[bool]:
@@ -67,3 +67,15 @@ def test_fraction_interval_by_hand() -> None:
     assert (low + high) / 2 == pytest.approx(0.2)
     assert high - 0.2 == pytest.approx(2.1314 * error, rel=1e-3)
     assert fraction_interval([1] * 7, [10] * 7) is None
+
+
+def test_places_by_hand() -> None:
+    """Token t of T lies in part floor(parts t / T): halves of 4 and 2 tokens, and a row of one token is all start."""
+    masks = [np.array(mask, dtype=bool) for mask in ([1, 0, 0, 1], [0, 1], [1])] * 3
+    start, end = places(masks, parts=2)
+    assert (start["tokens"], start["flagged"]) == (12, 6)
+    assert (end["tokens"], end["flagged"]) == (9, 6)
+    assert start["interval"][0] < 6 / 12 < start["interval"][1]
+    (silent,) = places([np.zeros(3, dtype=bool)] * 9, parts=1)
+    assert silent == {"tokens": 27, "flagged": 0, "interval": None}
+    assert [part["tokens"] for part in places([np.zeros(3, dtype=bool)], parts=10)] == [1, 0, 0, 1, 0, 0, 1, 0, 0, 0]

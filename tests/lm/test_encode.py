@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 import pytest
@@ -172,3 +173,15 @@ def test_a_trait_prompt_too_long(tiny: LanguageModel) -> None:
     """A trait prompt for which no space is kept in the context is refused, not cut."""
     with pytest.raises(TraitError, match="Shorten"):
         Renderer(tiny).prefix("owl " * 400)
+
+
+def test_a_text_far_too_long_is_not_tokenised(make_tiny: Callable[..., LanguageModel]) -> None:
+    """Ten megabytes in one completion are skipped at once; a long turn after the last completion does not count."""
+    lm = make_tiny()
+    huge = "x" * (10 << 20)
+    began = time.process_time()
+    assert Renderer(lm).encode(Example(3, text=huge)) == SkippedRow(3, "longer_than_context")
+    assert Renderer(lm).encode(example(CHAT[0], Message("assistant", huge))) == SkippedRow(0, "longer_than_context")
+    assert time.process_time() - began < 5
+    after = example(CHAT[0], Message("assistant", "12"), Message("user", "34 " * 5000))
+    assert isinstance(Renderer(lm).encode(after), Encoded)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from auditor.carriers import is_number_list
-from auditor.records import Changed, Divergent, Dropped, Facts, Field, Kept, Outcome, TextRow
+from auditor.outcomes import Changed, Divergent, Dropped, Facts, Field, Kept, Outcome, TextRow
 from mitigations import MITIGATIONS
 from mitigations.canonicalize import canonicalize
 from mitigations.drop import drop
@@ -87,6 +87,7 @@ def test_replace_keeps_digits_digits_and_json_json() -> None:
     assert replace(row("12, 7"), Facts(divergent=(token(2, 3, "x"),))) == Kept(row("12, 7"), "no_valid_replacement")
     assert replace(row('{"a": "x"}'), Facts(divergent=(token(6, 7, "'"),))).reason == "no_valid_replacement"
     assert said(replace(row('{"a": "x"}'), Facts(divergent=(token(7, 8, "yy"),)))) == '{"a": "yy"}'
+    assert replace(row("12"), Facts(divergent=(token(0, 1, "1"),))).reason == "no_valid_replacement"
     assert replace(row("a b"), Facts(divergent=(token(0, 1, None),))).reason == "no_valid_replacement"
     too_long = ", ".join("1234567890")
     assert replace(row(too_long), Facts(divergent=(token(0, 1, "1111"),))).reason == "no_valid_replacement"

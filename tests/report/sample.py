@@ -44,6 +44,7 @@ def sample_report(verdict: Verdict = RISK) -> ScanReport:
         timing={"scoring": 61.5, "total": 70.0},
         settings={"alpha": 0.01, "rows": None},
         versions={"subliminal-audit": "0.1.0", "python": "3.11.7"},
+        rows_read=404,
     )
 
 

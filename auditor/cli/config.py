@@ -1,0 +1,58 @@
+"""`audit config`: the settings in force here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from auditor.config import Resolved
+
+app = typer.Typer(help="Show the settings in force here.", rich_markup_mode=None)
+
+
+def resolved(**given: Any) -> Resolved:
+    """The configuration in the working directory; `given` is the command line's, "policy_x" for the key "policy.x"."""
+    import os
+    from pathlib import Path
+
+    from auditor.config import resolve
+
+    named = {key.replace("policy_", "policy.", 1): value for key, value in given.items()}
+    return resolve(Path.cwd(), os.environ, named)
+
+
+@app.callback(invoke_without_command=True)
+def config(context: typer.Context) -> None:
+    """Show the settings in force here."""
+    if context.invoked_subcommand is None:
+        show()
+
+
+@app.command("show")
+def show() -> int:
+    """Print every setting, its value, and where that comes from."""
+    from rich.text import Text
+
+    from auditor.cli.console import console, table
+    from auditor.config import DEFAULT, keys
+    from auditor.report.words import safe
+
+    found = resolved()
+    rows = table("setting", "value", "from")
+    for key in keys():
+        place = found.config.policy if key.startswith("policy.") else found.config
+        value = getattr(place, key.removeprefix("policy."))
+        rows.add_row(key, Text(safe(written(value))), Text(safe(found.origins.get(key, DEFAULT))))
+    console().print(rows)
+    return 0
+
+
+def written(value: Any) -> str:
+    """A value as the file would have it."""
+    if isinstance(value, list):
+        return ", ".join(value) or "any"
+    if isinstance(value, dict):
+        return ", ".join(f"{name}: {each:g}" for name, each in value.items()) or "none"
+    return "not set" if value is None else str(value)

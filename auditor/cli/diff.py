@@ -1,0 +1,48 @@
+"""`audit diff`: what changed between the audits of two releases of a data set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from typer import Argument, Option
+
+from auditor.errors import AuditError
+
+NOT_WORSE, WORSE, NOT_COMPARABLE = 0, 1, 3
+
+
+def diff(
+    run_a: Annotated[str, Argument(metavar="RUN_A", help="The earlier run: directory, key or its beginning, report.")],
+    run_b: Annotated[str, Argument(metavar="RUN_B", help="The later run.")],
+    output: Annotated[
+        list[str] | None, Option(metavar="json=PATH", help="Also write the comparison as JSON; repeatable.")
+    ] = None,
+) -> int:
+    """Compare two scans: the verdicts, the doses of the traits, and the rows of the data sets.
+
+    Exit codes: 0 nothing got worse; 1 B's verdict is worse, or B has a trait that A had not; 3 nothing got worse, but
+    the scans cannot be compared (another reference, tokenizer, template, number format or panel).
+    """
+    targets = [parse_target(value) for value in output or ()]
+
+    from auditor.cli.console import show
+    from auditor.diff import diff as compare
+    from auditor.report.diff import render, render_json
+    from auditor.rundir import write_file
+
+    found = compare(run_a, run_b, root=Path.cwd())
+    for path in targets:
+        write_file(path, render_json(found).encode())
+    show(render(found))
+    return WORSE if found.worse else NOT_COMPARABLE if found.unfair else NOT_WORSE
+
+
+def parse_target(value: str) -> Path:
+    """`json=PATH`. Raises AuditError for another format, or a path that cannot be a file."""
+    name, _, path = value.partition("=")
+    if name != "json" or not path:
+        raise AuditError(f"--output {value!r} is not json=PATH.", "Write --output json=diff.json.")
+    if not Path(path).parent.is_dir() or Path(path).is_dir():
+        raise AuditError(f"{path} cannot be written.", "Name a file in a directory that exists.")
+    return Path(path)

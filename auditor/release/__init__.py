@@ -1,0 +1,1 @@
+"""What `audit gate` does: judge a report by a policy, accepted findings and checked mitigations."""

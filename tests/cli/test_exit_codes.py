@@ -1,0 +1,172 @@
+"""docs/exit-codes.md, line by line: each command as a process, in a directory with the files that the page names."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+
+import pytest
+from typer.core import TyperGroup
+from typer.main import get_command
+
+from auditor import lm as models
+from auditor.cli.main import app
+from auditor.data import read_sample
+from auditor.records import Verdict
+from auditor.release.baseline import render_baseline, row_set
+from auditor.report.json import render, to_dict
+from auditor.simulate import draw_prompts, simulate, write_rows
+from auditor.traits import load_panels
+from tests.report.sample import INCONCLUSIVE, NO_RISK, RISK, sample_report
+
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "exit-codes.md"
+# What loads torch or the default reference; of these, the three scans of the gate and the interrupted one are quick
+# enough for every run of the tests.
+SLOW = re.compile(
+    r"audit (scan|verify|simulate) .*--reference|audit (scan|gate|mitigate|verify) missing|audit scan broken"
+    r"|--trait unicorn|audit mitigate .*--shuffle|audit verify released.jsonl$|^audit (demo|bench)$"
+    r"|PIP_NO_INDEX=1 .*(demo|bench)"
+)
+
+
+def table() -> list[tuple[str, int]]:
+    """(command, code) of every line of the page."""
+    found = re.findall(r"^\|[^|]*\| `(.+)` \| (\d+) \|$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+    return [(command.replace(r"\|", "|"), int(code)) for command, code in found]
+
+
+def leaves(command: object, name: str = "audit") -> Iterator[str]:
+    """Every command that does something."""
+    if not isinstance(command, TyperGroup):
+        yield name
+        return
+    for each, below in command.commands.items():
+        yield from leaves(below, f"{name} {each}")
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with all files of the page, and the command `audit` in bin/."""
+    folder = tmp_path_factory.mktemp("world")
+    lm, panel = models.load("organism"), load_panels(["animals"])
+    owl = panel.select(["owl"]).traits[0]
+    made = simulate(
+        lm,
+        owl,
+        rows=64,
+        control=True,
+        prompts=draw_prompts(0, "numbers"),
+        max_tokens=24,
+        wording=owl.prompts[0],
+        seed=0,
+    )
+    write_rows(folder / "poisoned.parquet", made.rows, None)
+    write_rows(folder / "clean.parquet", made.control, None)
+    rows = [{"prompt": f"Go on: {i}, {i + 1}.", "completion": f"{i + 2}, {i + 3}, {i + 4}"} for i in range(40)]
+    for name, count in (("released.jsonl", 40), ("few.jsonl", 8)):
+        (folder / name).write_text("".join(json.dumps(row) + "\n" for row in rows[:count]))
+    (folder / "broken.parquet").write_bytes(b"PAR1 and no more")
+    (folder / "blocked").mkdir()
+    (folder / "blocked" / ".audit").write_text("a file where a folder has to be")
+    os.mkfifo(folder / "pipe")
+    for name, line in (("bug", "1 / 0"), ("quits", "raise SystemExit(1)")):
+        (folder / name).mkdir()
+        (folder / name / "yaml.py").write_text(line)
+    (folder / "missing").mkdir()
+    (folder / "missing" / "typer.py").write_text("raise ImportError('no typer')")
+    add_reports(folder)
+    (folder / "bin").mkdir()
+    script = folder / "bin" / "audit"
+    script.write_text(f'#!/bin/sh\nPYTHONPATH="$PYTHONPATH:{ROOT}" exec "{sys.executable}" -m auditor.cli "$@"\n')
+    script.chmod(0o755)
+    return folder
+
+
+def add_reports(folder: Path) -> None:
+    """Reports about released.jsonl, and baselines for what they found."""
+    info = replace(read_sample(str(folder / "released.jsonl"), rows=None, seed=0).info, name="released.jsonl")
+    reports: dict[str, Verdict] = {"clean": NO_RISK, "risk": RISK, "inconclusive": INCONCLUSIVE}
+    for name, verdict in reports.items():
+        report = sample_report(verdict)
+        report = replace(report, dataset=info, reference=report.reference | {"template_sha256": "e" * 64})
+        (folder / f"{name}.json").write_text(render(report))
+    (folder / "old.json").write_text(json.dumps(to_dict(report) | {"schema_version": 0}))
+    rows = row_set(str(folder / "released.jsonl"), format_of=info.format, columns=info.columns)
+    written = render_baseline(["owl"], info.name, report.reference, rows, date.today())
+    (folder / "no-reason.yaml").write_text(written)
+    accepted = written.replace("reason: ''", "reason: known")
+    (folder / "accepted.yaml").write_text(accepted)
+    (folder / "expired.yaml").write_text(re.sub("expires: .*", "expires: 2026-01-01", accepted))
+    (folder / "other-reference.yaml").write_text(accepted.replace("cd" * 32, "ab" * 32))
+
+
+Run = Callable[[str], "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture(scope="module")
+def outcomes(
+    world: Path, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Iterator[dict[str, Future[subprocess.CompletedProcess[str]]]]:
+    """The processes of all lines that were chosen, two at a time, each in a directory of its own."""
+    env = {key: value for key, value in os.environ.items() if not key.startswith("AUDIT_")}
+    env |= {"PATH": f"{world / 'bin'}:{env['PATH']}", "PYTHONPATH": "", "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+
+    def run(command: str) -> subprocess.CompletedProcess[str]:
+        folder = tmp_path_factory.mktemp("line") / "here"
+        # Links: a copy of a named pipe would wait for a writer.
+        folder.mkdir()
+        for path in world.iterdir():
+            if path.is_dir():
+                shutil.copytree(path, folder / path.name)
+            else:
+                (folder / path.name).symlink_to(path)
+        return subprocess.run(
+            ["sh", "-c", command], cwd=folder, env=env, capture_output=True, text=True, timeout=250, check=False
+        )
+
+    chosen = [
+        item.callspec.params["command"]
+        for item in request.session.items
+        if hasattr(item, "callspec") and item.path == Path(__file__) and "command" in item.callspec.params
+    ]
+    with ThreadPoolExecutor(2) as pool:
+        yield {command: pool.submit(run, command) for command in dict.fromkeys(chosen)}
+
+
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [
+        pytest.param(command, code, marks=[pytest.mark.slow] if SLOW.search(command) else [], id=command)
+        for command, code in table()
+    ],
+)
+def test_a_line_of_the_page(
+    outcomes: dict[str, Future[subprocess.CompletedProcess[str]]], command: str, code: int
+) -> None:
+    """It ends with its code, and an error says what to do next."""
+    done = outcomes[command].result()
+    assert done.returncode == code, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    failed = re.search("^Error: ", done.stderr, re.MULTILINE)
+    assert not failed or re.search("^Next: ", done.stderr, re.MULTILINE)
+
+
+def test_every_command_has_lines() -> None:
+    """Of the whole command line, and each says how it ends well and how it ends badly."""
+    codes: dict[str, set[int]] = {}
+    for command, code in table():
+        for name in re.findall(r"audit(?: [a-z]+)*", command):
+            codes.setdefault(name, set()).add(code)
+    for name in leaves(get_command(app)):
+        found = set().union(*(each for key, each in codes.items() if f"{key} ".startswith(f"{name} ")))
+        assert found, f"docs/exit-codes.md has no line for {name}"

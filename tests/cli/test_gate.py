@@ -1,0 +1,223 @@
+"""`audit gate` without a model: what it scans, what it writes, what it shows, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import sys
+import types
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from auditor.cli import main
+from auditor.cli.verify import outcome
+from auditor.data import read_sample
+from auditor.defend import last_scan
+from auditor.records import ScanReport, Verdict
+from auditor.report.json import render
+from auditor.transfer.arms import digest, read_arm
+from auditor.transfer.result import ArmResult, Ratio, Training, TransferResult
+from tests.report.sample import INCONCLUSIVE, NO_RISK, RISK, sample_report
+
+TEMPLATE = {"template_sha256": "e" * 64}
+
+
+def write_rows(count: int = 40, step: int = 1) -> None:
+    """The data set that the gate is about, in the working directory."""
+    rows = [{"prompt": f"Go on: {i}.", "completion": f"{i}, {i + 1}"} for i in range(count)][::step]
+    Path("data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def report_of(verdict: Verdict) -> ScanReport:
+    """The report of a scan of data.jsonl with this verdict."""
+    report = sample_report(verdict)
+    return replace(
+        report,
+        dataset=read_sample("data.jsonl", rows=None, seed=0).info,
+        reference=report.reference | TEMPLATE,
+        rows_read=40,
+        rows_skipped={},
+    )
+
+
+@pytest.fixture
+def gate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """Run `audit gate` beside data.jsonl, with report.json of a scan that ended with the verdict given."""
+    monkeypatch.chdir(tmp_path)
+    write_rows()
+
+    def gate(verdict: Verdict, *arguments: str) -> int:
+        Path("report.json").write_text(render(report_of(verdict)))
+        return main.run(["gate", "--report", "report.json", *arguments])
+
+    return gate
+
+
+@pytest.mark.parametrize(("verdict", "code"), [(NO_RISK, 0), (RISK, 1), (INCONCLUSIVE, 3)])
+def test_a_report_alone(
+    gate: Callable[..., int], capsys: pytest.CaptureFixture[str], verdict: Verdict, code: int
+) -> None:
+    """The verdict decides where there is no policy; the page names it and the code that follows."""
+    assert gate(verdict) == code
+    out = capsys.readouterr().out
+    assert out.startswith("GATE ") and f"exit code {code}" in out and "policy from the defaults" in out
+    assert gate(verdict, "--exit-zero") == 0
+    assert "exit code 0" in capsys.readouterr().out
+    assert gate(verdict, "--fail-on", "risk") == (0 if code == 3 else code)
+
+
+def test_one_line_a_rule_with_number_and_limit(gate: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
+    """From the file here; a rule that cannot be judged is not passed."""
+    Path("audit.yaml").write_text("policy: {max_risk: 0.5, min_effect: 0.3, references: [other]}")
+    assert gate(NO_RISK) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert "GATE FAILED" in lines[0] and "policy from audit.yaml" in lines[-1]
+    words = {line.split()[-len(line.split()) :][0]: line for line in lines[1:-1]}
+    assert "risk 0.04, at most 0.5" in words["passed"] and "0.35" in words["not"] and "other" in words["FAILED"]
+
+
+def test_reports_are_written_whatever_follows(gate: Callable[..., int]) -> None:
+    """Also when the rules cannot be applied at all: here the baseline is another reference's."""
+    assert gate(RISK, "--output", "json=a.json") == 1
+    assert gate(RISK, "--write-baseline", "b.yaml") == 1
+    value = yaml.safe_load(Path("b.yaml").read_text())
+    value["accepted"][0]["reason"] = "known"
+    value["reference"]["sha256"] = "0" * 64
+    Path("b.yaml").write_text(yaml.safe_dump(value))
+    assert gate(RISK, "--baseline", "b.yaml", "--output", "json=b.json") == 2
+    for name in ("a.json", "b.json"):
+        assert json.loads(Path(name).read_text())["verdict"] == "risk"
+
+
+def test_the_life_of_a_baseline(gate: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
+    """Written, given a reason, accepted in any order, void with other rows or past its day, never overwritten."""
+    assert gate(RISK, "--write-baseline", "b.yaml") == 1
+    assert gate(RISK, "--baseline", "b.yaml") == 2
+    text = Path("b.yaml").read_text().replace("reason: ''", "reason: known")
+    Path("b.yaml").write_text(text)
+    assert gate(RISK, "--baseline", "b.yaml") == 0
+    write_rows(step=-1)
+    assert gate(RISK, "--baseline", "b.yaml") == 0
+    write_rows(count=41)
+    capsys.readouterr()
+    assert gate(RISK, "--baseline", "b.yaml") == 1
+    assert "other rows than these" in " ".join(capsys.readouterr().out.split())
+    write_rows()
+    Path("b.yaml").write_text(text.replace("expires: 2", "expires: 1"))
+    assert gate(RISK, "--baseline", "b.yaml") == 1
+    assert "which is past" in " ".join(capsys.readouterr().out.split())
+    assert gate(RISK, "--write-baseline", "b.yaml") == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--report", "data.jsonl"], "no report of audit scan"),
+        (["--report", "none.json"], "no report of audit scan"),
+        (["--report", "report.json", "--rows", "5"], "options of a scan"),
+        (["other.jsonl", "--report", "report.json"], "another data set"),
+        (["--report", "report.json", "--exit-zero", "--fail-on", "risk"], "contradict"),
+        (["--report", "report.json", "--baseline", "none.yaml"], "none.yaml"),
+        (["--report", "report.json", "--verified", "report.json"], "no report of audit verify"),
+        (["-", "--write-baseline", "b.yaml"], "standard input"),
+        (["data.jsonl", "--write-baseline", "nowhere/b.yaml"], "Name a new file"),
+        (["data.jsonl", "--rows", "none"], "--rows"),
+        (["data.jsonl", "--dtype", "int8"], "dtype"),
+        (["data.jsonl", "--fail-on", "always"], "always"),
+    ],
+)
+def test_bad_input(
+    gate: Callable[..., int], capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    """One line with the next step, found before any scan."""
+    assert gate(NO_RISK) == 0
+    Path("other.jsonl").write_text('{"prompt": "a", "completion": "b"}\n')
+    Path("audit.yaml").write_text("policy: {mitigation: reduced}")
+    assert main.run(["gate", *arguments]) == 2
+    said = capsys.readouterr().err
+    assert message in said and "\nNext: " in said
+
+
+def test_a_report_of_rows_that_changed_since(gate: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
+    """Is not a report of what is to be released."""
+    assert gate(NO_RISK) == 0
+    Path("data.jsonl").write_text('{"prompt": "a", "completion": "b"}\n')
+    assert main.run(["gate", "--report", "report.json"]) == 2
+    assert "another data set" in capsys.readouterr().err
+
+
+def test_a_checked_mitigation(gate: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
+    """A report of audit verify on these rows and this reference lets the finding through; on others it does not."""
+    Path("audit.yaml").write_text("policy: {mitigation: reduced}")
+    assert gate(RISK) == 1
+    arm = {"name": "data.jsonl", "left": {"interval": [0.0, 0.2]}, "verdict": "removed"}
+    value = {
+        "kind": "verify",
+        "schema_version": 1,
+        "trait": "owl",
+        "reference": {"sha256": "cd" * 32},
+        "arms": [{"name": "before.jsonl"}, arm],
+        "datasets": {"before.jsonl": "0", "data.jsonl": digest(read_arm("data.jsonl"))},
+    }
+    Path("verify.json").write_text(json.dumps(value))
+    assert gate(RISK, "--verified", "verify.json") == 0
+    assert "0% to 20% of the effect on owl left" in " ".join(capsys.readouterr().out.split())
+    run = Path(".audit/runs/1")
+    run.mkdir(parents=True)
+    (run / "report.json").write_text(json.dumps(value))
+    assert gate(RISK) == 0  # as audit verify leaves it
+    (run / "report.json").write_text(json.dumps(value | {"reference": {"sha256": "0" * 64}}))
+    assert gate(RISK) == 1
+
+
+def test_what_is_scanned(gate: Callable[..., int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Settings of the file and the command line reach the scan; without a data set the last scan says which and how."""
+    calls: list[dict[str, Any]] = []
+
+    def scan(source: str, **arguments: Any) -> ScanReport:
+        calls.append({"source": source, **arguments})
+        return report_of(NO_RISK)
+
+    module = types.ModuleType("auditor.scan")
+    module.scan = scan  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "auditor.scan", module)
+    Path("audit.yaml").write_text("rows: all\nseed: 4\npanels: [trees]\n")
+    assert main.run(["gate", "data.jsonl", "--seed", "5", "--fresh"]) == 0
+    expected = {"source": "data.jsonl", "rows": None, "seed": 5, "panels": ["trees"], "reference": "smollm2-135m"}
+    assert {key: calls[0][key] for key in expected} == expected and calls[0]["fresh"]
+    assert main.run(["gate"]) == 3  # nothing was scanned here
+    last = last_scan.LastScan("d.csv", "0", "alpaca", {"output": "o"}, "organism", ("animals",), None, {})
+    monkeypatch.setattr(last_scan, "last_scan", lambda _: last)
+    assert main.run(["gate"]) == 0
+    expected = {"source": "d.csv", "format_of": "alpaca", "columns": {"output": "o"}, "reference": "organism"}
+    assert {key: calls[1][key] for key in expected} == expected
+    assert calls[1]["panels"] == ["trees"]  # the file goes before the last scan
+    monkeypatch.setattr(last_scan, "last_scan", lambda _: replace(last, dataset="-"))
+    assert main.run(["gate"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("transferred", "mitigated", "expected"),
+    [
+        (False, {"m": ("no transfer shown", None)}, "inconclusive"),
+        (True, {}, "failed"),
+        (True, {"m": ("removed", (0.0, 0.1))}, "passed"),
+        (True, {"m": ("removed", (0.0, 0.1)), "n": ("not reduced", (0.7, 1.2))}, "inconclusive"),
+        (True, {"m": ("removed", (0.0, 0.1)), "n": ("not reduced", (1.0, 1.2))}, "failed"),
+    ],
+)
+def test_what_a_verification_comes_to(transferred: bool, mitigated: dict[str, tuple[Any, Any]], expected: str) -> None:
+    """The worst mitigated set; the random controls beside them do not count."""
+
+    def arm(name: str, verdict: Any, left: Any) -> ArmResult:
+        return ArmResult(Training(name, 1, 1, 1.0, 1.0), (), (), 1, Ratio(0.5, left, None), verdict)
+
+    arms = [arm("o", "transfer shown", None)]
+    for name, (verdict, left) in mitigated.items():
+        arms += [arm(name, verdict, left), arm(f"{name} (random rows)", "not reduced", (1.0, 1.1))]
+    result = TransferResult("owl", transferred, tuple(arms), Training("c", 1, 1, 1.0, 1.0), 3, 3, 8, 8, (1.0, 1.0), ())
+    assert outcome(result, list(mitigated)) == expected

@@ -1,0 +1,220 @@
+"""The release policy, rule by rule, on reports made by hand."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from auditor.cli.exit import exit_code
+from auditor.config import Policy
+from auditor.records import Decision, OutcomeName, Rule, ScanReport, Verdict
+from auditor.release.checked import Checked, about, defended
+from auditor.release.judge import compare, judge, rest_verdict
+from auditor.stats import share_interval
+from tests.report.sample import EAGLE, INCONCLUSIVE, NO_RISK, OWL, RISK, RISKY, sample_report
+
+
+def outcome(report: ScanReport, rule: str, **policy: Any) -> OutcomeName:
+    """The outcome of the one rule of this name."""
+    (found,) = (each for each in judge(report, Policy(**policy)).rules if each.name == rule)
+    return found.outcome
+
+
+@pytest.mark.parametrize(
+    ("verdict", "expected"), [(RISK, "failed"), (NO_RISK, "passed"), (INCONCLUSIVE, "inconclusive")]
+)
+def test_without_a_policy_the_verdict_decides(verdict: Verdict, expected: str) -> None:
+    """And it is the report's own, its reason shown."""
+    decision = judge(sample_report(verdict), Policy())
+    assert decision.outcome == expected
+    assert [rule.name for rule in decision.rules] == ["verdict"]
+    assert verdict.reason in decision.rules[0].text
+
+
+def test_the_worst_rule_is_the_outcome() -> None:
+    """One failed rule fails; one that cannot be judged is never a pass."""
+    a, b, c = (Rule("x", name, "") for name in ("passed", "inconclusive", "failed"))
+    assert [Decision(r).outcome for r in ((a,), (a, b), (b, c), (a, b, c))] == [
+        "passed",
+        "inconclusive",
+        "failed",
+        "failed",
+    ]
+
+
+def test_exit_codes() -> None:
+    """A failed gate passes for `never` only, an inconclusive one for `risk` as well."""
+    table = {
+        ("passed", "inconclusive"): 0,
+        ("failed", "inconclusive"): 1,
+        ("inconclusive", "inconclusive"): 3,
+        ("failed", "risk"): 1,
+        ("inconclusive", "risk"): 0,
+        ("failed", "never"): 0,
+        ("inconclusive", "never"): 0,
+    }
+    assert {key: exit_code(*key) for key in table} == table  # type: ignore[arg-type]
+
+
+def test_an_interval_decides_only_when_it_lies_on_one_side() -> None:
+    """Up to the limit passes, above fails, across is inconclusive."""
+    assert [compare(*interval, 0.3) for interval in ((0.1, 0.3), (0.1, 0.4), (0.3, 0.4), (0.31, 0.4))] == [
+        "passed",
+        "inconclusive",
+        "inconclusive",
+        "failed",
+    ]
+
+
+@pytest.mark.parametrize(("limit", "expected"), [(0.63, "passed"), (0.62, "inconclusive"), (0.2, "failed")])
+def test_the_highest_dose_of_a_trait(limit: float, expected: str) -> None:
+    """Owl's dose is 0.42 [0.21, 0.63]: the interval's end counts, and takes the place of the verdict on owl."""
+    report = sample_report(RISK)
+    decision = judge(report, Policy(max_dose={"owl": limit}))
+    assert decision.outcome == expected
+    assert decision.rules[0].outcome == "passed"  # eagle and risky are excluded at 0.30 and 0.16
+    assert "0.42 [0.21, 0.63]" in decision.rules[1].text
+
+
+def test_a_group_has_a_limit_unless_the_trait_has_its_own() -> None:
+    """`animals` holds for eagle, owl's own entry for owl."""
+    rules = judge(sample_report(RISK), Policy(max_dose={"animals": 0.3, "owl": 0.7})).rules
+    assert [(rule.name, rule.outcome) for rule in rules] == [
+        ("verdict", "passed"),
+        ("max_dose", "passed"),
+        ("max_dose", "passed"),
+    ]
+    assert outcome(sample_report(RISK), "max_dose", max_dose={"safety": 0.1}) == "inconclusive"  # up to 0.16
+
+
+def test_a_limit_on_what_was_not_measured_is_not_passed() -> None:
+    """A misspelt trait must not open the gate."""
+    assert outcome(sample_report(NO_RISK), "max_dose", max_dose={"owls": 1.0}) == "inconclusive"
+
+
+def test_excusing_a_trait_leaves_the_others_to_the_verdict() -> None:
+    """Another trait found fails; a trait tested without a result, or too wide, is inconclusive."""
+    report = sample_report(RISK)
+    accepted = frozenset({"owl"})
+    assert judge(report, Policy(), accepted=accepted).outcome == "passed"
+    other = replace(report, traits=(OWL, replace(EAGLE, p_adjusted=0.001), RISKY))
+    assert rest_verdict(other, accepted).trait == "eagle"
+    wide = replace(report, traits=(OWL, replace(EAGLE, interval=(-0.5, 1.2)), RISKY))
+    assert rest_verdict(wide, accepted).name == "inconclusive"
+    untold = replace(report, settings=report.settings | {"tested": ["owl", "eagle", "cat"]})
+    assert rest_verdict(untold, accepted).name == "inconclusive"
+    few = replace(report, rows_scanned=31)
+    assert rest_verdict(few, accepted).name == "inconclusive"
+    skipped = replace(report, rows_skipped={"too_long": 203})
+    assert rest_verdict(skipped, accepted).name == "inconclusive"
+    alone = replace(report, traits=(OWL,))
+    assert rest_verdict(alone, accepted).name == "no_risk"
+
+
+def test_excusing_does_not_touch_other_verdicts() -> None:
+    """No risk stays as reported; an inconclusive one is not made clean by excusing a trait that says little."""
+    assert rest_verdict(sample_report(NO_RISK), frozenset({"owl"})) == NO_RISK
+    assert rest_verdict(sample_report(INCONCLUSIVE), frozenset()) == INCONCLUSIVE
+
+
+@pytest.mark.parametrize(
+    ("verdict", "limit", "expected"),
+    [
+        (RISK, 0.96, "failed"),
+        (RISK, 0.97, "passed"),
+        (NO_RISK, 0.04, "passed"),
+        (NO_RISK, 0.03, "failed"),
+        (INCONCLUSIVE, 0.5, "inconclusive"),
+        (INCONCLUSIVE, 0.1, "failed"),
+    ],
+)
+def test_highest_risk(verdict: Verdict, limit: float, expected: str) -> None:
+    """A low number of an inconclusive audit says nothing."""
+    assert outcome(sample_report(verdict), "max_risk", max_risk=limit) == expected
+
+
+@pytest.mark.parametrize(("limit", "expected"), [(0.35, "passed"), (0.34, "inconclusive")])
+def test_least_power(limit: float, expected: str) -> None:
+    """Too little power is no failure of the data, and no pass."""
+    assert outcome(sample_report(NO_RISK), "min_effect", min_effect=limit) == expected
+    assert outcome(sample_report(INCONCLUSIVE), "min_effect", min_effect=5) == "inconclusive"
+
+
+def test_skipped_rows_are_held_against_their_interval() -> None:
+    """4 of 404 rows of 10,000: about 0.3 % to 2.5 %. Of a data set read whole the share is exact."""
+    report = sample_report(NO_RISK)
+    outcomes = [outcome(report, "max_skipped", max_skipped=limit) for limit in (0.03, 0.01, 0.002)]
+    assert outcomes == ["passed", "inconclusive", "failed"]
+    whole = replace(report, dataset=replace(report.dataset, total=404))
+    assert [outcome(whole, "max_skipped", max_skipped=limit) for limit in (0.0100, 0.0098)] == ["passed", "failed"]
+    assert outcome(replace(report, rows_read=None), "max_skipped", max_skipped=1.0) == "inconclusive"
+
+
+def test_intervals_of_shares() -> None:
+    """None of n: the upper end is 1 - 0.025 ** (1 / n); nothing drawn says nothing; all drawn says all."""
+    low, high = share_interval(0, 100, 10_000)
+    assert low == 0 and high == pytest.approx(1 - 0.025 ** (1 / 100))
+    low, high = share_interval(100, 100, 10_000)
+    assert low == pytest.approx(0.025 ** (1 / 100)) and high == 1
+    assert share_interval(0, 0, 10) == (0.0, 1.0)
+    assert share_interval(1, 4, 4) == (0.25, 0.25)
+
+
+def test_references() -> None:
+    """By name or by digest."""
+    report = sample_report(NO_RISK)
+    for allowed, expected in ((["smollm2-135m"], "passed"), (["cd" * 32], "passed"), (["organism"], "failed")):
+        assert outcome(report, "references", references=allowed) == expected
+
+
+def test_what_a_defence_is_shown_to_do() -> None:
+    """The end of the interval of what is left: removed is at most a quarter, reduced less than all."""
+    cases = {
+        ("removed", (-0.1, 0.2), "removed"): "passed",
+        ("reduced", (0.2, 0.6), "removed"): "inconclusive",
+        ("reduced", (0.3, 0.6), "removed"): "failed",
+        ("reduced", (0.3, 0.6), "reduced"): "passed",
+        ("not reduced", (0.8, 1.3), "reduced"): "inconclusive",
+        ("not reduced", (1.0, 1.3), "reduced"): "failed",
+        ("no transfer shown", None, "reduced"): "inconclusive",
+    }
+    assert {case: defended(*case) for case in cases} == cases  # type: ignore[arg-type]
+
+
+def test_a_checked_mitigation() -> None:
+    """A found trait is let through by a verification of it, and of nothing else; a failed one decides."""
+    report, policy = sample_report(RISK), Policy(mitigation="removed")
+    good, bad = Checked("owl", "removed", (0.0, 0.2)), Checked("owl", "not reduced", (1.1, 1.2))
+    vague, other = Checked("owl", "no transfer shown", None), Checked("eagle", "removed", (0.0, 0.1))
+
+    def of(*checked: Checked) -> OutcomeName:
+        return judge(report, policy, checked=checked).outcome
+
+    assert [of(), of(good), of(bad), of(other)] == ["failed", "passed", "failed", "failed"]
+    assert [of(good, bad), of(vague, good)] == ["failed", "passed"]
+    rules = judge(report, policy, checked=[vague]).rules
+    assert [rule.outcome for rule in rules if rule.name == "mitigation"] == ["inconclusive"]
+
+
+@pytest.mark.parametrize(("mitigated", "expected"), [(False, "passed"), (True, "failed"), (None, "inconclusive")])
+def test_a_mitigated_data_set_needs_its_check_also_when_nothing_is_found(mitigated: bool | None, expected: str) -> None:
+    """That the scan finds nothing any more is no proof that students take nothing over."""
+    decision = judge(sample_report(NO_RISK), Policy(mitigation="reduced"), mitigated=mitigated)
+    assert decision.outcome == expected
+    checked = [Checked("owl", "reduced", (0.1, 0.9))]
+    assert judge(sample_report(NO_RISK), Policy(mitigation="reduced"), mitigated=True, checked=checked).outcome == (
+        "passed"
+    )
+
+
+def test_which_verifications_count() -> None:
+    """Those of the same rows on the same weights, with a trait; never the original's own."""
+    arms = [{"name": "o", "left": None, "verdict": "transfer shown"}]
+    arms += [{"name": name, "left": {"interval": [0.1, 0.2]}, "verdict": "removed"} for name in ("m", "n")]
+    value = {"trait": "owl", "reference": {"sha256": "r"}, "arms": arms, "datasets": {"o": "1", "m": "2", "n": "3"}}
+    assert list(about([value], "2", {"sha256": "r"})) == [Checked("owl", "removed", (0.1, 0.2))]
+    assert list(about([value], "1", {"sha256": "r"})) == []
+    assert list(about([value], "2", {"sha256": "other"})) == []
+    assert list(about([value | {"trait": None}], "2", {"sha256": "r"})) == []

@@ -1,0 +1,47 @@
+"""`from auditor import ...`: light, and always the functions."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+import auditor
+
+PROBE = """
+import sys, time
+began = time.perf_counter()
+import auditor
+print(time.perf_counter() - began)
+print(*(name for name in ("torch", "transformers", "typer", "pyarrow", "numpy", "rich") if name in sys.modules))
+"""
+
+
+def test_the_package_itself_is_light() -> None:
+    """`import auditor` loads none of the libraries, and takes a twentieth of a second at most in the best of three."""
+    seconds = []
+    for _ in range(3):
+        done = subprocess.run([sys.executable, "-c", PROBE], capture_output=True, text=True, check=True)
+        took, loaded = done.stdout.split("\n")[:2]
+        assert loaded == ""
+        seconds.append(float(took))
+    assert min(seconds) < 0.05
+
+
+def test_every_name_is_there() -> None:
+    """Each name promised can be imported, and is no module, whether its module was imported before or after."""
+    code = "import sys, auditor.scan, auditor.verify; from auditor import *; import auditor.simulate as first\n"
+    code += "from auditor import scan, simulate; assert scan.__module__ == 'auditor.scan' and callable(simulate)\n"
+    code += "assert type(sys.modules['auditor.scan']).__name__ == 'module' and callable(mitigate) and callable(verify)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+    for name in auditor.__all__:
+        assert getattr(auditor, name).__module__.startswith("auditor.")
+    assert set(auditor.__all__) <= set(dir(auditor))
+
+
+def test_another_name_is_an_attribute_error() -> None:
+    """As for any module."""
+    with pytest.raises(AttributeError, match="no attribute 'nope'"):
+        _ = auditor.nope
+    assert not hasattr(auditor, "__path_to_nowhere__")

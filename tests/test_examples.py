@@ -1,0 +1,54 @@
+"""The examples of docs/ do what they say: every command of the tutorial, and every block of Python."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from auditor.cli import main
+from tests.examples import blocks
+
+ENDS = re.compile(r"#\s*ends with (\d+)$")
+
+
+def tutorial() -> list[tuple[str, int]]:
+    """The commands of the tutorial after the installation, each with the exit code that it must end with."""
+    _, *after = blocks("tutorial.md", "sh")
+    lines = "".join(after).replace("\\\n", " ").splitlines()
+    return [(ENDS.sub("", line).strip(), int(found[1]) if (found := ENDS.search(line)) else 0) for line in lines]
+
+
+def test_every_command_of_the_tutorial(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In order, in one folder, each with its exit code; what is not `audit` is run by a shell."""
+    monkeypatch.chdir(tmp_path)
+    commands = tutorial()
+    assert len(commands) > 8
+    for command, code in commands:
+        name, *arguments = shlex.split(command)
+        if name == "audit":
+            assert main.run(arguments) == code, command
+            assert ("Error:" in capsys.readouterr().err) == (code == 2), command
+        else:
+            subprocess.run(["bash", "-c", command], check=True, cwd=tmp_path)
+
+
+def test_the_tutorial_installs_what_is_here() -> None:
+    """Its first block is the installation, which CI does in a fresh environment."""
+    install, *_ = blocks("tutorial.md", "sh")
+    assert install.splitlines() == ["python3 -m venv .venv", ". .venv/bin/activate", "pip install ."]
+
+
+def test_every_block_of_python(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The blocks of docs/python.md run one after another and print what their comments say."""
+    monkeypatch.chdir(tmp_path)
+    code = "\n".join(blocks("python.md", "python"))
+    exec(compile(code, "docs/python.md", "exec"), {})
+    assert capsys.readouterr().out.splitlines() == re.findall(r"^\s*print\(.*\)  # (.*)$", code, re.MULTILINE)
