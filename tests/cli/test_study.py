@@ -13,7 +13,7 @@ from auditor.cli.study import PartName
 from auditor.study import run
 from auditor.study.report import assemble
 from auditor.study.run import PARTS, students_of
-from auditor.transfer import experiment
+from auditor.transfer import runner
 from auditor.transfer.plan import Size
 from auditor.transfer.students import Recipe, new_student
 
@@ -48,7 +48,7 @@ def test_a_killed_study_ends_with_the_same_report(
     lost = next(each for each in units if "sampled%20block%201%20original" in each.name)
     lost.unlink()
     trained: list[object] = []
-    monkeypatch.setattr(experiment, "new_student", lambda *given: trained.append(given) or new_student(*given))
+    monkeypatch.setattr(runner, "new_student", lambda *given: trained.append(given) or new_student(*given))
     assert audit("leakage", *SMALL, "-o", "study") == code
     assert len(trained) == 1 and lost.exists()
     assert capsys.readouterr().out == shown

@@ -14,7 +14,7 @@ from auditor.errors import InputError, TraitError
 from auditor.lm import LanguageModel
 from auditor.records import Progress
 from auditor.rundir import RunDir
-from auditor.transfer import experiment
+from auditor.transfer import runner
 from auditor.transfer.arms import Arm
 from auditor.transfer.experiment import run_transfer
 from auditor.transfer.result import TransferResult
@@ -156,13 +156,13 @@ def test_a_killed_run_resumes_and_ends_the_same(
     arms = (ORIGINAL, replace(CONTROL, name="clean"))
     expected = run(lm, *arms, rows_per_block=24, updates=4)
     trained = []
-    real = experiment.new_student
+    real = runner.new_student
 
     def counting(*arguments: Any) -> LanguageModel:
         trained.append(1)
         return real(*arguments)
 
-    monkeypatch.setattr(experiment, "new_student", counting)
+    monkeypatch.setattr(runner, "new_student", counting)
 
     def kill(progress: Progress) -> None:
         if progress.stage == "training students" and progress.done == 4 * 4 + 1:
