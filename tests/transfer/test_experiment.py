@@ -14,7 +14,7 @@ from auditor.errors import InputError, TraitError
 from auditor.lm import LanguageModel
 from auditor.records import Progress
 from auditor.rundir import RunDir
-from auditor.transfer import runner
+from auditor.transfer import experiment, runner
 from auditor.transfer.arms import Arm
 from auditor.transfer.experiment import run_transfer
 from auditor.transfer.result import TransferResult
@@ -162,7 +162,8 @@ def test_a_killed_run_resumes_and_ends_the_same(
         trained.append(1)
         return real(*arguments)
 
-    monkeypatch.setattr(runner, "new_student", counting)
+    for module in (experiment, runner):  # the student that is timed, and all others
+        monkeypatch.setattr(module, "new_student", counting)
 
     def kill(progress: Progress) -> None:
         if progress.stage == "training students" and progress.done == 4 * 4 + 1:
