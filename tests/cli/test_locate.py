@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -15,7 +16,6 @@ import pytest
 import yaml
 
 import auditor.report
-from auditor import locate as verb
 from auditor.attribution import rows as attribution_rows
 from auditor.cli import main
 from auditor.encode import Encoded, Renderer
@@ -100,7 +100,7 @@ def test_the_whole_of_it(
     audit: Audit, world: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The page, the JSON, the heat map and the recipe; the same command again shows the same from what it kept."""
-    monkeypatch.setattr(verb, "gate", lambda *_: (0,))
+    monkeypatch.setattr(import_module("auditor.locate"), "gate", lambda *_: (0,))
     arguments = ["--control", str(world / "clean.jsonl"), *FAST, "--output", "json=r.json", "--output", "svg=r.svg"]
     code = audit(*arguments)
     shown = capsys.readouterr()
