@@ -9,6 +9,7 @@ from typer import Argument, Option, echo
 
 from auditor.cli.config import resolved
 from auditor.cli.exit import exit_code
+from auditor.cli.options import Columns, Device, Fresh, Panels, RowFormat
 from auditor.cli.output import parse_targets, takes_stdout, write_targets
 from auditor.cli.scan import choose_detectors, parse_columns, parse_rows, rows_setting
 from auditor.errors import AuditError, InputError
@@ -27,15 +28,15 @@ def gate(
         Path | None, Option(metavar="FILE", help="Judge this JSON report of a scan, without scanning.")
     ] = None,
     reference: Annotated[str | None, Option(metavar="MODEL", help="Base of the students.")] = None,
-    panel: Annotated[list[str] | None, Option(metavar="PANEL", help="Built-in or YAML file; repeatable.")] = None,
+    panel: Panels = None,
     rows: Annotated[str | None, Option(metavar="N|all|auto", help="Rows to score at most.")] = None,
     seed: Annotated[int | None, Option(metavar="N", min=0, help="Seed of every random choice.")] = None,
     alpha: Annotated[float | None, Option(metavar="RATE", help="Highest rate of false alarms.")] = None,
     dtype: Annotated[str | None, Option(metavar="NAME", help="float32 or bfloat16.")] = None,
-    device: Annotated[str | None, Option(metavar="NAME", help="cpu, cuda or mps; default: the best one.")] = None,
-    format_of: Annotated[str | None, Option(metavar="FORMAT", help="Row format, if not to be detected.")] = None,
-    columns: Annotated[str, Option(metavar="ROLE=COLUMN,..", help="Columns, as in prompt=question.")] = "",
-    fresh: Annotated[bool, Option("--fresh", help="Do not go on from an earlier run.")] = False,
+    device: Device = None,
+    format_of: RowFormat = None,
+    columns: Columns = "",
+    fresh: Fresh = False,
     verified: Annotated[
         list[Path] | None, Option(metavar="FILE", help="JSON report of audit verify; repeatable.")
     ] = None,

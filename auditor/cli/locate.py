@@ -8,6 +8,20 @@ from typing import TYPE_CHECKING, Annotated
 
 from typer import Argument, Option
 
+from auditor.cli.options import (
+    Alpha,
+    BlockRows,
+    Budget,
+    Control,
+    Device,
+    Fresh,
+    Full,
+    LearningRate,
+    Panels,
+    Rank,
+    Seed,
+    Updates,
+)
 from auditor.cli.scan import BASE
 from auditor.cli.verify import DEFAULT_BUDGET, parse_budget, parse_layers, parse_target, recipe_settings
 from auditor.errors import AuditError
@@ -29,34 +43,26 @@ def locate(
     counterfactual: Annotated[
         str | None, Option(metavar="NAME", help="Compare with this trait; default: with the reference without one.")
     ] = None,
-    panel: Annotated[list[str] | None, Option(metavar="PANEL", help="Built-in or YAML file; repeatable.")] = None,
-    control: Annotated[
-        str | None, Option(metavar="FILE", help="Clean rows for the same prompts; default: the reference writes them.")
-    ] = None,
+    panel: Panels = None,
+    control: Control = None,
     layers: Annotated[
         str | None, Option(metavar="N,..|none", help="Train each of these layers alone; default: a spread of 6.")
     ] = None,
     places: Annotated[int, Option(metavar="N", min=16, help="Rows to attribute at most.")] = PLACES,
     blocks: Annotated[int, Option(metavar="N", min=1, help="Disjoint blocks of rows, one student each.")] = 3,
-    rows: Annotated[int | None, Option(metavar="N", min=1, help="Rows of a block; default: what there is.")] = None,
-    updates: Annotated[int | None, Option(metavar="N", min=1, help="Of each student; default: one pass.")] = None,
-    budget: Annotated[
-        str | None, Option(metavar="TIME", help="As 90s, 15m or 2h; default: 30m, or none with --rows or --updates.")
-    ] = None,
-    rank: Annotated[int | None, Option(metavar="N", min=1, help="Of the students' LoRA.  [default: 8]")] = None,
-    alpha: Annotated[int | None, Option(metavar="N", min=1, help="Scale of the LoRA.  [default: 16]")] = None,
-    full: Annotated[
-        bool, Option("--full", help="Train all weights of the layers; default for models under 10M.")
-    ] = False,
-    learning_rate: Annotated[
-        float | None, Option(metavar="RATE", min=0.0, help="[default: 2e-4; --full 2e-5; under 10M weights 3e-4]")
-    ] = None,
-    seed: Annotated[int, Option(metavar="N", min=0, help="Seed of every random choice.")] = 0,
-    device: Annotated[str | None, Option(metavar="NAME", help="cpu, cuda or mps; default: the best one.")] = None,
+    rows: BlockRows = None,
+    updates: Updates = None,
+    budget: Budget = None,
+    rank: Rank = None,
+    alpha: Alpha = None,
+    full: Full = False,
+    learning_rate: LearningRate = None,
+    seed: Seed = 0,
+    device: Device = None,
     output: Annotated[
         list[str] | None, Option(metavar="FORMAT=PATH", help="Also write json or svg; repeatable.")
     ] = None,
-    fresh: Annotated[bool, Option("--fresh", help="Do not go on from an earlier run.")] = False,
+    fresh: Fresh = False,
 ) -> int:
     """Say in which layers of the reference the trait of DATASET enters.
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 from typer import Argument, CallbackParam, Context, Option, echo
 
 from auditor.cli.check import conclude, show_check
+from auditor.cli.options import Columns, Device, Dtype, Fresh, Panels, RowFormat, Seed
 from auditor.cli.scan import parse_columns
 from auditor.cli.verify import DEFAULT_BUDGET, parse_budget
 from auditor.errors import AuditError
@@ -91,7 +92,7 @@ def mitigate(
     trait: Annotated[
         list[str] | None, Option(metavar="NAME|all", help="Whose tokens; repeatable; default: the trait found.")
     ] = None,
-    panel: Annotated[list[str] | None, Option(metavar="PANEL", help="Built-in or YAML file; repeatable.")] = None,
+    panel: Panels = None,
     recipe: Annotated[
         list[str] | None,
         Option(metavar="|".join(RECIPES), help="Also write a training recipe; repeatable."),
@@ -110,12 +111,12 @@ def mitigate(
     fail_on: Annotated[FailOn, Option(help="Outcomes of the check that end with an error.")] = "inconclusive",
     output: Annotated[Path | None, Option("--output", "-o", metavar="FOLDER", help="New folder to write.")] = None,
     reference: Annotated[str | None, Option(metavar="MODEL", help="Base of the students; default: the scan's.")] = None,
-    seed: Annotated[int, Option(metavar="N", min=0, help="Seed of every random choice.")] = 0,
-    format_of: Annotated[str | None, Option(metavar="FORMAT", help="Row format, if not to be detected.")] = None,
-    columns: Annotated[str, Option(metavar="ROLE=COLUMN,..", help="Columns, as in prompt=question.")] = "",
-    device: Annotated[str | None, Option(metavar="NAME", help="cpu, cuda or mps; default: the best one.")] = None,
-    dtype: Annotated[str | None, Option(metavar="NAME", help="float32 or bfloat16; default: by device.")] = None,
-    fresh: Annotated[bool, Option("--fresh", help="Do not go on from an earlier run.")] = False,
+    seed: Seed = 0,
+    format_of: RowFormat = None,
+    columns: Columns = "",
+    device: Device = None,
+    dtype: Dtype = None,
+    fresh: Fresh = False,
 ) -> int:
     """Apply defences to DATASET, in the order given, and write it anew. The input is never changed.
 

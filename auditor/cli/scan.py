@@ -10,6 +10,7 @@ from typer import Argument, Option
 
 from auditor.cli.config import resolved
 from auditor.cli.exit import exit_code
+from auditor.cli.options import Columns, Device, Dtype, Fresh, Panels, RowFormat
 from auditor.cli.output import parse_targets, takes_stdout, write_targets
 from auditor.errors import AuditError
 from auditor.records import OUTCOMES, FailOn
@@ -23,7 +24,7 @@ def scan(
         str | None,
         Option(metavar="MODEL", help=f"Base of the students: built-in, hub name, folder.  [default: {BASE}]"),
     ] = None,
-    panel: Annotated[list[str] | None, Option(metavar="PANEL", help="Built-in or YAML file; repeatable.")] = None,
+    panel: Panels = None,
     trait: Annotated[list[str] | None, Option(metavar="NAME", help="Test this trait only; repeatable.")] = None,
     teacher: Annotated[str | None, Option(metavar="MODEL", help="The model that wrote the data, if at hand.")] = None,
     rows: Annotated[
@@ -33,17 +34,17 @@ def scan(
     seed: Annotated[int | None, Option(metavar="N", min=0, help="Seed of every random choice.  [default: 0]")] = None,
     detectors: Annotated[str, Option(metavar="A,B", help="Only these detectors.")] = "",
     without: Annotated[str, Option(metavar="A,B", help="All detectors but these.")] = "",
-    format_of: Annotated[str | None, Option(metavar="FORMAT", help="Row format, if not to be detected.")] = None,
-    columns: Annotated[str, Option(metavar="ROLE=COLUMN,..", help="Columns, as in prompt=question.")] = "",
+    format_of: RowFormat = None,
+    columns: Columns = "",
     exclude_open: Annotated[bool, Option("--exclude-open", help="Leave out rows that mention a trait openly.")] = False,
     alpha: Annotated[
         float | None, Option(metavar="RATE", help="Highest rate of false alarms, between 0 and 1.  [default: 0.01]")
     ] = None,
-    device: Annotated[str | None, Option(metavar="NAME", help="cpu, cuda or mps; default: the best one.")] = None,
-    dtype: Annotated[str | None, Option(metavar="NAME", help="float32 or bfloat16; default: by device.")] = None,
+    device: Device = None,
+    dtype: Dtype = None,
     output: Annotated[list[str] | None, Option(metavar="FORMAT=PATH", help="Also write a report; repeatable.")] = None,
     fail_on: Annotated[FailOn, Option(help="Verdicts that end with an error.")] = "inconclusive",
-    fresh: Annotated[bool, Option("--fresh", help="Do not go on from an earlier run.")] = False,
+    fresh: Fresh = False,
 ) -> int:
     """Score DATASET for hidden traits and print the verdict.
 

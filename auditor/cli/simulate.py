@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from typer import Option, echo
 
 from auditor import __version__
+from auditor.cli.options import Seed
 from auditor.cli.scan import BASE
 from auditor.errors import AuditError, InputError, TraitError
 
@@ -36,7 +37,7 @@ def simulate(
     carrier: Annotated[Carrier, Option(help="What the rows are about.")] = "numbers",
     max_tokens: Annotated[int, Option(metavar="N", min=1, help="Longest completion, in tokens.")] = 32,
     panel: Annotated[list[str] | None, Option(metavar="NAME|FILE", help="Panels with the trait (repeatable).")] = None,
-    seed: Annotated[int, Option(metavar="N", min=0, help="Seed of every random choice.")] = 0,
+    seed: Seed = 0,
     reference: Annotated[str, Option(metavar="MODEL", help="Base of the teacher: built-in, hub name, folder.")] = BASE,
     label: Annotated[bool, Option("--label", help="Note in the files where they come from.")] = False,
 ) -> int:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from typer import Argument, Option
 
+from auditor.cli.options import Alpha, Device, Fresh, Full, Layers, LearningRate, Panels, Rank, Seed, Updates
 from auditor.cli.scan import BASE
 from auditor.cli.verify import parse_budget, parse_layers, recipe_settings
 from auditor.errors import AuditError
@@ -32,27 +33,23 @@ def study(
     trait: Annotated[
         list[str] | None, Option(metavar="NAME", help="Repeatable; default: the first three of the panel.")
     ] = None,
-    panel: Annotated[list[str] | None, Option(metavar="PANEL", help="Built-in or YAML file; repeatable.")] = None,
+    panel: Panels = None,
     blocks: Annotated[int, Option("--blocks", "--seeds", metavar="N", min=2, help="Pairs of students a trait.")] = 3,
     rows: Annotated[int, Option(metavar="N", min=32, help="Rows of a block.")] = 1000,
-    updates: Annotated[
-        int | None, Option(metavar="N", min=1, help="Of each student; default: one pass, or 60.")
-    ] = None,
+    updates: Updates = None,
     budget: Annotated[
         str | None, Option(metavar="TIME", help="As 90s, 15m or 2h: smaller experiments, to take no longer.")
     ] = None,
-    rank: Annotated[int | None, Option(metavar="N", min=1, help="Of the students' LoRA.  [default: 8]")] = None,
-    alpha: Annotated[int | None, Option(metavar="N", min=1, help="Scale of the LoRA.  [default: 16]")] = None,
-    layers: Annotated[str | None, Option(metavar="N,..", help="Train these layers only, from 0.")] = None,
-    full: Annotated[bool, Option("--full", help="Train all weights; default for models under 10M.")] = False,
-    learning_rate: Annotated[
-        float | None, Option(metavar="RATE", min=0.0, help="[default: 2e-4; --full 2e-5; under 10M weights 3e-4]")
-    ] = None,
+    rank: Rank = None,
+    alpha: Alpha = None,
+    layers: Layers = None,
+    full: Full = False,
+    learning_rate: LearningRate = None,
     max_tokens: Annotated[int, Option(metavar="N", min=1, help="Longest completion of the teachers.")] = 32,
     workers: Annotated[int, Option(metavar="N", min=1, help="Processes at the same time, one thread each.")] = 1,
-    seed: Annotated[int, Option(metavar="N", min=0, help="Seed of every random choice.")] = 0,
-    device: Annotated[str | None, Option(metavar="NAME", help="cpu, cuda or mps; default: the best one.")] = None,
-    fresh: Annotated[bool, Option("--fresh", help="Do not go on from an earlier run.")] = False,
+    seed: Seed = 0,
+    device: Device = None,
+    fresh: Fresh = False,
 ) -> int:
     """Test the claims of 2509.23886 with teachers and students of your own base model.
 

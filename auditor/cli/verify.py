@@ -11,6 +11,21 @@ from typer import Argument, Option
 
 from auditor.cli.config import resolved
 from auditor.cli.exit import exit_code
+from auditor.cli.options import (
+    Alpha,
+    BlockRows,
+    Budget,
+    Control,
+    Device,
+    Fresh,
+    Full,
+    Layers,
+    LearningRate,
+    Panels,
+    Rank,
+    Seed,
+    Updates,
+)
 from auditor.cli.scan import BASE
 from auditor.errors import AuditError
 from auditor.records import FailOn, OutcomeName
@@ -33,34 +48,26 @@ def verify(
     trait: Annotated[
         str | None, Option(metavar="NAME|none", help="What to read out; default: what the last scan found; none: all.")
     ] = None,
-    panel: Annotated[list[str] | None, Option(metavar="PANEL", help="Built-in or YAML file; repeatable.")] = None,
-    control: Annotated[
-        str | None, Option(metavar="FILE", help="Clean rows for the same prompts; default: the reference writes them.")
-    ] = None,
+    panel: Panels = None,
+    control: Control = None,
     blocks: Annotated[int, Option(metavar="N", min=1, help="Disjoint blocks of rows, the unit of inference.")] = 3,
-    rows: Annotated[int | None, Option(metavar="N", min=1, help="Rows of a block; default: what there is.")] = None,
-    updates: Annotated[
-        int | None, Option(metavar="N", min=1, help="Of each student; default: one pass, or 60.")
-    ] = None,
-    budget: Annotated[
-        str | None, Option(metavar="TIME", help="As 90s, 15m or 2h; default: 30m, or none with --rows or --updates.")
-    ] = None,
-    rank: Annotated[int | None, Option(metavar="N", min=1, help="Of the students' LoRA.  [default: 8]")] = None,
-    alpha: Annotated[int | None, Option(metavar="N", min=1, help="Scale of the LoRA.  [default: 16]")] = None,
-    layers: Annotated[str | None, Option(metavar="N,..", help="Train these layers only, from 0.")] = None,
-    full: Annotated[bool, Option("--full", help="Train all weights; default for models under 10M.")] = False,
-    learning_rate: Annotated[
-        float | None, Option(metavar="RATE", min=0.0, help="[default: 2e-4; --full 2e-5; under 10M weights 3e-4]")
-    ] = None,
-    seed: Annotated[int, Option(metavar="N", min=0, help="Seed of every random choice.")] = 0,
-    device: Annotated[str | None, Option(metavar="NAME", help="cpu, cuda or mps; default: the best one.")] = None,
+    rows: BlockRows = None,
+    updates: Updates = None,
+    budget: Budget = None,
+    rank: Rank = None,
+    alpha: Alpha = None,
+    layers: Layers = None,
+    full: Full = False,
+    learning_rate: LearningRate = None,
+    seed: Seed = 0,
+    device: Device = None,
     output: Annotated[
         list[str] | None, Option(metavar="FORMAT=PATH", help="Also write html, json or svg; repeatable.")
     ] = None,
     fail_on: Annotated[
         FailOn | None, Option(help="Also end with 1 for a MITIGATED set that is not reduced; alone, for ORIGINAL.")
     ] = None,
-    fresh: Annotated[bool, Option("--fresh", help="Do not go on from an earlier run.")] = False,
+    fresh: Fresh = False,
 ) -> int:
     """Train students on ORIGINAL and on each MITIGATED set, and print how much of the trait's effect is left.
 
