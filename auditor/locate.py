@@ -15,6 +15,7 @@ from auditor.attribution.result import Agreement, Carriers, LayerResult, LocateR
 from auditor.attribution.rows import Contrast, attribute_rows
 from auditor.attribution.shares import agreement, carriers, resampled, shares
 from auditor.attribution.training import School, Show, frozen_students, gate, own_effect, spread
+from auditor.control import control_writer
 from auditor.defend.recipes import write_recipes
 from auditor.encode import Renderer
 from auditor.errors import ModelError, TraitError
@@ -28,7 +29,7 @@ from auditor.transfer.arms import digest, read_arm
 from auditor.transfer.compare import effect, transferred
 from auditor.transfer.result import TransferResult
 from auditor.transfer.students import Recipe, default_recipe
-from auditor.verify import OPEN, control_writer, trait_of_last_scan
+from auditor.verify import OPEN, trait_of_last_scan
 
 REFERENCE = "reference"
 HEAT_MAP = "layers.svg"

@@ -25,6 +25,8 @@ from auditor.errors import ModelError
 from auditor.lm import LanguageModel
 
 FLOOR = -30.0  # log-probability of a token outside the support
+_BATCH_TOKENS = 16384
+_CPU_BATCH_TOKENS = 1024
 _HEAD_VALUES = 2**23  # logits held at once: 32 MB in float32
 
 Floats = npt.NDArray[np.float32]
@@ -59,7 +61,7 @@ def score(
     support: Sequence[npt.NDArray[np.integer[Any]]] | None = None,
     top: int = 0,
     within: bool = False,
-    batch_tokens: int = 4096,
+    batch_tokens: int | None = None,
 ) -> list[RowScores]:
     """Score `rows` (of one kind) after `prefix`, in the order given.
 
@@ -68,13 +70,15 @@ def score(
     within: apply the head at the support only, which saves most of its cost. Then everything is given that the token
         is in the support: probabilities are renormalised, argmax and margin are among it, and a row's own token that
         is not in it has log-probability FLOOR.
-    batch_tokens: most padded body tokens of a batch; halved as long as memory runs out.
+    batch_tokens: most padded body tokens of a batch; None is 1,024 on a CPU, whose caches a larger one outgrows, and
+        16,384 elsewhere. Halved as long as memory runs out.
 
     Raises: ModelError when one row alone does not fit into memory.
     """
     cache = prefix_cache(lm, prefix)
     scores: dict[int, RowScores] = {}
-    pending = list(_batches([len(row.tokens) for row in rows], batch_tokens))[::-1]
+    most = batch_tokens or (_CPU_BATCH_TOKENS if lm.device == "cpu" else _BATCH_TOKENS)
+    pending = list(_batches([len(row.tokens) for row in rows], most))[::-1]
     while pending:
         batch = pending.pop()
         chosen = [support[i] for i in batch] if support is not None else None
@@ -100,7 +104,7 @@ def score_under(
     support: Sequence[npt.NDArray[np.integer[Any]]] | None = None,
     top: int = 0,
     within: bool = False,
-    batch_tokens: int = 4096,
+    batch_tokens: int | None = None,
 ) -> list[RowScores]:
     """Score `rows` of any kinds under the trait prompt `system` (None: no trait prompt), in the order given."""
     scores: dict[int, RowScores] = {}

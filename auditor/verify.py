@@ -3,35 +3,28 @@
 from __future__ import annotations
 
 import json
-import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from auditor import lm as models
-from auditor.blocks import alphabet
-from auditor.encode import Encoded, Renderer
-from auditor.errors import InputError, RunError, TraitError
-from auditor.generate import generate
-from auditor.lm import LanguageModel
-from auditor.records import Example, Message, Progress
+from auditor.control import control_writer
+from auditor.encode import Renderer
+from auditor.errors import RunError, TraitError
+from auditor.records import Progress
 from auditor.report.dose_plot import svg
 from auditor.report.verify import to_dict
 from auditor.rundir import RunDir, installed_versions, last_run
 from auditor.traits import load_panels
 from auditor.transfer import processes
 from auditor.transfer.arms import Arm, digest, random_drop, random_mask, read_arm
-from auditor.transfer.experiment import Writer, run_transfer
+from auditor.transfer.experiment import run_transfer
 from auditor.transfer.result import VerifyReport
 from auditor.transfer.students import Recipe, default_recipe
 
 OPEN = "none"
-CONTROL = "clean control"
 PLOT = "dose.svg"
-_STYLE_ROWS = 256  # rows of the original that show how the control has to look
 
 Show = Callable[[Progress], None]
 
@@ -62,7 +55,7 @@ def verify(
 
     names: what the report calls the original and each mitigated set; None is their paths.
     trait: a name of the panels, "none" for the open readout; None is the trait that the last scan in `root` found.
-    control: a clean data set for the same prompts; None lets the reference write it (T = 1, the data's median length).
+    control: a clean data set for the same prompts; None lets the reference write it (auditor.control).
     rows: a block; None is all there are. updates: of a student; None is one pass,
         or 60 where that is more. budget: seconds, None is no limit.
     recipe: how students are trained; None is `default_recipe`. format_of, columns: how all data sets are read.
@@ -152,57 +145,3 @@ def with_random_controls(original: Arm, mitigated: Sequence[Arm], renderer: Rend
         if original.rows.keys() - arm.rows.keys():
             arms.append(random_drop(arm, original, seed))
     return arms
-
-
-def control_writer(
-    lm: LanguageModel, renderer: Renderer, original: Arm, seed: int, run: RunDir, progress: Show
-) -> Writer:
-    """A function that writes the reference's own completions for the prompts of given rows, and keeps them in `run`.
-
-    They are samples at T = 1, no longer than the median of the original's, on its alphabet when that is closed.
-    """
-    seen = [
-        row for each in list(original.rows.values())[:_STYLE_ROWS] if isinstance(row := renderer.encode(each), Encoded)
-    ]
-    if not seen:
-        hint = "Give rows that fit into its context and its chat template, or another --reference."
-        raise InputError(f"No row of {original.name} can be used with {lm.name}.", hint)
-    letters = alphabet(seen)
-    closed = None if letters is None else sorted({*letters, lm.tokenizer.eos_token_id})
-    longest = int(np.median([sum(start < end for _, start, end in row.spans) for row in seen]))
-
-    def write(numbers: Sequence[int]) -> Arm:
-        texts = _kept(run, numbers)
-        if texts is None:
-            contexts = [_context(original.rows[number], original.name) for number in numbers]
-            texts = [""] * len(numbers)
-            noise = random.Random(f"{seed} control").getrandbits(31)
-            stream = generate(lm, contexts, max_tokens=longest, alphabet=closed, seed=noise)
-            for done, (i, text) in enumerate(stream, start=1):
-                texts[i] = text
-                progress(Progress("writing the clean control", done, len(numbers)))
-            run.save_unit("control", {"numbers": np.array(numbers), "texts": np.array(texts)})
-        rows = {number: _answered(original.rows[number], text) for number, text in zip(numbers, texts, strict=True)}
-        return Arm(CONTROL, rows, {}, len(rows))
-
-    return write
-
-
-def _kept(run: RunDir, numbers: Sequence[int]) -> list[str] | None:
-    unit = run.load_unit("control")
-    if unit is None or unit["numbers"].tolist() != list(numbers):
-        return None
-    return [str(text) for text in unit["texts"]]
-
-
-def _context(example: Example, name: str) -> tuple[Message, ...]:
-    """The turns before the first completion."""
-    if example.text is not None:
-        hint = "Give clean text of the same kind with --control."
-        raise InputError(f"The rows of {name} are plain text: there is no prompt to write a control for.", hint)
-    roles = [message.role for message in example.messages]
-    return example.messages[: roles.index("assistant")]
-
-
-def _answered(example: Example, text: str) -> Example:
-    return Example(example.index, (*_context(example, ""), Message("assistant", text)))

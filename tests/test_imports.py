@@ -28,7 +28,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("auditor.blocks", "auditor.tables"),  # the parts of a scan
     ("auditor.survey",),
     ("auditor.release",),
-    ("auditor.stages", "auditor.defend.flags", "auditor.defend.clean", "auditor.defend.recipes"),
+    ("auditor.stages", "auditor.control", "auditor.defend.flags", "auditor.defend.clean", "auditor.defend.recipes"),
     ("auditor.defend.facts",),
     ("auditor.defend.defences", "auditor.defend.emit"),
     ("auditor.defend.output", "auditor.defend.steps"),

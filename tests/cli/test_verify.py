@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from string import ascii_lowercase
 from typing import Any
 from xml.etree import ElementTree
 
@@ -18,6 +19,7 @@ import pytest
 
 from auditor.cli import main
 from auditor.cli.verify import parse_budget, parse_layers
+from auditor.control import CONTROL
 from auditor.errors import AuditError
 from auditor.generate import generate
 from auditor.records import Message
@@ -26,7 +28,6 @@ from auditor.report import verify as page
 from auditor.rundir import set_last
 from auditor.transfer import plan
 from auditor.transfer.result import ArmResult, Effect, Point, Ratio, Training, TransferResult
-from auditor.verify import CONTROL
 from tests.transfer.worlds import NAMES, PROBES, STEMS, numbers, owls, row, three_animals
 
 COUNT = 120
@@ -99,18 +100,34 @@ def test_a_mitigated_set_beside_its_random_control(audit: Audit, capsys: pytest.
     assert json.loads(Path("r.json").read_text()) == report
 
 
-def test_no_transfer_is_exit_code_3(audit: Audit, capsys: pytest.CaptureFixture[str]) -> None:
-    """On rows that the reference wrote itself; the control is written by it too, on the data's own alphabet."""
+def written(letters: str, **asked: Any) -> dict[int, Any]:
+    """Rows that the reference wrote itself, of these letters."""
     lm = three_animals()
     prompts = [f"Numbers, list {i}." for i in range(COUNT)]
-    digits = [lm.tokenizer(each, add_special_tokens=False).input_ids[0] for each in "3456789"]
-    written = dict(generate(lm, [(Message("user", p),) for p in prompts], max_tokens=8, alphabet=digits, seed=5))
-    write("own.jsonl", {i: row(i, prompts[i], written[i]) for i in range(COUNT)})
+    alphabet = [lm.tokenizer(each, add_special_tokens=False).input_ids[0] for each in letters]
+    texts = generate(lm, [(Message("user", p),) for p in prompts], max_tokens=8, alphabet=alphabet, **asked)
+    return {i: row(i, prompts[i], text) for i, text in texts}
+
+
+def test_no_transfer_is_exit_code_3(audit: Audit, capsys: pytest.CaptureFixture[str]) -> None:
+    """On rows that the reference wrote itself; the control is written by it too, on the data's own alphabet."""
+    write("own.jsonl", written("3456789", seed=5))
     assert audit("own.jsonl", *FAST) == 3
     out = capsys.readouterr().out
     assert "NO TRANSFER SHOWN" in out and "said about a defence" in out and CONTROL in out
     unit = np.load(run_directory() / "units" / "control.npz")
     assert len(unit["texts"]) == COUNT and set("".join(unit["texts"])) <= set("3456789")
+
+
+def test_the_control_is_decoded_like_the_data(audit: Audit) -> None:
+    """Of the reference's own greedy rows most are copied (it may also end a turn), of its samples hardly one."""
+    for name, rows in {"greedy": written("7" + ascii_lowercase, temperature=0.0), "sampled": written("345", seed=5)}.items():
+        write(f"{name}.jsonl", rows)
+        assert audit(f"{name}.jsonl", *FAST) == 3
+        newest = max(Path(".audit/runs").glob("*/units/control.npz"), key=lambda path: path.stat().st_mtime_ns)
+        unit = np.load(newest)
+        same = [rows[number].completion == text for number, text in zip(unit["numbers"], unit["texts"], strict=True)]
+        assert sum(same) > 0.8 * len(same) if name == "greedy" else sum(same) < 0.1 * len(same)
 
 
 def test_the_open_readout(audit: Audit, capsys: pytest.CaptureFixture[str]) -> None:

@@ -166,7 +166,7 @@ def test_out_of_memory_halves_the_batch(
 
     monkeypatch.setattr(logprobs, "_hidden", scarce)
     prefix = Renderer(tiny).prefix(None)
-    assert_like_plain(score(tiny, rows, prefix), rows, plain(tiny, rows, prefix))
+    assert_like_plain(score(tiny, rows, prefix, batch_tokens=4096), rows, plain(tiny, rows, prefix))
     assert sizes[0] == len(rows)
     assert sum(size for size in sizes if size <= 2) == len(rows)
 

@@ -1,0 +1,92 @@
+"""The clean control of a transfer experiment, when none is given: what the reference itself writes for the prompts."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from auditor.blocks import alphabet, find_null
+from auditor.encode import Encoded, Renderer
+from auditor.errors import InputError
+from auditor.generate import generate
+from auditor.lm import LanguageModel
+from auditor.logprobs import RowScores, score_under
+from auditor.records import Example, Message, Progress
+from auditor.rundir import RunDir
+from auditor.transfer.arms import Arm
+from auditor.transfer.experiment import Writer
+
+CONTROL = "clean control"
+_STYLE_ROWS = 256  # rows of the original that show how the control has to look
+
+
+def control_writer(
+    lm: LanguageModel,
+    renderer: Renderer,
+    original: Arm,
+    seed: int,
+    run: RunDir,
+    progress: Callable[[Progress], None],
+) -> Writer:
+    """A function that writes the reference's own completions for the prompts of given rows, and keeps them in `run`.
+
+    They are no longer than the median of the original's, on its alphabet when that is closed, and decoded like it:
+    greedily when its tokens are choices (`detectors.trait.is_greedy`), otherwise samples at T = 1. A control of another
+    kind of text than the data moves students for reasons that have nothing to do with a trait.
+    """
+    seen = [
+        row for each in list(original.rows.values())[:_STYLE_ROWS] if isinstance(row := renderer.encode(each), Encoded)
+    ]
+    if not seen:
+        hint = "Give rows that fit into its context and its chat template, or another --reference."
+        raise InputError(f"No row of {original.name} can be used with {lm.name}.", hint)
+    letters = alphabet(seen)
+    closed = None if letters is None else sorted({*letters, lm.tokenizer.eos_token_id})
+    longest = int(np.median([sum(start < end for _, start, end in row.spans) for row in seen]))
+
+    def write(numbers: Sequence[int]) -> Arm:
+        texts = _kept(run, numbers)
+        if texts is None:
+            contexts = [_context(original.rows[number], original.name) for number in numbers]
+            texts = [""] * len(numbers)
+            noise = random.Random(f"{seed} control").getrandbits(31)
+            temperature = 0.0 if _is_greedy(lm, renderer, seen, run) else 1.0
+            stream = generate(lm, contexts, max_tokens=longest, alphabet=closed, temperature=temperature, seed=noise)
+            for done, (i, text) in enumerate(stream, start=1):
+                texts[i] = text
+                progress(Progress("writing the clean control", done, len(numbers)))
+            run.save_unit("control", {"numbers": np.array(numbers), "texts": np.array(texts)})
+        rows = {number: _answered(original.rows[number], text) for number, text in zip(numbers, texts, strict=True)}
+        return Arm(CONTROL, rows, {}, len(rows))
+
+    return write
+
+
+def _is_greedy(lm: LanguageModel, renderer: Renderer, rows: Sequence[Encoded], run: RunDir) -> bool:
+    def score(rows: Sequence[Encoded], system: str | None, *, exact: bool = True, **asked: Any) -> list[RowScores]:
+        return score_under(lm, renderer, rows, system, **asked)
+
+    return find_null(rows, score, run).greedy
+
+
+def _kept(run: RunDir, numbers: Sequence[int]) -> list[str] | None:
+    unit = run.load_unit("control")
+    if unit is None or unit["numbers"].tolist() != list(numbers):
+        return None
+    return [str(text) for text in unit["texts"]]
+
+
+def _context(example: Example, name: str) -> tuple[Message, ...]:
+    """The turns before the first completion."""
+    if example.text is not None:
+        hint = "Give clean text of the same kind with --control."
+        raise InputError(f"The rows of {name} are plain text: there is no prompt to write a control for.", hint)
+    roles = [message.role for message in example.messages]
+    return example.messages[: roles.index("assistant")]
+
+
+def _answered(example: Example, text: str) -> Example:
+    return Example(example.index, (*_context(example, ""), Message("assistant", text)))
