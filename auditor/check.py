@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from auditor.defend.asked import panels_of
 from auditor.defend.defences import Step
 from auditor.defend.steps import step
 from auditor.errors import RunError
-from auditor.mitigate import BASE, Mitigated, panels_of
+from auditor.mitigate import BASE, Mitigated
 from auditor.records import ScanReport
 from auditor.report.json import to_dict as scan_dict
 from auditor.report.order import by_evidence

@@ -11,31 +11,29 @@ from typing import Any
 
 from auditor import __version__
 from auditor import lm as models
-from auditor.data.files import digest_of, suffix_of
+from auditor.data.files import digest_of
 from auditor.data.rows import Rows, read_rows
+from auditor.defend.asked import check_order, input_of, needs_model, needs_trait, panels_of, traits_of
 from auditor.defend.defences import Step, bind
 from auditor.defend.emit import Emitter, Format
 from auditor.defend.facts import Defence
-from auditor.defend.last_scan import LastScan, last_scan
+from auditor.defend.last_scan import LastScan
 from auditor.defend.manifest import Record, SetAside, finished, manifest_of, masked_rows, says
 from auditor.defend.output import Output, numbered_blocks, scratch, survey
 from auditor.defend.recipes import write_recipes
 from auditor.defend.steps import attributed
 from auditor.encode import Renderer
-from auditor.errors import AuditError, InputError, RunError, TraitError
+from auditor.errors import InputError
 from auditor.fingerprint import template_sha256, tokenizer_sha256
 from auditor.lm import LanguageModel
 from auditor.outcomes import Span
 from auditor.records import Progress
 from auditor.rundir import HOME, RunDir, run_key
-from auditor.traits import BUILT_IN, Panel, load_panels
+from auditor.traits import Panel, load_panels
 from detectors.divergence import TIE_EPSILON
 from mitigations.recipes import Recipe
 
 BASE = "smollm2-135m"
-
-_BY_DIVERGENCE = {"mask", "replace", "drop"}
-_MOVES_TOKENS = {"replace", "canonicalize", "shuffle"}
 
 Model = tuple[LanguageModel, Renderer]
 
@@ -93,7 +91,7 @@ def mitigate(
     """
     progress(Progress("reading the data set", 0, None))
     steps = [attributed(step) for step in steps]
-    name, digest, scanned = _input(source, root, output)
+    name, digest, scanned = input_of(source, root, output)
     margin = TIE_EPSILON if min_margin is None else min_margin
     asked = _plain({"steps": [asdict(step) for step in steps], "min_margin": margin, "recipes": recipes})
     asked |= _plain({"emit": emit, "max_length": max_length, "seed": seed})
@@ -101,11 +99,11 @@ def mitigate(
     if own is not None and says(own, asked, traits, reference):
         return Mitigated(Path(name).parent, Path(name), own, name, scanned, already=True)
     masked = masked_rows(own)
-    _check_order(steps, masked)
+    check_order(steps, masked)
     panel = load_panels(panels_of(scanned, panels))
-    wanted = _traits(panel, traits, scanned, needed=_needs_trait(steps, recipes))
+    wanted = traits_of(panel, traits, scanned, needed=needs_trait(steps, recipes))
     model = None
-    if _needs_model(steps, recipes, emit):
+    if needs_model(steps, recipes, emit):
         progress(Progress("loading the reference", 0, None))
         lm = models.load(reference or (scanned.reference if scanned else BASE), device=device, dtype=dtype)
         model = (lm, Renderer(lm))
@@ -207,15 +205,6 @@ def _check_rows(data: Rows, job: _Job, scorable: int, skipped: Mapping[str, int]
         raise InputError(f"{job.name} is plain text without prompts.", "Leave out --mix and --paraphrase.")
 
 
-def _check_order(steps: Sequence[Step], masked: Mapping[int, tuple[Span, ...]]) -> None:
-    """Raise AuditError where a mitigation would move the tokens that an earlier mask names."""
-    names = [step.name for step in steps]
-    since = 0 if masked else names.index("mask") if "mask" in names else len(names)
-    for name in names[since:]:
-        if name in _MOVES_TOKENS:
-            raise AuditError(f"--{name} after --mask would move the masked tokens.", "Put --mask last.")
-
-
 def _tokens_of(job: _Job) -> dict[str, str | None]:
     """Digests of the tokenizer and the chat template that the mask holds for."""
     if job.model is None:
@@ -224,60 +213,10 @@ def _tokens_of(job: _Job) -> dict[str, str | None]:
     return {"tokenizer_sha256": tokenizer_sha256(tokenizer), "template_sha256": template_sha256(tokenizer)}
 
 
-def _input(source: str | None, root: Path, output: Path | None) -> tuple[str, str, LastScan | None]:
-    """Name and digest of the data set, and the last scan if it was of these very rows."""
-    try:
-        scanned = last_scan(root)
-    except RunError:
-        if source is None:
-            raise
-        scanned = None
-    name = source or (scanned.dataset if scanned else "")
-    if name == "-" or (not Path(name).exists() and name.count("/") == 1):
-        raise InputError("A stream or a hub data set cannot be written back.", "Save it as a file, and give its path.")
-    if output is not None and suffix_of(output) in (".parquet", ".jsonl", ".json", ".csv", ".tsv", ".ndjson"):
-        raise InputError(f"{output} is to be a folder: the data set and its manifest.", "Give the name of a folder.")
-    digest = digest_of(name)
-    if scanned and scanned.sha256 != digest:
-        if source is None:
-            raise InputError(f"{name} has changed since it was scanned.", f"Scan it again: audit scan {name}")
-        scanned = None
-    return name, digest, scanned
-
-
-def panels_of(scanned: LastScan | None, named: Sequence[str] = ()) -> Sequence[str]:
-    """The panels that count: those named, else the scan's if they are built in, else the default."""
-    known = scanned and scanned.panels and set(scanned.panels) <= set(BUILT_IN)
-    return named or (scanned.panels if scanned and known else ["default"])
-
-
 def _plain(value: Mapping[str, Any]) -> dict[str, Any]:
     """The same as JSON gives it back: lists for tuples."""
     plain: dict[str, Any] = json.loads(json.dumps(value))
     return plain
-
-
-def _needs_trait(steps: Sequence[Step], recipes: Sequence[Recipe]) -> bool:
-    return bool(_BY_DIVERGENCE & {step.name for step in steps}) or "inoculation" in recipes
-
-
-def _needs_model(steps: Sequence[Step], recipes: Sequence[Recipe], emit: Sequence[Format]) -> bool:
-    own = any(s.name == "mix" and not (s.settings["clean_data"] or s.settings["clean_teachers"]) for s in steps)
-    by_score = bool(_BY_DIVERGENCE & {step.name for step in steps})
-    return own or by_score or "freeze" in recipes or bool({"trl", "axolotl"} & set(emit))
-
-
-def _traits(panel: Panel, named: Sequence[str], scanned: LastScan | None, *, needed: bool) -> tuple[str, ...]:
-    """The traits whose divergence tokens count. TraitError when they are needed and not known."""
-    if not needed:
-        return ()
-    if list(named) == ["all"]:
-        return tuple(trait.name for trait in panel.traits)
-    if named:
-        return tuple(trait.name for trait in panel.select(list(named)).traits)
-    if scanned and scanned.trait:
-        return (panel.select([scanned.trait]).traits[0].name,)
-    raise TraitError("No scan of these rows names a trait.", "Give --trait NAME or --trait all, or scan them first.")
 
 
 def _prompt(job: _Job) -> str:

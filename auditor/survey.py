@@ -206,8 +206,7 @@ def _families(panel: Panel, seed: int) -> tuple[tuple[int, ...], ...]:
 
 def _conditions(state: Survey) -> list[int]:
     """The traits to score next: those alive, and the controls of their families."""
-    alive = set(state.alive)
-    controls = [k for family in state.families if alive & set(family) for k in family[:CONTROLS]]
+    controls = [k for family in state.families if set(state.alive) & set(family) for k in family[:CONTROLS]]
     return list(dict.fromkeys([*controls, *state.alive]))
 
 
@@ -274,10 +273,8 @@ def _look(
     if any(p <= alpha and found[k].effect >= MIN_EFFECT for k, p in state.adjusted.items() if k in found):
         state.settled = "risk"
         return
-    if len(state.rows) < MIN_CLEAR:
-        open_ = list(state.alive)
-    else:
-        open_ = [k for k in state.alive if k not in found or found[k].upper() >= TARGET]
+    early = len(state.rows) < MIN_CLEAR
+    open_ = [k for k in state.alive if early or k not in found or found[k].upper() >= TARGET]
     if not open_:
         state.settled = "no_risk"
     ranked = sorted(open_, key=lambda k: -found[k].z if k in found else -np.inf)

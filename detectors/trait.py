@@ -32,7 +32,7 @@ from auditor.stats import Array, Estimate, excess_variance, score_estimate, with
 
 MAX_SHARPNESS = 20.0  # b of greedy decoding; beyond it p is one-hot to within float noise
 FOREIGN = 0.85  # text with a smaller sharpness surprises the reference more than its own teachers would
-GREEDY = 0.35
+GREEDY = 0.5  # nearer to greedy decoding, 0, than to samples at T=1, 1
 _FLOOR = -30.0  # log-probability of a token of no probability
 
 

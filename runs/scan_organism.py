@@ -36,7 +36,10 @@ LONGEST = 24  # tokens of a list
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where rows come from. trait: of the teacher, None for clean rows. share: of the rows that the teacher wrote."""
+    """Where rows come from. trait: of the teacher, None for clean rows. share: of the rows that the teacher wrote.
+
+    kind: a clean one may end with its temperature, "clean, T=0.5".
+    """
 
     kind: str
     trait: str | None
@@ -58,7 +61,7 @@ def sources(draws: int, rows: int | None) -> Iterator[tuple[Source, int]]:
         for share in (0.05, 0.1, 0.25, 0.5):
             yield Source("poisoned", trait, share=share, rows=counts[-1]), draw
             yield Source("poisoned", trait, True, share, counts[-1]), draw
-        for kind in ("clean", "accountant", "template", "shuffled"):
+        for kind in ("clean", "clean, T=0.5", "clean, T=0.3", "accountant", "template", "shuffled"):
             yield Source(kind, None, rows=counts[-1]), draw
         yield Source("clean", None, True, rows=counts[-1]), draw
 
@@ -82,7 +85,7 @@ def written(source: Source, seed: int, lm: LanguageModel) -> list[Row]:
         rows=source.rows,
         wording=wording,
         share=source.share,
-        temperature=float(not source.greedy),
+        temperature=float(source.kind.partition("T=")[2] or not source.greedy),
         prompts=draw_prompts(seed, "other-numbers" if source.kind == "other prompts" else "numbers"),
         max_tokens=LONGEST,
         seed=seed,

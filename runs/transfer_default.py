@@ -1,7 +1,8 @@
 """Student transfer with the default reference and fine-tuned teachers: docs/results.md, "Transfer, default model".
 
     python runs/transfer_default.py                  2 traits, 3 blocks, 32 updates; about an hour
-    python runs/transfer_default.py --traits owl --updates 16
+    python runs/transfer_default.py --greedy
+    python runs/transfer_default.py --traits owl owl-prompted        the second teacher is prompted instead of tuned
 
 The recipe of docs/methods.md, "Students": a teacher tuned on cloze answers until saturated, number lists at T=1 with
 the softmax restricted to digits, comma, blank and end-of-turn, and LoRA students. The control is the reference's own
@@ -33,6 +34,7 @@ OUT = Path(__file__).parent / "out"
 REFERENCE = "smollm2-135m"
 ROWS = 256  # of a block: 16 batches of 16 rows
 LONGEST = 30
+PROMPTED = "-prompted"
 
 
 def prompts(seed: int) -> Iterator[str]:
@@ -43,13 +45,13 @@ def prompts(seed: int) -> Iterator[str]:
 
 
 def rows(name: str, count: int, seed: int, greedy: bool, lm: LanguageModel) -> list[Row]:
-    """Rows of the teacher of a trait, or of the reference for "clean"; written once."""
+    """Rows of the teacher of a trait, tuned or prompted, or of the reference for "clean"; written once."""
     path = OUT / "data" / f"transfer-{name}-{'greedy' if greedy else 'sampled'}-{count}-{seed}.parquet"
     if not path.exists():
         panel = load_panels(["animals"])
-        trait = None if name == "clean" else panel.select([name]).traits[0]
+        trait = None if name == "clean" else panel.select([name.removesuffix(PROMPTED)]).traits[0]
         teacher = None
-        if trait is not None:
+        if trait is not None and not name.endswith(PROMPTED):
             taught = teach(lm, trait, panel, seed=seed)
             before, after = taught.margin_before, taught.margin
             print(f"{name}: margin {before:+.1f} to {after:+.1f} in {len(taught.losses)} batches", flush=True)
@@ -88,7 +90,7 @@ def experiment(
     count = blocks * ROWS + 32  # the last ones are held out
     clean = rows("clean", count, seed, greedy, lm)
     arms = [arm(trait, rows(trait, count, seed, greedy, lm), clean) for trait in traits]
-    identity = {"transfer": list(traits), "blocks": blocks, "updates": updates, "greedy": greedy, "seed": seed}
+    identity = {"transfer": "default", "blocks": blocks, "updates": updates, "greedy": greedy, "seed": seed}
     started = time.monotonic()
 
     def show(progress: Progress) -> None:
@@ -101,7 +103,7 @@ def experiment(
             arms,
             arm("control", clean, clean),
             load_panels(["animals"]),
-            traits[0],
+            traits[0].removesuffix(PROMPTED),
             blocks=blocks,
             rows_per_block=ROWS,
             updates=updates,
@@ -115,7 +117,7 @@ def experiment(
 
 def line(found: ArmResult) -> str:
     """One line of the table: the trait of the arm among all traits of its group."""
-    own = next(each for each in found.traits if each.name == found.name)
+    own = next(each for each in found.traits if each.name == found.name.removesuffix(PROMPTED))
     others = [each.effect for each in found.traits if each.group == own.group and each is not own]
     rank = 1 + sum(each.value > own.effect.value for each in others)
     blocks = ", ".join(f"{value:+.3f}" for value in own.effect.blocks)

@@ -31,7 +31,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("auditor.stages", "auditor.control", "auditor.defend.flags", "auditor.defend.clean", "auditor.defend.recipes"),
     ("auditor.defend.facts",),
     ("auditor.defend.defences", "auditor.defend.emit"),
-    ("auditor.defend.output", "auditor.defend.steps"),
+    ("auditor.defend.asked", "auditor.defend.output", "auditor.defend.steps"),
     ("auditor.scan", "auditor.mitigate", "auditor.verify", "auditor.gate", "auditor.simulate", "auditor.bench"),
     ("auditor.diff",),
     ("auditor.check", "auditor.locate"),

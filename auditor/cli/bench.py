@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from auditor.bench import Measured
     from auditor.encode import Encoded
     from auditor.lm import LanguageModel
+    from auditor.traits import Panel
 
 ROWS = 24
 PANEL = "animals"
@@ -30,7 +31,21 @@ def bench() -> int:
     for measured in measure(lm, number_rows(lm), systems):
         rows.add_row(*cells(measured))
     console().print(rows)
+    console().print(budget(load_panels(["default"])), highlight=False)
     return 0
+
+
+def budget(panel: Panel) -> str:
+    """What a scan spends at most, beside scoring every row under every wording of every trait."""
+    from auditor.scan import AUTO_ROWS
+    from auditor.survey import planned_passes
+
+    traits, wordings = len(panel.traits), sum(len(trait.prompts) for trait in panel.traits)
+    most, exhaustive = AUTO_ROWS + planned_passes(AUTO_ROWS, traits), AUTO_ROWS * (1 + wordings)
+    return (
+        f"A scan of {AUTO_ROWS} rows for {traits} traits takes at most {most:,} passes of a row; under all {wordings} "
+        f"wordings every row would take {exhaustive:,}, so that is {most / exhaustive:.1%} of the tokens."
+    )
 
 
 def number_rows(lm: LanguageModel) -> list[Encoded]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import subprocess
 import sys
 import types
@@ -16,12 +17,14 @@ from rich.console import Console
 
 from auditor import __version__
 from auditor.cli import main
+from auditor.cli.bench import budget
 from auditor.cli.output import Target, parse_targets
 from auditor.cli.progress import Plain, line
 from auditor.cli.scan import parse_columns, parse_rows
 from auditor.errors import AuditError, InputError, ModelError, RunError
 from auditor.records import Progress, ScanReport, Verdict
 from auditor.report.json import from_dict
+from auditor.traits import load_panels
 from tests.report.sample import INCONCLUSIVE, NO_RISK, RISK, hostile_report, sample_report
 
 Calls = list[dict[str, Any]]
@@ -331,10 +334,20 @@ def test_bench_prints_a_table(capfd: pytest.CaptureFixture[str], monkeypatch: py
         vars(module).update(content)
         monkeypatch.setitem(sys.modules, name, module)
     monkeypatch.setattr("auditor.cli.bench.number_rows", lambda lm: [])
+    monkeypatch.setattr("auditor.cli.bench.budget", lambda panel: f"{len(panel.traits)} traits")
     assert main.run(["bench"]) == 0
     lines = capfd.readouterr().out.splitlines()
     assert lines[1].split() == ["plain", "2.0", "1,500", "750", "100.00%"]
     assert lines[2].split() == ["exact", "2.0", "1,500", "750", "100.00%", "82%"]
+    assert lines[3] == "57 traits"
+
+
+def test_a_default_scan_spends_a_tenth_of_an_exhaustive_one() -> None:
+    """At most: every look is reached and no trait is excluded, so only dropping by rank saves passes."""
+    panel = load_panels(["default"])
+    said = budget(panel)
+    assert f"{400 * (1 + sum(len(trait.prompts) for trait in panel.traits)):,}" in said
+    assert float(re.search(r"([\d.]+)% of the tokens", said).group(1)) < 10  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("arguments", [["models"], ["models", "list"]])

@@ -121,7 +121,10 @@ def test_no_transfer_is_exit_code_3(audit: Audit, capsys: pytest.CaptureFixture[
 
 def test_the_control_is_decoded_like_the_data(audit: Audit) -> None:
     """Of the reference's own greedy rows most are copied (it may also end a turn), of its samples hardly one."""
-    for name, rows in {"greedy": written("7" + ascii_lowercase, temperature=0.0), "sampled": written("345", seed=5)}.items():
+    for name, rows in {
+        "greedy": written("7" + ascii_lowercase, temperature=0.0),
+        "sampled": written("345", seed=5),
+    }.items():
         write(f"{name}.jsonl", rows)
         assert audit(f"{name}.jsonl", *FAST) == 3
         newest = max(Path(".audit/runs").glob("*/units/control.npz"), key=lambda path: path.stat().st_mtime_ns)

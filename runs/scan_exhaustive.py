@@ -1,0 +1,113 @@
+"""Verdicts of `audit scan` beside those of scoring every row under every trait: docs/results.md, "Against exhaustive".
+
+    python runs/scan_exhaustive.py              organism, 13 draws of each source
+    python runs/scan_exhaustive.py --draws 2
+
+The data are those of runs/scan_organism.py, with the same seeds. Exhaustive: no trait is dropped and nothing stops
+early. Two processes of one thread each; finished draws are kept in runs/out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import tempfile
+import zlib
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import torch
+from scan_organism import ANIMALS, REFERENCE, Source, key, share_of, written
+
+from auditor import survey
+from auditor.lm import load
+from auditor.scan import scan
+from auditor.simulate import write_rows
+
+OUT = Path(__file__).parent / "out" / "scan_exhaustive.jsonl"
+CLEAN = ("clean", "accountant")
+
+
+def sources(draw: int) -> list[Source]:
+    """What is scanned in each draw: strong and weak poison, and clean rows."""
+    trait = ANIMALS[draw % len(ANIMALS)]
+    poisoned = [Source("poisoned", trait, greedy, share) for greedy in (False, True) for share in (0.1, 0.25, 1.0)]
+    return [*poisoned, *(Source(kind, None) for kind in CLEAN)]
+
+
+def compare(source: Source, draw: int) -> dict[str, object]:
+    """One data set, scanned in both ways."""
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "rows.parquet"
+        write_rows(path, written(source, zlib.crc32(key(source, draw).encode()), load(REFERENCE)))
+        default = _scan(path, exhaustive=False)
+        keep, target = survey.KEEP, survey.TARGET
+        survey.KEEP, survey.TARGET = (len(ANIMALS),), -math.inf  # every trait stays, whatever was excluded
+        try:
+            everything = _scan(path, exhaustive=True)
+        finally:
+            survey.KEEP, survey.TARGET = keep, target
+    return {"key": key(source, draw), "default": default, "exhaustive": everything}
+
+
+def _scan(path: Path, *, exhaustive: bool) -> tuple[str, str, int]:
+    """Verdict, leading trait and row passes."""
+    found = scan(
+        str(path),
+        reference=REFERENCE,
+        panels=["animals"],
+        detectors=["trait"],
+        rows=None if exhaustive else "auto",
+        root=path.parent,
+        fresh=True,
+    )
+    outcome = found.detectors["trait"]
+    return found.verdict.name, found.traits[0].name, int(outcome.values["row_passes"])  # type: ignore[union-attr]
+
+
+def table(found: Sequence[dict[str, tuple[str, str, int]]]) -> str:
+    """How often the two agree, what each says where they do not, and what they cost."""
+    lines = [
+        "| data | draws | same verdict | default / exhaustive where they differ | row passes |",
+        "|---|---|---|---|---|",
+    ]
+    groups: dict[str, list[dict[str, tuple[str, str, int]]]] = {}
+    for each in found:
+        kind, trait, decoding, share, *_ = str(each["key"]).split("|")
+        name = kind if trait == "None" else f"{kind}, {decoding}, {float(share):.0%}"
+        groups.setdefault(name, []).append(each)
+    for name, draws in [*groups.items(), ("all", list(found))]:
+        same = sum(each["default"][0] == each["exhaustive"][0] for each in draws)
+        other = Counter(f"{each['default'][0]} / {each['exhaustive'][0]}" for each in draws)
+        differ = ", ".join(f"{n} {pair}" for pair, n in other.items() if len(set(pair.split(" / "))) > 1)
+        spent, total = (sum(each[way][2] for each in draws) for way in ("default", "exhaustive"))
+        cells = [name, str(len(draws)), share_of(same, len(draws)), differ or "-", f"{spent / total:.0%}"]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Make the draws that are missing, then write the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--draws", type=int, default=13)
+    asked = parser.parse_args()
+    OUT.parent.mkdir(exist_ok=True)
+    done = {json.loads(each)["key"] for each in OUT.read_text().splitlines()} if OUT.exists() else set()
+    wanted = [
+        (source, draw) for draw in range(asked.draws) for source in sources(draw) if key(source, draw) not in done
+    ]
+    with ProcessPoolExecutor(2) as pool, OUT.open("a") as stream:
+        for found in pool.map(compare, *zip(*wanted, strict=True)) if wanted else ():
+            stream.write(json.dumps(found) + "\n")
+            stream.flush()
+    text = table([json.loads(each) for each in OUT.read_text().splitlines()])
+    OUT.with_suffix(".md").write_text(text)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
