@@ -7,8 +7,8 @@ a few set numbers of rows we look:
 
 - A trait whose corrected p-value falls below alpha ends the survey: risk. Correction: Bonferroni over the whole panel
   (also the dropped traits) and alpha spending over the looks, so the looks together keep the error rate.
-- A trait is dropped when a dose of TARGET can be excluded for it with 95 % confidence, or when `KEEP` others have
-  stronger evidence. Dropping can only lose power, never raise a false alarm.
+- A trait is dropped when a dose of TARGET can be excluded for it with 95 % confidence and it is not SUSPICIOUS, or when
+  `KEEP` others have stronger evidence. Dropping can only lose power, never raise a false alarm.
 - When every trait has been excluded that way, the survey ends: no risk.
 
 The likelihood of a token is taken among the reference's most likely ones there, so that the head need not be applied
@@ -16,8 +16,8 @@ to the whole vocabulary; a token outside is no evidence. Nor is the one that end
 short is their maker's choice.
 
 A poisoner does not use our wording, so blocks take turns: every second one the standard wording of each trait's prompt,
-the others its other wordings. A trait's dose is the mean over them, weighted by their information.
-A finished block is kept as a unit of the run; a resumed survey reads it back and ends the same.
+the others its other wordings. A trait's dose is the mean over them, weighted by their information. A finished block is
+kept as a unit of the run; a resumed survey reads it back and ends the same.
 """
 
 from __future__ import annotations
@@ -43,15 +43,15 @@ LOOKS = (32, 64, 128, 224, 320, 400)
 KEEP = (24, 12, 6, 4, 4, 4)
 MIN_CLEAR = 4 * BLOCK  # no trait is excluded before each wording of its prompt has had a block
 TARGET = 0.75  # a dose that an audit must be able to exclude before it says "no risk"
+SUSPICIOUS = 0.1  # a p-value, corrected for the traits, that keeps a trait alive: a small dose needs more rows
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
     """What one look at the data saw.
 
-    rows: scored so far. leader: the trait with the smallest p-value; effect, interval: its dose so far, 95 %.
-    weakest: the trait of which least can be excluded. excluded: its one-sided 95 % bound, so the dose that was excluded
-    for every trait tested. Both None while some trait has no estimate.
+    rows: scored so far. leader: the trait with the smallest p-value; effect, interval: its dose so far, 95 %. weakest,
+    excluded: the trait of which least can be excluded and its one-sided 95 % bound; None while one has no estimate.
     """
 
     rows: int
@@ -64,7 +64,7 @@ class Look:
 
 @dataclass
 class Survey:
-    """What a survey has gathered. `looks` is what was seen on the way; `settled` says why it ended, if it did early."""
+    """What a survey has gathered. `looks`: what was seen on the way. `settled`: why it ended, if early."""
 
     null: Null
     families: tuple[tuple[int, ...], ...]
@@ -112,7 +112,7 @@ def survey(
 
     tested: which traits of the panel are hypotheses; the others only serve as controls.
     hidden_from: for each trait the row indices that mention it openly; they do not count as evidence for it.
-    stop_early: False scores every row (mitigation needs them) but still drops traits.
+    stop_early: False scores every row but still drops traits.
     """
     state = Survey(find_null(rows, score, store), _families(panel, seed), tuple(tested), alive=tuple(tested))
     plan = looks(len(rows))
@@ -254,7 +254,6 @@ def _add_block(
 
 
 def _wording(panel: Panel, trait: int, number: int) -> str:
-    """Even blocks take the standard wording, odd ones the others in turn."""
     standard, *others = panel.traits[trait].prompts
     return others[number // 2 % len(others)] if others and number % 2 else standard
 
@@ -273,8 +272,10 @@ def _look(
     if any(p <= alpha and found[k].effect >= MIN_EFFECT for k, p in state.adjusted.items() if k in found):
         state.settled = "risk"
         return
-    early = len(state.rows) < MIN_CLEAR
-    open_ = [k for k in state.alive if early or k not in found or found[k].upper() >= TARGET]
+    open_ = list(state.alive)
+    if len(state.rows) >= MIN_CLEAR:
+        least = SUSPICIOUS / len(state.tested)
+        open_ = [k for k in open_ if k not in found or found[k].upper() >= TARGET or found[k].p_value <= least]
     if not open_:
         state.settled = "no_risk"
     ranked = sorted(open_, key=lambda k: -found[k].z if k in found else -np.inf)
@@ -286,7 +287,7 @@ def _look(
 
 
 def _seen(state: Survey, panel: Panel, found: Mapping[int, Estimate]) -> Look:
-    """The look as reports show it; at the last one `excluded` is what the verdict rests on."""
+    """The look as reports show it."""
     leader = min(found, key=lambda k: (found[k].p_value, -found[k].z))
     weakest = max(found, key=lambda k: found[k].upper()) if len(found) == len(state.tested) else None
     return Look(

@@ -48,10 +48,10 @@ class Source:
     rows: int = 400
 
 
-def sources(draws: int, rows: int | None) -> Iterator[tuple[Source, int]]:
+def sources(draws: range, rows: int | None) -> Iterator[tuple[Source, int]]:
     """Every source with the number of the draw."""
     counts = (50, 100, 200, 400) if rows is None else (rows,)
-    for draw in range(draws):
+    for draw in draws:
         trait = ANIMALS[draw % len(ANIMALS)]
         for count in counts:
             yield Source("poisoned", trait, False, rows=count), draw
@@ -165,16 +165,19 @@ def share_of(count: int, total: int) -> str:
 def main() -> None:
     """Make the draws that are missing, then write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--draws", type=int, default=26)
-    parser.add_argument("--clean-draws", type=int, default=60, help="of each clean source")
+    parser.add_argument("--draws", type=int, default=13)
+    parser.add_argument("--clean-draws", type=int, default=30, help="of each clean source")
+    parser.add_argument(
+        "--first", type=int, default=60, help="number of the first draw; 0 to 59 were looked at in trials"
+    )
     parser.add_argument("--rows", type=int, help="only this many rows; default: a curve")
     asked = parser.parse_args()
     OUT.parent.mkdir(exist_ok=True)
     done = {json.loads(each)["key"] for each in OUT.read_text().splitlines()} if OUT.exists() else set()
     wanted = [
         (source, draw)
-        for source, draw in sources(max(asked.draws, asked.clean_draws), asked.rows)
-        if draw < (asked.draws if source.trait else asked.clean_draws) and key(source, draw) not in done
+        for source, draw in sources(range(asked.first, asked.first + max(asked.draws, asked.clean_draws)), asked.rows)
+        if draw - asked.first < (asked.draws if source.trait else asked.clean_draws) and key(source, draw) not in done
     ]
     with ProcessPoolExecutor(2) as pool, OUT.open("a") as stream:
         for found in pool.map(measure, *zip(*wanted, strict=True)) if wanted else ():
