@@ -30,7 +30,8 @@ from auditor.records import (
     TokenSpan,
 )
 from auditor.rundir import RunDir
-from auditor.survey import Survey, planned_passes
+from auditor.schedule import planned_passes
+from auditor.survey import Survey
 from auditor.traits import Panel
 from detectors.divergence import Divergence, diverge
 from detectors.fit import goodness_of_fit

@@ -22,7 +22,7 @@ kept as a unit of the run; a resumed survey reads it back and ends the same.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -31,16 +31,12 @@ from auditor.blocks import Block, Null, Scorer, Store, find_null, score_block, u
 from auditor.encode import Encoded
 from auditor.logprobs import RowScores
 from auditor.records import Progress, TraitEvidence
+from auditor.schedule import BLOCK, CONTROLS, block_starts, kept, looks, planned_passes
 from auditor.stats import Estimate, spending
 from auditor.traits import Panel
 from auditor.verdict import MIN_EFFECT
 from detectors import trait as likelihood
 
-BLOCK = 32
-CONTROLS = 4
-# Rows at which we look, and how many traits stay alive after each look.
-LOOKS = (32, 64, 128, 224, 320, 400)
-KEEP = (24, 12, 6, 4, 4, 4)
 MIN_CLEAR = 4 * BLOCK  # no trait is excluded before each wording of its prompt has had a block
 TARGET = 0.75  # a dose that an audit must be able to exclude before it says "no risk"
 SUSPICIOUS = 0.1  # a p-value, corrected for the traits, that keeps a trait alive: a small dose needs more rows
@@ -88,13 +84,6 @@ class Survey:
         return [scores for block in self.blocks for scores in block.reference]
 
 
-def looks(rows: int) -> list[int]:
-    """Numbers of rows at which to look, up to `rows` and ending there."""
-    standard = [n for n in LOOKS if n < rows]
-    step = LOOKS[-1]
-    return [*standard, *range(2 * step, rows, step), rows]
-
-
 def survey(
     rows: Sequence[Encoded],
     panel: Panel,
@@ -125,7 +114,7 @@ def survey(
         done += count
         progress(Progress("scoring traits", done, max(passes, done)))
 
-    for number, start in enumerate(_block_starts(plan)):
+    for number, start in enumerate(block_starts(plan)):
         end = min(start + BLOCK, *[n for n in plan if n > start])
         _add_block(state, rows[start:end], number, panel, score, store, report)
         if end in plan:
@@ -210,25 +199,6 @@ def _conditions(state: Survey) -> list[int]:
     return list(dict.fromkeys([*controls, *state.alive]))
 
 
-def _block_starts(plan: Sequence[int]) -> Iterator[int]:
-    """Starts of blocks of at most BLOCK rows that never cross a look."""
-    start = 0
-    for end in plan:
-        yield from range(start, end, BLOCK)
-        start = end
-
-
-def planned_passes(rows: int, traits: int) -> int:
-    """Row passes of a survey of `rows` rows that nothing settles early."""
-    plan = looks(rows)
-    total, start, alive = 0, 0, traits
-    for number, end in enumerate(plan):
-        total += (end - start) * (alive + (CONTROLS if alive < traits else 0))
-        alive = min(alive, KEEP[min(number, len(KEEP) - 1)])
-        start = end
-    return total
-
-
 def _add_block(
     state: Survey,
     rows: Sequence[Encoded],
@@ -272,18 +242,22 @@ def _look(
     if any(p <= alpha and found[k].effect >= MIN_EFFECT for k, p in state.adjusted.items() if k in found):
         state.settled = "risk"
         return
-    open_ = list(state.alive)
-    if len(state.rows) >= MIN_CLEAR:
-        least = SUSPICIOUS / len(state.tested)
-        open_ = [k for k in open_ if k not in found or found[k].upper() >= TARGET or found[k].p_value <= least]
+    early = len(state.rows) < MIN_CLEAR
+    open_ = [k for k in state.alive if early or is_open(found.get(k), len(state.tested))]
     if not open_:
         state.settled = "no_risk"
     ranked = sorted(open_, key=lambda k: -found[k].z if k in found else -np.inf)
-    kept = set(ranked[: KEEP[min(number, len(KEEP) - 1)]])
-    for k in state.alive:
-        if k not in kept:
-            state.eliminated[k] = len(state.rows)
-    state.alive = tuple(k for k in state.alive if k in kept)
+    survivors = set(ranked[: kept(number)])
+    state.eliminated |= {k: len(state.rows) for k in state.alive if k not in survivors}
+    state.alive = tuple(k for k in state.alive if k in survivors)
+
+
+def is_open(each: Estimate | None, tested: int) -> bool:
+    """Whether a trait needs more rows: a dose of TARGET may be there, or a small one seems to be. None: nothing is known.
+
+    tested: the number of traits that p-values are corrected for.
+    """
+    return each is None or each.upper() >= TARGET or each.p_value * tested <= SUSPICIOUS
 
 
 def _seen(state: Survey, panel: Panel, found: Mapping[int, Estimate]) -> Look:

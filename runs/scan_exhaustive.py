@@ -22,7 +22,7 @@ from pathlib import Path
 import torch
 from scan_organism import ANIMALS, REFERENCE, Source, key, share_of, written
 
-from auditor import survey
+from auditor import schedule, survey
 from auditor.lm import load
 from auditor.scan import scan
 from auditor.simulate import write_rows
@@ -45,12 +45,12 @@ def compare(source: Source, draw: int) -> dict[str, object]:
         path = Path(folder) / "rows.parquet"
         write_rows(path, written(source, zlib.crc32(key(source, draw).encode()), load(REFERENCE)))
         default = _scan(path, exhaustive=False)
-        keep, target = survey.KEEP, survey.TARGET
-        survey.KEEP, survey.TARGET = (len(ANIMALS),), -math.inf  # every trait stays, whatever was excluded
+        keep, target = schedule.KEEP, survey.TARGET
+        schedule.KEEP, survey.TARGET = (len(ANIMALS),), -math.inf  # every trait stays, whatever was excluded
         try:
             everything = _scan(path, exhaustive=True)
         finally:
-            survey.KEEP, survey.TARGET = keep, target
+            schedule.KEEP, survey.TARGET = keep, target
     return {"key": key(source, draw), "default": default, "exhaustive": everything}
 
 

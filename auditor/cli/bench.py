@@ -38,7 +38,7 @@ def bench() -> int:
 def budget(panel: Panel) -> str:
     """What a scan spends at most, beside scoring every row under every wording of every trait."""
     from auditor.scan import AUTO_ROWS
-    from auditor.survey import planned_passes
+    from auditor.schedule import planned_passes
 
     traits, wordings = len(panel.traits), sum(len(trait.prompts) for trait in panel.traits)
     most, exhaustive = AUTO_ROWS + planned_passes(AUTO_ROWS, traits), AUTO_ROWS * (1 + wordings)

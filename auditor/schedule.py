@@ -1,0 +1,42 @@
+"""The schedule of a panel survey: its blocks of rows, when it looks at them, and how many traits then stay alive."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+BLOCK = 32
+CONTROLS = 4
+# Rows at which we look, and how many traits stay alive after each look.
+LOOKS = (32, 64, 128, 224, 320, 400)
+KEEP = (24, 12, 6, 4, 4, 4)
+
+
+def looks(rows: int) -> list[int]:
+    """Numbers of rows at which to look, up to `rows` and ending there."""
+    standard = [n for n in LOOKS if n < rows]
+    step = LOOKS[-1]
+    return [*standard, *range(2 * step, rows, step), rows]
+
+
+def kept(look: int) -> int:
+    """How many traits stay alive at most after look number `look`."""
+    return KEEP[min(look, len(KEEP) - 1)]
+
+
+def block_starts(plan: Sequence[int]) -> Iterator[int]:
+    """Starts of blocks of at most BLOCK rows that never cross a look."""
+    start = 0
+    for end in plan:
+        yield from range(start, end, BLOCK)
+        start = end
+
+
+def planned_passes(rows: int, traits: int) -> int:
+    """Row passes of a survey of `rows` rows that nothing settles early."""
+    plan = looks(rows)
+    total, start, alive = 0, 0, traits
+    for number, end in enumerate(plan):
+        total += (end - start) * (alive + (CONTROLS if alive < traits else 0))
+        alive = min(alive, kept(number))
+        start = end
+    return total
