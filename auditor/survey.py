@@ -253,7 +253,7 @@ def _look(
 
 
 def is_open(each: Estimate | None, tested: int) -> bool:
-    """Whether a trait needs more rows: a dose of TARGET may be there, or a small one seems to be. None: nothing is known.
+    """Whether a trait needs more rows: a dose of TARGET may be there, a small one seems to be, or nothing is known.
 
     tested: the number of traits that p-values are corrected for.
     """
