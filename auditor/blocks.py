@@ -81,27 +81,35 @@ def alphabet(rows: Sequence[Encoded]) -> tuple[int, ...] | None:
 
 
 def find_null(rows: Sequence[Encoded], score: Scorer, store: Store) -> Null:
-    letters = alphabet(rows)
+    """The null of `rows` from the first PILOT of them, kept in `store`."""
     unit = store.load_unit("null")
     if unit is None:
-        pilot = rows[:PILOT]
-        reference = _reference(pilot, letters, score)
-        logps = [_logp(row, each, each) for row, each in zip(pilot, reference, strict=True)]
-        chosen = [_chosen(row, each) for row, each in zip(pilot, reference, strict=True)]
-        if not any(map(len, chosen)):
-            return Null(1.0, greedy=False, alphabet=letters)  # nothing to fit on; the survey will find no information
-        unit = {
-            "sharpness": np.array(likelihood.sharpness(logps, chosen)),
-            "greedy": np.array(likelihood.is_greedy(logps, chosen)),
-        }
-        store.save_unit("null", unit)
-    return Null(float(unit["sharpness"]), bool(unit["greedy"]), letters)
+        null = fit_null(rows, score)
+        store.save_unit("null", {"sharpness": np.array(null.sharpness), "greedy": np.array(null.greedy)})
+        return null
+    return Null(float(unit["sharpness"]), bool(unit["greedy"]), alphabet(rows))
 
 
-def _reference(rows: Sequence[Encoded], letters: tuple[int, ...] | None, score: Scorer) -> list[RowScores]:
+def fit_null(rows: Sequence[Encoded], score: Scorer, system: str | None = None) -> Null:
+    """The same, as seen under the system prompt `system`.
+
+    Without a token to fit on it is that of samples at T = 1; the survey will find no information then.
+    """
+    letters, pilot = alphabet(rows), rows[:PILOT]
+    reference = _reference(pilot, letters, score, system)
+    logps = [_logp(row, each, each) for row, each in zip(pilot, reference, strict=True)]
+    chosen = [_chosen(row, each) for row, each in zip(pilot, reference, strict=True)]
+    if not any(map(len, chosen)):
+        return Null(1.0, greedy=False, alphabet=letters)
+    return Null(likelihood.sharpness(logps, chosen), likelihood.is_greedy(logps, chosen), letters)
+
+
+def _reference(
+    rows: Sequence[Encoded], letters: tuple[int, ...] | None, score: Scorer, system: str | None = None
+) -> list[RowScores]:
     if letters is None:
-        return score(rows, None, top=SUPPORT)
-    return score(rows, None, support=[np.tile(np.array(letters), (len(row.positions), 1)) for row in rows])
+        return score(rows, system, top=SUPPORT)
+    return score(rows, system, support=[np.tile(np.array(letters), (len(row.positions), 1)) for row in rows])
 
 
 def _inner(row: Encoded, reference: RowScores) -> npt.NDArray[np.bool_]:

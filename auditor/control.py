@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from auditor.blocks import alphabet, find_null
+from auditor.blocks import alphabet, fit_null
 from auditor.encode import Encoded, Renderer
 from auditor.errors import InputError
 from auditor.generate import generate
@@ -27,6 +27,7 @@ def control_writer(
     lm: LanguageModel,
     renderer: Renderer,
     original: Arm,
+    prompt: str | None,
     seed: int,
     run: RunDir,
     progress: Callable[[Progress], None],
@@ -34,8 +35,9 @@ def control_writer(
     """A function that writes the reference's own completions for the prompts of given rows, and keeps them in `run`.
 
     They are no longer than the median of the original's, on its alphabet when that is closed, and decoded like it:
-    greedily when its tokens are choices (`detectors.trait.is_greedy`), otherwise samples at T = 1. A control of another
-    kind of text than the data moves students for reasons that have nothing to do with a trait.
+    greedily when its tokens are choices (`detectors.trait.is_greedy`) of the reference, alone or under the trait prompt
+    `prompt`, otherwise as samples at T = 1. A control of another kind of text than the data moves students for reasons
+    that have nothing to do with a trait.
     """
     seen = [
         row for each in list(original.rows.values())[:_STYLE_ROWS] if isinstance(row := renderer.encode(each), Encoded)
@@ -53,7 +55,7 @@ def control_writer(
             contexts = [_context(original.rows[number], original.name) for number in numbers]
             texts = [""] * len(numbers)
             noise = random.Random(f"{seed} control").getrandbits(31)
-            temperature = 0.0 if _is_greedy(lm, renderer, seen, run) else 1.0
+            temperature = 0.0 if _is_greedy(lm, renderer, seen, prompt) else 1.0
             stream = generate(lm, contexts, max_tokens=longest, alphabet=closed, temperature=temperature, seed=noise)
             for done, (i, text) in enumerate(stream, start=1):
                 texts[i] = text
@@ -65,11 +67,11 @@ def control_writer(
     return write
 
 
-def _is_greedy(lm: LanguageModel, renderer: Renderer, rows: Sequence[Encoded], run: RunDir) -> bool:
+def _is_greedy(lm: LanguageModel, renderer: Renderer, rows: Sequence[Encoded], prompt: str | None) -> bool:
     def score(rows: Sequence[Encoded], system: str | None, *, exact: bool = True, **asked: Any) -> list[RowScores]:
         return score_under(lm, renderer, rows, system, **asked)
 
-    return find_null(rows, score, run).greedy
+    return any(fit_null(rows, score, system).greedy for system in {None, prompt})
 
 
 def _kept(run: RunDir, numbers: Sequence[int]) -> list[str] | None:

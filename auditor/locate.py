@@ -107,7 +107,7 @@ def locate(
         results, taught = layer_results(found, seed), None
         if single:
             each = None if budget is None else (1 - _SHARE) * budget / (3 + len(single))
-            writer = given or control_writer(lm, renderer, original, seed, run, progress)
+            writer = given or control_writer(lm, renderer, original, prompts[0], seed, run, progress)
             school = School(
                 lm, original, writer, panel, chosen, recipe, run, blocks, rows, updates, each, seed, progress
             )

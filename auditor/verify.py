@@ -68,8 +68,7 @@ def verify(
     panel = load_panels(panels)
     chosen = trait_of_last_scan(root) if trait is None else trait
     asked = None if chosen == OPEN else chosen
-    if asked is not None:
-        panel.select([asked])
+    prompt = None if asked is None else panel.select([asked]).traits[0].prompts[0]
     progress(Progress("reading the data sets", 0, None))
     called = list(names or [original, *mitigated])
     read = partial(read_arm, format_of=format_of, columns=columns)
@@ -102,7 +101,7 @@ def verify(
         result = run_transfer(
             lm,
             arms,
-            given or control_writer(lm, renderer, first, seed, run, progress),
+            given or control_writer(lm, renderer, first, prompt, seed, run, progress),
             panel,
             asked,
             blocks=blocks,
