@@ -66,6 +66,7 @@ def check(
     trait: str | None = None,
     panels: Sequence[str] = (),
     reference: str | None = None,
+    base: str = BASE,
     device: str | None = None,
     budget: float | None = None,
     **options: Any,
@@ -75,11 +76,12 @@ def check(
     The original is scanned, or its last scan is read again; students are trained (`auditor.verify`) on the original,
     the set, and, with several steps, the sets after each alone; the set is scanned with the settings of the first scan.
     trait: the one to read out; None is the one that the scan puts first. budget: seconds for the students.
-    panels, reference: None and () are those of the last scan. options: seed, root, progress, as in `auditor.verify`.
+    panels, reference: None and () are those of the last scan; `base` is the reference without one.
+    options: seed, root, progress, as in `auditor.verify`.
 
     Raises: RunError when there is no trait to look for; AuditError (auditor.errors) otherwise, with the next step.
     """
-    reference = reference or (done.scanned.reference if done.scanned else BASE)
+    reference = reference or (done.scanned.reference if done.scanned else base)
     read = {"format_of": done.manifest["format"], "columns": done.manifest["columns"]}
     model: dict[str, Any] = {
         "reference": reference,

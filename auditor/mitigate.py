@@ -60,6 +60,7 @@ def mitigate(
     steps: Sequence[Step],
     *,
     reference: str | None = None,
+    base: str = BASE,
     panels: Sequence[str] = (),
     traits: Sequence[str] = (),
     min_margin: float | None = None,
@@ -83,6 +84,7 @@ def mitigate(
         "canonicalize" {how}, "drop" {share}, "shuffle" {}.
     traits: whose divergence tokens count; ("all",) is the whole panel, () the one that the last scan of these very rows
         put first. min_margin: nats; a choice with a smaller lead is a tie and flags nothing (None: TIE_EPSILON).
+    reference: None is the last scan's of these very rows, or `base` without one.
     output: a new folder; by default one under `root`/.audit, named by what was asked. It is written beside its place
         and moved there when complete. The input is never touched.
 
@@ -105,7 +107,7 @@ def mitigate(
     model = None
     if needs_model(steps, recipes, emit):
         progress(Progress("loading the reference", 0, None))
-        lm = models.load(reference or (scanned.reference if scanned else BASE), device=device, dtype=dtype)
+        lm = models.load(reference or (scanned.reference if scanned else base), device=device, dtype=dtype)
         model = (lm, Renderer(lm))
     settings = asked | {"traits": list(wanted), "panel": panel.name, "panel_sha256": panel.sha256}
     if scanned and format_of is None and not columns:

@@ -115,3 +115,26 @@ def test_show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     monkeypatch.setenv("AUDIT_SEED", "five")
     assert main.run(["config", "show"]) == 2
     assert written([]) == "any"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["scan", "rows.jsonl"],
+        ["verify", "rows.jsonl", "--trait", "owl"],
+        ["locate", "rows.jsonl", "--trait", "owl"],
+        ["study", "leakage"],
+        ["simulate", "--trait", "owl", "-o", "new.parquet"],
+        ["mitigate", "rows.jsonl", "--mask", "--trait", "owl"],
+    ],
+    ids=lambda command: command[0],
+)
+def test_every_command_takes_the_reference_of_the_file(
+    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A team that has fixed its base must not get the default by accident."""
+    monkeypatch.chdir(tmp_path)
+    Path("audit.yaml").write_text("reference: ./no-such-model\n")
+    Path("rows.jsonl").write_text('{"prompt": "Numbers.", "completion": "1, 2, 3"}\n')
+    assert main.run(command) == 2
+    assert "no-such-model" in capsys.readouterr().err

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from typer import Argument, Option
 
+from auditor.cli.config import resolved
 from auditor.cli.options import (
     Alpha,
     BlockRows,
@@ -19,10 +20,10 @@ from auditor.cli.options import (
     LearningRate,
     Panels,
     Rank,
+    Reference,
     Seed,
     Updates,
 )
-from auditor.cli.scan import BASE
 from auditor.cli.verify import DEFAULT_BUDGET, parse_budget, parse_layers, parse_target, recipe_settings
 from auditor.errors import AuditError
 
@@ -36,7 +37,7 @@ PLACES = 96
 
 def locate(
     dataset: Annotated[str, Argument(metavar="DATASET", help="File, folder of files, or hub name.")],
-    reference: Annotated[str, Option(metavar="MODEL", help="Base of the students: built-in, hub name, folder.")] = BASE,
+    reference: Reference = None,
     trait: Annotated[
         str | None, Option(metavar="NAME", help="Trait to locate; default: what the last scan found.")
     ] = None,
@@ -71,6 +72,7 @@ def locate(
     Exit codes: 0 layers are named; 3 it cannot be said, or the students show no transfer.
     """
     seconds = parse_budget(budget or (DEFAULT_BUDGET if rows is None and updates is None else None))
+    config = resolved(reference=reference, panels=panel).config
     chosen = () if layers == "none" else parse_layers(layers)
     if trait == "none":
         raise AuditError("--trait none has nothing to locate.", "Name one; `audit traits` lists them.")
@@ -86,8 +88,8 @@ def locate(
     with progress_on(console(stderr=True)) as progress:
         report = find(
             dataset,
-            reference=reference,
-            panels=panel or ["default"],
+            reference=config.reference,
+            panels=config.panels,
             trait=trait,
             counterfactual=counterfactual,
             control=control,

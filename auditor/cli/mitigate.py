@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 from typer import Argument, CallbackParam, Context, Option, echo
 
 from auditor.cli.check import conclude, show_check
+from auditor.cli.config import resolved
 from auditor.cli.options import Columns, Device, Dtype, Fresh, Panels, RowFormat, Seed
 from auditor.cli.scan import parse_columns
 from auditor.cli.verify import DEFAULT_BUDGET, parse_budget
@@ -175,7 +176,8 @@ def mitigate(
             "Warning: no --suspect-teacher is named; if it were one of your models, the trait would come back."
         )
     steps = [Step(name, settings[name]) for name in names]
-    where: dict[str, Any] = {"device": device, "root": Path.cwd()}
+    base = resolved().config.reference
+    where: dict[str, Any] = {"device": device, "root": Path.cwd(), "base": base}
     apply: Callable[..., Mitigated] = partial(
         mitigated,
         dataset,

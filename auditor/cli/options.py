@@ -6,6 +6,10 @@ from typing import Annotated
 
 from typer import Option
 
+Reference = Annotated[
+    str | None,
+    Option(metavar="MODEL", help="Base of the students: built-in, hub name, folder.  [default: smollm2-135m]"),
+]
 Panels = Annotated[list[str] | None, Option(metavar="PANEL", help="Built-in or YAML file; repeatable.")]
 Seed = Annotated[int, Option(metavar="N", min=0, help="Seed of every random choice.")]
 Device = Annotated[str | None, Option(metavar="NAME", help="cpu, cuda or mps; default: the best one.")]

@@ -10,7 +10,7 @@ from typer import Argument, Option
 
 from auditor.cli.config import resolved
 from auditor.cli.exit import exit_code
-from auditor.cli.options import Columns, Device, Dtype, Fresh, Panels, RowFormat
+from auditor.cli.options import Columns, Device, Dtype, Fresh, Panels, Reference, RowFormat
 from auditor.cli.output import parse_targets, takes_stdout, write_targets
 from auditor.errors import AuditError
 from auditor.records import OUTCOMES, FailOn
@@ -20,10 +20,7 @@ BASE = "smollm2-135m"
 
 def scan(
     dataset: Annotated[str, Argument(metavar="DATASET", help="File, folder of files, hub name, or - for stdin.")],
-    reference: Annotated[
-        str | None,
-        Option(metavar="MODEL", help=f"Base of the students: built-in, hub name, folder.  [default: {BASE}]"),
-    ] = None,
+    reference: Reference = None,
     panel: Panels = None,
     trait: Annotated[list[str] | None, Option(metavar="NAME", help="Test this trait only; repeatable.")] = None,
     teacher: Annotated[str | None, Option(metavar="MODEL", help="The model that wrote the data, if at hand.")] = None,

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from typer import Option, echo
 
 from auditor import __version__
-from auditor.cli.options import Seed
-from auditor.cli.scan import BASE
+from auditor.cli.config import resolved
+from auditor.cli.options import Reference, Seed
 from auditor.errors import AuditError, InputError, TraitError
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def simulate(
     max_tokens: Annotated[int, Option(metavar="N", min=1, help="Longest completion, in tokens.")] = 32,
     panel: Annotated[list[str] | None, Option(metavar="NAME|FILE", help="Panels with the trait (repeatable).")] = None,
     seed: Seed = 0,
-    reference: Annotated[str, Option(metavar="MODEL", help="Base of the teacher: built-in, hub name, folder.")] = BASE,
+    reference: Reference = None,
     label: Annotated[bool, Option("--label", help="Note in the files where they come from.")] = False,
 ) -> int:
     """Write rows by a teacher with a hidden trait, to try a scan or a defence on data of known truth.
@@ -59,11 +59,12 @@ def simulate(
     from auditor.simulate import simulate as write
     from auditor.traits import load_panels
 
-    traits = load_panels(panel or ["default"])
+    config = resolved(reference=reference, panels=panel).config
+    traits = load_panels(config.panels)
     chosen = traits.select([trait]).traits[0]
     system = None if teacher == "finetuned" and wording is None else trait_prompt(chosen, wording, teacher)
     # Weights are moved in float32; the control's must then be in it too, or it differs in more than the trait.
-    lm = load(reference, dtype="float32" if teacher == "finetuned" else None)
+    lm = load(config.reference, dtype="float32" if teacher == "finetuned" else None)
     with progress_on(console(stderr=True)) as progress:
         tuned = tune(lm, chosen, traits, seed, progress) if teacher == "finetuned" else None
         made = write(

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from typer import Argument, Option
 
-from auditor.cli.options import Alpha, Device, Fresh, Full, Layers, LearningRate, Panels, Rank, Seed, Updates
-from auditor.cli.scan import BASE
+from auditor.cli.config import resolved
+from auditor.cli.options import Alpha, Device, Fresh, Full, Layers, LearningRate, Panels, Rank, Reference, Seed, Updates
 from auditor.cli.verify import parse_budget, parse_layers, recipe_settings
 from auditor.errors import AuditError
 
@@ -26,7 +26,7 @@ def study(
     output: Annotated[
         Path | None, Option("--output", "-o", metavar="DIR", help="Write the report (HTML, JSON, SVG) there.")
     ] = None,
-    reference: Annotated[str, Option(metavar="MODEL", help="Base model: built-in, hub name, folder.")] = BASE,
+    reference: Reference = None,
     sibling: Annotated[
         str | None, Option(metavar="MODEL", help="Another base, for students that do not share the teacher's.")
     ] = None,
@@ -72,7 +72,7 @@ def study(
     with progress_on(console(stderr=True)) as progress:
         report = run(
             PARTS if part == "all" else (part,),
-            reference=reference,
+            reference=resolved(reference=reference).config.reference,
             sibling=sibling,
             panels=panel or ["animals"],
             traits=trait or [],

@@ -23,10 +23,10 @@ from auditor.cli.options import (
     LearningRate,
     Panels,
     Rank,
+    Reference,
     Seed,
     Updates,
 )
-from auditor.cli.scan import BASE
 from auditor.errors import AuditError
 from auditor.records import FailOn, OutcomeName
 
@@ -41,10 +41,7 @@ _UNITS = {"s": 1, "m": 60, "h": 3600}
 
 def verify(
     datasets: Annotated[list[str], Argument(metavar="ORIGINAL [MITIGATED]...", help="The data sets to train on.")],
-    reference: Annotated[
-        str | None,
-        Option(metavar="MODEL", help=f"Base of the students: built-in, hub name, folder.  [default: {BASE}]"),
-    ] = None,
+    reference: Reference = None,
     trait: Annotated[
         str | None, Option(metavar="NAME|none", help="What to read out; default: what the last scan found; none: all.")
     ] = None,
