@@ -59,6 +59,11 @@ def score_estimate(scores: Array, information: float) -> Estimate | None:
     return Estimate(float(scores.sum()) / information, max(math.sqrt(spread), 1.0) / information, n - 1)
 
 
+def mean_estimate(values: Array) -> Estimate:
+    """The mean of independent values [n], n of at least 2, with its standard error; in their own unit."""
+    return Estimate(float(values.mean()), float(values.std(ddof=1)) / math.sqrt(len(values)), len(values) - 1)
+
+
 def with_spread(estimate: Estimate, variance: float, df: float) -> Estimate:
     """Widen an estimate by a variance between placebos that is itself estimated with `df` degrees of freedom.
 

@@ -29,7 +29,7 @@ from auditor.encode import Encoded, Renderer
 from auditor.lm import LanguageModel
 from auditor.models import quiet
 from auditor.records import Evidence, Skipped
-from auditor.stats import Estimate, score_estimate, with_spread
+from auditor.stats import Estimate, mean_estimate, with_spread
 from auditor.traits import Panel, Trait
 
 BLOCK = 8
@@ -180,16 +180,19 @@ def shift_of_blocks(
     return shifts
 
 
-def shift_estimates(shifts: npt.NDArray[np.float64]) -> list[Estimate | None]:
-    """For each answer: its shift less the mean of the others, widened by the spread of the others about zero."""
+def shift_estimates(shifts: npt.NDArray[np.float64]) -> list[Estimate]:
+    """For each answer: its shift less the mean of the others, widened by the spread of the others about zero.
+
+    shifts: [blocks, answers] in any unit; z and p-values do not depend on it.
+    """
     count = shifts.shape[1]
     centred = (shifts - shifts.mean(1, keepdims=True)) * count / (count - 1)
-    plain = [score_estimate(column, float(len(column))) for column in centred.T]
+    plain = [mean_estimate(column) for column in centred.T]
     widened = []
     for a, each in enumerate(plain):
-        others = [other for b, other in enumerate(plain) if b != a and other is not None]
+        others = [other for b, other in enumerate(plain) if b != a]
         excess = [other.effect**2 - other.se**2 for other in others]
-        widened.append(each and with_spread(each, max(0.0, float(np.mean(excess))), len(others) - 1))
+        widened.append(with_spread(each, max(0.0, float(np.mean(excess))), len(others) - 1))
     return widened
 
 
@@ -222,5 +225,5 @@ def _answers(
 ) -> Iterator[dict[str, Any]]:
     for group, traits in groups.items():
         for (trait, _), each in zip(traits, shift_estimates(shifts[group]), strict=True):
-            if each is not None and each.se > 0:
+            if each.se > 0:
                 yield {"name": trait.name, "group": group, "shift": each.effect, "z": each.z, "p_value": each.p_value}
