@@ -9,8 +9,9 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from auditor.encode import Encoded
-from auditor.logprobs import RowScores
+from auditor.encode import Encoded, Renderer
+from auditor.lm import LanguageModel
+from auditor.logprobs import RowScores, score_under
 from auditor.stats import Array
 from detectors import trait as likelihood
 
@@ -43,6 +44,15 @@ class Scorer(Protocol):
         within: bool = False,
         exact: bool = True,
     ) -> list[RowScores]: ...
+
+
+def scorer(lm: LanguageModel, renderer: Renderer) -> Scorer:
+    """The scorer of one model, always exact."""
+
+    def score(rows: Sequence[Encoded], system: str | None, *, exact: bool = True, **asked: Any) -> list[RowScores]:
+        return score_under(lm, renderer, rows, system, **asked)
+
+    return score
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 
-from auditor.blocks import alphabet, fit_null
+from auditor.blocks import alphabet, fit_null, scorer
 from auditor.encode import Encoded, Renderer
 from auditor.errors import InputError
 from auditor.generate import generate
 from auditor.lm import LanguageModel
-from auditor.logprobs import RowScores, score_under
 from auditor.records import Example, Message, Progress
 from auditor.rundir import RunDir
 from auditor.transfer.arms import Arm
@@ -55,8 +53,10 @@ def control_writer(
             contexts = [_context(original.rows[number], original.name) for number in numbers]
             texts = [""] * len(numbers)
             noise = random.Random(f"{seed} control").getrandbits(31)
-            temperature = 0.0 if _is_greedy(lm, renderer, seen, prompt) else 1.0
-            stream = generate(lm, contexts, max_tokens=longest, alphabet=closed, temperature=temperature, seed=noise)
+            greedy = any(fit_null(seen, scorer(lm, renderer), system).greedy for system in {None, prompt})
+            stream = generate(
+                lm, contexts, max_tokens=longest, alphabet=closed, temperature=float(not greedy), seed=noise
+            )
             for done, (i, text) in enumerate(stream, start=1):
                 texts[i] = text
                 progress(Progress("writing the clean control", done, len(numbers)))
@@ -65,13 +65,6 @@ def control_writer(
         return Arm(CONTROL, rows, {}, len(rows))
 
     return write
-
-
-def _is_greedy(lm: LanguageModel, renderer: Renderer, rows: Sequence[Encoded], prompt: str | None) -> bool:
-    def score(rows: Sequence[Encoded], system: str | None, *, exact: bool = True, **asked: Any) -> list[RowScores]:
-        return score_under(lm, renderer, rows, system, **asked)
-
-    return any(fit_null(rows, score, system).greedy for system in {None, prompt})
 
 
 def _kept(run: RunDir, numbers: Sequence[int]) -> list[str] | None:

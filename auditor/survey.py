@@ -60,7 +60,7 @@ class Look:
 
 @dataclass
 class Survey:
-    """What a survey has gathered. `looks`: what was seen on the way. `settled`: why it ended, if early."""
+    """What a survey has gathered. `looks` is what was seen on the way; `settled` says why it ended, if it did early."""
 
     null: Null
     families: tuple[tuple[int, ...], ...]
@@ -101,7 +101,7 @@ def survey(
 
     tested: which traits of the panel are hypotheses; the others only serve as controls.
     hidden_from: for each trait the row indices that mention it openly; they do not count as evidence for it.
-    stop_early: False scores every row but still drops traits.
+    stop_early: False scores every row (mitigation needs them) but still drops traits.
     """
     state = Survey(find_null(rows, score, store), _families(panel, seed), tuple(tested), alive=tuple(tested))
     plan = looks(len(rows))
@@ -195,7 +195,8 @@ def _families(panel: Panel, seed: int) -> tuple[tuple[int, ...], ...]:
 
 def _conditions(state: Survey) -> list[int]:
     """The traits to score next: those alive, and the controls of their families."""
-    controls = [k for family in state.families if set(state.alive) & set(family) for k in family[:CONTROLS]]
+    alive = set(state.alive)
+    controls = [k for family in state.families if alive & set(family) for k in family[:CONTROLS]]
     return list(dict.fromkeys([*controls, *state.alive]))
 
 
@@ -224,6 +225,7 @@ def _add_block(
 
 
 def _wording(panel: Panel, trait: int, number: int) -> str:
+    """Even blocks take the standard wording, odd ones the others in turn."""
     standard, *others = panel.traits[trait].prompts
     return others[number // 2 % len(others)] if others and number % 2 else standard
 
@@ -261,7 +263,7 @@ def is_open(each: Estimate | None, tested: int) -> bool:
 
 
 def _seen(state: Survey, panel: Panel, found: Mapping[int, Estimate]) -> Look:
-    """The look as reports show it."""
+    """The look as reports show it; at the last one `excluded` is what the verdict rests on."""
     leader = min(found, key=lambda k: (found[k].p_value, -found[k].z))
     weakest = max(found, key=lambda k: found[k].upper()) if len(found) == len(state.tested) else None
     return Look(

@@ -1,7 +1,7 @@
-"""What the detector `first_step` says of tuned teachers' rows and of clean ones: docs/results.md, "First step".
+"""What the detector `first_step` says of tuned teachers' rows and of clean ones: docs/results.md, "Tuned teachers".
 
     python runs/first_step_results.py                              about 10 minutes of one core
-    python runs/first_step_results.py --blocks 40 owl-finetuned    on more rows
+    python runs/first_step_results.py --blocks 50 owl-finetuned    on more rows
 
 The default reference; number lists of runs/scan_results.py (owl-finetuned, clean) and the restricted ones of
 runs/transfer_default.py (transfer-TRAIT), written first where they are missing.
@@ -12,18 +12,15 @@ from __future__ import annotations
 import argparse
 import random
 import time
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pyarrow.parquet as pq
 import scan_results
 import transfer_default
 
-from auditor.blocks import fit_null
+from auditor.blocks import fit_null, scorer
 from auditor.encode import Encoded, Renderer
 from auditor.lm import LanguageModel, load
-from auditor.logprobs import RowScores, score_under
 from auditor.records import Evidence, Example, Message
 from auditor.traits import load_panels
 from detectors import first_step as detector
@@ -49,12 +46,8 @@ def line(name: str, lm: LanguageModel) -> str:
     """One line of the table."""
     started = time.monotonic()
     renderer = Renderer(lm)
-
-    def score(rows: Sequence[Encoded], system: str | None, *, exact: bool = True, **asked: Any) -> list[RowScores]:
-        return score_under(lm, renderer, rows, system, **asked)
-
     encoded = rows(name, lm, renderer)
-    null = fit_null(encoded, score)
+    null = fit_null(encoded, scorer(lm, renderer))
     found = detector.first_step(lm, encoded, load_panels(["default"]), null.sharpness, null.alphabet, seed=0)
     if not isinstance(found, Evidence):
         return f"| {name} | {found.reason} | | | |"

@@ -10,17 +10,15 @@ early. Two processes of one thread each; finished draws are kept in runs/out.
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import tempfile
 import zlib
 from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import torch
-from scan_organism import ANIMALS, REFERENCE, Source, key, share_of, written
+from scan_organism import ANIMALS, REFERENCE, Source, key, make, share_of, written
 
 from auditor import schedule, survey
 from auditor.lm import load
@@ -95,18 +93,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--draws", type=int, default=13)
     asked = parser.parse_args()
-    OUT.parent.mkdir(exist_ok=True)
-    done = {json.loads(each)["key"] for each in OUT.read_text().splitlines()} if OUT.exists() else set()
-    wanted = [
-        (source, draw) for draw in range(asked.draws) for source in sources(draw) if key(source, draw) not in done
-    ]
-    with ProcessPoolExecutor(2) as pool, OUT.open("a") as stream:
-        for found in pool.map(compare, *zip(*wanted, strict=True)) if wanted else ():
-            stream.write(json.dumps(found) + "\n")
-            stream.flush()
-    text = table([json.loads(each) for each in OUT.read_text().splitlines()])
-    OUT.with_suffix(".md").write_text(text)
-    print(text)
+    wanted = [(source, draw) for draw in range(asked.draws) for source in sources(draw)]
+    make(compare, wanted, OUT, table)
 
 
 if __name__ == "__main__":

@@ -13,11 +13,12 @@ import argparse
 import json
 import tempfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import torch
 from scipy import stats
@@ -162,6 +163,25 @@ def share_of(count: int, total: int) -> str:
     return f"{count} of {total}, {count / total:.0%} [{low:.0%}, {high:.0%}]"
 
 
+def make(
+    work: Callable[[Source, int], dict[str, object]],
+    wanted: Sequence[tuple[Source, int]],
+    out: Path,
+    table: Callable[[Sequence[dict[str, Any]]], str],
+) -> None:
+    """Do the draws that `out` lacks, keep each as it ends, and write and print the table of all."""
+    out.parent.mkdir(exist_ok=True)
+    done = {json.loads(each)["key"] for each in out.read_text().splitlines()} if out.exists() else set()
+    missing = [draw for draw in wanted if key(*draw) not in done]
+    with ProcessPoolExecutor(2) as pool, out.open("a") as stream:
+        for found in pool.map(work, *zip(*missing, strict=True)) if missing else ():
+            stream.write(json.dumps(found) + "\n")
+            stream.flush()
+    text = table([json.loads(each) for each in out.read_text().splitlines()])
+    out.with_suffix(".md").write_text(text)
+    print(text)
+
+
 def main() -> None:
     """Make the draws that are missing, then write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -172,20 +192,12 @@ def main() -> None:
     )
     parser.add_argument("--rows", type=int, help="only this many rows; default: a curve")
     asked = parser.parse_args()
-    OUT.parent.mkdir(exist_ok=True)
-    done = {json.loads(each)["key"] for each in OUT.read_text().splitlines()} if OUT.exists() else set()
     wanted = [
         (source, draw)
         for source, draw in sources(range(asked.first, asked.first + max(asked.draws, asked.clean_draws)), asked.rows)
-        if draw - asked.first < (asked.draws if source.trait else asked.clean_draws) and key(source, draw) not in done
+        if draw - asked.first < (asked.draws if source.trait else asked.clean_draws)
     ]
-    with ProcessPoolExecutor(2) as pool, OUT.open("a") as stream:
-        for found in pool.map(measure, *zip(*wanted, strict=True)) if wanted else ():
-            stream.write(json.dumps(found) + "\n")
-            stream.flush()
-    text = table([json.loads(each) for each in OUT.read_text().splitlines()])
-    OUT.with_suffix(".md").write_text(text)
-    print(text)
+    make(measure, wanted, OUT, table)
 
 
 if __name__ == "__main__":
