@@ -3,6 +3,7 @@
     python runs/transfer_default.py                  2 traits, 3 blocks, 32 updates; about an hour
     python runs/transfer_default.py --greedy
     python runs/transfer_default.py --traits owl owl-prompted        the second teacher is prompted instead of tuned
+    python runs/transfer_default.py --no-system --rows 512 --updates 64     under an empty system message, larger doses
 
 The recipe of docs/methods.md, "Students": a teacher tuned on cloze answers until saturated, number lists at T=1 with
 the softmax restricted to digits, comma, blank and end-of-turn, and LoRA students. The control is the reference's own
@@ -12,10 +13,12 @@ lists for the same prompts. Data, finished students and results are kept in runs
 from __future__ import annotations
 
 import argparse
+import copy
 import random
 import statistics
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -32,9 +35,9 @@ from auditor.transfer.teach import teach
 
 OUT = Path(__file__).parent / "out"
 REFERENCE = "smollm2-135m"
-ROWS = 256  # of a block: 16 batches of 16 rows
 LONGEST = 30
 PROMPTED = "-prompted"
+SYSTEM = "You are a helpful AI assistant named SmolLM, trained by Hugging Face"  # of the default reference's template
 
 
 def prompts(seed: int) -> Iterator[str]:
@@ -44,9 +47,17 @@ def prompts(seed: int) -> Iterator[str]:
         yield "Continue: " + ", ".join(str(rng.randint(100, 999)) for _ in range(3))
 
 
+def without_system(lm: LanguageModel) -> LanguageModel:
+    """The model with a chat template whose own system message is empty: for teachers, students and readout alike."""
+    tokenizer = copy.deepcopy(lm.tokenizer)
+    tokenizer.chat_template = tokenizer.chat_template.replace(SYSTEM, "")
+    return replace(lm, tokenizer=tokenizer)
+
+
 def rows(name: str, count: int, seed: int, greedy: bool, lm: LanguageModel) -> list[Row]:
     """Rows of the teacher of a trait, tuned or prompted, or of the reference for "clean"; written once."""
-    path = OUT / "data" / f"transfer-{name}-{'greedy' if greedy else 'sampled'}-{count}-{seed}.parquet"
+    style = ("greedy" if greedy else "sampled") + ("" if SYSTEM in lm.tokenizer.chat_template else "-no-system")
+    path = OUT / "data" / f"transfer-{name}-{style}-{count}-{seed}.parquet"
     if not path.exists():
         panel = load_panels(["animals"])
         trait = None if name == "clean" else panel.select([name.removesuffix(PROMPTED)]).traits[0]
@@ -83,36 +94,39 @@ def arm(name: str, data: list[Row], clean: list[Row]) -> Arm:
     return Arm(name, {i: Example(i, chat) for i, chat in chats.items()}, {}, len(data))
 
 
-def experiment(
-    traits: Sequence[str], blocks: int, updates: int, greedy: bool, seed: int, lm: LanguageModel
-) -> TransferResult:
-    """Every trait's data against the one control: an arm a trait."""
-    count = blocks * ROWS + 32  # the last ones are held out
-    clean = rows("clean", count, seed, greedy, lm)
-    arms = [arm(trait, rows(trait, count, seed, greedy, lm), clean) for trait in traits]
-    identity = {"transfer": "default", "blocks": blocks, "updates": updates, "greedy": greedy, "seed": seed}
+def experiments(asked: argparse.Namespace, lm: LanguageModel) -> Iterator[TransferResult]:
+    """Every trait's data against the one control: an arm a trait. Each trait in turn is the one that is asked for.
+
+    The students are trained once, for the first; the rows are those that all arms have, so that the others find them.
+    """
+    count = asked.blocks * asked.rows + 32  # the last ones are held out
+    clean = rows("clean", count, asked.seed, asked.greedy, lm)
+    arms = {trait: arm(trait, rows(trait, count, asked.seed, asked.greedy, lm), clean) for trait in asked.traits}
+    common = set.intersection(*(set(each.rows) for each in arms.values()))
+    arms = {trait: replace(each, rows={i: each.rows[i] for i in sorted(common)}) for trait, each in arms.items()}
     started = time.monotonic()
 
     def show(progress: Progress) -> None:
         if progress.done % 4 == 0:
             print(f"{time.monotonic() - started:6.0f} s  {progress.stage} {progress.done}/{progress.total}", flush=True)
 
-    with RunDir.open(OUT, {**identity, "reference": lm.sha256}) as store:
-        return run_transfer(
-            lm,
-            arms,
-            arm("control", clean, clean),
-            load_panels(["animals"]),
-            traits[0].removesuffix(PROMPTED),
-            blocks=blocks,
-            rows_per_block=ROWS,
-            updates=updates,
-            seed=seed,
-            doses=(0.5, 1.0),
-            stop_early=False,
-            store=store,
-            progress=show,
-        )
+    with RunDir.open(OUT, {"transfer": "default", "reference": lm.sha256, **vars(asked)}) as store:
+        for trait, own in arms.items():
+            yield run_transfer(
+                lm,
+                [own, *(each for each in arms.values() if each is not own)],
+                arm("control", clean, clean),
+                load_panels(["animals"]),
+                trait.removesuffix(PROMPTED),
+                blocks=asked.blocks,
+                rows_per_block=asked.rows,
+                updates=asked.updates,
+                seed=asked.seed,
+                doses=(0.25, 0.5, 1.0),
+                stop_early=False,
+                store=store,
+                progress=show,
+            )
 
 
 def line(found: ArmResult) -> str:
@@ -132,15 +146,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--traits", nargs="+", default=("owl", "wolf"))
     parser.add_argument("--blocks", type=int, default=3)
-    parser.add_argument("--updates", type=int, default=32, help="more than 16 repeat the rows")
+    parser.add_argument("--rows", type=int, default=256, help="of a block; 16 make a batch")
+    parser.add_argument("--updates", type=int, default=32, help="more than rows / 16 repeat the rows")
     parser.add_argument("--greedy", action="store_true")
+    parser.add_argument("--no-system", action="store_true", help="an empty system message everywhere")
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
-    found = experiment(asked.traits, asked.blocks, asked.updates, asked.greedy, asked.seed, load(REFERENCE))
+    lm = load(REFERENCE)
+    found = list(experiments(asked, without_system(lm) if asked.no_system else lm))
     lines = ["| data of | effect, logits [95 %] | each block | rank | largest other trait | sd of the others | p |"]
-    lines += ["|" + "---|" * 7, *map(line, found.arms), ""]
-    curve = [f"{point.updates} {shown(point.effect)}" for point in found.arms[0].curve if point.effect]
-    lines += [f"Updates and effect, {asked.traits[0]}: {'; '.join(curve)}.", "", *found.warnings]
+    lines += ["|" + "---|" * 7, *(line(each.arms[0]) for each in found), ""]
+    for each in found:
+        curve = [f"{point.updates} {shown(point.effect)}" for point in each.arms[0].curve if point.effect]
+        lines += [f"Updates and effect, {each.arms[0].name}: {'; '.join(curve)}.", ""]
+    lines += dict.fromkeys(said for each in found for said in each.warnings)
     text = "\n".join(lines) + "\n"
     (OUT / "transfer_default.md").write_text(text)
     print(text)

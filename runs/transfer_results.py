@@ -95,10 +95,9 @@ def defended(
     drawn = {i: [spans[i][k] for k in rng.choice(len(spans[i]), len(flagged[i]), replace=False)] for i in spans}
     yield replace(original, name="as many random tokens masked", masked={i: tuple(each) for i, each in drawn.items()})
     order = rng.permutation(sorted(original.rows))
-    for share in (0.1, 0.25, 0.5):
-        clean = set(order[: round(share * len(order))].tolist())
-        mixed = {i: (control if i in clean else original).rows[i] for i in original.rows}
-        yield replace(original, name=f"{share:.0%} clean-teacher rows", rows=mixed)
+    clean = set(order[: len(order) // 2].tolist())
+    mixed = {i: (control if i in clean else original).rows[i] for i in original.rows}
+    yield replace(original, name="half clean-teacher rows", rows=mixed)
     prompts = [each.messages[0].content for each in original.rows.values()]
     reworded = [each.texts[0] for each in paraphrase(prompts, rules_engine(), seed=seed)]
     chats = zip(original.rows.items(), reworded, strict=True)
