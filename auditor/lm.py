@@ -64,8 +64,11 @@ class LanguageModel:
             if getattr(layer, "bias", None) is not None:
                 logits = logits + layer.bias[tokens].float()
         config = self.model.config.get_text_config()
-        logits = logits * (getattr(config, "logit_scale", None) or 1.0)  # Cohere
-        logits = logits / (getattr(config, "logits_scaling", None) or 1.0)  # Granite
+        # Not by 1.0, which would be one more pass over all logits.
+        if scale := getattr(config, "logit_scale", None):  # Cohere
+            logits = logits * scale
+        if scale := getattr(config, "logits_scaling", None):  # Granite
+            logits = logits / scale
         if cap := getattr(config, "final_logit_softcapping", None):  # Gemma
             logits = cap * torch.tanh(logits / cap)
         return logits

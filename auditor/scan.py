@@ -228,7 +228,7 @@ def _detect(
         compared = stages.compare(audit, rows, state, leader, (teacher, by_teacher) if by_teacher else None)
         outcomes["divergence"] = divergence.evidence(divergence.values(compared))
     if "fit" in chosen:
-        outcomes["fit"] = stages.fit(by_teacher or scores)
+        outcomes["fit"] = stages.fit(rows, by_teacher or scores)
     if "first_step" in chosen:
         audit.progress(Progress("taking a first step", 0, None))
         outcomes["first_step"] = _first_step(audit, rows, state)

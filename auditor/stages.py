@@ -126,11 +126,16 @@ def teacher_scores(audit: Audit, rows: Sequence[Encoded], teacher: str) -> list[
     return score_under(model, audit.renderer, rows, None, top=1)
 
 
-def fit(scores: Sequence[RowScores]) -> Evidence | Skipped:
-    """Goodness of fit of the rows to the model that gave `scores`."""
-    surprisal = [-each.logprob.astype(np.float64) for each in scores]
-    entropy = [each.entropy.astype(np.float64) for each in scores]
-    return goodness_of_fit(surprisal, entropy, [each.variance.astype(np.float64) for each in scores])
+def fit(rows: Sequence[Encoded], scores: Sequence[RowScores]) -> Evidence | Skipped:
+    """Goodness of fit of the rows to the model that gave `scores`.
+
+    Without the tokens that end a turn: where a row was cut short, the template put one that no model chose.
+    """
+    inner = [np.array([start < end for _, start, end in row.spans]) for row in rows]
+    pairs = list(zip(scores, inner, strict=True))
+    surprisal = [-each.logprob[kept].astype(np.float64) for each, kept in pairs]
+    entropy = [each.entropy[kept].astype(np.float64) for each, kept in pairs]
+    return goodness_of_fit(surprisal, entropy, [each.variance[kept].astype(np.float64) for each, kept in pairs])
 
 
 def written_by_reference(audit: Audit, rows: Sequence[Encoded], alphabet: Sequence[int] | None) -> list[str]:

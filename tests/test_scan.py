@@ -237,6 +237,17 @@ def test_a_teacher_that_is_the_reference_diverges_nowhere(
     assert report.divergence["counterfactuals"] == ["reference"]
 
 
+def test_rows_that_were_cut_short_still_fit_their_writer(tmp_path: Path) -> None:
+    """The end of turn that the template puts after a cut row is nobody's choice, and no evidence against the writer."""
+    made = simulate(models.load("organism"), None, rows=96, max_tokens=8)
+    write_rows(tmp_path / "cut.parquet", made.rows)
+    report = scan(str(tmp_path / "cut.parquet"), reference="organism", detectors=["fit"], root=tmp_path)
+    found = report.detectors["fit"]
+    assert isinstance(found, Evidence)
+    assert abs(found.values["z"]) < 3
+    assert abs(found.values["z_clustered"]) < 3
+
+
 def test_all_rows_are_scored_after_every_trait_has_been_dropped(tmp_path: Path) -> None:
     """With `rows` None the blocks after the last trait hold the reference's scores alone."""
     made = simulate(models.load("organism"), None, rows=144, temperature=0.0, max_tokens=24)

@@ -145,7 +145,7 @@ def _size(
 def _cost(lab: Lab, original: Arm, control: Arm | Writer) -> Cost:
     """Seconds, measured on a student that is thrown away; the first update, which is slower, does not count."""
     numbers = random.Random(lab.seed).sample(sorted(original.rows), min(len(original.rows), 2 * lab.recipe.batch))
-    lessons = list(lessons_of(lab.renderer, original, numbers).values())
+    lessons = list(lessons_of(lab.renderer, lab.encode, original, numbers).values())
     student = new_student(lab.lm, lab.recipe, lab.seed)
     began = [time.perf_counter()]
     for _ in train(student, batched(itertools.cycle(lessons or [Lesson((), ())]), lab.recipe.batch, 2), lab.recipe):

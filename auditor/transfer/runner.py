@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,11 +20,13 @@ from auditor.transfer import processes
 from auditor.transfer.arms import Arm, row_order
 from auditor.transfer.plan import Plan, share_of_added
 from auditor.transfer.readout import Family, Reading, answer_support, families, read
-from auditor.transfer.students import Lesson, Recipe, batched, lessons_of, mean_loss, new_student, train
+from auditor.transfer.students import Encode, Lesson, Recipe, batched, lessons_of, mean_loss, new_student, train
 from auditor.transfer.summary import Unit
 
 Lessons = Mapping[int, Lesson]
 Measure = Callable[[LanguageModel], Unit]
+
+_REMEMBERED = 2**15  # encoded rows: the arms of a block share most of theirs
 
 
 def nothing(_: LanguageModel) -> Unit:
@@ -32,10 +35,11 @@ def nothing(_: LanguageModel) -> Unit:
 
 @dataclass(frozen=True)
 class Lab:
-    """What every student of an experiment shares."""
+    """What every student of an experiment shares. `encode` is the renderer's, and remembers its rows."""
 
     lm: LanguageModel
     renderer: Renderer
+    encode: Encode
     families: Sequence[Family]
     support: Sequence[npt.NDArray[np.int64]]
     recipe: Recipe
@@ -49,7 +53,8 @@ class Lab:
 def new_lab(lm: LanguageModel, panel: Panel, trait: str | None, recipe: Recipe, seed: int, measure: Measure) -> Lab:
     renderer = Renderer(lm)
     read_out = families(renderer, panel, trait)
-    return Lab(lm, renderer, read_out, answer_support(lm, read_out), recipe, seed, measure)
+    encode = functools.lru_cache(_REMEMBERED)(renderer.encode)
+    return Lab(lm, renderer, encode, read_out, answer_support(lm, read_out), recipe, seed, measure)
 
 
 def unit_name(block: int, arm: str) -> str:
@@ -71,7 +76,7 @@ class Runner:
         """`arms`: the control first, then the original."""
         self._lab, self._plan, self._store, self._progress = lab, plan, store, progress
         self.arms = arms
-        self._held_out = [_held_out(lab.renderer, arm, plan.held_out) for arm in arms[:2]]
+        self._held_out = [_held_out(lab, arm, plan.held_out) for arm in arms[:2]]
         self._before = lab.read(lab.lm)
         self.reference_loss = self._losses(lab.lm)
         self._steps = 0
@@ -96,7 +101,7 @@ class Runner:
 
     def _student(self, number: int, arm: Arm) -> Unit:
         lab, plan = self._lab, self._plan
-        lessons = lessons_of(lab.renderer, arm, self._rows(number, arm))
+        lessons = lessons_of(lab.renderer, lab.encode, arm, self._rows(number, arm))
         seen: set[int] = set()
         student = new_student(lab.lm, lab.recipe, random.Random(f"{lab.seed} student {number}").getrandbits(31))
         order = row_order(list(lessons), f"{lab.seed} block {number}")
@@ -135,9 +140,9 @@ class Runner:
         return control, original
 
 
-def _held_out(renderer: Renderer, arm: Arm, numbers: Sequence[int]) -> list[Lesson]:
+def _held_out(lab: Lab, arm: Arm, numbers: Sequence[int]) -> list[Lesson]:
     """Rows for the loss on the carrier task, whole: what an arm masks is no less part of the task."""
-    found = list(lessons_of(renderer, replace(arm, masked={}), numbers).values())
+    found = list(lessons_of(lab.renderer, lab.encode, replace(arm, masked={}), numbers).values())
     if not found:
         message = f"None of the {len(numbers)} rows of {arm.name} that were to be held out can be used."
         raise InputError(message, "Give rows that fit into the reference's context and its chat template.")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,7 +22,10 @@ from auditor.encode import Encoded, Renderer
 from auditor.errors import ModelError
 from auditor.lm import LanguageModel
 from auditor.models import quiet
+from auditor.records import Example, SkippedRow
 from auditor.transfer.arms import Arm, trained_positions
+
+Encode = Callable[[Example], Encoded | SkippedRow]
 
 _SMALL = 10_000_000  # weights
 _BATCH_TOKENS = 4096  # most padded tokens in one pass; a larger batch is summed up over several
@@ -61,11 +64,14 @@ class Lesson:
     positions: tuple[int, ...]
 
 
-def lessons_of(renderer: Renderer, arm: Arm, numbers: Sequence[int]) -> dict[int, Lesson]:
-    """The rows of an arm as tokens, without those that it lacks or that cannot be encoded."""
+def lessons_of(renderer: Renderer, encode: Encode, arm: Arm, numbers: Sequence[int]) -> dict[int, Lesson]:
+    """The rows of an arm as tokens, without those that it lacks or that cannot be encoded.
+
+    encode: the renderer's, which may be a cached one, since most arms share their rows.
+    """
     lessons = {}
     for number in numbers:
-        row = renderer.encode(arm.rows[number]) if number in arm.rows else None
+        row = encode(arm.rows[number]) if number in arm.rows else None
         if isinstance(row, Encoded):
             prefix = renderer.prefix(None, row.kind)
             positions = trained_positions(row, arm.masked.get(number, ()))
