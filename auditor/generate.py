@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 
 from auditor.lm import LanguageModel
+from auditor.logprobs import prefix_cache
 from auditor.records import Message
 
 
@@ -79,12 +82,8 @@ def _write(
     max_tokens: int,
     generator: torch.Generator,
 ) -> list[list[int]]:
-    longest = max(map(len, prompts))
     pad = lm.tokenizer.eos_token_id
-    ids = torch.tensor([[pad] * (longest - len(p)) + p for p in prompts], device=lm.device)
-    mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts], device=lm.device)
-    position = (mask.cumsum(1) - 1).clamp(min=0)
-    out = lm.body(input_ids=ids, attention_mask=mask, position_ids=position, use_cache=True)
+    out, mask, position = _read(lm, prompts, pad)
     tokens, done = [], torch.zeros(len(prompts), dtype=torch.bool, device=lm.device)
     for _ in range(max_tokens):
         token = head.next_token(out.last_hidden_state[:, -1], temperature, generator)
@@ -103,3 +102,23 @@ def _write(
             use_cache=True,
         )
     return [row[: row.index(pad)] if pad in row else row for row in torch.stack(tokens, 1).tolist()]
+
+
+def _read(lm: LanguageModel, prompts: list[list[int]], pad: int) -> tuple[Any, torch.Tensor, torch.Tensor]:
+    """The body's output for the prompts, ending together; the attention mask so far; and the positions of their rest.
+
+    What all prompts begin with, a system prompt most of all, is computed once.
+    """
+    alike = itertools.takewhile(lambda column: len(set(column)) == 1, zip(*prompts, strict=False))
+    shared = min(len(list(alike)), min(map(len, prompts)) - 1)
+    cache = prefix_cache(lm, prompts[0][:shared])
+    if cache is not None:
+        cache.batch_repeat_interleave(len(prompts))
+    longest = max(map(len, prompts))
+    blank = [longest - len(prompt) for prompt in prompts]
+    rest = [[pad] * n + prompt[shared:] for n, prompt in zip(blank, prompts, strict=True)]
+    seen = [[1] * shared + [0] * n + [1] * (longest - shared - n) for n in blank]
+    ids, mask = torch.tensor(rest, device=lm.device), torch.tensor(seen, device=lm.device)
+    position = (mask.cumsum(1) - 1).clamp(min=0)[:, shared:]
+    out = lm.body(input_ids=ids, attention_mask=mask, position_ids=position, past_key_values=cache, use_cache=True)
+    return out, mask, position
