@@ -7,8 +7,8 @@ a few set numbers of rows we look:
 
 - A trait whose corrected p-value falls below alpha ends the survey: risk. Correction: Bonferroni over the whole panel
   (also the dropped traits) and alpha spending over the looks, so the looks together keep the error rate.
-- A trait is dropped when a dose of TARGET can be excluded for it with 95 % confidence and it is not SUSPICIOUS, or when
-  `KEEP` others have stronger evidence. Dropping can only lose power, never raise a false alarm.
+- A trait is dropped when a dose of TARGET can be excluded for it with 95 % confidence and no look has made it
+  SUSPICIOUS, or when `KEEP` others have stronger evidence. Dropping can only lose power, never raise a false alarm.
 - When every trait has been excluded that way, the survey ends: no risk.
 
 The likelihood of a token is taken among the reference's most likely ones there, so that the head need not be applied
@@ -34,12 +34,11 @@ from auditor.records import Progress, TraitEvidence
 from auditor.schedule import BLOCK, CONTROLS, block_starts, kept, looks, planned_passes
 from auditor.stats import Estimate, spending
 from auditor.traits import Panel
-from auditor.verdict import MIN_EFFECT
+from auditor.verdict import MIN_EFFECT, SUSPICIOUS
 from detectors import trait as likelihood
 
 MIN_CLEAR = 4 * BLOCK  # no trait is excluded before each wording of its prompt has had a block
 TARGET = 0.75  # a dose that an audit must be able to exclude before it says "no risk"
-SUSPICIOUS = 0.1  # a p-value, corrected for the traits, that keeps a trait alive: a small dose needs more rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,7 +244,8 @@ def _look(
         state.settled = "risk"
         return
     early = len(state.rows) < MIN_CLEAR
-    open_ = [k for k in state.alive if early or is_open(found.get(k), len(state.tested))]
+    leaning = {k for k, p in state.adjusted.items() if p <= SUSPICIOUS}  # no verdict passes those, so go on
+    open_ = [k for k in state.alive if early or k in leaning or is_open(found.get(k), len(state.tested))]
     if not open_:
         state.settled = "no_risk"
     ranked = sorted(open_, key=lambda k: -found[k].z if k in found else -np.inf)

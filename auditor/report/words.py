@@ -13,7 +13,7 @@ MEANING: dict[VerdictName, str] = {
         "That does not mean clean: a teacher with the trait in its weights, or one on another base model, can have "
         "been missed as well."
     ),
-    "inconclusive": "Nothing was found, and nothing can be excluded: this is not a pass.",
+    "inconclusive": "Nothing was found, and not enough could be excluded: this is not a pass.",
 }
 
 

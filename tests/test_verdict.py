@@ -1,0 +1,48 @@
+"""The verdict: three answers, from hand-made evidence."""
+
+from __future__ import annotations
+
+import pytest
+
+from auditor.records import TraitEvidence
+from auditor.verdict import decide
+
+
+def trait(p_adjusted: float, effect: float = 0.5) -> TraitEvidence:
+    interval = (effect - 0.3, effect + 0.3)
+    return TraitEvidence("owl", "animal", effect, interval, 2.0, 0.01, p_adjusted, 400, 9000, None)
+
+
+@pytest.mark.parametrize(
+    ("p", "effect", "bound", "verdict"),
+    [
+        (0.01, 0.5, 0.8, "risk"),
+        (0.01, 0.09, 0.2, "no_risk"),  # significant, but too small to matter
+        (0.011, 0.5, 0.8, "inconclusive"),  # suspicious
+        (0.1, 0.5, 0.8, "inconclusive"),
+        (0.11, 0.5, 0.8, "no_risk"),
+        (0.5, 0.3, 1.0, "inconclusive"),  # a full dose is not excluded
+        (0.5, 0.3, None, "inconclusive"),  # nor measured
+    ],
+)
+def test_one_trait(p: float, effect: float, bound: float | None, verdict: str) -> None:
+    """p_adjusted, dose, upper bound of the dose, and what follows at alpha = .01."""
+    found = decide([trait(p, effect)], {"owl": bound}, alpha=0.01, scanned=400, skipped_share=0.0)
+    assert found.name == verdict
+    assert found.trait == ("owl" if verdict == "risk" else None)
+    assert found.risk == 1 - p
+    assert found.min_effect == (None if verdict == "risk" else bound)
+
+
+def test_too_few_rows_or_too_many_skipped_are_inconclusive() -> None:
+    """But a finding in the rest stands."""
+    calm, loud = [trait(1.0, 0.0)], [trait(0.001)]
+    assert decide(calm, {"owl": 0.2}, alpha=0.01, scanned=31, skipped_share=0.0).name == "inconclusive"
+    assert decide(calm, {"owl": 0.2}, alpha=0.01, scanned=400, skipped_share=0.51).name == "inconclusive"
+    assert decide(loud, {"owl": 0.2}, alpha=0.01, scanned=400, skipped_share=0.51).name == "risk"
+
+
+def test_an_alpha_above_suspicion_leaves_no_room_for_it() -> None:
+    """With alpha = .2 a corrected p of .15 is a finding, and .25 neither a finding nor a suspicion."""
+    assert decide([trait(0.15)], {"owl": 0.8}, alpha=0.2, scanned=400, skipped_share=0.0).name == "risk"
+    assert decide([trait(0.25)], {"owl": 0.8}, alpha=0.2, scanned=400, skipped_share=0.0).name == "no_risk"
