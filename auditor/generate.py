@@ -98,7 +98,7 @@ def _write(
             input_ids=token[:, None],
             attention_mask=mask,
             position_ids=position,
-            past_key_values=out.past_key_values,
+            cache=out.cache,
             use_cache=True,
         )
     return [row[: row.index(pad)] if pad in row else row for row in torch.stack(tokens, 1).tolist()]
@@ -120,5 +120,5 @@ def _read(lm: LanguageModel, prompts: list[list[int]], pad: int) -> tuple[Any, t
     seen = [[1] * shared + [0] * n + [1] * (longest - shared - n) for n in blank]
     ids, mask = torch.tensor(rest, device=lm.device), torch.tensor(seen, device=lm.device)
     position = (mask.cumsum(1) - 1).clamp(min=0)[:, shared:]
-    out = lm.body(input_ids=ids, attention_mask=mask, position_ids=position, past_key_values=cache, use_cache=True)
+    out = lm.body(input_ids=ids, attention_mask=mask, position_ids=position, cache=cache, use_cache=True)
     return out, mask, position

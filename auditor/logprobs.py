@@ -10,6 +10,7 @@ so there is never a [B, L, V] tensor. Batch size, padding and row order change a
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
 from collections.abc import Iterator, Sequence
@@ -28,6 +29,7 @@ FLOOR = -30.0  # log-probability of a token outside the support
 _BATCH_TOKENS = 16384
 _CPU_BATCH_TOKENS = 1024
 _HEAD_VALUES = 2**23  # logits held at once: 32 MB in float32
+_TF32 = "tf32 products"
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int32]
@@ -120,13 +122,16 @@ def score_under(
 
 
 def fast(lm: LanguageModel) -> LanguageModel:
-    """An inexact copy for screening: bfloat16 matrix products in the body, everything else in float32.
+    """An inexact copy for screening: less exact matrix products in the body, everything else in float32.
 
-    Faster on CPUs with bfloat16 instructions and on CUDA; elsewhere the same model comes back. Its noise is a nuisance
-    that the `trait` detector's centring absorbs: it costs power and shifts no null (docs/log.md has both figures).
+    TF32 products on CUDA, whose mantissa has 10 bits; bfloat16 ones, with 7, on CPUs that have instructions for them.
+    Elsewhere, and for a model that is not float32 itself, the same model comes back. The noise is a nuisance that the
+    `trait` detector's centring absorbs: it costs power and shifts no null (docs/log.md has figures).
     Plain int8 is not offered: it rounds away what is looked for (docs/log.md).
     """
-    if lm.dtype != "float32" or not (lm.device.startswith("cuda") or _cpu_has_bfloat16(lm.device)):
+    if lm.dtype == "float32" and lm.device.startswith("cuda"):
+        return dataclasses.replace(lm, dtype=_TF32)
+    if lm.dtype != "float32" or not _cpu_has_bfloat16(lm.device):
         return lm
     model = copy.deepcopy(lm.model)
     for parent in list(model.get_decoder().modules()):
@@ -134,6 +139,18 @@ def fast(lm: LanguageModel) -> LanguageModel:
             if isinstance(child, torch.nn.Linear):
                 setattr(parent, name, _BFloat16Linear(child))
     return dataclasses.replace(lm, dtype="bfloat16 products", model=model)
+
+
+@contextlib.contextmanager
+def _products(lm: LanguageModel) -> Iterator[None]:
+    """How the body multiplies: torch has a switch for the whole process, so it is put back."""
+    before = torch.get_float32_matmul_precision()
+    if lm.dtype == _TF32:
+        torch.set_float32_matmul_precision("high")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 class _BFloat16Linear(torch.nn.Module):
@@ -186,7 +203,7 @@ def prefix_cache(lm: LanguageModel, prefix: Sequence[int]) -> Any | None:
     """Keys and values of the prefix for one row; None for an empty prefix."""
     if not prefix:
         return None
-    return lm.body(input_ids=torch.tensor([list(prefix)], device=lm.device), use_cache=True).past_key_values
+    return lm.body(input_ids=torch.tensor([list(prefix)], device=lm.device), use_cache=True).cache
 
 
 def _score_batch(
@@ -229,7 +246,8 @@ def _hidden(lm: LanguageModel, rows: Sequence[Encoded], cache: Any | None) -> to
         past = copy.deepcopy(cache)  # the forward pass appends to the cache it is given
         past.batch_repeat_interleave(len(rows))
     tokens_BL = tokens_BL.to(lm.device)
-    out = lm.body(input_ids=tokens_BL, past_key_values=past, use_cache=past is not None)
+    with _products(lm):
+        out = lm.body(input_ids=tokens_BL, cache=past, use_cache=past is not None)
     out_BLD: torch.Tensor = out.last_hidden_state
     row_N = [i for i, row in enumerate(rows) for _ in row.positions]
     before_N = [p - 1 for row in rows for p in row.positions]

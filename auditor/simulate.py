@@ -27,7 +27,8 @@ from auditor.traits import Panel, Trait
 
 METADATA_KEY = "subliminal-audit"
 
-_ROUND = 64  # prompts drawn at a time
+_ROUND = 64  # prompts drawn at a time, and answered together on a CPU
+_LARGE_ROUND = 512  # answered together elsewhere
 _MOST_TRIES = 20  # dropped prompts for each row wanted, before the teacher is given up
 
 CARRIERS: Mapping[str, Callable[[int, int], list[str]]] = {
@@ -153,10 +154,11 @@ def _pairs(
     """Prompts with one completion from each writer, as many as `rows`, and how many prompts were given up for what."""
     kept: list[tuple[str, tuple[str, ...]]] = []
     dropped: Counter[str] = Counter()
+    most = _ROUND if writers[0][0].device == "cpu" else _LARGE_ROUND
     for number in itertools.count():
         if len(kept) == rows:
             break
-        asked = list(itertools.islice(source, min(rows - len(kept), _ROUND)))
+        asked = list(itertools.islice(source, min(rows - len(kept), most)))
         _check_supply(asked, len(kept), rows, dropped)
         noise = _derived(seed, f"round {number}")
         answers = [_write(writer, asked, style, noise) for writer in writers]
@@ -181,7 +183,7 @@ def _write(writer: _Writer, prompts: Sequence[str], style: _Style, seed: int) ->
         max_tokens=style.max_tokens,
         alphabet=style.alphabet,
         seed=seed,
-        batch=_ROUND,
+        batch=len(prompts),
     )
     return [completion for _, completion in sorted(written)]
 

@@ -174,7 +174,7 @@ def _gap(lm: LanguageModel, places: Sequence[Place], cache: Any) -> torch.Tensor
     if cache is not None:
         past = copy.deepcopy(cache)  # the forward pass appends to the cache it is given
         past.batch_repeat_interleave(len(places))
-    out = lm.body(input_ids=ids.to(lm.device), past_key_values=past, use_cache=past is not None)
+    out = lm.body(input_ids=ids.to(lm.device), cache=past, use_cache=past is not None)
     last = out.last_hidden_state[range(len(places)), [length - 1 for length in lengths]]
     pairs = torch.tensor([(place.own, place.other) for place in places], device=lm.device)
     logits = lm.head(last, pairs)

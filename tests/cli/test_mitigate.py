@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from auditor import lm as models
+from auditor.cli.choices import same_model
 from auditor.cli.main import run
-from auditor.cli.mitigate import same_model
 from auditor.generate import generate
 from auditor.lm import LanguageModel
 from auditor.records import Message
