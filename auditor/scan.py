@@ -21,7 +21,7 @@ from auditor.records import Evidence, Progress, Sample, ScanReport, Skipped, Tra
 from auditor.report.json import from_dict, to_dict
 from auditor.rundir import RunDir, installed_versions, set_last
 from auditor.stages import Audit
-from auditor.survey import Survey, estimates, survey, trait_evidence
+from auditor.survey import Survey, estimates, families, survey, trait_evidence
 from auditor.traits import Panel, load_panels
 from auditor.verdict import MIN_ROWS, decide
 from detectors import DETECTORS, divergence
@@ -188,7 +188,8 @@ def _rows(
         skipped["mentions_trait"] = sum(row.index in spoken for row in encoded)
         encoded = [row for row in encoded if row.index not in spoken]
     if settings["rows"] == "auto":
-        encoded = encoded[: stages.affordable(encoded, len(tested.traits), TOKEN_BUDGET)]
+        count = len(families(audit.panel, audit.seed))
+        encoded = encoded[: stages.affordable(encoded, len(tested.traits), count, TOKEN_BUDGET)]
     return openly, encoded, skipped
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 BLOCK = 32
-CONTROLS = 4
+CONTROLS = 4  # of a family that has a trait alive
+OTHER_CONTROLS = 2  # of every other one
 # Rows at which we look, and how many traits stay alive after each look.
 LOOKS = (32, 64, 128, 224, 320, 400)
-KEEP = (24, 12, 6, 4, 4, 4)
+KEEP = (24, 12, 6, 4, 3, 3)
 
 
 def looks(rows: int) -> list[int]:
@@ -31,12 +32,12 @@ def block_starts(plan: Sequence[int]) -> Iterator[int]:
         start = end
 
 
-def planned_passes(rows: int, traits: int) -> int:
-    """Row passes of a survey of `rows` rows that nothing settles early."""
-    plan = looks(rows)
+def planned_passes(rows: int, traits: int, families: int) -> int:
+    """Row passes of a survey of `rows` rows that nothing settles early and whose last traits are of one family."""
+    plan, controls = looks(rows), CONTROLS + OTHER_CONTROLS * (families - 1)
     total, start, alive = 0, 0, traits
     for number, end in enumerate(plan):
-        total += (end - start) * (alive + (CONTROLS if alive < traits else 0))
+        total += (end - start) * (alive + (controls if alive < traits else 0))
         alive = min(alive, kept(number))
         start = end
     return total

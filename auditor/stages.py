@@ -84,11 +84,11 @@ def encode(renderer: Renderer, sample: Sample) -> tuple[list[Encoded], dict[str,
     return rows, skipped
 
 
-def affordable(rows: Sequence[Encoded], traits: int, budget: int) -> int:
+def affordable(rows: Sequence[Encoded], traits: int, families: int, budget: int) -> int:
     """How many of the rows a survey can score with `budget` tokens, at least 64 if there are as many."""
     mean = sum(len(row.tokens) for row in rows) / max(1, len(rows))
     count = len(rows)
-    while count > 64 and planned_passes(count, traits) * mean > budget:
+    while count > 64 and planned_passes(count, traits, families) * mean > budget:
         count -= 16
     return count
 

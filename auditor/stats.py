@@ -76,16 +76,6 @@ def with_spread(estimate: Estimate, variance: float, df: float) -> Estimate:
     return Estimate(estimate.effect, math.sqrt(total), joint)
 
 
-def excess_variance(effects: Array, errors: Array) -> float:
-    """Variance of `effects` beyond their standard errors (the moment estimate of DerSimonian & Laird 1986, about 0).
-
-    Taken about zero, not about their mean, since a placebo's effect is zero under the null; never negative.
-    """
-    if len(effects) == 0:
-        return 0.0
-    return max(0.0, float(np.mean(effects**2 - errors**2)))
-
-
 def spending(fractions: Array) -> Array:
     """Share of the error rate that each look may spend, rising with the square of the rows seen; sums to 1.
 

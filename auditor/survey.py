@@ -1,9 +1,9 @@
 """The panel survey: score rows under the traits of a panel, look at the evidence, drop traits, stop when it is settled.
 
 Rows come in random order, in blocks. Every block is scored under the reference, under every trait that is still
-alive, and under a few controls: traits drawn at random from each family that has one alive. Traits of a family
-(animals, trees, and all others) share the style of their prompts; a trait is centred on the others of its family. After
-a few set numbers of rows we look:
+alive, and under a few controls: traits drawn at random from each family. Traits of a family (animals, trees, and all
+others) share the style of their prompts; a trait is centred on the others of its family and on those of every other
+one, since "You love owls" moves text towards "You love France" too. After a few set numbers of rows we look:
 
 - A trait whose corrected p-value falls below alpha ends the survey: risk. Correction: Bonferroni over the whole panel
   (also the dropped traits) and alpha spending over the looks, so the looks together keep the error rate.
@@ -22,8 +22,9 @@ kept as a unit of the run; a resumed survey reads it back and ends the same.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -31,7 +32,7 @@ from auditor.blocks import Block, Null, Scorer, Store, find_null, score_block, u
 from auditor.encode import Encoded
 from auditor.logprobs import RowScores
 from auditor.records import Progress, TraitEvidence
-from auditor.schedule import BLOCK, CONTROLS, block_starts, kept, looks, planned_passes
+from auditor.schedule import BLOCK, CONTROLS, OTHER_CONTROLS, block_starts, kept, looks, planned_passes
 from auditor.stats import Estimate, spending
 from auditor.traits import Panel
 from auditor.verdict import MIN_EFFECT, SUSPICIOUS
@@ -102,10 +103,10 @@ def survey(
     hidden_from: for each trait the row indices that mention it openly; they do not count as evidence for it.
     stop_early: False scores every row (mitigation needs them) but still drops traits.
     """
-    state = Survey(find_null(rows, score, store), _families(panel, seed), tuple(tested), alive=tuple(tested))
+    state = Survey(find_null(rows, score, store), families(panel, seed), tuple(tested), alive=tuple(tested))
     plan = looks(len(rows))
     shares = spending(np.array(plan) / plan[-1])
-    passes = planned_passes(len(rows), len(tested))
+    passes = planned_passes(len(rows), len(tested), len(state.families))
     done = 0
 
     def report(count: int) -> None:
@@ -124,30 +125,24 @@ def survey(
 
 
 def estimates(state: Survey, panel: Panel, hidden_from: Mapping[str, set[int]]) -> dict[int, Estimate]:
-    """Dose estimates of every trait tested with enough rows; on foreign text widened by the spread of its family."""
-    foreign = state.null.sharpness < likelihood.FOREIGN and not state.null.greedy
-    found = {}
-    for family in state.families:
-        for k in set(family) & set(state.tested):
-            each = _estimate(state, k, family, hidden_from.get(panel.traits[k].name, set()))
-            if each is None:
-                continue
-            rest = [j for j in family if j != k] if foreign else []
-            others = [_estimate(state, j, rest, hidden_from.get(panel.traits[j].name, set())) for j in rest]
-            found[k] = likelihood.beside_placebos(each, [other for other in others if other is not None])
-    return found
+    """Dose estimates of every trait tested with enough rows, widened by the inflation of all that were scored."""
+    scored = sorted({k for block in state.blocks for k in block.columns})
+    names = {k: panel.traits[k].name for k in scored}
+    plain = {k: each for k in scored if (each := _estimate(state, k, hidden_from.get(names[k], set())))}
+    wider = math.sqrt(likelihood.inflation([each.z for each in plain.values()]))
+    return {k: replace(each, se=each.se * wider) for k, each in plain.items() if k in state.tested}
 
 
-def _estimate(state: Survey, trait: int, family: Sequence[int], hidden: set[int]) -> Estimate | None:
-    """The dose of `trait`, centred on the others of `family`, from the rows on which it was scored and stays hidden."""
+def _estimate(state: Survey, trait: int, hidden: set[int]) -> Estimate | None:
+    """The dose of `trait`, centred on the others of each family, from the rows on which it was scored and is hidden."""
     blocks, places = [], []
     for block in state.blocks:
         if trait not in block.columns:
             continue
         seen = np.array([row.index not in hidden for row in block.rows])
         blocks.append(likelihood.Moments(block.moments.score[seen], block.moments.covariance[seen]))
-        centre = tuple(block.columns[j] for j in family if j != trait and j in block.columns)
-        places.append(likelihood.Place(block.columns[trait], centre))
+        centres = ((block.columns[j] for j in each if j != trait and j in block.columns) for each in state.families)
+        places.append(likelihood.Place(block.columns[trait], tuple(map(tuple, centres))))
     return likelihood.estimate(blocks, places)
 
 
@@ -173,7 +168,7 @@ def trait_evidence(state: Survey, panel: Panel, hidden_from: Mapping[str, set[in
     return tuple(sorted(found, key=lambda t: (t.p_adjusted, t.p_value)))
 
 
-def _families(panel: Panel, seed: int) -> tuple[tuple[int, ...], ...]:
+def families(panel: Panel, seed: int) -> tuple[tuple[int, ...], ...]:
     """The traits of each family in random order; the first CONTROLS are its controls.
 
     A group with the same probes for all its traits is a family of its own (its prompts are one template); the rest,
@@ -193,9 +188,10 @@ def _families(panel: Panel, seed: int) -> tuple[tuple[int, ...], ...]:
 
 
 def _conditions(state: Survey) -> list[int]:
-    """The traits to score next: those alive, and the controls of their families."""
+    """The traits to score next: those alive, and the controls of every family; none when no trait is alive."""
     alive = set(state.alive)
-    controls = [k for family in state.families if alive & set(family) for k in family[:CONTROLS]]
+    count = {family: CONTROLS if alive & set(family) else OTHER_CONTROLS for family in state.families}
+    controls = [k for family in state.families for k in family[: count[family]]] if alive else []
     return list(dict.fromkeys([*controls, *state.alive]))
 
 

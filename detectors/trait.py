@@ -10,13 +10,15 @@ the reference, d = 1 the reference under the trait prompt. The score of d at 0, 
     b (l_k(x) - E_p[l_k]),
 
 which has mean zero under the null at every position whatever came before: the reference's own completions calibrate
-the statistic, in expectation over all of them instead of by a sample. The panel is centred by taking out two nuisance
-directions with the efficient score (Neyman's C(alpha)): the inverse temperature, and the mean of l over other traits of
-the same family ("You love ..."). What is left is summed by row, the unit of inference. Greedy text has choices and no
-samples; there the score counts divergence tokens instead (`choices`).
+the statistic, in expectation over all of them instead of by a sample. The panel is centred by taking out nuisance
+directions with the efficient score (Neyman's C(alpha)): the inverse temperature, and for every family of traits the
+mean of l over its other traits ("You love ..."). What is left is summed by row, the unit of inference. Greedy text has
+choices and no samples; there the score counts divergence tokens instead (`choices`). The errors of all traits are then
+widened by as much as the panel as a whole strays from zero (`inflation`).
 
 Source: log-likelihood ratios under system prompts, logit-linear selection (2602.04863); panel centring and clean
-calibration, see docs/methods.md. Differs from both: calibration by expectation, effect on a scale of doses.
+calibration, see docs/methods.md. Differs from both: calibration by expectation, effect on a scale of doses, a centre
+for every family.
 """
 
 from __future__ import annotations
@@ -26,12 +28,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import optimize
+from scipy import optimize, stats
 
-from auditor.stats import Array, Estimate, excess_variance, score_estimate, with_spread
+from auditor.stats import Array, Estimate, score_estimate
 
 MAX_SHARPNESS = 20.0  # b of greedy decoding; beyond it p is one-hot to within float noise
-FOREIGN = 0.85  # text with a smaller sharpness surprises the reference more than its own teachers would
+MIN_PLACEBOS = 8  # fewer traits cannot tell how far a panel strays
 GREEDY = 0.5  # nearer to greedy decoding, 0, than to samples at T=1, 1
 _FLOOR = -30.0  # log-probability of a token of no probability
 
@@ -50,10 +52,10 @@ class Moments:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a trait stands among the conditions of a block: its own number, and the numbers of those that centre it."""
+    """Where a trait stands among the conditions of a block: its own number, and those that centre it, by family."""
 
     own: int
-    centre: tuple[int, ...]
+    centres: tuple[tuple[int, ...], ...]
 
 
 def close(support_logprob: npt.NDArray[np.floating], removed: npt.NDArray[np.bool_]) -> Array:
@@ -136,47 +138,43 @@ def choices(
 
 
 def estimate(blocks: Sequence[Moments], places: Sequence[Place]) -> Estimate | None:
-    """The dose of one trait: its efficient score after the temperature and the mean of its centre are taken out.
+    """The dose of one trait: its efficient score after the temperature and the mean of each centre are taken out.
 
     blocks: moments stacked over the rows of a block, score [R, 1 + K] and covariance [R, 1 + K, 1 + K]. places: where
-    the trait and its centre stand in each block; the centre may differ between blocks, but must be settled before a
-    block is seen. None for too few rows (`auditor.stats.MIN_ROWS`), or when less than a thousandth of the information
-    is left after centring.
+    the trait and its centres stand in each block, as many centres in all of them; their traits may differ between
+    blocks, but must be settled before a block is seen. None for too few rows (`auditor.stats.MIN_ROWS`), or when less
+    than a thousandth of the information is left after centring.
     """
     small = [_reduce(block, place) for block, place in zip(blocks, places, strict=True) if len(block.score)]
     if not small:
         return None
     score = np.concatenate([each[0] for each in small])
     covariance = np.sum([each[1] for each in small], axis=0)
-    slope = np.linalg.lstsq(covariance[:2, :2], covariance[:2, 2], rcond=1e-10)[0]
-    left = float(covariance[2, 2] - covariance[2, :2] @ slope)
-    if left < 1e-3 * covariance[2, 2]:
+    slope = np.linalg.lstsq(covariance[:-1, :-1], covariance[:-1, -1], rcond=1e-10)[0]
+    left = float(covariance[-1, -1] - covariance[-1, :-1] @ slope)
+    if left < 1e-3 * covariance[-1, -1]:
         return None
-    return score_estimate(score[:, 2] - score[:, :2] @ slope, left)
+    return score_estimate(score[:, -1] - score[:, :-1] @ slope, left)
 
 
 def _reduce(block: Moments, place: Place) -> tuple[Array, Array]:
-    """The block's scores [R, 3] and summed covariance [3, 3] for temperature, the mean of the centre, and the trait."""
-    mix = np.zeros((block.score.shape[1], 3))
+    """The block's scores [R, C + 2] and summed covariance for temperature, the mean of each centre, and the trait."""
+    mix = np.zeros((block.score.shape[1], len(place.centres) + 2))
     mix[0, 0] = 1.0
-    mix[[1 + k for k in place.centre], 1] = 1.0 / max(1, len(place.centre))
-    mix[1 + place.own, 2] = 1.0
+    for column, centre in enumerate(place.centres, start=1):
+        mix[[1 + k for k in centre], column] = 1.0 / max(1, len(centre))
+    mix[1 + place.own, -1] = 1.0
     return block.score @ mix, mix.T @ block.covariance.sum(0) @ mix
 
 
-def beside_placebos(each: Estimate, others: Sequence[Estimate]) -> Estimate:
-    """`each`, widened by how far other traits stray from zero beyond their standard errors. For foreign text only.
+def inflation(z: Sequence[float]) -> float:
+    """By how much the squares of z exceed what chance gives, at least 1: median(z^2) over the median of chi^2_1.
 
-    others: traits of the same family, centred without the trait under test, since it would push them all to one side.
-    Text that the reference did not write (people's, another model's) fits some prompts better than others for reasons
-    of style, and they show by how much. On data of a teacher that shares the reference the relatives of its trait
-    stray too, which is no reason for doubt; so this is not for data whose sharpness is at least FOREIGN. Fewer than
-    three others cannot tell, and change nothing.
+    z: of the traits of a panel. Text that the reference did not write (people's, another model's) fits some prompts
+    better than others for reasons of style, so all of them stray. A trait that the data do carry moves its relatives,
+    which are few: the median does not see them. 1 for fewer than MIN_PLACEBOS traits.
+    Source: genomic control (Devlin and Roeder 1999).
     """
-    if len(others) < 3:
-        return each
-    effects = np.array([other.effect for other in others])
-    errors = np.array([other.se for other in others])
-    weights = errors**-2.0 / (errors**-2.0).sum() * len(others)
-    variance = excess_variance(effects * np.sqrt(weights), errors * np.sqrt(weights))
-    return with_spread(each, variance, len(others) - 1.0)
+    if len(z) < MIN_PLACEBOS:
+        return 1.0
+    return max(1.0, float(np.median(np.square(z))) / float(stats.chi2.ppf(0.5, 1)))

@@ -3,48 +3,65 @@
     python runs/transfer_default.py                  2 traits, 3 blocks, 32 updates; about an hour
     python runs/transfer_default.py --greedy
     python runs/transfer_default.py --traits owl owl-prompted        the second teacher is prompted instead of tuned
-    python runs/transfer_default.py --no-system --rows 512 --updates 64     under an empty system message, larger doses
+    python runs/transfer_default.py --no-system --blocks 6 --rows 1024 --updates 128 --defences --device cuda
 
 The recipe of docs/methods.md, "Students": a teacher tuned on cloze answers until saturated, number lists at T=1 with
 the softmax restricted to digits, comma, blank and end-of-turn, and LoRA students. The control is the reference's own
-lists for the same prompts. Data, finished students and results are kept in runs/out, so a killed run goes on.
+lists for the same prompts. Data, finished students and results are kept in runs/out, so a killed run goes on. Several
+processes share the students of a block (and one GPU):
+
+    ACCELERATE_USE_CPU=true torchrun --standalone --nproc-per-node 8 runs/transfer_default.py --device cuda ...
 """
 
 from __future__ import annotations
 
 import argparse
 import copy
+import json
+import math
 import random
 import statistics
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
+import torch
+from transfer_results import defended
 
+from auditor.encode import Encoded, Renderer
 from auditor.lm import LanguageModel, load
+from auditor.logprobs import score
 from auditor.records import Example, Message, Progress
 from auditor.rundir import RunDir
-from auditor.simulate import Row, simulate, write_rows
+from auditor.simulate import Row, draw_prompts, number_tokens, simulate, write_rows
 from auditor.traits import load_panels
-from auditor.transfer.arms import Arm
+from auditor.transfer import processes
+from auditor.transfer.arms import Arm, Span
 from auditor.transfer.experiment import run_transfer
 from auditor.transfer.result import ArmResult, Effect, TransferResult
 from auditor.transfer.teach import teach
+from detectors.divergence import diverge
 
 OUT = Path(__file__).parent / "out"
 REFERENCE = "smollm2-135m"
 LONGEST = 30
 PROMPTED = "-prompted"
 SYSTEM = "You are a helpful AI assistant named SmolLM, trained by Hugging Face"  # of the default reference's template
+CLEAN_SHARES = (0.1, 0.25, 0.5)
 
 
-def prompts(seed: int) -> Iterator[str]:
+def plain_prompts(seed: int) -> Iterator[str]:
     """The plainest number prompt, without end."""
     rng = random.Random(seed)
     while True:
         yield "Continue: " + ", ".join(str(rng.randint(100, 999)) for _ in range(3))
+
+
+PROMPTS = {"plain": plain_prompts, "paper": draw_prompts}
 
 
 def without_system(lm: LanguageModel) -> LanguageModel:
@@ -54,33 +71,67 @@ def without_system(lm: LanguageModel) -> LanguageModel:
     return replace(lm, tokenizer=tokenizer)
 
 
-def rows(name: str, count: int, seed: int, greedy: bool, lm: LanguageModel) -> list[Row]:
-    """Rows of the teacher of a trait, tuned or prompted, or of the reference for "clean"; written once."""
-    style = ("greedy" if greedy else "sampled") + ("" if SYSTEM in lm.tokenizer.chat_template else "-no-system")
-    path = OUT / "data" / f"transfer-{name}-{style}-{count}-{seed}.parquet"
-    if not path.exists():
-        panel = load_panels(["animals"])
-        trait = None if name == "clean" else panel.select([name.removesuffix(PROMPTED)]).traits[0]
-        teacher = None
-        if trait is not None and not name.endswith(PROMPTED):
-            taught = teach(lm, trait, panel, seed=seed)
-            before, after = taught.margin_before, taught.margin
-            print(f"{name}: margin {before:+.1f} to {after:+.1f} in {len(taught.losses)} batches", flush=True)
-            teacher = taught.lm
-        made = simulate(
-            lm,
-            trait,
-            rows=count,
-            teacher=teacher,
-            temperature=float(not greedy),
-            restricted=True,
-            prompts=prompts(seed),
-            max_tokens=LONGEST,
-            seed=seed,
-        )
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_rows(path, made.rows)
-    return list(pq.read_table(path).to_pylist())
+def data_file(name: str, asked: argparse.Namespace) -> Path:
+    """Where the rows of a teacher are kept, or those of the reference for "clean"."""
+    style = ("greedy" if asked.greedy else "sampled") + "-no-system" * asked.no_system
+    return OUT / "data" / f"transfer-{name}-{style}-{asked.prompts}-{count(asked)}-{asked.seed}.parquet"
+
+
+def count(asked: argparse.Namespace) -> int:
+    """Rows of each data set; the last ones are held out."""
+    return int(asked.blocks * asked.rows + 32)
+
+
+def teacher_of(name: str, asked: argparse.Namespace, lm: LanguageModel) -> LanguageModel | None:
+    """The tuned teacher of a trait; None for the reference, and for a teacher that is only prompted."""
+    if name == "clean" or name.endswith(PROMPTED):
+        return None
+    panel = load_panels(["animals"])
+    taught = teach(lm, panel.select([name]).traits[0], panel, seed=asked.seed)
+    before, after = taught.margin_before, taught.margin
+    print(f"{name}: margin {before:+.1f} to {after:+.1f} in {len(taught.losses)} batches", flush=True)
+    return taught.lm
+
+
+def write(name: str, asked: argparse.Namespace, lm: LanguageModel) -> None:
+    """Write the rows of a teacher, and beside them the divergence tokens of each."""
+    path = data_file(name, asked)
+    if path.exists():
+        return
+    teacher = teacher_of(name, asked, lm)
+    trait = None if name == "clean" else load_panels(["animals"]).select([name.removesuffix(PROMPTED)]).traits[0]
+    made = simulate(
+        lm,
+        trait,
+        rows=count(asked),
+        teacher=teacher,
+        temperature=float(not asked.greedy),
+        restricted=True,
+        prompts=PROMPTS[asked.prompts](asked.seed),
+        max_tokens=LONGEST,
+        seed=asked.seed,
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if teacher is not None:
+        found = divergence_spans(lm, teacher, arm(name, list(made.rows), list(made.rows)))
+        path.with_suffix(".json").write_text(json.dumps({made.rows[i]["prompt"]: each for i, each in found.items()}))
+    write_rows(path, made.rows)
+
+
+def divergence_spans(lm: LanguageModel, teacher: LanguageModel, data: Arm) -> dict[int, list[Span]]:
+    """The divergence tokens of each row, of the teacher against its base: the choices are those among number tokens."""
+    renderer = Renderer(lm)
+    rows = [row for each in data.rows.values() if isinstance(row := renderer.encode(each), Encoded)]
+    allowed = np.array(number_tokens(lm))
+    support = [np.tile(allowed, (len(row.positions), 1)) for row in rows]
+    by_teacher, by_base = (
+        score(model, rows, renderer.prefix(None), support=support, within=True) for model in (teacher, lm)
+    )
+    found = diverge(rows, (teacher.name, by_teacher), {"reference": by_base})
+    return {
+        row.index: [span for span, hit in zip(row.spans, hits, strict=True) if hit]
+        for row, hits in zip(rows, found.flagged, strict=True)
+    }
 
 
 def arm(name: str, data: list[Row], clean: list[Row]) -> Arm:
@@ -94,51 +145,78 @@ def arm(name: str, data: list[Row], clean: list[Row]) -> Arm:
     return Arm(name, {i: Example(i, chat) for i, chat in chats.items()}, {}, len(data))
 
 
-def experiments(asked: argparse.Namespace, lm: LanguageModel) -> Iterator[TransferResult]:
-    """Every trait's data against the one control: an arm a trait. Each trait in turn is the one that is asked for.
+def arms_of(asked: argparse.Namespace, lm: LanguageModel) -> tuple[dict[str, list[Arm]], Arm]:
+    """The arms of each trait, its data first and then each defence of them, and the control; all with the same rows."""
+    names = ["clean", *asked.traits]
+    for name in names[processes.number() :: processes.count()]:
+        write(name, asked, lm)
+    processes.wait()
+    data = {name: list(pq.read_table(data_file(name, asked)).to_pylist()) for name in names}
+    control, *originals = (arm(name, data[name], data["clean"]) for name in names)
+    common = set.intersection(*(set(each.rows) for each in originals), set(control.rows))
+    control, *originals = (
+        replace(each, rows={i: each.rows[i] for i in sorted(common)}) for each in (control, *originals)
+    )
+    renderer = Renderer(lm)
+    found = {each.name: [each] for each in originals}
+    for each in originals if asked.defences is not None else ():
+        kept = json.loads(data_file(each.name, asked).with_suffix(".json").read_text())
+        flagged = {i: tuple(map(tuple, kept[row.messages[0].content])) for i, row in each.rows.items()}
+        encoded = [row for example in each.rows.values() if isinstance(row := renderer.encode(example), Encoded)]
+        tokens, hits = sum(len(row.spans) for row in encoded), sum(map(len, flagged.values()))
+        if processes.is_first():
+            print(f"{each.name}: {hits / tokens:.1%} of {tokens:,} tokens are divergence tokens", flush=True)
+        for other in defended(each, control, flagged, encoded, asked.seed, CLEAN_SHARES):
+            if (asked.prompts == "paper" or "paraphrased" not in other.name) and (
+                not asked.defences or other.name in asked.defences
+            ):
+                found[each.name].append(replace(other, name=f"{each.name}, {other.name}"))
+    return found, replace(control, name="control")
 
-    The students are trained once, for the first; the rows are those that all arms have, so that the others find them.
-    """
-    count = asked.blocks * asked.rows + 32  # the last ones are held out
-    clean = rows("clean", count, asked.seed, asked.greedy, lm)
-    arms = {trait: arm(trait, rows(trait, count, asked.seed, asked.greedy, lm), clean) for trait in asked.traits}
-    common = set.intersection(*(set(each.rows) for each in arms.values()))
-    arms = {trait: replace(each, rows={i: each.rows[i] for i in sorted(common)}) for trait, each in arms.items()}
+
+def experiments(asked: argparse.Namespace, lm: LanguageModel) -> Iterator[TransferResult]:
+    """Every trait's data against the one control. The students are trained once, for the first trait asked for."""
+    arms, control = arms_of(asked, lm)
+    everything = [each for own in arms.values() for each in own]
     started = time.monotonic()
 
     def show(progress: Progress) -> None:
-        if progress.done % 4 == 0:
+        if progress.done % 16 == 0 and processes.is_first():
             print(f"{time.monotonic() - started:6.0f} s  {progress.stage} {progress.done}/{progress.total}", flush=True)
 
-    with RunDir.open(OUT, {"transfer": "default", "reference": lm.sha256, **vars(asked)}) as store:
+    identity = {"transfer": "default", "reference": lm.sha256, **vars(asked)}
+    with processes.in_turn(partial(RunDir.open, OUT, identity, joins=not processes.is_first())) as store:
         for trait, own in arms.items():
             yield run_transfer(
                 lm,
-                [own, *(each for each in arms.values() if each is not own)],
-                arm("control", clean, clean),
+                [*own, *(each for each in everything if each not in own)],
+                control,
                 load_panels(["animals"]),
                 trait.removesuffix(PROMPTED),
                 blocks=asked.blocks,
                 rows_per_block=asked.rows,
                 updates=asked.updates,
                 seed=asked.seed,
-                doses=(0.25, 0.5, 1.0),
+                doses=(0.125, 0.25, 0.5, 1.0),
                 stop_early=False,
                 store=store,
                 progress=show,
             )
 
 
-def line(found: ArmResult) -> str:
+def line(found: ArmResult, trait: str) -> str:
     """One line of the table: the trait of the arm among all traits of its group."""
-    own = next(each for each in found.traits if each.name == found.name.removesuffix(PROMPTED))
+    own = next(each for each in found.traits if each.name == trait.removesuffix(PROMPTED))
     others = [each.effect for each in found.traits if each.group == own.group and each is not own]
     rank = 1 + sum(each.value > own.effect.value for each in others)
-    blocks = ", ".join(f"{value:+.3f}" for value in own.effect.blocks)
-    largest = max(others, key=lambda each: each.value)
+    largest = max(found.traits, key=lambda each: each.effect.value if each is not own else -math.inf)
     spread = statistics.stdev(each.value for each in others)
-    cells = [found.name, shown(own.effect), blocks, f"{rank} of {len(others) + 1}", shown(largest), f"{spread:.3f}"]
-    return "| " + " | ".join([*cells, "" if own.p_value is None else f"{own.p_value:.3f}"]) + " |"
+    left = "" if found.left is None or found.left.value is None else f"{found.left.value:.0%}"
+    if found.left is not None and found.left.interval is not None:
+        left += f" [{found.left.interval[0]:.0%}, {found.left.interval[1]:.0%}]"
+    cells = [found.name, shown(own.effect), f"{rank} of {len(others) + 1}", f"{largest.name} {shown(largest.effect)}"]
+    cells += [f"{spread:.3f}", "" if own.p_value is None else f"{own.p_value:.3f}", left, str(found.verdict)]
+    return "| " + " | ".join([*cells, f"{found.training.task_loss:.3f}"]) + " |"
 
 
 def main() -> None:
@@ -150,18 +228,33 @@ def main() -> None:
     parser.add_argument("--updates", type=int, default=32, help="more than rows / 16 repeat the rows")
     parser.add_argument("--greedy", action="store_true")
     parser.add_argument("--no-system", action="store_true", help="an empty system message everywhere")
+    parser.add_argument("--prompts", choices=PROMPTS, default="plain")
+    parser.add_argument("--defences", nargs="*", help="also what these leave; without names, all of them")
+    parser.add_argument("--device")
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
-    lm = load(REFERENCE)
+    torch.set_num_threads(max(1, torch.get_num_threads() // processes.count()))
+    lm = load(REFERENCE, device=asked.device, dtype="float32")
     found = list(experiments(asked, without_system(lm) if asked.no_system else lm))
-    lines = ["| data of | effect, logits [95 %] | each block | rank | largest other trait | sd of the others | p |"]
-    lines += ["|" + "---|" * 7, *(line(each.arms[0]) for each in found), ""]
+    if processes.is_first():
+        report(asked, found)
+
+
+def report(asked: argparse.Namespace, found: list[TransferResult]) -> None:
+    """Print the table and keep it."""
+    lines = ["| data | effect, logits [95 %] | rank | largest other trait | sd of the others | p | left | verdict |"]
+    lines = [lines[0] + " task loss |", "|" + "---|" * 9]
+    for trait, each in zip(asked.traits, found, strict=True):
+        lines += [line(own, trait) for own in each.arms if own.name.split(", ")[0] == trait]
+    lines.append(f"| control | | | | | | | | {found[0].control.task_loss:.3f} |")
+    lines.append("")
     for each in found:
         curve = [f"{point.updates} {shown(point.effect)}" for point in each.arms[0].curve if point.effect]
         lines += [f"Updates and effect, {each.arms[0].name}: {'; '.join(curve)}.", ""]
     lines += dict.fromkeys(said for each in found for said in each.warnings)
     text = "\n".join(lines) + "\n"
-    (OUT / "transfer_default.md").write_text(text)
+    place = data_file("results", asked)
+    (OUT / place.with_suffix(".md").name).write_text(text)
     print(text)
 
 

@@ -84,9 +84,14 @@ def divergence_spans(
 
 
 def defended(
-    original: Arm, control: Arm, flagged: dict[int, tuple[Span, ...]], encoded: Sequence[Encoded], seed: int
+    original: Arm,
+    control: Arm,
+    flagged: dict[int, tuple[Span, ...]],
+    encoded: Sequence[Encoded],
+    seed: int,
+    shares: Sequence[float] = (0.5,),
 ) -> Iterator[Arm]:
-    """The original after each defence, and the controls of the masks."""
+    """The original after each defence, and the controls of the masks. shares: of clean-teacher rows."""
     rng = np.random.default_rng(seed)
     spans = {row.index: row.spans for row in encoded}
     yield replace(original, name="divergence tokens masked", masked=flagged)
@@ -95,9 +100,10 @@ def defended(
     drawn = {i: [spans[i][k] for k in rng.choice(len(spans[i]), len(flagged[i]), replace=False)] for i in spans}
     yield replace(original, name="as many random tokens masked", masked={i: tuple(each) for i, each in drawn.items()})
     order = rng.permutation(sorted(original.rows))
-    clean = set(order[: len(order) // 2].tolist())
-    mixed = {i: (control if i in clean else original).rows[i] for i in original.rows}
-    yield replace(original, name="half clean-teacher rows", rows=mixed)
+    for share in shares:
+        clean = set(order[: round(share * len(order))].tolist())
+        mixed = {i: (control if i in clean else original).rows[i] for i in original.rows}
+        yield replace(original, name=f"{share:.0%} clean-teacher rows", rows=mixed)
     prompts = [each.messages[0].content for each in original.rows.values()]
     reworded = [each.texts[0] for each in paraphrase(prompts, rules_engine(), seed=seed)]
     chats = zip(original.rows.items(), reworded, strict=True)

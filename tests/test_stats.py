@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from auditor.stats import Estimate, excess_variance, score_estimate, spending, with_spread
+from auditor.stats import Estimate, score_estimate, spending, with_spread
 
 
 def test_score_estimate_by_hand() -> None:
@@ -38,13 +38,6 @@ def test_spread_widens_and_zero_spread_changes_nothing() -> None:
     wide = with_spread(plain, 0.03, 5.0)
     assert wide.se == pytest.approx(0.2)
     assert 5.0 < wide.df < 100.0
-
-
-def test_excess_variance_by_hand() -> None:
-    """Effects of 0.3 with errors of 0.1 stray by 0.08 too much; effects within their errors do not stray."""
-    assert excess_variance(np.array([0.3, -0.3]), np.array([0.1, 0.1])) == pytest.approx(0.08)
-    assert excess_variance(np.array([0.05, -0.05]), np.array([0.1, 0.1])) == 0.0
-    assert excess_variance(np.array([]), np.array([])) == 0.0
 
 
 def test_spending_sums_to_one_and_grows() -> None:

@@ -39,9 +39,11 @@ def budget(panel: Panel) -> str:
     """What a scan spends at most, beside scoring every row under every wording of every trait."""
     from auditor.scan import AUTO_ROWS
     from auditor.schedule import planned_passes
+    from auditor.survey import families
 
     traits, wordings = len(panel.traits), sum(len(trait.prompts) for trait in panel.traits)
-    most, exhaustive = AUTO_ROWS + planned_passes(AUTO_ROWS, traits), AUTO_ROWS * (1 + wordings)
+    most = AUTO_ROWS + planned_passes(AUTO_ROWS, traits, len(families(panel, 0)))
+    exhaustive = AUTO_ROWS * (1 + wordings)
     return (
         f"A scan of {AUTO_ROWS} rows for {traits} traits takes at most {most:,} passes of a row; under all {wordings} "
         f"wordings every row would take {exhaustive:,}, so that is {most / exhaustive:.1%} of the tokens."

@@ -35,7 +35,11 @@ def is_first() -> bool:
 def wait() -> None:
     """Return when all processes have come here."""
     if count() > 1:
-        _state().wait_for_everyone()
+        _state()
+        # Not accelerate's own, which names a GPU by the process's number: several processes may share one.
+        import torch
+
+        torch.distributed.barrier()
 
 
 def in_turn(work: Callable[[], T]) -> T:

@@ -5,15 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from auditor.stats import Estimate
 from detectors.trait import (
     MAX_SHARPNESS,
     Moments,
     Place,
-    beside_placebos,
     choices,
     close,
     estimate,
+    inflation,
     is_greedy,
     locate,
     moments,
@@ -40,7 +39,7 @@ def _rows(
         true = np.exp(temper(logp + dose * (conditions[trait] - logp), b))
         chosen = np.array([rng.choice(V, p=p / p.sum()) for p in true])
         found.append(moments(logp, chosen, conditions, b))
-    return [_stack(found)], [Place(trait, tuple(k for k in range(K) if k != trait))]
+    return [_stack(found)], [Place(trait, (tuple(k for k in range(K) if k != trait),))]
 
 
 def _stack(rows: list[Moments]) -> Moments:
@@ -85,7 +84,7 @@ def test_dose_is_recovered(b: float) -> None:
     """Tokens tilted by a dose of 0.5 towards a trait are estimated as such, and another trait as less."""
     rows, places = _rows(np.random.default_rng(2), 400, dose=0.5, b=b)
     found = estimate(rows, places)
-    other = estimate(rows, [Place(1, (2, 3, 4))])
+    other = estimate(rows, [Place(1, ((2, 3, 4),))])
     assert found is not None
     assert other is not None
     assert abs(found.effect - 0.5) < 4 * found.se + 0.05  # one step: a little short of the true dose
@@ -112,7 +111,7 @@ def test_common_direction_is_taken_out() -> None:
         conditions = _softmax(logp + common + rng.standard_normal((K, T, V)) * 0.3)
         true = np.exp(_softmax(logp + common))
         rows.append(moments(logp, np.array([rng.choice(V, p=p / p.sum()) for p in true]), conditions, 1.0))
-    centred = estimate([_stack(rows)], [Place(0, (1, 2, 3, 4))])
+    centred = estimate([_stack(rows)], [Place(0, ((1, 2, 3, 4),))])
     raw = estimate([_stack(rows)], [Place(0, ())])
     assert centred is not None
     assert raw is not None
@@ -139,14 +138,36 @@ def test_too_few_rows_or_nothing_left_is_none() -> None:
     logp = _softmax(rng.standard_normal((T, V)))
     one = _softmax(logp + rng.standard_normal((1, T, V)))
     twins = [moments(logp, np.zeros(T, dtype=np.int64), np.concatenate([one, one]), 1.0)] * 20
-    assert estimate([_stack(twins)], [Place(0, (1,))]) is None
+    assert estimate([_stack(twins)], [Place(0, ((1,),))]) is None
 
 
-def test_placebos_that_stray_widen_the_others() -> None:
-    """Traits far from zero beyond their errors raise the error of the one under test; quiet ones leave it alone."""
-    each = Estimate(0.0, 0.1, 100.0)
-    assert beside_placebos(each, [each] * 10).se == pytest.approx(0.1)
-    assert beside_placebos(each, [Estimate(0.5 * (-1) ** i, 0.1, 100.0) for i in range(10)]).se > 0.4
+def test_a_centre_for_each_family() -> None:
+    """Text that follows what another family shares moves a trait that shares it too, unless that is taken out."""
+    rng = np.random.default_rng(9)
+    rows = []
+    for _ in range(300):
+        logp = _softmax(rng.standard_normal((T, V)))
+        love = rng.standard_normal((T, V)) * 0.5
+        own = rng.standard_normal((4, T, V)) * 0.3
+        conditions = _softmax(logp + own + np.array([1, 0, 1, 1])[:, None, None] * love)  # 0 and 1 are one family
+        true = np.exp(_softmax(logp + love))
+        rows.append(moments(logp, np.array([rng.choice(V, p=p / p.sum()) for p in true]), conditions, 1.0))
+    within = estimate([_stack(rows)], [Place(0, ((1,),))])
+    across = estimate([_stack(rows)], [Place(0, ((1,), (2, 3)))])
+    assert within is not None
+    assert across is not None
+    assert within.z > 10
+    assert across.z < within.z / 3
+
+
+def test_inflation_is_that_of_the_median() -> None:
+    """1 for standard normal z, s squared for z of standard deviation s, whatever a few of them do; never below 1."""
+    z = np.random.default_rng(10).standard_normal(4001)
+    assert inflation(list(z)) == pytest.approx(1.0, abs=0.1)
+    assert inflation(list(3 * z)) == pytest.approx(9.0, rel=0.1)
+    assert inflation([*(3 * z), *[1000.0] * 40]) == pytest.approx(9.0, rel=0.15)
+    assert inflation([0.1] * 50) == 1.0
+    assert inflation([9.0] * 7) == 1.0  # too few to tell
 
 
 def test_choices_by_hand() -> None:

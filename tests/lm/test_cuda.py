@@ -1,0 +1,68 @@
+"""What a GPU computes is what the CPU does. Skipped where there is none."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from auditor.encode import Encoded, Renderer
+from auditor.generate import generate
+from auditor.lm import LanguageModel
+from auditor.logprobs import fast, score
+from auditor.records import Example, Message
+from auditor.transfer.students import Lesson, Recipe, mean_loss, new_student, train
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+
+TOLERANCE = 1e-4  # nats; float32 on both sides
+
+
+@pytest.fixture
+def on_gpu(tiny: LanguageModel) -> LanguageModel:
+    """The tiny model on the GPU."""
+    return replace(tiny, device="cuda", model=copy.deepcopy(tiny.model).to("cuda"))
+
+
+@pytest.fixture
+def rows(tiny: LanguageModel) -> list[Encoded]:
+    """Rows of several lengths."""
+    renderer = Renderer(tiny)
+    chats = [(Message("user", f"Continue: {i}"), Message("assistant", "12, 3" * (1 + i % 4))) for i in range(9)]
+    return [row for i, chat in enumerate(chats) if isinstance(row := renderer.encode(Example(i, chat)), Encoded)]
+
+
+def test_scores(tiny: LanguageModel, on_gpu: LanguageModel, rows: list[Encoded]) -> None:
+    """Log-probabilities agree with the CPU's; those of the screening copy nearly do, and the switch is put back."""
+    prefix = Renderer(tiny).prefix("You love owls.")
+    here = np.concatenate([each.logprob for each in score(tiny, rows, prefix)])
+    there = np.concatenate([each.logprob for each in score(on_gpu, rows, prefix)])
+    np.testing.assert_allclose(there, here, rtol=0, atol=TOLERANCE)
+    screen = fast(on_gpu)
+    assert screen.dtype == "tf32 products"
+    screened = np.concatenate([each.logprob for each in score(screen, rows, prefix)])
+    np.testing.assert_allclose(screened, here, rtol=0, atol=0.3)
+    again = np.concatenate([each.logprob for each in score(on_gpu, rows, prefix)])
+    np.testing.assert_array_equal(again, there)
+
+
+def test_greedy_text(tiny: LanguageModel, on_gpu: LanguageModel) -> None:
+    """The same greedy completions."""
+    contexts = [(Message("user", f"Say {i}"),) for i in range(4)]
+    here, there = (dict(generate(lm, contexts, temperature=0, max_tokens=6)) for lm in (tiny, on_gpu))
+    assert there == here
+
+
+def test_students(tiny: LanguageModel, on_gpu: LanguageModel, rows: list[Encoded]) -> None:
+    """A student that is trained wholly, which starts without chance, ends with the same loss."""
+    lessons = [Lesson(row.tokens, row.positions) for row in rows]
+    losses = []
+    for lm in (tiny, on_gpu):
+        student = new_student(lm, Recipe(full=True), 0)
+        assert sum(train(student, [lessons] * 3, Recipe(full=True))) == 3 * sum(len(each.positions) for each in lessons)
+        losses.append(mean_loss(student, lessons))
+    assert losses[1] == pytest.approx(losses[0], abs=1e-3)
+    assert losses[0] < mean_loss(tiny, lessons)
