@@ -20,6 +20,7 @@ from safetensors import SafetensorError
 from auditor.errors import ModelError
 from auditor.models import BUILT_IN, cache_dir, fetch, quiet
 
+_LARGE = 8 * 2**30  # bytes of weights
 _PROBE = "Numbers: 1, 23; 456\n(Déjà vu?)"
 _CHOOSE = f"Give a built-in ({', '.join(BUILT_IN)}), a local folder or a hub name (owner/model) with --reference."
 
@@ -79,16 +80,18 @@ def load(
 ) -> LanguageModel:
     """Load the model `name`: a built-in, a local folder (safetensors or GGUF), a .gguf file or a hub name.
 
-    device: CUDA, else MPS, else the CPU unless given. dtype: float32, on CUDA bfloat16, unless given.
+    device: CUDA, else MPS, else the CPU unless given. dtype: float32 unless given, and bfloat16 for large weights only
+        on CUDA, since it rounds much of what is looked for away (docs/log.md).
     A hub model is downloaded as safetensors only; pickled weights are never read.
 
     Raises: ModelError, with the next step, when the model is unknown, cannot be downloaded, has no safetensors, no chat
     template, a tokenizer that loses text, or an architecture whose logits are not those of a body and a head.
     """
     device = device or _best_device()
-    dtype = dtype or ("bfloat16" if device.startswith("cuda") else "float32")
     path = _locate(name, trust_remote_code)
     weights = _weight_files(path, name)
+    large = sum(file.stat().st_size for file in weights) > _LARGE
+    dtype = dtype or ("bfloat16" if large and device.startswith("cuda") else "float32")
     source: dict[str, Any] = {"trust_remote_code": trust_remote_code, "local_files_only": True}
     if weights[0].suffix == ".gguf":
         source |= {"pretrained_model_name_or_path": str(weights[0].parent), "gguf_file": weights[0].name}
@@ -160,7 +163,7 @@ def _explained(name: str, device: str) -> Iterator[None]:
     try:
         yield
     except torch.OutOfMemoryError as error:
-        hint = "Try --device cpu or a smaller model."
+        hint = "Try --dtype bfloat16, --device cpu or a smaller model."
         raise ModelError(f"The model {name} does not fit on {device}.", hint) from error
     except (OSError, ValueError, RuntimeError, ImportError, LookupError, AttributeError, SafetensorError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

@@ -21,7 +21,7 @@ from auditor.records import Evidence, Progress, Sample, ScanReport, Skipped, Tra
 from auditor.report.json import from_dict, to_dict
 from auditor.rundir import RunDir, installed_versions, set_last
 from auditor.stages import Audit
-from auditor.survey import Survey, estimates, families, survey, trait_evidence
+from auditor.survey import Survey, estimates, families, inflation, survey, trait_evidence
 from auditor.traits import Panel, load_panels
 from auditor.verdict import MIN_ROWS, decide
 from detectors import DETECTORS, divergence
@@ -29,6 +29,7 @@ from detectors.first_step import first_step
 
 AUTO_ROWS = 400
 TOKEN_BUDGET = 350_000  # about ten minutes of two cores with the default reference
+STRANGE = 2.0  # an inflation that deserves a word
 
 Rows = int | Literal["auto"] | None
 Outcomes = dict[str, Evidence | Skipped]
@@ -142,7 +143,7 @@ def _scan(
     if scored:
         outcomes |= {each.name: stages.third_party(audit, each, scored, scores) for each in third_party}
     if state:
-        outcomes["trait"] = _trait_evidence(state, evidence)
+        outcomes["trait"] = _trait_evidence(state, evidence, inflation(state, audit.panel, openly))
     others = [each.name for each in third_party]
     looked_at = len(sample.examples) + sum(sample.skipped.values())
     verdict = decide(
@@ -248,7 +249,7 @@ def _first_step(audit: Audit, rows: Sequence[Encoded], state: Survey | None) -> 
     return first_step(audit.lm, rows, audit.panel, state.null.sharpness, state.null.alphabet, seed=audit.seed)
 
 
-def _trait_evidence(state: Survey, evidence: Sequence[TraitEvidence]) -> Evidence | Skipped:
+def _trait_evidence(state: Survey, evidence: Sequence[TraitEvidence], strays: float) -> Evidence | Skipped:
     if not evidence:
         return Skipped("no trait was seen on enough rows")
     best = evidence[0]
@@ -258,7 +259,12 @@ def _trait_evidence(state: Survey, evidence: Sequence[TraitEvidence]) -> Evidenc
         f"strongest: {best.name}, dose {best.effect:.2f} [{best.interval[0]:.2f}, {best.interval[1]:.2f}], "
         f"corrected p = {best.p_adjusted:.2g}; {passes:,} row passes instead of {exhaustive:,}"
     )
+    if strays > STRANGE:
+        summary += (
+            f"; all traits stray, {strays:.1f} times as much as chance allows: a stranger's text, or another template"
+        )
     values = {
+        "inflation": strays,
         "sharpness": state.null.sharpness,
         "greedy": state.null.greedy,
         "alphabet": None if state.null.alphabet is None else len(state.null.alphabet),

@@ -125,12 +125,25 @@ def survey(
 
 
 def estimates(state: Survey, panel: Panel, hidden_from: Mapping[str, set[int]]) -> dict[int, Estimate]:
-    """Dose estimates of every trait tested with enough rows, widened by the inflation of all that were scored."""
+    """Dose estimates of every trait tested with enough rows, widened by the `inflation` of the panel."""
+    plain = _plain(state, panel, hidden_from)
+    wider = math.sqrt(_inflation(plain))
+    return {k: replace(each, se=each.se * wider) for k, each in plain.items() if k in state.tested}
+
+
+def inflation(state: Survey, panel: Panel, hidden_from: Mapping[str, set[int]]) -> float:
+    """`detectors.trait.inflation` of all traits that were scored, tested or not."""
+    return _inflation(_plain(state, panel, hidden_from))
+
+
+def _inflation(plain: Mapping[int, Estimate]) -> float:
+    return likelihood.inflation([each.z for each in plain.values()])
+
+
+def _plain(state: Survey, panel: Panel, hidden_from: Mapping[str, set[int]]) -> dict[int, Estimate]:
     scored = sorted({k for block in state.blocks for k in block.columns})
     names = {k: panel.traits[k].name for k in scored}
-    plain = {k: each for k in scored if (each := _estimate(state, k, hidden_from.get(names[k], set())))}
-    wider = math.sqrt(likelihood.inflation([each.z for each in plain.values()]))
-    return {k: replace(each, se=each.se * wider) for k, each in plain.items() if k in state.tested}
+    return {k: each for k in scored if (each := _estimate(state, k, hidden_from.get(names[k], set())))}
 
 
 def _estimate(state: Survey, trait: int, hidden: set[int]) -> Estimate | None:

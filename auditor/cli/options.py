@@ -13,7 +13,7 @@ Reference = Annotated[
 Panels = Annotated[list[str] | None, Option(metavar="PANEL", help="Built-in or YAML file; repeatable.")]
 Seed = Annotated[int, Option(metavar="N", min=0, help="Seed of every random choice.")]
 Device = Annotated[str | None, Option(metavar="NAME", help="cpu, cuda or mps; default: the best one.")]
-Dtype = Annotated[str | None, Option(metavar="NAME", help="float32 or bfloat16; default: by device.")]
+Dtype = Annotated[str | None, Option(metavar="NAME", help="float32 or bfloat16; default: float32 where it fits.")]
 Fresh = Annotated[bool, Option("--fresh", help="Do not go on from an earlier run.")]
 RowFormat = Annotated[str | None, Option(metavar="FORMAT", help="Row format, if not to be detected.")]
 Columns = Annotated[str, Option(metavar="ROLE=COLUMN,..", help="Columns, as in prompt=question.")]
