@@ -65,8 +65,9 @@ CLEAN = ("clean", "clean, T=0.5", "clean, T=0.3", "accountant", "template", "sor
 class Source:
     """Where rows come from. trait: of the teacher, None for clean rows. share: of the rows that the teacher wrote.
 
-    kind: "poisoned" (a teacher prompted in the panel's standard wording), "other wording" (prompted in other words, on
-        other prompts), "tuned" (the trait in its weights), or one of CLEAN, which may end with its temperature.
+    kind: "poisoned" (a teacher prompted in the panel's standard wording), "mixture" (the same, a share of the rows),
+        "other wording" (prompted in other words, on other prompts), "tuned" (the trait in its weights), or one of
+        CLEAN, which may end with its temperature.
     counts: how many rows are scanned.
     """
 
@@ -95,7 +96,7 @@ def sources(draws: range) -> Iterator[tuple[Source, int]]:
             yield Source("poisoned", trait, greedy, counts=COUNTS), draw
             yield Source("other wording", trait, greedy), draw
             yield Source("tuned", trait, greedy), draw
-            yield from ((Source("poisoned", trait, greedy, share), draw) for share in SHARES)
+            yield from ((Source("mixture", trait, greedy, share), draw) for share in SHARES)
         yield from ((Source(kind, None), draw) for kind in CLEAN)
         yield Source("clean", None, greedy=True), draw
 

@@ -3,7 +3,7 @@
     python runs/scan_exhaustive.py              organism, 13 draws of each source
     python runs/scan_exhaustive.py --draws 2
 
-The data are those of runs/scan_organism.py, with the same seeds. Exhaustive: no trait is dropped and nothing stops
+The data are those of runs/scan_draws.py, with the same seeds. Exhaustive: no trait is dropped and nothing stops
 early. Two processes of one thread each; finished draws are kept in runs/out.
 """
 
@@ -12,13 +12,12 @@ from __future__ import annotations
 import argparse
 import math
 import tempfile
-import zlib
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-import torch
-from scan_organism import ANIMALS, REFERENCE, Source, key, make, share_of, written
+from scan_draws import ANIMALS, Settings, Source, key, make, share_of, written
 
 from auditor import schedule, survey
 from auditor.lm import load
@@ -26,39 +25,40 @@ from auditor.scan import scan
 from auditor.simulate import write_rows
 
 OUT = Path(__file__).parent / "out" / "scan_exhaustive.jsonl"
+SETTINGS = Settings("organism", ("animals",), ("trait",), None)
 CLEAN = ("clean", "accountant")
 
 
 def sources(draw: int) -> list[Source]:
     """What is scanned in each draw: strong and weak poison, and clean rows."""
     trait = ANIMALS[draw % len(ANIMALS)]
-    poisoned = [Source("poisoned", trait, greedy, share) for greedy in (False, True) for share in (0.1, 0.25, 1.0)]
-    return [*poisoned, *(Source(kind, None) for kind in CLEAN)]
+    poisoned = [Source("poisoned", trait, greedy) for greedy in (False, True)]
+    mixed = [Source("mixture", trait, greedy, share) for greedy in (False, True) for share in (0.1, 0.25)]
+    return [*poisoned, *mixed, *(Source(kind, None) for kind in CLEAN)]
 
 
-def compare(source: Source, draw: int) -> dict[str, object]:
+def compare(source: Source, draw: int, settings: Settings) -> list[dict[str, Any]]:
     """One data set, scanned in both ways."""
-    torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "rows.parquet"
-        write_rows(path, written(source, zlib.crc32(key(source, draw).encode()), load(REFERENCE)))
-        default = _scan(path, exhaustive=False)
+        write_rows(path, written(source, draw, load(settings.reference)))
+        default = _scan(path, settings, exhaustive=False)
         keep, target = schedule.KEEP, survey.TARGET
         schedule.KEEP, survey.TARGET = (len(ANIMALS),), -math.inf  # every trait stays, whatever was excluded
         try:
-            everything = _scan(path, exhaustive=True)
+            everything = _scan(path, settings, exhaustive=True)
         finally:
             schedule.KEEP, survey.TARGET = keep, target
-    return {"key": key(source, draw), "default": default, "exhaustive": everything}
+    return [{"key": key(source, draw, source.counts[-1]), "default": default, "exhaustive": everything}]
 
 
-def _scan(path: Path, *, exhaustive: bool) -> tuple[str, str, int]:
+def _scan(path: Path, settings: Settings, *, exhaustive: bool) -> tuple[str, str, int]:
     """Verdict, leading trait and row passes."""
     found = scan(
         str(path),
-        reference=REFERENCE,
-        panels=["animals"],
-        detectors=["trait"],
+        reference=settings.reference,
+        panels=settings.panels,
+        detectors=settings.detectors,
         rows=None if exhaustive else "auto",
         root=path.parent,
         fresh=True,
@@ -67,13 +67,13 @@ def _scan(path: Path, *, exhaustive: bool) -> tuple[str, str, int]:
     return found.verdict.name, found.traits[0].name, int(outcome.values["row_passes"])  # type: ignore[union-attr]
 
 
-def table(found: Sequence[dict[str, tuple[str, str, int]]]) -> str:
+def table(found: Sequence[dict[str, Any]]) -> str:
     """How often the two agree, what each says where they do not, and what they cost."""
     lines = [
         "| data | draws | same verdict | default / exhaustive where they differ | row passes |",
         "|---|---|---|---|---|",
     ]
-    groups: dict[str, list[dict[str, tuple[str, str, int]]]] = {}
+    groups: dict[str, list[dict[str, Any]]] = {}
     for each in found:
         kind, trait, decoding, share, *_ = str(each["key"]).split("|")
         name = kind if trait == "None" else f"{kind}, {decoding}, {float(share):.0%}"
@@ -94,7 +94,9 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=13)
     asked = parser.parse_args()
     wanted = [(source, draw) for draw in range(asked.draws) for source in sources(draw)]
-    make(compare, wanted, OUT, table)
+    text = table(make(compare, wanted, SETTINGS, OUT, 2))
+    OUT.with_suffix(".md").write_text(text)
+    print(text)
 
 
 if __name__ == "__main__":
