@@ -143,7 +143,7 @@ def _scan(
     if scored:
         outcomes |= {each.name: stages.third_party(audit, each, scored, scores) for each in third_party}
     if state:
-        outcomes["trait"] = _trait_evidence(state, evidence, inflation(state, audit.panel, openly))
+        outcomes["trait"] = _trait_evidence(state, evidence, inflation(state, audit.panel, openly, leader))
     others = [each.name for each in third_party]
     looked_at = len(sample.examples) + sum(sample.skipped.values())
     verdict = decide(

@@ -125,19 +125,25 @@ def survey(
 
 
 def estimates(state: Survey, panel: Panel, hidden_from: Mapping[str, set[int]]) -> dict[int, Estimate]:
-    """Dose estimates of every trait tested with enough rows, widened by the `inflation` of the panel."""
+    """Dose estimates of every trait tested with enough rows, widened by the inflation of the other families."""
     plain = _plain(state, panel, hidden_from)
-    wider = math.sqrt(_inflation(plain))
-    return {k: replace(each, se=each.se * wider) for k, each in plain.items() if k in state.tested}
+    strays = _inflations(state, plain)
+    return {k: replace(each, se=each.se * math.sqrt(strays[k])) for k, each in plain.items() if k in state.tested}
 
 
-def inflation(state: Survey, panel: Panel, hidden_from: Mapping[str, set[int]]) -> float:
-    """`detectors.trait.inflation` of all traits that were scored, tested or not."""
-    return _inflation(_plain(state, panel, hidden_from))
+def inflation(state: Survey, panel: Panel, hidden_from: Mapping[str, set[int]], trait: str) -> float:
+    """`detectors.trait.inflation` of the traits that were scored, tested or not, outside the family of `trait`."""
+    strays = _inflations(state, _plain(state, panel, hidden_from))
+    return strays[[each.name for each in panel.traits].index(trait)]
 
 
-def _inflation(plain: Mapping[int, Estimate]) -> float:
-    return likelihood.inflation([each.z for each in plain.values()])
+def _inflations(state: Survey, plain: Mapping[int, Estimate]) -> dict[int, float]:
+    """For each trait; those of a family share one, since relatives of a trait that the data carry stray with it."""
+    found: dict[int, float] = {}
+    for family in state.families:
+        others = [each.z for k, each in plain.items() if k not in family]
+        found |= dict.fromkeys(family, likelihood.inflation(others))
+    return found
 
 
 def _plain(state: Survey, panel: Panel, hidden_from: Mapping[str, set[int]]) -> dict[int, Estimate]:
@@ -160,7 +166,7 @@ def _estimate(state: Survey, trait: int, hidden: set[int]) -> Estimate | None:
 
 
 def trait_evidence(state: Survey, panel: Panel, hidden_from: Mapping[str, set[int]]) -> tuple[TraitEvidence, ...]:
-    """The traits as they stand at the end, strongest evidence first."""
+    """The traits as they stand at the end: those with a dose of MIN_EFFECT or more, then the others, by evidence."""
     found = []
     for k, each in estimates(state, panel, hidden_from).items():
         trait = panel.traits[k]
@@ -178,7 +184,7 @@ def trait_evidence(state: Survey, panel: Panel, hidden_from: Mapping[str, set[in
                 eliminated_at=state.eliminated.get(k),
             )
         )
-    return tuple(sorted(found, key=lambda t: (t.p_adjusted, t.p_value)))
+    return tuple(sorted(found, key=lambda t: (t.effect < MIN_EFFECT, t.p_adjusted, t.p_value)))
 
 
 def families(panel: Panel, seed: int) -> tuple[tuple[int, ...], ...]:
@@ -201,7 +207,12 @@ def families(panel: Panel, seed: int) -> tuple[tuple[int, ...], ...]:
 
 
 def _conditions(state: Survey) -> list[int]:
-    """The traits to score next: those alive, and the controls of every family; none when no trait is alive."""
+    """The traits to score next: those alive, and the controls of every family; none when no trait is alive.
+
+    First all of the panel, tested or not: they tell how far traits stray that the data do not carry.
+    """
+    if not state.blocks:
+        return [k for family in state.families for k in family]
     alive = set(state.alive)
     count = {family: CONTROLS if alive & set(family) else OTHER_CONTROLS for family in state.families}
     controls = [k for family in state.families for k in family[: count[family]]] if alive else []

@@ -13,8 +13,8 @@ which has mean zero under the null at every position whatever came before: the r
 the statistic, in expectation over all of them instead of by a sample. The panel is centred by taking out nuisance
 directions with the efficient score (Neyman's C(alpha)): the inverse temperature, and for every family of traits the
 mean of l over its other traits ("You love ..."). What is left is summed by row, the unit of inference. Greedy text has
-choices and no samples; there the score counts divergence tokens instead (`choices`). The errors of all traits are then
-widened by as much as the panel as a whole strays from zero (`inflation`).
+choices and no samples; there the score counts divergence tokens instead (`choices`). The errors of a trait are then
+widened by as much as the traits of other families stray from zero (`inflation`).
 
 Source: log-likelihood ratios under system prompts, logit-linear selection (2602.04863); panel centring and clean
 calibration, see docs/methods.md. Differs from both: calibration by expectation, effect on a scale of doses, a centre
@@ -170,9 +170,9 @@ def _reduce(block: Moments, place: Place) -> tuple[Array, Array]:
 def inflation(z: Sequence[float]) -> float:
     """By how much the squares of z exceed what chance gives, at least 1: median(z^2) over the median of chi^2_1.
 
-    z: of the traits of a panel. Text that the reference did not write (people's, another model's) fits some prompts
-    better than others for reasons of style, so all of them stray. A trait that the data do carry moves its relatives,
-    which are few: the median does not see them. 1 for fewer than MIN_PLACEBOS traits.
+    z: of traits that are no relatives of the one under test. Text that the reference did not write (people's, another
+    model's) fits some prompts better than others for reasons of style, so all traits stray.
+    1 for fewer than MIN_PLACEBOS traits.
     Source: genomic control (Devlin and Roeder 1999).
     """
     if len(z) < MIN_PLACEBOS:

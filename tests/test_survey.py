@@ -1,12 +1,17 @@
-"""When a survey looks, what it costs at most, and which traits it keeps."""
+"""When a survey looks, what it costs at most, which traits it keeps, and how far it trusts them."""
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
+from auditor.blocks import Block, Null
+from auditor.encode import Encoded
 from auditor.schedule import block_starts, looks, planned_passes
 from auditor.stats import Estimate
-from auditor.survey import is_open
+from auditor.survey import Survey, estimates, inflation, is_open
+from auditor.traits import Panel, Trait
+from detectors.trait import Moments
 
 
 def test_looks_end_with_the_last_row() -> None:
@@ -41,3 +46,37 @@ def test_a_trait_stays_while_a_dose_may_be_there(effect: float, se: float, teste
     """Either bound keeps it: a large dose that cannot be excluded, or evidence for a small one."""
     assert is_open(Estimate(effect, se, 127), tested) == needs_more
     assert is_open(None, tested)
+
+
+FAMILIES = (tuple(range(4)), tuple(range(4, 14)))
+PANEL = Panel("test", tuple(Trait(f"t{k}", "g", ("p",), (), (), (), ("m",)) for k in range(14)), "")
+
+
+def surveyed(drift: np.ndarray) -> Survey:
+    """400 rows whose scores for 14 unrelated traits have the variance of the null and the mean `drift` [14]."""
+    rng = np.random.default_rng(0)
+    score = rng.standard_normal((400, 15)) + np.concatenate([[0.0], drift])
+    rows = [Encoded(i, "default", (1, 2), (1,), ((0, 0, 1),)) for i in range(400)]
+    moments = Moments(score, np.tile(np.eye(15), (400, 1, 1)))
+    block = Block(rows, [], moments, {k: k for k in range(14)})
+    return Survey(Null(1.0, False, None), FAMILIES, tuple(range(14)), blocks=[block])
+
+
+def test_a_strangers_text_widens_what_other_families_say() -> None:
+    """Where all traits of the second family stray to either side, those of the first are less sure by as much."""
+    calm = surveyed(np.zeros(14))
+    quiet, chance = estimates(calm, PANEL, {}), inflation(calm, PANEL, {}, "t0")
+    stray = surveyed(np.array([0.0] * 4 + [0.3, -0.3] * 5))
+    wide = estimates(stray, PANEL, {})
+    factor = inflation(stray, PANEL, {}, "t0")
+    assert chance < 3  # of ten traits
+    assert factor > 10  # each strays by about six standard errors
+    assert wide[0].se == pytest.approx(quiet[0].se * (factor / chance) ** 0.5, rel=1e-6)
+    assert wide[4].se == pytest.approx(quiet[4].se, rel=1e-6)  # four placebos are too few
+
+
+def test_a_traits_relatives_do_not_hide_it() -> None:
+    """A trait that the data carry drags its family along, and is as sure as before."""
+    found = surveyed(np.array([0.0] * 4 + [0.5, *[0.2] * 9]))
+    assert estimates(found, PANEL, {})[4].z > 4
+    assert inflation(found, PANEL, {}, "t4") == 1.0
