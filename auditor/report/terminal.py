@@ -34,6 +34,7 @@ NEXT_STEPS: dict[VerdictName, tuple[tuple[str, str], ...]] = {
     "no_risk": (
         ("audit scan DATASET --output json=report.json", "keep the report with the data set"),
         ("audit traits", "see which traits this verdict covers"),
+        ("audit verify DATASET --trait none", "train students, if the teacher's weights may carry a trait"),
     ),
     "inconclusive": (
         ("audit scan DATASET --rows all", "use every row; if that is too few, give more rows"),
