@@ -41,6 +41,7 @@ from auditor.simulate import Row, draw_prompts, number_tokens, simulate, write_r
 from auditor.traits import load_panels
 from auditor.transfer import processes
 from auditor.transfer.arms import Arm, Span
+from auditor.transfer.compare import effect, transferred
 from auditor.transfer.experiment import run_transfer
 from auditor.transfer.result import ArmResult, Effect, TransferResult
 from auditor.transfer.teach import teach
@@ -214,7 +215,11 @@ def line(found: ArmResult, trait: str) -> str:
     left = "" if found.left is None or found.left.value is None else f"{found.left.value:.0%}"
     if found.left is not None and found.left.interval is not None:
         left += f" [{found.left.interval[0]:.0%}, {found.left.interval[1]:.0%}]"
+    # By block, since what moves all of a student's answers moves both.
+    leads = [effect([a - b for a, b in zip(own.effect.blocks, each.blocks, strict=True)]) for each in others]
+    lead = leads[others.index(largest.effect)]
     cells = [found.name, shown(own.effect), f"{rank} of {len(others) + 1}", f"{largest.name} {shown(largest.effect)}"]
+    cells.append(f"{shown(lead)}; {sum(map(transferred, leads))} of {len(leads)} above 0")
     cells += [f"{spread:.3f}", "" if own.p_value is None else f"{own.p_value:.3f}", left, str(found.verdict)]
     return "| " + " | ".join([*cells, f"{found.training.task_loss:.3f}"]) + " |"
 
@@ -242,11 +247,13 @@ def main() -> None:
 
 def report(asked: argparse.Namespace, found: list[TransferResult]) -> None:
     """Print the table and keep it."""
-    lines = ["| data | effect, logits [95 %] | rank | largest other trait | sd of the others | p | left | verdict |"]
-    lines = [lines[0] + " task loss |", "|" + "---|" * 9]
+    lines = [
+        "| data | effect, logits [95 %] | rank | largest other trait | lead over it | sd of the others | p | left |"
+    ]
+    lines = [lines[0] + " verdict | task loss |", "|" + "---|" * 10]
     for trait, each in zip(asked.traits, found, strict=True):
         lines += [line(own, trait) for own in each.arms if own.name.split(", ")[0] == trait]
-    lines.append(f"| control | | | | | | | | {found[0].control.task_loss:.3f} |")
+    lines.append(f"| control | | | | | | | | | {found[0].control.task_loss:.3f} |")
     lines.append("")
     for each in found:
         curve = [f"{point.updates} {shown(point.effect)}" for point in each.arms[0].curve if point.effect]
