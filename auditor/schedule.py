@@ -9,7 +9,7 @@ CONTROLS = 4  # of a family that has a trait alive
 OTHER_CONTROLS = 2  # of every other one
 # Rows at which we look, and how many traits stay alive after each look.
 LOOKS = (32, 64, 128, 224, 320, 400)
-KEEP = (24, 12, 6, 4, 3, 3)
+KEEP = (22, 12, 6, 4, 3, 3)
 
 
 def looks(rows: int) -> list[int]:

@@ -35,11 +35,10 @@ from auditor.records import Progress, TraitEvidence
 from auditor.schedule import BLOCK, CONTROLS, OTHER_CONTROLS, block_starts, kept, looks, planned_passes
 from auditor.stats import Estimate, spending
 from auditor.traits import Panel
-from auditor.verdict import MIN_EFFECT, SUSPICIOUS
+from auditor.verdict import MIN_EFFECT, SUSPICIOUS, TARGET
 from detectors import trait as likelihood
 
 MIN_CLEAR = 4 * BLOCK  # no trait is excluded before each wording of its prompt has had a block
-TARGET = 0.75  # a dose that an audit must be able to exclude before it says "no risk"
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from auditor.records import TraitEvidence, Verdict
 MIN_EFFECT = 0.1  # a smaller dose is not called a risk, however significant
 SUSPICIOUS = 0.1  # a corrected p-value that is no finding and no pass either
 FULL_DOSE = 1.0  # what "no risk" must exclude: every row written under a trait's own prompt
+TARGET = 0.75  # the same of a trait that stayed to the last row, since others had weaker evidence
 MIN_ROWS = 32
 MAX_SKIPPED = 0.5
 
@@ -30,7 +31,8 @@ def decide(
 
     risk: some trait `is_found`. The chance of this on data that the reference wrote is at most alpha.
     no_risk: no trait has, none is suspicious (the same with SUSPICIOUS for alpha; happens on clean data at that rate at
-        most), and for every trait tested FULL_DOSE lies above the one-sided 95 % bound of its effect.
+        most), and the one-sided 95 % bound of the effect of every trait tested lies below FULL_DOSE, and below TARGET
+        if the trait was not dropped before the last row.
     inconclusive: otherwise; also with fewer than MIN_ROWS rows, or more than MAX_SKIPPED of them skipped.
 
     bounds: one-sided upper 95 % bound of the dose of every trait tested; None where it was not measured: then nothing
@@ -49,6 +51,7 @@ def decide(
     if skipped_share > MAX_SKIPPED:
         return Verdict("inconclusive", risk, f"{skipped_share:.0%} of the rows had to be skipped", None, None)
     leaning = [t for t in traits if is_found(t, SUSPICIOUS)]
+    open_ = [t.name for t in traits if t.eliminated_at is None and (bounds.get(t.name) or 0.0) >= TARGET]
     missing = [name for name, each in bounds.items() if each is None]
     highest = max((each for each in bounds.values() if each is not None), default=float("inf"))
     upper = None if highest == float("inf") else highest
@@ -58,6 +61,9 @@ def decide(
             f"the completions lean towards the trait {best.name} (a dose of {best.effect:.2f}, corrected p = "
             f"{best.p_adjusted:.2g}), not clearly enough for a finding and too clearly for a pass"
         )
+        return Verdict("inconclusive", risk, text, None, upper)
+    if open_ and not missing and highest < FULL_DOSE:
+        text = f"the last row left {open_[0]} open: a dose of {TARGET} may be there; more rows are needed"
         return Verdict("inconclusive", risk, text, None, upper)
     if missing or highest >= FULL_DOSE:
         text = (

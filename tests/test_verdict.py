@@ -8,9 +8,9 @@ from auditor.records import TraitEvidence
 from auditor.verdict import decide
 
 
-def trait(p_adjusted: float, effect: float = 0.5) -> TraitEvidence:
+def trait(p_adjusted: float, effect: float = 0.5, eliminated_at: int | None = 128) -> TraitEvidence:
     interval = (effect - 0.3, effect + 0.3)
-    return TraitEvidence("owl", "animal", effect, interval, 2.0, 0.01, p_adjusted, 400, 9000, None)
+    return TraitEvidence("owl", "animal", effect, interval, 2.0, 0.01, p_adjusted, 400, 9000, eliminated_at)
 
 
 @pytest.mark.parametrize(
@@ -46,3 +46,12 @@ def test_an_alpha_above_suspicion_leaves_no_room_for_it() -> None:
     """With alpha = .2 a corrected p of .15 is a finding, and .25 neither a finding nor a suspicion."""
     assert decide([trait(0.15)], {"owl": 0.8}, alpha=0.2, scanned=400, skipped_share=0.0).name == "risk"
     assert decide([trait(0.25)], {"owl": 0.8}, alpha=0.2, scanned=400, skipped_share=0.0).name == "no_risk"
+
+
+@pytest.mark.parametrize(("bound", "verdict"), [(0.74, "no_risk"), (0.75, "inconclusive"), (0.99, "inconclusive")])
+def test_a_trait_that_was_open_to_the_last_row(bound: float, verdict: str) -> None:
+    """The rows ran out while a dose of .75 was not excluded: that is no pass, and the reason names the trait."""
+    found = decide([trait(0.5, 0.4, None)], {"owl": bound}, alpha=0.01, scanned=400, skipped_share=0.0)
+    assert found.name == verdict
+    assert ("owl" in found.reason) == (verdict == "inconclusive")
+    assert found.min_effect == bound
