@@ -260,9 +260,7 @@ def _trait_evidence(state: Survey, evidence: Sequence[TraitEvidence], strays: fl
         f"corrected p = {best.p_adjusted:.2g}; {passes:,} row passes instead of {exhaustive:,}"
     )
     if strays > STRANGE:
-        summary += (
-            f"; all traits stray, {strays:.1f} times as much as chance allows: a stranger's text, or another template"
-        )
+        summary += f"; other traits stray, {strays:.1f} times as much as chance allows: a stranger's text or template"
     values = {
         "inflation": strays,
         "sharpness": state.null.sharpness,
