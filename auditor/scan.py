@@ -28,7 +28,9 @@ from detectors import DETECTORS, divergence
 from detectors.first_step import first_step
 
 AUTO_ROWS = 400
-TOKEN_BUDGET = 350_000  # about ten minutes of two cores with the default reference
+# What a survey may spend: eight minutes of two cores with the default reference, by the products of its fast pass.
+TOKEN_BUDGET = {"float32": 350_000, "bfloat16 products": 500_000}
+GPU_TOKEN_BUDGET = 5_000_000
 STRANGE = 2.0  # an inflation that deserves a word
 
 Rows = int | Literal["auto"] | None
@@ -58,7 +60,7 @@ def scan(
 ) -> ScanReport:
     """Score the data set `source` and return the report, which is also kept under `root`/.audit.
 
-    rows: how many to score at most; "auto" is AUTO_ROWS, or fewer when they are long (TOKEN_BUDGET); None is all of
+    rows: how many to score at most; "auto" is AUTO_ROWS, or fewer when they are long (`_budget`); None is all of
         them, without stopping early. traits: the hypotheses, all of the panel when empty. teacher: a model said to
         have written the data. alpha: the rate of false alarms. remember: whether later commands go on from this scan.
         The others are as `audit scan --help` says.
@@ -190,8 +192,13 @@ def _rows(
         encoded = [row for row in encoded if row.index not in spoken]
     if settings["rows"] == "auto":
         count = len(families(audit.panel, audit.seed))
-        encoded = encoded[: stages.affordable(encoded, len(tested.traits), count, TOKEN_BUDGET)]
+        encoded = encoded[: stages.affordable(encoded, len(tested.traits), count, _budget(audit.screen))]
     return openly, encoded, skipped
+
+
+def _budget(screen: models.LanguageModel) -> int:
+    """Tokens that a survey may spend. Not by the clock: the same machine and data must give the same rows."""
+    return TOKEN_BUDGET.get(screen.dtype, min(TOKEN_BUDGET.values())) if screen.device == "cpu" else GPU_TOKEN_BUDGET
 
 
 def _survey(

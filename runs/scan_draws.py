@@ -172,7 +172,7 @@ def measure(source: Source, draw: int, settings: Settings) -> list[dict[str, Any
                 reference=settings.reference,
                 panels=settings.panels,
                 detectors=settings.detectors if count == max(source.counts) else ("trait",),
-                rows=count if count > COUNTS[-1] else "auto",
+                rows="auto" if source.kind in FILES else count,  # those have long rows
                 device=settings.device,
                 dtype="float32",
                 root=Path(folder),
@@ -198,6 +198,7 @@ def _summary(report: ScanReport, truth: str | None) -> dict[str, Any]:
         "sharpness": values["trait"]["sharpness"],
         "greedy": values["trait"]["greedy"],
         "excluded": report.verdict.min_effect,
+        "looks": [[each[it] for it in ("rows", "leader", "effect", "interval")] for each in values["trait"]["looks"]],
         "own": own and [names.index(own.name) + 1, own.effect, own.z, own.p_adjusted],
         "auroc": (values.get("surface", {}).get("classifier") or {}).get("auroc"),
         "surface_p": (values.get("surface", {}).get("classifier") or {}).get("p_value"),
@@ -301,6 +302,7 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=60, help="the first draw; 0 to 59 were looked at in trials")
     parser.add_argument("--rows", type=int, nargs="+", help="these numbers of rows instead")
     parser.add_argument("--kinds", nargs="+", help="only these kinds of sources")
+    parser.add_argument("--decoding", choices=("sampled", "greedy"), help="only this one")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--device")
     asked = parser.parse_args()
@@ -311,6 +313,7 @@ def main() -> None:
         for each, draw in sources(range(asked.first, asked.first + max(asked.draws, asked.clean_draws)))
         if draw - asked.first < (asked.draws if each.trait else asked.clean_draws)
         and (asked.kinds is None or each.kind in asked.kinds)
+        and (asked.decoding is None or each.greedy == (asked.decoding == "greedy"))
         and not (asked.reference == "organism" and (each.kind in FILES or each.kind == "tuned"))
     ]
     out = OUT / f"scan_draws_{asked.reference}.jsonl"
