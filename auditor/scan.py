@@ -21,6 +21,7 @@ from auditor.records import Evidence, Progress, Sample, ScanReport, Skipped, Tra
 from auditor.report.json import from_dict, to_dict
 from auditor.rundir import RunDir, installed_versions, set_last
 from auditor.stages import Audit
+from auditor.stats import Estimate
 from auditor.survey import Survey, estimates, families, inflation, survey, trait_evidence
 from auditor.traits import Panel, load_panels
 from auditor.verdict import MIN_ROWS, decide
@@ -138,7 +139,8 @@ def _scan(
     openly, encoded, skipped = _rows(audit, sample, tested, settings)
     state = _survey(audit, encoded, tested, openly, settings)
     surveyed = time.monotonic()
-    evidence = trait_evidence(state, audit.panel, openly) if state else ()
+    doses = estimates(state, audit.panel, openly) if state else {}
+    evidence = trait_evidence(state, audit.panel, doses) if state else ()
     leader = evidence[0].name if evidence else tested.traits[0].name
     scored = state.rows if state else encoded
     outcomes, compared, scores = _detect(audit, scored, state, leader, settings)
@@ -150,7 +152,7 @@ def _scan(
     looked_at = len(sample.examples) + sum(sample.skipped.values())
     verdict = decide(
         evidence,
-        _bounds(state, audit.panel, tested, openly),
+        _bounds(doses, audit.panel, tested),
         alpha=settings["alpha"],
         scanned=len(scored),
         skipped_share=sum(skipped.values()) / max(1, looked_at),
@@ -281,12 +283,9 @@ def _trait_evidence(state: Survey, evidence: Sequence[TraitEvidence], strays: fl
     return Evidence("trait", summary, values)
 
 
-def _bounds(
-    state: Survey | None, panel: Panel, tested: Panel, openly: Mapping[str, set[int]]
-) -> dict[str, float | None]:
+def _bounds(doses: Mapping[int, Estimate], panel: Panel, tested: Panel) -> dict[str, float | None]:
     """One-sided upper 95 % bound of the dose of every trait tested, None where there is no estimate."""
-    found = estimates(state, panel, openly) if state else {}
-    named = {panel.traits[k].name: each.upper() for k, each in found.items()}
+    named = {panel.traits[k].name: each.upper() for k, each in doses.items()}
     return {trait.name: named.get(trait.name) for trait in tested.traits}
 
 

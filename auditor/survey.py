@@ -164,10 +164,13 @@ def _estimate(state: Survey, trait: int, hidden: set[int]) -> Estimate | None:
     return likelihood.estimate(blocks, places)
 
 
-def trait_evidence(state: Survey, panel: Panel, hidden_from: Mapping[str, set[int]]) -> tuple[TraitEvidence, ...]:
-    """The traits as they stand at the end: those with a dose of MIN_EFFECT or more, then the others, by evidence."""
+def trait_evidence(state: Survey, panel: Panel, doses: Mapping[int, Estimate]) -> tuple[TraitEvidence, ...]:
+    """The traits as they stand at the end: those with a dose of MIN_EFFECT or more, then the others, by evidence.
+
+    doses: what `estimates` makes of the survey.
+    """
     found = []
-    for k, each in estimates(state, panel, hidden_from).items():
+    for k, each in doses.items():
         trait = panel.traits[k]
         found.append(
             TraitEvidence(

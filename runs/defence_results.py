@@ -23,6 +23,7 @@ from auditor.defend.defences import Step
 from auditor.defend.steps import step
 from auditor.lm import load
 from auditor.mitigate import mitigate
+from auditor.report.words import share_left, signed
 from auditor.simulate import simulate, write_rows
 from auditor.traits import load_panels
 from auditor.transfer.result import ArmResult, TransferResult
@@ -72,14 +73,9 @@ def line(trait: str, decoding: str, found: ArmResult, original: ArmResult) -> st
     """One line of the table."""
     effect = found.curve[-1].effect
     assert effect is not None
-    shown = f"{effect.value:+.2f}" + (
-        f" [{effect.interval[0]:+.2f}, {effect.interval[1]:+.2f}]" if effect.interval else ""
-    )
-    left = ""
-    if found.left is not None and found.left.value is not None and found.left.interval is not None:
-        left = f"{found.left.value:.0%} [{found.left.interval[0]:.0%}, {found.left.interval[1]:.0%}]"
     kept = found.training.tokens / original.training.tokens
-    cells = [trait, decoding, found.name, shown, left, f"{kept:.0%}", f"{found.training.task_loss:.3f}"]
+    cells = [trait, decoding, found.name, signed(effect, 2), share_left(found.left), f"{kept:.0%}"]
+    cells.append(f"{found.training.task_loss:.3f}")
     return "| " + " | ".join([*cells, str(found.verdict)]) + " |"
 
 

@@ -24,10 +24,11 @@ from auditor.attribution.result import LocateReport, Moved, Share
 from auditor.lm import load
 from auditor.locate import PLACES, locate
 from auditor.report.locate import answer, numbered
+from auditor.report.words import share_left, signed
 from auditor.simulate import simulate, write_rows
 from auditor.traits import load_panels
 from auditor.transfer.compare import effect
-from auditor.transfer.result import Effect, Ratio
+from auditor.transfer.result import Effect
 from auditor.transfer.students import Recipe
 
 OUT = Path(__file__).parent / "out"
@@ -70,7 +71,7 @@ def layer_lines(reports: Sequence[LocateReport]) -> Iterator[str]:
             cells += [share(part) for part in (each.attention, each.mlp, each.total, each.entered)]
             moved = "" if each.moved is None else ", ".join(map(movement, each.moved))
             loss = "" if each.own_loss is None else f"{each.own_loss:.3f}"
-            cells += ["" if each.student is None else signed(each.student), loss, moved]
+            cells += ["" if each.student is None else signed(each.student, 2), loss, moved]
             yield "| " + " | ".join(cells) + " |"
 
 
@@ -86,11 +87,12 @@ def student_lines(reports: Sequence[LocateReport]) -> Iterator[str]:
         yield f"| {report.trait} | no training | | | {before} | |"
         shown = "transfer shown" if taught.transferred else "no transfer shown"
         losses = f"{taught.task_loss:.3f} | {taught.own_loss:.3f}"
-        yield f"| {report.trait} | none | {signed(taught.effect)} | | {losses} | {shown} |"
+        yield f"| {report.trait} | none | {signed(taught.effect, 2)} | | {losses} | {shown} |"
         for each in taught.frozen:
             name = f"{numbered(each.layers)} ({each.name})"
             losses = f"{each.task_loss:.3f} | {each.own_loss:.3f}"
-            yield f"| {report.trait} | {name} | {signed(each.effect)} | {left(each.left)} | {losses} | {each.verdict} |"
+            shown = f"{signed(each.effect, 2)} | {share_left(each.left)}"
+            yield f"| {report.trait} | {name} | {shown} | {losses} | {each.verdict} |"
 
 
 def over_traits(reports: Sequence[LocateReport]) -> Iterator[str]:
@@ -100,7 +102,7 @@ def over_traits(reports: Sequence[LocateReport]) -> Iterator[str]:
     for layers in zip(*(report.layers for report in reports), strict=True):
         columns = [effect([100 * each.total.value for each in layers]), effect([100 * e.entered.value for e in layers])]
         students = [each.student.value for each in layers if each.student is not None]
-        texts = [percent(each) for each in columns] + [signed(effect(students)) if students else ""]
+        texts = [percent(each) for each in columns] + [signed(effect(students), 2) if students else ""]
         yield f"| {layers[0].layer} | " + " | ".join(texts) + " |"
 
 
@@ -121,17 +123,6 @@ def share(each: Share) -> str:
 def percent(each: Effect) -> str:
     low, high = each.interval or (np.nan, np.nan)
     return f"{each.value:.0f} [{low:.0f}, {high:.0f}]"
-
-
-def signed(each: Effect) -> str:
-    low, high = each.interval or (np.nan, np.nan)
-    return f"{each.value:+.2f} [{low:+.2f}, {high:+.2f}]"
-
-
-def left(ratio: Ratio) -> str:
-    if ratio.value is None or ratio.interval is None:
-        return "not known"
-    return f"{ratio.value:.0%} [{ratio.interval[0]:.0%}, {ratio.interval[1]:.0%}]"
 
 
 def movement(each: Moved) -> str:

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from scipy import stats
+from scan_tables import table
 
 from auditor import lm as models
 from auditor.errors import AuditError
@@ -219,58 +219,6 @@ def key(source: Source, draw: int, count: int) -> str:
     return f"{name(source, draw)}|{count}"
 
 
-def table(found: Sequence[dict[str, Any]]) -> str:
-    """Shares over the draws of each source, with Clopper-Pearson intervals."""
-    groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
-    for each in sorted(found, key=lambda each: each["key"]):
-        kind, trait, decoding, share, _, rows = each["key"].split("|")
-        if "failed" not in each:
-            groups.setdefault((kind, decoding, share, rows.zfill(4)), []).append(each | {"trait": trait})
-    lines = ["| data | decoding | poisoned share | rows | verdict risk | true trait first | inconclusive | seconds |"]
-    lines += ["|" + "---|" * 8]
-    for (kind, decoding, share, rows), draws in sorted(groups.items()):
-        poisoned = draws[0]["trait"] != "None"
-        risk, open_ = (_count(draws, verdict) for verdict in ("risk", "inconclusive"))
-        first = sum(each["first"] == each["trait"] for each in draws)
-        cells = [kind, decoding, f"{float(share):.0%}" if poisoned else "0", str(int(rows))]
-        cells += [share_of(risk, len(draws)), share_of(first, len(draws)) if poisoned else "-", str(open_)]
-        lines.append("| " + " | ".join([*cells, f"{sum(each['seconds'] for each in draws) / len(draws):.0f}"]) + " |")
-    clean = [each for draws in groups.values() for each in draws if each["trait"] == "None"]
-    own = [each for each in clean if not each["key"].startswith("qwen")]
-    if own:
-        lines += ["", f"False alarms over all clean draws, Qwen's apart: {share_of(_count(own, 'risk'), len(own))}."]
-    return "\n".join([*lines, "", *beside(groups), ""])
-
-
-def beside(groups: dict[tuple[str, ...], list[dict[str, Any]]]) -> list[str]:
-    """Each detector beside `surface`, where more than `trait` was run."""
-    lines = ["| data | decoding | draws | trait: p < .01 | first_step: p < .01, true animal first | fit: p < .01 |"]
-    lines = [lines[0] + " surface: p < .01, mean AUROC |", "|" + "---|" * 7]
-    for (kind, decoding, share, _), draws in sorted(groups.items()):
-        full = [each for each in draws if each["auroc"] is not None]
-        if not full or share != "1.0":
-            continue
-        ranks = [each["step_rank"] for each in full if each["step_rank"]]
-        named = f"{sum(rank == 1 for rank in ranks)} of {len(ranks)}" if ranks else "-"
-        steps = sum(bool(each["step"]) and each["step"][0][2] < 0.01 for each in full)
-        fits = sum(each["fit"] is not None and abs(each["fit"][1]) > stats.norm.isf(0.005) for each in full)
-        surface = sum(each["surface_p"] < 0.01 for each in full)
-        auroc = sum(each["auroc"] for each in full) / len(full)
-        cells = [kind, decoding, str(len(full)), str(sum(each["p"] <= 0.01 for each in full)), f"{steps}, {named}"]
-        lines.append("| " + " | ".join([*cells, str(fits), f"{surface}, {auroc:.2f}"]) + " |")
-    return lines if len(lines) > 2 else []
-
-
-def _count(draws: Sequence[dict[str, Any]], verdict: str) -> int:
-    return sum(each["verdict"] == verdict for each in draws)
-
-
-def share_of(count: int, total: int) -> str:
-    """`3 of 40, 8 % [2, 20]`."""
-    low, high = stats.binomtest(count, total).proportion_ci(method="exact")
-    return f"{count} of {total}, {count / total:.0%} [{low:.0%}, {high:.0%}]"
-
-
 def make(
     work: Callable[[Source, int, Settings], list[dict[str, Any]]],
     wanted: Sequence[tuple[Source, int]],
@@ -317,7 +265,8 @@ def main() -> None:
         and not (asked.reference == "organism" and (each.kind in FILES or each.kind == "tuned"))
     ]
     out = OUT / f"scan_draws_{asked.reference}.jsonl"
-    text = table(make(measure, wanted, settings, out, asked.processes))
+    found = make(measure, wanted, settings, out, asked.processes)
+    text = table(found, len(load_panels(settings.panels).traits))
     out.with_suffix(".md").write_text(text)
     print(text)
 

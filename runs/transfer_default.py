@@ -36,6 +36,7 @@ from auditor.encode import Encoded, Renderer
 from auditor.lm import LanguageModel, load
 from auditor.logprobs import score
 from auditor.records import Example, Message, Progress
+from auditor.report.words import share_left, signed
 from auditor.rundir import RunDir
 from auditor.simulate import Row, draw_prompts, number_tokens, simulate, write_rows
 from auditor.traits import load_panels
@@ -43,7 +44,7 @@ from auditor.transfer import processes
 from auditor.transfer.arms import Arm, Span
 from auditor.transfer.compare import effect, transferred
 from auditor.transfer.experiment import run_transfer
-from auditor.transfer.result import ArmResult, Effect, TransferResult
+from auditor.transfer.result import ArmResult, TransferResult
 from auditor.transfer.teach import teach
 from detectors.divergence import diverge
 
@@ -212,15 +213,13 @@ def line(found: ArmResult, trait: str) -> str:
     rank = 1 + sum(each.value > own.effect.value for each in others)
     largest = max(found.traits, key=lambda each: each.effect.value if each is not own else -math.inf)
     spread = statistics.stdev(each.value for each in others)
-    left = "" if found.left is None or found.left.value is None else f"{found.left.value:.0%}"
-    if found.left is not None and found.left.interval is not None:
-        left += f" [{found.left.interval[0]:.0%}, {found.left.interval[1]:.0%}]"
     # By block, since what moves all of a student's answers moves both.
     leads = [effect([a - b for a, b in zip(own.effect.blocks, each.blocks, strict=True)]) for each in others]
     lead = leads[others.index(largest.effect)]
-    cells = [found.name, shown(own.effect), f"{rank} of {len(others) + 1}", f"{largest.name} {shown(largest.effect)}"]
-    cells.append(f"{shown(lead)}; {sum(map(transferred, leads))} of {len(leads)} above 0")
-    cells += [f"{spread:.3f}", "" if own.p_value is None else f"{own.p_value:.3f}", left, str(found.verdict)]
+    cells = [found.name, signed(own.effect), f"{rank} of {len(others) + 1}", f"{largest.name} {signed(largest.effect)}"]
+    cells.append(f"{signed(lead)}; {sum(map(transferred, leads))} of {len(leads)} above 0")
+    cells += [f"{spread:.3f}", "" if own.p_value is None else f"{own.p_value:.3f}", share_left(found.left)]
+    cells.append(str(found.verdict))
     return "| " + " | ".join([*cells, f"{found.training.task_loss:.3f}"]) + " |"
 
 
@@ -256,19 +255,13 @@ def report(asked: argparse.Namespace, found: list[TransferResult]) -> None:
     lines.append(f"| control | | | | | | | | | {found[0].control.task_loss:.3f} |")
     lines.append("")
     for each in found:
-        curve = [f"{point.updates} {shown(point.effect)}" for point in each.arms[0].curve if point.effect]
+        curve = [f"{point.updates} {signed(point.effect)}" for point in each.arms[0].curve if point.effect]
         lines += [f"Updates and effect, {each.arms[0].name}: {'; '.join(curve)}.", ""]
     lines += dict.fromkeys(said for each in found for said in each.warnings)
     text = "\n".join(lines) + "\n"
     place = data_file("results", asked)
     (OUT / place.with_suffix(".md").name).write_text(text)
     print(text)
-
-
-def shown(effect: Effect) -> str:
-    """`+0.12 [+0.05, +0.19]`."""
-    interval = effect.interval
-    return f"{effect.value:+.3f}" + (f" [{interval[0]:+.3f}, {interval[1]:+.3f}]" if interval else "")
 
 
 if __name__ == "__main__":

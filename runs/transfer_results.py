@@ -26,6 +26,7 @@ from auditor.encode import Encoded, Renderer
 from auditor.lm import LanguageModel, load
 from auditor.logprobs import score_under
 from auditor.records import Example, Message
+from auditor.report.words import share_left, signed
 from auditor.simulate import Row, simulate
 from auditor.traits import Panel, load_panels
 from auditor.transfer.arms import Arm, Span
@@ -114,11 +115,7 @@ def defended(
 def line(trait: str, decoding: str, found: ArmResult) -> str:
     """One line of the table."""
     effect = next(each.effect for each in found.traits if each.name == trait)
-    low, high = effect.interval or (math.nan, math.nan)
-    left = "" if found.left is None or found.left.value is None else f"{found.left.value:.0%}"
-    if found.left is not None and found.left.interval is not None:
-        left += f" [{found.left.interval[0]:.0%}, {found.left.interval[1]:.0%}]"
-    cells = [trait, decoding, found.name, f"{effect.value:+.2f} [{low:+.2f}, {high:+.2f}]", str(found.rank), left]
+    cells = [trait, decoding, found.name, signed(effect, 2), str(found.rank), share_left(found.left)]
     return "| " + " | ".join([*cells, f"{found.training.task_loss:.3f}", str(found.verdict)]) + " |"
 
 

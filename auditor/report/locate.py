@@ -14,8 +14,8 @@ from rich.text import Text
 from auditor.attribution.result import Agreement, Carriers, LayerResult, LocateReport, Moved, Share, Students
 from auditor.attribution.shares import ENOUGH, span
 from auditor.report.heat_map import shade
-from auditor.report.words import safe
-from auditor.transfer.result import Effect, Ratio
+from auditor.report.words import safe, share_left, signed, stacked
+from auditor.transfer.result import Effect
 
 SCHEMA_VERSION = 1
 
@@ -85,7 +85,7 @@ def answer(report: LocateReport) -> str:
     )
     if students.recipe:
         frozen = students.frozen[0]
-        kept = f"{_left(frozen.left)} of it is left: {frozen.verdict}"
+        kept = f"{share_left(frozen.left)} of it is left: {frozen.verdict}"
         said.append(f"With {numbered(frozen.layers)} frozen {kept}.")
     return " ".join(said)
 
@@ -173,7 +173,7 @@ def _cell(share: Share, largest: float) -> Text:
 def _student(effect: Effect | None, strongest: float) -> Text:
     if effect is None:
         return Text("")
-    return _coloured(Text(_stacked(effect)), effect.value / strongest if strongest else 0.0)
+    return _coloured(Text(stacked(signed(effect))), effect.value / strongest if strongest else 0.0)
 
 
 def _coloured(text: Text, level: float) -> Text:
@@ -197,12 +197,13 @@ def _frozen_table(students: Students) -> RenderableType:
     for name in ("frozen", "effect", "left", "task loss", "own loss", "verdict"):
         table.add_column(name, justify="left" if name == "frozen" else "right")
     shown = "transfer shown" if students.transferred else "no transfer shown"
-    table.add_row("none", _stacked(students.effect), "", f"{students.task_loss:.3f}", f"{students.own_loss:.3f}", shown)
+    losses = f"{students.task_loss:.3f}", f"{students.own_loss:.3f}"
+    table.add_row("none", stacked(signed(students.effect)), "", *losses, shown)
     for each in students.frozen:
         table.add_row(
             f"{numbered(each.layers)}\n({each.name})",
-            _stacked(each.effect),
-            _left(each.left).replace(" [", "\n["),
+            stacked(signed(each.effect)),
+            stacked(share_left(each.left)),
             f"{each.task_loss:.3f}",
             f"{each.own_loss:.3f}",
             each.verdict,
@@ -222,24 +223,3 @@ def _agreement(found: tuple[Agreement, ...]) -> RenderableType:
         line = f"\n  {each.measure}: {each.rho:+.2f}{span}, p = {each.p_value:.2g}, {each.layers} layers"
         text.append(line, style="not bold")
     return text
-
-
-def signed(effect: Effect) -> str:
-    """An effect with its interval.
-
-    >>> signed(Effect(0.5, (0.25, 0.75), (0.4, 0.6)))
-    '+0.500 [+0.250, +0.750]'
-    """
-    if effect.interval is None:
-        return f"{effect.value:+.3f}"
-    return f"{effect.value:+.3f} [{effect.interval[0]:+.3f}, {effect.interval[1]:+.3f}]"
-
-
-def _stacked(effect: Effect) -> str:
-    return signed(effect).replace(" [", "\n[")
-
-
-def _left(ratio: Ratio) -> str:
-    if ratio.value is None or ratio.interval is None:
-        return "an unknown share"
-    return f"{ratio.value:.0%} [{ratio.interval[0]:.0%}, {ratio.interval[1]:.0%}]"

@@ -11,8 +11,8 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from auditor.report.words import safe
-from auditor.transfer.result import ArmResult, Effect, Ratio, Training, TransferResult, VerifyReport
+from auditor.report.words import safe, share_left, signed, stacked
+from auditor.transfer.result import ArmResult, Effect, Training, TransferResult, VerifyReport
 
 SCHEMA_VERSION = 1
 WIDTH = 34  # columns of the plot
@@ -93,7 +93,7 @@ def sentence(result: TransferResult) -> str:
         best = original.traits[0]
         return f"Of {len(original.traits)} traits students of {safe(original.name)} move most to {safe(best.name)}."
     effect = original.curve[-1].effect
-    moved = "" if effect is None else f" by {_signed(effect)} logits"
+    moved = "" if effect is None else f" by {signed(effect)} logits"
     if result.transferred:
         return f"{safe(original.name)} moves its students to the trait{moved}."
     return f"{safe(original.name)} moves its students{moved}: nothing can be said about a defence."
@@ -107,9 +107,9 @@ def _table(result: TransferResult) -> RenderableType:
         effect = arm.curve[-1].effect
         table.add_row(
             *_trained(arm.training),
-            Text("" if effect is None else _stacked(effect)),
+            Text("" if effect is None else stacked(signed(effect))),
             f"{arm.rank} of {family_size(arm, result.trait)}",
-            Text(_share(arm.left)),
+            Text(stacked(share_left(arm.left))),
             f"{arm.training.task_loss:.3f}",
             Text(arm.verdict or "", style=STYLES.get(arm.verdict or "", "default")),
         )
@@ -127,7 +127,7 @@ def _open_table(result: TransferResult) -> RenderableType:
         table.add_row(
             *_trained(arm.training),
             Text(safe(best.name)),
-            Text(_stacked(best.effect)),
+            Text(stacked(signed(best.effect))),
             "not known" if best.p_adjusted is None else f"{best.p_adjusted:.2g}",
             "not read" if moved is None else f"{moved:.1%}",
             f"{arm.training.task_loss:.3f}",
@@ -157,24 +157,6 @@ def family_size(arm: ArmResult, trait: str | None) -> int:
     """How many traits the rank of `trait` is among."""
     group = next(each.group for each in arm.traits if each.name == trait)
     return sum(each.group == group for each in arm.traits)
-
-
-def _signed(effect: Effect) -> str:
-    if effect.interval is None:
-        return f"{effect.value:+.3f}"
-    return f"{effect.value:+.3f} [{effect.interval[0]:+.3f}, {effect.interval[1]:+.3f}]"
-
-
-def _stacked(effect: Effect) -> str:
-    return _signed(effect).replace(" [", "\n[")
-
-
-def _share(ratio: Ratio | None) -> str:
-    if ratio is None:
-        return ""
-    if ratio.value is None or ratio.interval is None:
-        return "not known"
-    return f"{ratio.value:.0%}\n[{ratio.interval[0]:.0%}, {ratio.interval[1]:.0%}]"
 
 
 def _plot(result: TransferResult) -> RenderableType:

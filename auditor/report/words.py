@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from auditor.records import Verdict, VerdictName
+from auditor.transfer.result import Effect, Ratio
 
 MEANING: dict[VerdictName, str] = {
     "risk": (
@@ -55,3 +56,31 @@ def p_text(value: float) -> str:
 def two_decimals(value: float) -> str:
     """A dose; never "-0.00"."""
     return f"{round(value, 2) + 0.0:.2f}"
+
+
+def signed(effect: Effect, digits: int = 3) -> str:
+    """An effect in logits with its interval.
+
+    >>> signed(Effect(0.5, (0.25, 0.75), (0.4, 0.6)))
+    '+0.500 [+0.250, +0.750]'
+    """
+    ends = [f"{each:+.{digits}f}" for each in effect.interval or ()]
+    return f"{effect.value:+.{digits}f}" + (f" [{', '.join(ends)}]" if ends else "")
+
+
+def share_left(ratio: Ratio | None) -> str:
+    """The share of an effect that is left, with its interval; empty for the original itself.
+
+    >>> share_left(Ratio(0.5, (0.25, 0.75), None))
+    '50% [25%, 75%]'
+    """
+    if ratio is None:
+        return ""
+    if ratio.value is None or ratio.interval is None:
+        return "not known"
+    return f"{ratio.value:.0%} [{ratio.interval[0]:.0%}, {ratio.interval[1]:.0%}]"
+
+
+def stacked(text: str) -> str:
+    """A value above its interval, for narrow columns."""
+    return text.replace(" [", "\n[")

@@ -23,7 +23,7 @@ from auditor.control import CONTROL
 from auditor.errors import AuditError
 from auditor.generate import generate
 from auditor.records import Message
-from auditor.report import dose_plot
+from auditor.report import dose_plot, words
 from auditor.report import verify as page
 from auditor.rundir import set_last
 from auditor.transfer import plan
@@ -199,7 +199,7 @@ def test_budgets_and_layers() -> None:
 
 def test_the_examples_in_docstrings() -> None:
     """Hold."""
-    for module in (page, dose_plot, plan):
+    for module in (page, dose_plot, plan, words):
         assert doctest.testmod(module).failed == 0
 
 
