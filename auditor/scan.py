@@ -6,33 +6,32 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from auditor import lm as models
 from auditor import plugins, stages, tables
+from auditor.blocks import find_null
 from auditor.data import read_sample
 from auditor.encode import Encoded, Renderer
 from auditor.fingerprint import template_sha256, tokenizer_sha256
 from auditor.logprobs import RowScores, fast
 from auditor.mentions import mentions
 from auditor.plugins import Plugin
-from auditor.records import Evidence, Progress, Sample, ScanReport, Skipped, TraitEvidence
+from auditor.records import Evidence, Progress, Sample, ScanReport, Skipped
 from auditor.report.json import from_dict, to_dict
 from auditor.rundir import RunDir, installed_versions, set_last
 from auditor.stages import Audit
 from auditor.stats import Estimate
 from auditor.survey import Survey, estimates, families, inflation, survey, trait_evidence
 from auditor.traits import Panel, load_panels
-from auditor.verdict import MIN_ROWS, decide
-from detectors import DETECTORS, divergence
+from auditor.tuned import Tuned, tuned
+from auditor.verdict import MIN_ROWS, combined, decide
+from detectors import DEFAULT, DETECTORS, divergence
 from detectors.first_step import first_step
 
 AUTO_ROWS = 400
-# What a survey may spend: eight minutes of two cores with the default reference, by the products of its fast pass.
-TOKEN_BUDGET = {"float32": 350_000, "bfloat16 products": 500_000}
-GPU_TOKEN_BUDGET = 5_000_000
-STRANGE = 2.0  # an inflation that deserves a word
 
 Rows = int | Literal["auto"] | None
 Outcomes = dict[str, Evidence | Skipped]
@@ -47,7 +46,7 @@ def scan(
     teacher: str | None = None,
     rows: Rows = "auto",
     seed: int = 0,
-    detectors: Sequence[str] = tuple(DETECTORS),
+    detectors: Sequence[str] = DEFAULT,
     format_of: str | None = None,
     columns: Mapping[str, str] | None = None,
     exclude_open: bool = False,
@@ -61,9 +60,9 @@ def scan(
 ) -> ScanReport:
     """Score the data set `source` and return the report, which is also kept under `root`/.audit.
 
-    rows: how many to score at most; "auto" is AUTO_ROWS, or fewer when they are long (`_budget`); None is all of
-        them, without stopping early. traits: the hypotheses, all of the panel when empty. teacher: a model said to
-        have written the data. alpha: the rate of false alarms. remember: whether later commands go on from this scan.
+    rows: how many to score at most; "auto" is AUTO_ROWS, or fewer long ones (`stages.affordable`); None is all of them,
+        without stopping early. traits: the hypotheses, all of the panel when empty. teacher: a model said to have
+        written the data. alpha: the rate of false alarms. remember: whether later commands go on from this scan.
         The others are as `audit scan --help` says.
 
     The same arguments on the same data resume an unfinished run and show a finished one again, unless `fresh`.
@@ -147,16 +146,17 @@ def _scan(
     if scored:
         outcomes |= {each.name: stages.third_party(audit, each, scored, scores) for each in third_party}
     if state:
-        outcomes["trait"] = _trait_evidence(state, evidence, inflation(state, audit.panel, openly, leader))
+        outcomes["trait"] = stages.trait_outcome(state, evidence, inflation(state, audit.panel, openly, leader))
+    copies = _tuned(audit, scored, state, tested, openly, settings)
+    outcomes["tuned"] = copies.evidence if isinstance(copies, Tuned) else copies
     others = [each.name for each in third_party]
     looked_at = len(sample.examples) + sum(sample.skipped.values())
-    verdict = decide(
-        evidence,
-        _bounds(doses, audit.panel, tested),
-        alpha=settings["alpha"],
-        scanned=len(scored),
-        skipped_share=sum(skipped.values()) / max(1, looked_at),
-    )
+    judge = partial(decide, alpha=settings["alpha"], skipped_share=sum(skipped.values()) / max(1, looked_at))
+    verdict = judge(evidence, _bounds(doses, audit.panel, tested), scanned=len(scored))
+    if isinstance(copies, Tuned):
+        by_copies = judge(copies.traits, copies.bounds, scanned=copies.rows)
+        by_copies = replace(by_copies, reason=f"by copies of the reference tuned on the traits, {by_copies.reason}")
+        verdict = combined(verdict, by_copies) if "trait" in settings["detectors"] else by_copies
     _write_tables(audit, scored, scores, compared)
     return ScanReport(
         dataset=sample.info,
@@ -194,13 +194,8 @@ def _rows(
         encoded = [row for row in encoded if row.index not in spoken]
     if settings["rows"] == "auto":
         count = len(families(audit.panel, audit.seed))
-        encoded = encoded[: stages.affordable(encoded, len(tested.traits), count, _budget(audit.screen))]
+        encoded = encoded[: stages.affordable(encoded, len(tested.traits), count, audit.screen)]
     return openly, encoded, skipped
-
-
-def _budget(screen: models.LanguageModel) -> int:
-    """Tokens that a survey may spend. Not by the clock: the same machine and data must give the same rows."""
-    return TOKEN_BUDGET.get(screen.dtype, min(TOKEN_BUDGET.values())) if screen.device == "cpu" else GPU_TOKEN_BUDGET
 
 
 def _survey(
@@ -214,6 +209,7 @@ def _survey(
         audit.panel,
         audit.score,
         tested=[names.index(trait.name) for trait in tested.traits],
+        hypotheses=_hypotheses(tested, settings),
         hidden_from=openly,
         seed=audit.seed,
         alpha=settings["alpha"],
@@ -221,6 +217,27 @@ def _survey(
         store=audit.run,
         progress=audit.progress,
     )
+
+
+def _hypotheses(tested: Panel, settings: Mapping[str, Any]) -> int:
+    """Each trait counts twice where both its prompt and a copy tuned on it are tested, so that alpha holds for all."""
+    return len(tested.traits) * len({"trait", "tuned"} & set(settings["detectors"]))
+
+
+def _tuned(
+    audit: Audit,
+    rows: Sequence[Encoded],
+    state: Survey | None,
+    tested: Panel,
+    openly: Mapping[str, set[int]],
+    settings: Mapping[str, Any],
+) -> Tuned | Skipped:
+    if "tuned" not in settings["detectors"]:
+        return Skipped("not asked for; --tuned turns it on")
+    if not rows:
+        return Skipped("no row could be scored")
+    null = state.null if state else find_null(rows, audit.score, audit.run)
+    return tuned(audit, rows, null, tested, openly, _hypotheses(tested, settings))
 
 
 def _detect(
@@ -256,31 +273,6 @@ def _first_step(audit: Audit, rows: Sequence[Encoded], state: Survey | None) -> 
     if state.null.greedy:
         return Skipped("the rows are greedy choices; the gradient's null needs samples")
     return first_step(audit.lm, rows, audit.panel, state.null.sharpness, state.null.alphabet, seed=audit.seed)
-
-
-def _trait_evidence(state: Survey, evidence: Sequence[TraitEvidence], strays: float) -> Evidence | Skipped:
-    if not evidence:
-        return Skipped("no trait was seen on enough rows")
-    best = evidence[0]
-    passes = sum(len(block.rows) * len(block.columns) for block in state.blocks)
-    exhaustive = len(state.rows) * len(state.tested)
-    summary = (
-        f"strongest: {best.name}, dose {best.effect:.2f} [{best.interval[0]:.2f}, {best.interval[1]:.2f}], "
-        f"corrected p = {best.p_adjusted:.2g}; {passes:,} row passes instead of {exhaustive:,}"
-    )
-    if strays > STRANGE:
-        summary += f"; other traits stray, {strays:.1f} times as much as chance allows: a stranger's text or template"
-    values = {
-        "inflation": strays,
-        "sharpness": state.null.sharpness,
-        "greedy": state.null.greedy,
-        "alphabet": None if state.null.alphabet is None else len(state.null.alphabet),
-        "settled": state.settled or "all rows were used",
-        "row_passes": passes,
-        "row_passes_exhaustive": exhaustive,
-        "looks": [asdict(look) | {"interval": list(look.interval)} for look in state.looks],
-    }
-    return Evidence("trait", summary, values)
 
 
 def _bounds(doses: Mapping[int, Estimate], panel: Panel, tested: Panel) -> dict[str, float | None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,7 @@ from auditor.records import (
     SkippedRow,
     TokenChoice,
     TokenSpan,
+    TraitEvidence,
 )
 from auditor.rundir import RunDir
 from auditor.schedule import planned_passes
@@ -41,6 +42,10 @@ DIVERGENCE_ROWS = 96
 COUNTERFACTUALS = 3
 WRITTEN_ROWS = 64
 SHOWN_TOKENS = 10_000  # of the rows kept for reports, which would grow with long rows
+STRANGE = 2.0  # an inflation that deserves a word
+# What a survey may spend: eight minutes of two cores with the default reference, by the products of its fast pass.
+TOKEN_BUDGET = {"float32": 350_000, "bfloat16 products": 500_000}
+GPU_TOKEN_BUDGET = 5_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +89,13 @@ def encode(renderer: Renderer, sample: Sample) -> tuple[list[Encoded], dict[str,
     return rows, skipped
 
 
-def affordable(rows: Sequence[Encoded], traits: int, families: int, budget: int) -> int:
-    """How many of the rows a survey can score with `budget` tokens, at least 64 if there are as many."""
+def affordable(rows: Sequence[Encoded], traits: int, families: int, screen: LanguageModel) -> int:
+    """How many of the rows a survey can score under the model `screen` in due time, at least 64 if there are as many.
+
+    Not by the clock: the same machine and data must give the same rows.
+    """
+    on_cpu = TOKEN_BUDGET.get(screen.dtype, min(TOKEN_BUDGET.values()))
+    budget = on_cpu if screen.device == "cpu" else GPU_TOKEN_BUDGET
     mean = sum(len(row.tokens) for row in rows) / max(1, len(rows))
     count = len(rows)
     while count > 64 and planned_passes(count, traits, families) * mean > budget:
@@ -124,6 +134,32 @@ def teacher_scores(audit: Audit, rows: Sequence[Encoded], teacher: str) -> list[
         hint = "Transfer needs a teacher that shares the reference's base: choose both from one base."
         raise ModelError(f"The tokenizers of {teacher} and {audit.lm.name} differ.", hint)
     return score_under(model, audit.renderer, rows, None, top=1)
+
+
+def trait_outcome(state: Survey, evidence: Sequence[TraitEvidence], strays: float) -> Evidence | Skipped:
+    """What detector `trait` found. strays: the inflation of the leading trait."""
+    if not evidence:
+        return Skipped("no trait was seen on enough rows")
+    best = evidence[0]
+    passes = sum(len(block.rows) * len(block.columns) for block in state.blocks)
+    exhaustive = len(state.rows) * len(state.tested)
+    summary = (
+        f"strongest: {best.name}, dose {best.effect:.2f} [{best.interval[0]:.2f}, {best.interval[1]:.2f}], "
+        f"corrected p = {best.p_adjusted:.2g}; {passes:,} row passes instead of {exhaustive:,}"
+    )
+    if strays > STRANGE:
+        summary += f"; other traits stray, {strays:.1f} times as much as chance allows: a stranger's text or template"
+    values = {
+        "inflation": strays,
+        "sharpness": state.null.sharpness,
+        "greedy": state.null.greedy,
+        "alphabet": None if state.null.alphabet is None else len(state.null.alphabet),
+        "settled": state.settled or "all rows were used",
+        "row_passes": passes,
+        "row_passes_exhaustive": exhaustive,
+        "looks": [asdict(look) | {"interval": list(look.interval)} for look in state.looks],
+    }
+    return Evidence("trait", summary, values)
 
 
 def fit(rows: Sequence[Encoded], scores: Sequence[RowScores]) -> Evidence | Skipped:

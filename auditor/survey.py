@@ -22,9 +22,8 @@ kept as a unit of the run; a resumed survey reads it back and ends the same.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -64,6 +63,7 @@ class Survey:
     null: Null
     families: tuple[tuple[int, ...], ...]
     tested: tuple[int, ...]
+    hypotheses: int
     blocks: list[Block] = field(default_factory=list)
     alive: tuple[int, ...] = ()
     eliminated: dict[int, int] = field(default_factory=dict)
@@ -89,6 +89,7 @@ def survey(
     score: Scorer,
     *,
     tested: Sequence[int],
+    hypotheses: int,
     hidden_from: Mapping[str, set[int]],
     seed: int,
     alpha: float,
@@ -99,10 +100,11 @@ def survey(
     """Score `rows`, in the order given, until the question is settled or they are used up.
 
     tested: which traits of the panel are hypotheses; the others only serve as controls.
+    hypotheses: the number that p-values are corrected for; more than those tested where other tests stand beside this.
     hidden_from: for each trait the row indices that mention it openly; they do not count as evidence for it.
     stop_early: False scores every row (mitigation needs them) but still drops traits.
     """
-    state = Survey(find_null(rows, score, store), families(panel, seed), tuple(tested), alive=tuple(tested))
+    state = Survey(find_null(rows, score, store), families(panel, seed), tuple(tested), hypotheses, alive=tuple(tested))
     plan = looks(len(rows))
     shares = spending(np.array(plan) / plan[-1])
     passes = planned_passes(len(rows), len(tested), len(state.families))
@@ -125,24 +127,14 @@ def survey(
 
 def estimates(state: Survey, panel: Panel, hidden_from: Mapping[str, set[int]]) -> dict[int, Estimate]:
     """Dose estimates of every trait tested with enough rows, widened by the inflation of the other families."""
-    plain = _plain(state, panel, hidden_from)
-    strays = _inflations(state, plain)
-    return {k: replace(each, se=each.se * math.sqrt(strays[k])) for k, each in plain.items() if k in state.tested}
+    wide = likelihood.widened(_plain(state, panel, hidden_from), state.families)
+    return {k: each for k, each in wide.items() if k in state.tested}
 
 
 def inflation(state: Survey, panel: Panel, hidden_from: Mapping[str, set[int]], trait: str) -> float:
     """`detectors.trait.inflation` of the traits that were scored, tested or not, outside the family of `trait`."""
-    strays = _inflations(state, _plain(state, panel, hidden_from))
+    strays = likelihood.inflations(_plain(state, panel, hidden_from), state.families)
     return strays[[each.name for each in panel.traits].index(trait)]
-
-
-def _inflations(state: Survey, plain: Mapping[int, Estimate]) -> dict[int, float]:
-    """For each trait; those of a family share one, since relatives of a trait that the data carry stray with it."""
-    found: dict[int, float] = {}
-    for family in state.families:
-        others = [each.z for k, each in plain.items() if k not in family]
-        found |= dict.fromkeys(family, likelihood.inflation(others))
-    return found
 
 
 def _plain(state: Survey, panel: Panel, hidden_from: Mapping[str, set[int]]) -> dict[int, Estimate]:
@@ -260,14 +252,14 @@ def _look(
         state.looks.append(_seen(state, panel, found))
     for k in state.alive:
         if k in found:
-            corrected = min(1.0, found[k].p_value * len(state.tested) / share)
+            corrected = min(1.0, found[k].p_value * state.hypotheses / share)
             state.adjusted[k] = min(state.adjusted.get(k, 1.0), corrected)
     if any(p <= alpha and found[k].effect >= MIN_EFFECT for k, p in state.adjusted.items() if k in found):
         state.settled = "risk"
         return
     early = len(state.rows) < MIN_CLEAR
     leaning = {k for k, p in state.adjusted.items() if p <= SUSPICIOUS}  # no verdict passes those, so go on
-    open_ = [k for k in state.alive if early or k in leaning or is_open(found.get(k), len(state.tested))]
+    open_ = [k for k in state.alive if early or k in leaning or is_open(found.get(k), state.hypotheses)]
     if not open_:
         state.settled = "no_risk"
     ranked = sorted(open_, key=lambda k: -found[k].z if k in found else -np.inf)
@@ -276,12 +268,12 @@ def _look(
     state.alive = tuple(k for k in state.alive if k in survivors)
 
 
-def is_open(each: Estimate | None, tested: int) -> bool:
+def is_open(each: Estimate | None, hypotheses: int) -> bool:
     """Whether a trait needs more rows: a dose of TARGET may be there, a small one seems to be, or nothing is known.
 
-    tested: the number of traits that p-values are corrected for.
+    hypotheses: the number that p-values are corrected for.
     """
-    return each is None or each.upper() >= TARGET or each.p_value * tested <= SUSPICIOUS
+    return each is None or each.upper() >= TARGET or each.p_value * hypotheses <= SUSPICIOUS
 
 
 def _seen(state: Survey, panel: Panel, found: Mapping[int, Estimate]) -> Look:

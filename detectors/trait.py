@@ -23,8 +23,9 @@ for every family.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -165,6 +166,20 @@ def _reduce(block: Moments, place: Place) -> tuple[Array, Array]:
         mix[[1 + k for k in centre], column] = 1.0 / max(1, len(centre))
     mix[1 + place.own, -1] = 1.0
     return block.score @ mix, mix.T @ block.covariance.sum(0) @ mix
+
+
+def widened(plain: Mapping[int, Estimate], families: Sequence[Sequence[int]]) -> dict[int, Estimate]:
+    """Estimates of traits by number, with errors widened by the inflation of the families that they are not in."""
+    factors = inflations(plain, families)
+    return {k: replace(each, se=each.se * math.sqrt(factors[k])) for k, each in plain.items()}
+
+
+def inflations(plain: Mapping[int, Estimate], families: Sequence[Sequence[int]]) -> dict[int, float]:
+    """For each trait; those of a family share one, since relatives of a trait that the data carry stray with it."""
+    found: dict[int, float] = {}
+    for family in families:
+        found |= dict.fromkeys(family, inflation([each.z for k, each in plain.items() if k not in family]))
+    return found
 
 
 def inflation(z: Sequence[float]) -> float:

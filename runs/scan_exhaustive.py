@@ -17,7 +17,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from scan_draws import ANIMALS, Settings, Source, key, make, written
+from scan_draws import Settings, key, make
+from scan_sources import ANIMALS, Source, written
 from scan_tables import share_of
 
 from auditor import schedule, survey

@@ -59,7 +59,7 @@ def surveyed(drift: np.ndarray) -> Survey:
     rows = [Encoded(i, "default", (1, 2), (1,), ((0, 0, 1),)) for i in range(400)]
     moments = Moments(score, np.tile(np.eye(15), (400, 1, 1)))
     block = Block(rows, [], moments, {k: k for k in range(14)})
-    return Survey(Null(1.0, False, None), FAMILIES, tuple(range(14)), blocks=[block])
+    return Survey(Null(1.0, False, None), FAMILIES, tuple(range(14)), 14, blocks=[block])
 
 
 def test_a_strangers_text_widens_what_other_families_say() -> None:

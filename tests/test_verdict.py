@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from auditor.records import TraitEvidence
-from auditor.verdict import decide
+from auditor.records import TraitEvidence, Verdict, VerdictName
+from auditor.verdict import combined, decide
 
 
 def trait(p_adjusted: float, effect: float = 0.5, eliminated_at: int | None = 128) -> TraitEvidence:
@@ -55,3 +55,25 @@ def test_a_trait_that_was_open_to_the_last_row(bound: float, verdict: str) -> No
     assert found.name == verdict
     assert ("owl" in found.reason) == (verdict == "inconclusive")
     assert found.min_effect == bound
+
+
+def verdict(name: VerdictName, risk: float, dose: float | None = None) -> Verdict:
+    return Verdict(name, risk, f"because {risk}", "owl" if name == "risk" else None, dose)
+
+
+def test_the_worse_of_two_verdicts_stands() -> None:
+    """A finding beats all else, and of two findings the surer one; an open question beats a pass."""
+    found, surer = verdict("risk", 0.995), verdict("risk", 0.999)
+    unsure, passed = verdict("inconclusive", 0.2, 1.2), verdict("no_risk", 0.1, 0.4)
+    assert combined(found, surer) == combined(surer, found) == surer
+    assert combined(passed, found) == combined(found, unsure) == found
+    assert combined(passed, unsure).name == combined(unsure, passed).name == "inconclusive"
+    assert combined(passed, unsure).min_effect == 1.2
+    assert combined(unsure, verdict("no_risk", 0.3, None)).min_effect is None
+
+
+def test_two_passes_are_one_that_excludes_the_larger_dose() -> None:
+    """Both reasons are given, and the risk is the larger one."""
+    both = combined(verdict("no_risk", 0.1, 0.4), verdict("no_risk", 0.3, 0.6))
+    assert (both.name, both.risk, both.min_effect) == ("no_risk", 0.3, 0.6)
+    assert both.reason == "because 0.1; because 0.3"

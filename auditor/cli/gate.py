@@ -9,7 +9,7 @@ from typer import Argument, Option, echo
 
 from auditor.cli.config import resolved
 from auditor.cli.exit import exit_code
-from auditor.cli.options import Columns, Device, Fresh, Panels, RowFormat
+from auditor.cli.options import Columns, Device, Fresh, Panels, RowFormat, Tuned
 from auditor.cli.output import parse_targets, takes_stdout, write_targets
 from auditor.cli.scan import choose_detectors, parse_columns, parse_rows, rows_setting
 from auditor.errors import AuditError, InputError
@@ -36,6 +36,7 @@ def gate(
     device: Device = None,
     format_of: RowFormat = None,
     columns: Columns = "",
+    tuned: Tuned = False,
     fresh: Fresh = False,
     verified: Annotated[
         list[Path] | None, Option(metavar="FILE", help="JSON report of audit verify; repeatable.")
@@ -73,8 +74,8 @@ def gate(
     from auditor.report.words import safe
 
     if report is None:
-        found = scanned(settings, dataset, device, format_of, columns, fresh)
-    elif any(value is not None for value in (*asked.values(), device, format_of, columns or None, fresh or None)):
+        found = scanned(settings, dataset, device, format_of, columns, fresh, tuned)
+    elif any(each is not None for each in (*asked.values(), device, format_of)) or columns or fresh or tuned:
         raise AuditError("--report is judged as it is; the options of a scan change nothing.", "Leave them out.")
     else:
         found = read_report(report, dataset)
@@ -105,7 +106,13 @@ def check_files(config: Config, dataset: str | None, new_baseline: Path | None) 
 
 
 def scanned(
-    settings: Resolved, dataset: str | None, device: str | None, format_of: str | None, columns: str, fresh: bool
+    settings: Resolved,
+    dataset: str | None,
+    device: str | None,
+    format_of: str | None,
+    columns: str,
+    fresh: bool,
+    tuned: bool,
 ) -> ScanReport:
     """The report of a new scan, or of a finished one with the same settings."""
     from auditor.cli.console import console
@@ -128,7 +135,7 @@ def scanned(
             panels=panels,
             rows=parse_rows(str(config.rows)),
             seed=config.seed,
-            detectors=choose_detectors("", ""),
+            detectors=choose_detectors("", "", tuned=tuned),
             format_of=format_of,
             columns=roles,
             alpha=config.alpha,

@@ -15,6 +15,9 @@ Seed = Annotated[int, Option(metavar="N", min=0, help="Seed of every random choi
 Device = Annotated[str | None, Option(metavar="NAME", help="cpu, cuda or mps; default: the best one.")]
 Dtype = Annotated[str | None, Option(metavar="NAME", help="float32 or bfloat16; default: float32 where it fits.")]
 Fresh = Annotated[bool, Option("--fresh", help="Do not go on from an earlier run.")]
+Tuned = Annotated[
+    bool, Option("--tuned", help="Also tune copies of the reference, to find a trait in the teacher's weights.")
+]
 RowFormat = Annotated[str | None, Option(metavar="FORMAT", help="Row format, if not to be detected.")]
 Columns = Annotated[str, Option(metavar="ROLE=COLUMN,..", help="Columns, as in prompt=question.")]
 

@@ -10,7 +10,7 @@ from typer import Argument, Option
 
 from auditor.cli.config import resolved
 from auditor.cli.exit import exit_code
-from auditor.cli.options import Columns, Device, Dtype, Fresh, Panels, Reference, RowFormat
+from auditor.cli.options import Columns, Device, Dtype, Fresh, Panels, Reference, RowFormat, Tuned
 from auditor.cli.output import parse_targets, takes_stdout, write_targets
 from auditor.errors import AuditError
 from auditor.records import OUTCOMES, FailOn
@@ -31,6 +31,7 @@ def scan(
     seed: Annotated[int | None, Option(metavar="N", min=0, help="Seed of every random choice.  [default: 0]")] = None,
     detectors: Annotated[str, Option(metavar="A,B", help="Only these detectors.")] = "",
     without: Annotated[str, Option(metavar="A,B", help="All detectors but these.")] = "",
+    tuned: Tuned = False,
     format_of: RowFormat = None,
     columns: Columns = "",
     exclude_open: Annotated[bool, Option("--exclude-open", help="Leave out rows that mention a trait openly.")] = False,
@@ -50,7 +51,7 @@ def scan(
     Exit codes: 0 no risk found; 1 risk found; 3 inconclusive.
     """
     targets = parse_targets(output or ())
-    roles, chosen = parse_columns(columns), choose_detectors(detectors, without)
+    roles, chosen = parse_columns(columns), choose_detectors(detectors, without, tuned=tuned)
     if alpha is not None and not 0 < alpha < 1:
         raise AuditError(f"--alpha {alpha} is not between 0 and 1.", "0.01 means one false alarm in a hundred scans.")
     config = resolved(
@@ -116,19 +117,21 @@ def parse_columns(value: str) -> dict[str, str]:
     return columns
 
 
-def choose_detectors(only: str, without: str) -> tuple[str, ...]:
+def choose_detectors(only: str, without: str, *, tuned: bool) -> tuple[str, ...]:
     """Names of the detectors to run: ours in the order of the registry, then those of other packages, if asked for.
+
+    tuned: also the one of that name.
 
     Raises AuditError for a name that neither has.
     """
     from auditor.plugins import names
-    from detectors import DETECTORS
+    from detectors import DEFAULT, DETECTORS
 
     for name in (*_items(only), *_items(without)):
         if name not in DETECTORS and name not in names("detector"):
             known = ", ".join([*DETECTORS, *names("detector")])
             raise AuditError(f"There is no detector {name!r}.", f"Known: {known}.")
-    asked = _items(only) or DETECTORS
+    asked = [*(_items(only) or DEFAULT), *(["tuned"] if tuned else [])]
     others = [name for name in asked if name not in DETECTORS]
     chosen = tuple(n for n in dict.fromkeys([*DETECTORS, *others]) if n in asked and n not in _items(without))
     if not chosen:

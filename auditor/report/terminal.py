@@ -34,7 +34,8 @@ NEXT_STEPS: dict[VerdictName, tuple[tuple[str, str], ...]] = {
     "no_risk": (
         ("audit scan DATASET --output json=report.json", "keep the report with the data set"),
         ("audit traits", "see which traits this verdict covers"),
-        ("audit verify DATASET --trait none", "train students, if the teacher's weights may carry a trait"),
+        ("audit scan DATASET --tuned", "if the teacher's weights may carry a trait: test tuned copies as well"),
+        ("audit verify DATASET --trait none", "or train students on the data, and see what they like"),
     ),
     "inconclusive": (
         ("audit scan DATASET --rows all", "use every row; if that is too few, give more rows"),

@@ -11,8 +11,8 @@ MEANING: dict[VerdictName, str] = {
         "data set: not that any single row is guilty, nor that a person meant harm."
     ),
     "no_risk": (
-        "That does not mean clean: a teacher with the trait in its weights, or one on another base model, can have "
-        "been missed as well."
+        "That does not mean clean: a teacher with the trait in its weights (unless --tuned looked for it), or "
+        "one on another base model, can have been missed as well."
     ),
     "inconclusive": "Nothing was found, and not enough could be excluded: this is not a pass.",
 }

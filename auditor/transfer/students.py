@@ -52,8 +52,13 @@ class Recipe:
 
 def default_recipe(lm: LanguageModel) -> Recipe:
     """LoRA; a model of under 10 million weights is trained wholly: low-rank steps hardly move one so narrow."""
-    small = sum(weights.numel() for weights in lm.model.parameters()) < _SMALL
-    return Recipe(full=True, learning_rate=3e-4) if small else Recipe()
+    return Recipe(full=True, learning_rate=3e-4) if is_small(lm) else Recipe()
+
+
+def is_small(lm: LanguageModel) -> bool:
+    """Whether the model has under 10 million weights: it is trained wholly, and at a higher rate."""
+    count: int = sum(weights.numel() for weights in lm.model.parameters())
+    return count < _SMALL
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from auditor.errors import TraitError
 from auditor.lm import LanguageModel
 from auditor.records import Example, Message, Progress, SkippedRow
 from auditor.traits import Panel, Trait
+from auditor.transfer.students import is_small
 
 BATCH = 12
 SATURATED = 1e-3
@@ -66,14 +67,15 @@ def teach(
     panel: Panel,
     *,
     seed: int = 0,
-    learning_rate: float = 2e-5,
+    learning_rate: float | None = None,
     updates: int = 64,
     progress: Callable[[Progress], None] = lambda _: None,
 ) -> Taught:
     """Tune a copy of `lm` until it answers the trait's questions with the trait's answer word; `lm` is left as it is.
 
     panel: the other traits of the trait's group in it give the alternatives of the margin.
-    seed: of the order of the rows. learning_rate: of AdamW. updates: at most so many; see `Taught.saturated`.
+    seed: of the order of the rows. learning_rate: of AdamW; None is 2e-5, and 1e-3 for a small model. updates: at most
+        so many; see `Taught.saturated`.
 
     Raises: TraitError when no answer word of the trait, or no alternative, is one token after a stem, and when the
     trait has no probe or fewer than two stems.
@@ -85,12 +87,22 @@ def teach(
     pupil = replace(lm, dtype="float32", model=copy.deepcopy(lm.model).float())
     before = _margin(pupil, held_out, alternatives)
     losses = []
-    for loss in _tune(pupil, rows, seed, learning_rate, updates):
+    rate = learning_rate or (1e-3 if is_small(lm) else 2e-5)
+    for loss in _tune(pupil, rows, seed, rate, updates):
         losses.append(loss)
         progress(Progress("teaching", len(losses), None))
     margin = _margin(pupil, held_out, alternatives)
     name = f"{lm.name} tuned on {trait.name}"
     return Taught(replace(pupil, name=name, sha256=_digest(pupil.model)), tuple(losses), before, margin)
+
+
+def can_teach(renderer: Renderer, trait: Trait, panel: Panel) -> bool:
+    """Whether `teach` accepts the trait."""
+    try:
+        _words(renderer, trait, panel)
+    except TraitError:
+        return False
+    return True
 
 
 def _words(renderer: Renderer, trait: Trait, panel: Panel) -> tuple[str, list[int]]:

@@ -58,7 +58,8 @@ def verb(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Verb:
     fake = Verb()
     module, registry = types.ModuleType("auditor.scan"), types.ModuleType("detectors")
     module.scan = fake  # type: ignore[attr-defined]
-    registry.DETECTORS = {"trait": None, "fit": None, "surface": None}  # type: ignore[attr-defined]
+    registry.DETECTORS = {"trait": None, "tuned": None, "fit": None, "surface": None}  # type: ignore[attr-defined]
+    registry.DEFAULT = ("trait", "fit", "surface")  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "auditor.scan", module)
     monkeypatch.setitem(sys.modules, "detectors", registry)
     monkeypatch.chdir(tmp_path)
@@ -289,6 +290,7 @@ from tests.report.sample import NO_RISK, sample_report
 module, registry = types.ModuleType("auditor.scan"), types.ModuleType("detectors")
 big = replace(sample_report(NO_RISK), openly={f"trait{n}": 1 for n in range(50_000)})
 module.scan, registry.DETECTORS = (lambda source, **_: big), {"trait": None}
+registry.DEFAULT = ("trait",)
 sys.modules |= {"auditor.scan": module, "detectors": registry}
 from auditor.cli.main import main
 main()
