@@ -2,7 +2,7 @@
 
     python runs/scan_draws.py                                        the organism, 13 traits; two cores, half an hour
     python runs/scan_draws.py --reference smollm2-135m --panels default --detectors trait fit surface
-    python runs/scan_draws.py --reference smollm2-135m --detectors tuned --rows 128 --kinds tuned "tuned otherwise" clean
+    python runs/scan_draws.py --reference smollm2-135m --detectors tuned --rows 128 --kinds tuned clean
     python runs/scan_draws.py --kinds clean accountant --draws 5     only these sources
 
 Every draw writes new rows with its own seed and scans them as a user would: the first 50, 100 and 200 of 400 rows, and
