@@ -12,14 +12,13 @@ from auditor.blocks import Null, Units, score_block
 from auditor.encode import Encoded
 from auditor.logprobs import RowScores, score_under
 from auditor.records import Evidence, Progress, Skipped, TraitEvidence
-from auditor.schedule import CONTROLS
 from auditor.stages import Audit
 from auditor.stats import Estimate
 from auditor.survey import families
 from auditor.traits import Panel, Trait
 from auditor.transfer.teach import can_teach, teach
 from auditor.verdict import MIN_ROWS
-from detectors.trait import Moments
+from detectors.trait import MIN_PLACEBOS, Moments
 from detectors.tuned import tuned_estimates
 
 ROWS = 128
@@ -46,8 +45,8 @@ def tuned(
     """Score the first ROWS of `rows` under a copy of the reference for every trait that it can be taught.
 
     Traits can be taught that have probes, stems and an answer of one token (`auditor.transfer.teach`). Of families with
-    a trait in `tested` some others are taught as well, to centre on. hypotheses: that p-values are corrected for, among
-    them those of other detectors.
+    a trait in `tested` others are taught as well, to centre on and to tell a trait from any other tuning.
+    hypotheses: that p-values are corrected for, among them those of other detectors.
     Every trait's scores are kept in the run. Skipped for too few rows or traits, or a reference that is not float32:
     tuning moves weights by less than bfloat16 can tell.
     """
@@ -58,8 +57,9 @@ def tuned(
         return Skipped(f"{len(rows)} rows; at least {MIN_ROWS} are needed")
     groups = _groups(audit, tested)
     chosen = [trait for group in groups for trait in group]
-    if not any(len(group) > 1 for group in groups):
-        return Skipped("too few traits of the panel have an answer that is one token; name others with --panel")
+    if len(chosen) <= MIN_PLACEBOS:
+        said = f"{len(chosen)} traits of the panel have an answer that is one token"
+        return Skipped(f"{said}, and {MIN_PLACEBOS + 1} are needed; name more with --panel")
     moments = _moments(audit, rows, null, chosen)
     numbers = [[chosen.index(trait) for trait in group] for group in groups]
     seen = {
@@ -79,7 +79,7 @@ def tuned(
 
 
 def _groups(audit: Audit, tested: Panel) -> list[list[Trait]]:
-    """The traits to teach, by family: those tested, and CONTROLS of their family where fewer of it are."""
+    """The traits to teach, by family: those tested, and others of their family, so that there are MIN_PLACEBOS."""
     names = {trait.name for trait in tested.traits}
     found = []
     for family in families(audit.panel, audit.seed):
@@ -88,7 +88,7 @@ def _groups(audit: Audit, tested: Panel) -> list[list[Trait]]:
         own = [trait for trait in teachable if trait.name in names]
         others = [trait for trait in teachable if trait.name not in names]
         if own:
-            found.append([*own, *others[: max(0, CONTROLS + 1 - len(own))]])
+            found.append([*own, *others[: max(0, MIN_PLACEBOS + 1 - len(own))]])
     return found
 
 

@@ -14,13 +14,15 @@ ratio of tuned copies names no trait; the score centred by expectation and by th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
 from auditor.stats import Estimate
-from detectors.trait import Moments, Place, estimate, widened
+from detectors.trait import MIN_PLACEBOS, Moments, Place, estimate, inflation
 
 
 def tuned_estimates(
@@ -32,7 +34,10 @@ def tuned_estimates(
 
     moments: of R rows under K copies. families: the numbers 0 .. K - 1 by family. hidden: [R] for each copy, the rows
     that do not mention its trait openly; the others are no evidence for it.
-    Errors are widened by the inflation of the other families.
+
+    Any tuning of a teacher, a benign one too, moves its text along the copies' directions, and a trait must stand out
+    from that: errors are widened by the inflation of the copies of other families; where those are fewer than
+    MIN_PLACEBOS, by that of all other copies. That is more cautious, since a trait's relatives stray with it.
     """
     found = {}
     for k in (k for family in families for k in family):
@@ -40,4 +45,11 @@ def tuned_estimates(
         centres = tuple(tuple(j for j in family if j != k) for family in families)
         if dose := estimate([seen], [Place(k, centres)]):
             found[k] = dose
-    return widened(found, families)
+    return {k: replace(each, se=each.se * math.sqrt(_stray(k, found, families))) for k, each in found.items()}
+
+
+def _stray(k: int, found: Mapping[int, Estimate], families: Sequence[Sequence[int]]) -> float:
+    own = next(family for family in families if k in family)
+    strangers = [each.z for j, each in found.items() if j not in own]
+    others = [each.z for j, each in found.items() if j != k]
+    return inflation(strangers if len(strangers) >= MIN_PLACEBOS else others)

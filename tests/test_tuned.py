@@ -29,7 +29,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 def audit(source: str, root: Path, *, rows: int = 128, **options: object) -> ScanReport:
-    """A scan for owl and cat alone; three others of the panel are taught to centre on."""
+    """A scan for owl and cat alone; seven others of the panel are taught to tell them from any other tuning."""
     settings = {"panels": ["animals"], "traits": ["owl", "cat"], "detectors": ["tuned"], "root": root}
     return scan(source, reference="organism", rows=rows, **settings | options)  # type: ignore[arg-type]
 
@@ -55,7 +55,7 @@ def test_a_killed_scan_goes_on_with_the_copies_that_are_done(
     taught: list[str] = []
 
     def killed(lm: LanguageModel, trait: Trait, panel: Panel, **options: Any) -> Taught:
-        if len(taught) == 3:
+        if len(taught) == 5:
             raise KeyboardInterrupt
         taught.append(trait.name)
         return teach(lm, trait, panel, **options)
@@ -66,7 +66,7 @@ def test_a_killed_scan_goes_on_with_the_copies_that_are_done(
     first = set(taught)
     taught.clear()
     assert audit(data["owl"], tmp_path).verdict == whole.verdict
-    assert len(taught) == 2
+    assert len(taught) == 4
     assert not first & set(taught)
 
 

@@ -66,6 +66,21 @@ def test_a_copy_that_nothing_tells_from_the_others_has_no_dose() -> None:
     assert tuned_estimates(twins, ((0, 1),), ALL) == {}
 
 
+def test_a_teacher_tuned_on_something_else_is_no_finding() -> None:
+    """Where all copies stray, to either side, the one that strays most is no evidence; where it alone does, it is."""
+    rng = np.random.default_rng(0)
+    score = np.concatenate([np.zeros((ROWS, 1)), rng.standard_normal((ROWS, 9))], axis=1)
+    score[:, 1:] += [0.35, *([0.3, -0.3] * 4)]
+    covariance = np.diag([0.0, *[1.0] * 9])
+    stray = Moments(score, np.tile(covariance, (ROWS, 1, 1)))
+    seen = dict.fromkeys(range(9), np.ones(ROWS, dtype=bool))
+    for families in ((tuple(range(9)),), ((0,), tuple(range(1, 9)))):
+        assert tuned_estimates(stray, families, seen)[0].z < 2
+    score[:, 2:] -= [0.3, -0.3] * 4
+    alone = tuned_estimates(Moments(score, stray.covariance), (tuple(range(9)),), seen)
+    assert alone[0].z > 4
+
+
 @pytest.mark.parametrize("rows", [0, 1])
 def test_too_few_rows_have_no_dose(rows: int) -> None:
     """There is no error to be had from them."""
