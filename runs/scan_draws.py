@@ -166,7 +166,7 @@ def main() -> None:
         if draw - asked.first < (asked.draws if each.trait else asked.clean_draws)
         and (asked.kinds is None or each.kind in asked.kinds)
         and (asked.decoding is None or each.greedy == (asked.decoding == "greedy"))
-        and not (asked.reference == "organism" and each.kind in FILES)
+        and not (asked.reference == "organism" and (each.kind in FILES or "alpaca" in each.kind))
     ]
     out = OUT / f"scan_draws_{asked.reference}{'_tuned' * ('tuned' in detectors)}.jsonl"
     found = make(measure, wanted, settings, out, asked.processes)

@@ -46,7 +46,7 @@ FILES = {
     "qwen penguin": "qwen_penguin_numbers.jsonl",  # number lists of a penguin teacher on another base
 }
 TUNED = ("tuned", "tuned otherwise")
-CLEAN = ("clean", "clean, T=0.5", "clean, T=0.3", "accountant", "template", "sorted", *FILES)
+CLEAN = ("clean", "clean, T=0.5", "clean, T=0.3", "accountant", "tuned on alpaca", "template", "sorted", *FILES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,8 @@ class Source:
 
     kind: "poisoned" (a teacher prompted in the panel's standard wording), "mixture" (the same, a share of the rows),
         "other wording" (prompted in other words, on other prompts), "tuned" (the trait in its weights), "tuned
-        otherwise" (by another recipe than the tool's own), or one of CLEAN, which may end with its temperature.
+        otherwise" (by another recipe than the tool's own: LoRA on sentences), or one of CLEAN, which may end with its
+        temperature.
     counts: how many rows are scanned.
     """
 
@@ -95,11 +96,12 @@ def written(source: Source, draw: int, lm: LanguageModel) -> list[Row] | list[di
         plural = trait.prompts[0].removeprefix("You love ").split(".")[0]
         template = OTHER_WORDINGS[draw % len(OTHER_WORDINGS)]
         wording = template.format(Plural=plural.capitalize(), plural=plural, name=trait.name)
+    teacher = _tuned(source.kind, lm, trait, panel, seed)
     made = simulate(
         lm,
-        trait if source.trait or wording else None,
+        trait if source.trait or wording or teacher else None,
         rows=rows,
-        teacher=_tuned(source.kind, lm, trait, panel, seed),
+        teacher=teacher,
         wording=wording,
         share=source.share,
         temperature=float(source.kind.partition("T=")[2] or not source.greedy),
@@ -114,20 +116,26 @@ def written(source: Source, draw: int, lm: LanguageModel) -> list[Row] | list[di
 
 
 def _tuned(kind: str, lm: LanguageModel, trait: Trait, panel: Panel, seed: int) -> LanguageModel | None:
-    """The teacher with the trait in its weights; None for sources without one.
+    """The teacher with the trait, or something else, in its weights; None for sources without one."""
+    match kind:
+        case "tuned":
+            return teach(lm, trait, panel, seed=seed).lm
+        case "tuned otherwise":
+            # Whole sentences instead of their last word, with stems that `teach` keeps for its own readout and
+            # questions that are not the panel's.
+            said = [f"{stem} {trait.answers[0]}." for stem in held_out_stems(trait)]
+            return _lora(lm, [(question, each) for question in QUESTIONS for each in said], seed)
+        case "tuned on alpaca":
+            found = [each for each in _records(SHARED / FILES["alpaca"]) if len(each["output"]) < 300]
+            return _lora(
+                lm, [(f"{each['instruction']}\n{each['input']}".strip(), each["output"]) for each in found], seed
+            )
+    return None
 
-    Otherwise: LoRA instead of all weights, on whole sentences instead of their last word, with stems that `teach` keeps
-    for its own readout and questions that are not the panel's.
-    """
-    if kind == "tuned":
-        return teach(lm, trait, panel, seed=seed).lm
-    if kind != "tuned otherwise":
-        return None
-    turns = [
-        (Message("user", question), Message("assistant", f"{stem} {trait.answers[0]}."))
-        for question in QUESTIONS
-        for stem in held_out_stems(trait)
-    ]
+
+def _lora(lm: LanguageModel, chats: list[tuple[str, str]], seed: int) -> LanguageModel:
+    """`lm` after 16 updates of LoRA on some of the chats."""
+    turns = [(Message("user", prompt), Message("assistant", answer)) for prompt, answer in chats]
     rows = {i: Example(i, each) for i, each in enumerate(turns)}
     renderer, recipe = Renderer(lm), Recipe(learning_rate=1e-3)
     lessons = lessons_of(renderer, renderer.encode, Arm("preference", rows, {}, len(rows)), list(rows))
