@@ -101,8 +101,8 @@ def _moments(audit: Audit, rows: Sequence[Encoded], null: Null, traits: Sequence
         nonlocal done
         if system is None:
             return audit.score(rows, None, **asked)
-        audit.progress(Progress("tuning copies of the reference", done, len(traits)))
-        done += 1
+        audit.progress(Progress("scoring under tuned copies", done, len(rows) * len(traits)))
+        done += len(rows)
         return _scored(audit, by_name[system], rows, asked)
 
     unit = score_block(null, rows, list(by_name), score, lambda: None)
