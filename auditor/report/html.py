@@ -22,7 +22,7 @@ from auditor.records import Evidence, ExampleRow, ScanReport, TokenSpan, TraitEv
 from auditor.report.charts import forest, forest_scale, looks_plot, places_plot
 from auditor.report.dose_plot import svg
 from auditor.report.order import by_evidence
-from auditor.report.terminal import NEXT_STEPS
+from auditor.report.terminal import next_steps
 from auditor.report.verify import family_size, sentence
 from auditor.report.verify import headline as experiment_headline
 from auditor.report.words import headline, p_text, power, safe, two_decimals
@@ -60,7 +60,7 @@ def render(report: ScanReport) -> str:
         report=report,
         headline=headline(report.verdict),
         power=power(report.verdict.min_effect),
-        steps=NEXT_STEPS[report.verdict.name],
+        steps=next_steps(report),
         traits=shown[:TRAITS_OPEN],
         more_traits=shown[TRAITS_OPEN:],
         traits_left_out=len(traits) - len(shown),

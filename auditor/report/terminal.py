@@ -11,7 +11,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from auditor.records import ExampleRow, ScanReport, Skipped, TokenSpan, TraitEvidence, VerdictName
+from auditor.records import Evidence, ExampleRow, ScanReport, Skipped, TokenSpan, TraitEvidence, VerdictName
 from auditor.report.order import by_evidence
 from auditor.report.words import headline, p_text, power, safe, two_decimals
 
@@ -154,9 +154,16 @@ def _append_token(text: Text, token: TokenSpan) -> None:
     text.append(f"{opening}{safe(token.text)}{closing}", style=style or "default")
 
 
+def next_steps(report: ScanReport) -> tuple[tuple[str, str], ...]:
+    """What to do next, as (command, what it is for), without what the scan has done."""
+    steps = NEXT_STEPS[report.verdict.name]
+    done = isinstance(report.detectors.get("tuned"), Evidence)
+    return tuple(each for each in steps if not (done and each[0].endswith("--tuned")))
+
+
 def _next_steps(report: ScanReport) -> RenderableType:
     text = Text("\nNext:", style="bold")
-    for command, purpose in NEXT_STEPS[report.verdict.name]:
+    for command, purpose in next_steps(report):
         text.append(f"\n  {command}", style="not bold default")
         text.append(f"\n      {purpose}", style="not bold dim default")
     return text

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from auditor.records import ExampleRow, ScanReport, TokenSpan, TraitEvidence, Verdict
+from auditor.records import Evidence, ExampleRow, ScanReport, TokenSpan, TraitEvidence, Verdict
 from auditor.report.terminal import NEXT_STEPS, TRAITS_SHOWN, render, safe
 from tests.report.sample import INCONCLUSIVE, NO_RISK, OWL, RISK, hostile_report, sample_report
 
@@ -67,6 +67,14 @@ def test_parts_in_order() -> None:
     assert places == sorted(places)
     for command, _ in NEXT_STEPS["risk"]:
         assert command in text
+
+
+def test_what_was_done_is_no_next_step() -> None:
+    """A pass by prompts alone advises `--tuned`; one that it took part in does not."""
+    passed = sample_report(NO_RISK)
+    both = replace(passed, detectors=passed.detectors | {"tuned": Evidence("tuned", "Nothing.", {})})
+    assert "--tuned" in page(passed).rsplit("Next:")[-1]
+    assert "--tuned" not in page(both).rsplit("Next:")[-1]
 
 
 def test_traits_table() -> None:
