@@ -27,7 +27,7 @@ from auditor.stats import Estimate
 from auditor.survey import Survey, estimates, families, inflation, survey, trait_evidence
 from auditor.traits import Panel, load_panels
 from auditor.tuned import Tuned, tuned
-from auditor.verdict import MIN_ROWS, combined, decide
+from auditor.verdict import MIN_ROWS, combined, decide, incomplete
 from detectors import DEFAULT, DETECTORS, divergence
 from detectors.first_step import first_step
 
@@ -157,6 +157,8 @@ def _scan(
         by_copies = judge(copies.traits, copies.bounds, scanned=copies.rows)
         by_copies = replace(by_copies, reason=f"by copies of the reference tuned on the traits, {by_copies.reason}")
         verdict = combined(verdict, by_copies) if "trait" in settings["detectors"] else by_copies
+    elif "tuned" in settings["detectors"]:
+        verdict = incomplete(verdict, copies.reason)
     _write_tables(audit, scored, scores, compared)
     return ScanReport(
         dataset=sample.info,

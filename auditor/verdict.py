@@ -36,6 +36,14 @@ def combined(prompted: Verdict, tuned: Verdict) -> Verdict:
     return replace(verdict, risk=max(prompted.risk, tuned.risk), reason=reason, min_effect=excluded)
 
 
+def incomplete(verdict: Verdict, reason: str) -> Verdict:
+    """The verdict when the test of tuned copies was asked for and could not be made, for `reason`: no pass."""
+    if verdict.name != "no_risk":
+        return verdict
+    reason = f"copies of the reference tuned on the traits were asked for and not tested: {reason}"
+    return replace(verdict, name="inconclusive", reason=reason)
+
+
 def decide(
     traits: Sequence[TraitEvidence],
     bounds: Mapping[str, float | None],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from auditor.records import TraitEvidence, Verdict, VerdictName
-from auditor.verdict import combined, decide
+from auditor.verdict import combined, decide, incomplete
 
 
 def trait(p_adjusted: float, effect: float = 0.5, eliminated_at: int | None = 128) -> TraitEvidence:
@@ -70,6 +70,15 @@ def test_the_worse_of_two_verdicts_stands() -> None:
     assert combined(passed, unsure).name == combined(unsure, passed).name == "inconclusive"
     assert combined(passed, unsure).min_effect == 1.2
     assert combined(unsure, verdict("no_risk", 0.3, None)).min_effect is None
+
+
+def test_a_test_that_was_asked_for_and_not_made_is_no_pass() -> None:
+    """The reason is given; a finding, or a question that was open anyway, stays what it is."""
+    missing = incomplete(verdict("no_risk", 0.1, 0.4), "too few rows")
+    assert missing.name == "inconclusive"
+    assert missing.reason.endswith("too few rows")
+    for other in (verdict("risk", 0.999), verdict("inconclusive", 0.2)):
+        assert incomplete(other, "too few rows") == other
 
 
 def test_two_passes_are_one_that_excludes_the_larger_dose() -> None:
