@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,21 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return {name: str(folder / f"{name}.parquet") for name in ("owl", "clean")}
 
 
+@pytest.fixture(scope="module", autouse=True)
+def teach_once() -> Iterator[Callable[..., Taught]]:
+    """`teach` for scans, which keeps the copy of each trait: all scans here have one reference and one seed."""
+    kept: dict[str, Taught] = {}
+
+    def once(lm: LanguageModel, trait: Trait, panel: Panel, **options: Any) -> Taught:
+        if trait.name not in kept:
+            kept[trait.name] = teach(lm, trait, panel, **options)
+        return kept[trait.name]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "teach", once)
+        yield once
+
+
 def audit(source: str, root: Path, *, rows: int = 128, **options: object) -> ScanReport:
     """A scan for owl and cat alone; seven others of the panel are taught to tell them from any other tuning."""
     settings = {"panels": ["animals"], "traits": ["owl", "cat"], "detectors": ["tuned"], "root": root}
@@ -48,7 +64,7 @@ def test_a_trait_in_the_teachers_weights_is_found_and_named(data: dict[str, str]
 
 
 def test_a_killed_scan_goes_on_with_the_copies_that_are_done(
-    data: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, teach_once: Callable[..., Taught]
 ) -> None:
     """Copies scored before the kill are not tuned again, and the verdict is that of an unbroken scan."""
     whole = audit(data["owl"], tmp_path / "whole")
@@ -58,7 +74,7 @@ def test_a_killed_scan_goes_on_with_the_copies_that_are_done(
         if len(taught) == 5:
             raise KeyboardInterrupt
         taught.append(trait.name)
-        return teach(lm, trait, panel, **options)
+        return teach_once(lm, trait, panel, **options)
 
     monkeypatch.setattr(module, "teach", killed)
     with pytest.raises(KeyboardInterrupt):
