@@ -306,6 +306,8 @@ FILES: dict[str, tuple[str, bytes]] = {
     "zip": ("z.jsonl", zip_file()),
     "zip by name": ("z.zip", zip_file()),
     "utf-16": ("u.jsonl", lines().decode().encode("utf-16")),
+    "a name that is no utf-8": ("\udcff.jsonl", lines()),
+    "a parquet name that is no utf-8": ("\udcff.parquet", as_parquet([{"prompt": "a", "completion": "b"}])),
     "carriage returns": ("r.jsonl", lines().replace(b"\n", b"\r")),
     "formulas": ("f.csv", b"prompt,completion\n" + b'=1+1,@SUM(A1)\n-2+3,+cmd|\' /C calc\'!A0\n"\t=1","\r=2"\n'),
     "escape sequences": ("x.jsonl", as_lines([{"prompt": f"{text}", "completion": f"{text} 1"} for text in HOSTILE])),

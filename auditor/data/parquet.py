@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from auditor.data.blocks import BATCH_ROWS, DataFile, Row, reading
+from auditor.errors import InputError
 
 MAGIC = b"PAR1"
 
@@ -69,7 +70,10 @@ class RowGroup:
 
 def parquet_file(path: Path, name: str) -> DataFile:
     """Return the Parquet file at `path` as one block a row group. Raises InputError if the footer cannot be read."""
-    with reading(name, pa.ArrowException):
-        metadata = pq.read_metadata(path)
+    try:
+        with reading(name, pa.ArrowException):
+            metadata = pq.read_metadata(path)
+    except UnicodeEncodeError as error:
+        raise InputError(f"{name} has a name that is no UTF-8; pyarrow cannot open it.", "Rename it.") from error
     groups = (RowGroup(path, name, number, metadata) for number in range(metadata.num_row_groups))
     return DataFile(name, tuple(groups))
