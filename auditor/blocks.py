@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from auditor.encode import Encoded, Renderer
 from auditor.lm import LanguageModel
-from auditor.logprobs import RowScores, score_under
+from auditor.logprobs import RowScores, by_row, score_under
 from auditor.stats import Array
 from detectors import trait as likelihood
 
@@ -191,8 +191,6 @@ def score_block(
 
 def unpack(rows: Sequence[Encoded], unit: Units, conditions: Sequence[int]) -> Block:
     """The block that `score_block` made, read back."""
-    ends = np.cumsum([len(row.positions) for row in rows])[:-1]
-    parts = [np.split(unit[f"reference_{name}"], ends) for name in _KEPT]
-    reference = [RowScores(*values) for values in zip(*parts, strict=True)]
+    reference = by_row([unit[f"reference_{name}"] for name in _KEPT], rows)
     moments = likelihood.Moments(unit["moments_score"], unit["moments_covariance"])
     return Block(rows, reference, moments, {k: place for place, k in enumerate(conditions)})

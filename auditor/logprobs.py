@@ -230,6 +230,11 @@ def _score_batch(
         else:
             parts.append(_predict(lm.head(hidden_ND[part]), target_N[part], asked, top))
     columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
+    return by_row(columns, rows)
+
+
+def by_row(columns: Sequence[npt.NDArray[Any]], rows: Sequence[Encoded]) -> list[RowScores]:
+    """The fields of RowScores, each over the completion tokens of all `rows` in a line, cut up again."""
     ends = np.cumsum([len(row.positions) for row in rows])[:-1]
     return [RowScores(*values) for values in zip(*(np.split(column, ends) for column in columns), strict=True)]
 

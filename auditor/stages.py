@@ -140,13 +140,9 @@ def trait_outcome(state: Survey, evidence: Sequence[TraitEvidence], strays: floa
     """What detector `trait` found. strays: the inflation of the leading trait."""
     if not evidence:
         return Skipped("no trait was seen on enough rows")
-    best = evidence[0]
     passes = sum(len(block.rows) * len(block.columns) for block in state.blocks)
     exhaustive = len(state.rows) * len(state.tested)
-    summary = (
-        f"strongest: {best.name}, dose {best.effect:.2f} [{best.interval[0]:.2f}, {best.interval[1]:.2f}], "
-        f"corrected p = {best.p_adjusted:.2g}; {passes:,} row passes instead of {exhaustive:,}"
-    )
+    summary = f"{strongest(evidence[0])}; {passes:,} row passes instead of {exhaustive:,}"
     if strays > STRANGE:
         summary += f"; other traits stray, {strays:.1f} times as much as chance allows: a stranger's text or template"
     values = {
@@ -160,6 +156,13 @@ def trait_outcome(state: Survey, evidence: Sequence[TraitEvidence], strays: floa
         "looks": [asdict(look) | {"interval": list(look.interval)} for look in state.looks],
     }
     return Evidence("trait", summary, values)
+
+
+def strongest(best: TraitEvidence) -> str:
+    """The leading trait of a detector, in words."""
+    low, high = best.interval
+    dose = f"dose {best.effect:.2f} [{low:.2f}, {high:.2f}]"
+    return f"strongest: {best.name}, {dose}, corrected p = {best.p_adjusted:.2g}"
 
 
 def fit(rows: Sequence[Encoded], scores: Sequence[RowScores]) -> Evidence | Skipped:

@@ -10,9 +10,9 @@ import numpy as np
 
 from auditor.blocks import Null, Units, score_block
 from auditor.encode import Encoded
-from auditor.logprobs import RowScores, score_under
+from auditor.logprobs import RowScores, by_row, score_under
 from auditor.records import Evidence, Progress, Skipped, TraitEvidence
-from auditor.stages import Audit
+from auditor.stages import Audit, strongest
 from auditor.stats import Estimate
 from auditor.survey import families
 from auditor.traits import Panel, Trait
@@ -73,8 +73,8 @@ def tuned(
         (_trait(chosen[k], each, hypotheses, len(rows), tokens) for k, each in found.items()),
         key=lambda each: (each.p_value, -each.z),
     )
-    bounds = {trait.name: found[k].upper() if k in found else None for k, trait in enumerate(chosen)}
-    bounds = {name: each for name, each in bounds.items() if name in names}
+    numbered = [(k, trait.name) for k, trait in enumerate(chosen) if trait.name in names]
+    bounds = {name: found[k].upper() if k in found else None for k, name in numbered}
     return Tuned(_evidence(traits, len(rows), len(names) - len(bounds)), tuple(traits), bounds, len(rows))
 
 
@@ -117,9 +117,7 @@ def _scored(audit: Audit, trait: Trait, rows: Sequence[Encoded], asked: dict[str
         copy = teach(audit.lm, trait, audit.panel, seed=audit.seed).lm
         unit = _packed(score_under(copy, audit.renderer, rows, None, **asked))
         audit.run.save_unit(name, unit)
-    ends = np.cumsum([len(row.positions) for row in rows])[:-1]
-    parts = [np.split(unit[field.name], ends) for field in fields(RowScores)]
-    return [RowScores(*values) for values in zip(*parts, strict=True)]
+    return by_row([unit[field.name] for field in fields(RowScores)], rows)
 
 
 def _packed(scores: Sequence[RowScores]) -> Units:
@@ -138,10 +136,7 @@ def _evidence(traits: Sequence[TraitEvidence], rows: int, untaught: int) -> Evid
     values["not_taught"] = untaught
     if not traits:
         return Evidence("tuned", "the rows carry too little information", values)
-    best = traits[0]
-    low, high = best.interval
-    summary = f"strongest: {best.name}, dose {best.effect:.2f} [{low:.2f}, {high:.2f}], corrected p = "
-    summary += f"{best.p_adjusted:.2g}; {rows} rows under {len(traits)} tuned copies of the reference"
+    summary = f"{strongest(traits[0])}; {rows} rows under {len(traits)} tuned copies of the reference"
     if untaught:
         summary += f"; {untaught} traits have no answer of one token and were not taught"
     return Evidence("tuned", summary, values)
