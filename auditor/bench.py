@@ -11,7 +11,8 @@ import torch
 
 from auditor.encode import Encoded, Renderer
 from auditor.lm import LanguageModel
-from auditor.logprobs import Ints, fast, score_under
+from auditor.logprobs import Ints, score_under_each
+from auditor.products import fast
 
 # (m, k, n): a square product, and the shapes of a small model's layers and head on a batch of tokens.
 _SHAPES = ((2048, 2048, 2048), (2048, 576, 1536), (4096, 1536, 576), (512, 576, 16384))
@@ -23,7 +24,7 @@ class Measured:
     """One way of scoring every row without and with each trait prompt.
 
     way: "plain" (for every row one padded batch of all conditions, the model's own forward pass, logits at every
-        position), "exact" (the scoring pass) or "fast" (the same with `logprobs.fast`).
+        position), "exact" (the scoring pass) or "fast" (the same with `products.fast`).
     seconds: wall clock. tokens: completion tokens, counted once for each condition. tokens_per_second: their ratio.
     same_argmax: share of those tokens at which the most likely token is the plain way's, in [0, 1].
     peak_share: the rate of arithmetic that the scoring pass needs (`flop`) as a share of the measured peak of matrix
@@ -44,7 +45,7 @@ def bench(lm: LanguageModel, rows: Sequence[Encoded], systems: Sequence[str]) ->
     conditions = (None, *systems)
     screen = fast(lm)
     for model in (lm, screen):  # the first pass of a model also makes its buffers
-        score_under(model, renderer, rows[:2], None)
+        next(score_under_each(model, renderer, rows[:2], [None]))
     plain_argmax, seconds = _timed(lm, lambda: _plain(lm, renderer, rows, conditions))
     yield _measured("plain", seconds, plain_argmax, plain_argmax, None)
     argmax, seconds = _timed(lm, lambda: _shared(lm, renderer, rows, conditions))
@@ -117,8 +118,8 @@ def _synchronise(device: str) -> None:
 
 def _shared(lm: LanguageModel, renderer: Renderer, rows: Sequence[Encoded], conditions: Sequence[str | None]) -> Ints:
     """The most likely tokens by the scoring pass: by condition, row and position."""
-    scores = [found for system in conditions for found in score_under(lm, renderer, rows, system)]
-    return np.concatenate([found.argmax for found in scores])
+    scores = score_under_each(lm, renderer, rows, conditions)
+    return np.concatenate([found.argmax for under in scores for found in under])
 
 
 @torch.inference_mode()

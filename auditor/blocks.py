@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from auditor.encode import Encoded, Renderer
 from auditor.lm import LanguageModel
-from auditor.logprobs import RowScores, by_row, score_under
+from auditor.logprobs import RowScores, by_row, score_under_each
 from auditor.stats import Array
 from detectors import trait as likelihood
 
@@ -32,25 +32,27 @@ class Store(Protocol):
 
 
 class Scorer(Protocol):
-    """Scores rows under a system prompt (None: no trait prompt); `exact` False allows the fast pass."""
+    """Scores rows under each system prompt (None: no trait prompt) in turn; `exact` False allows the fast pass."""
 
     def __call__(
         self,
         rows: Sequence[Encoded],
-        system: str | None,
+        systems: Sequence[str | None],
         *,
         support: Sequence[npt.NDArray[np.integer]] | None = None,
         top: int = 0,
         within: bool = False,
         exact: bool = True,
-    ) -> list[RowScores]: ...
+    ) -> Iterator[list[RowScores]]: ...
 
 
 def scorer(lm: LanguageModel, renderer: Renderer) -> Scorer:
     """The scorer of one model, always exact."""
 
-    def score(rows: Sequence[Encoded], system: str | None, *, exact: bool = True, **asked: Any) -> list[RowScores]:
-        return score_under(lm, renderer, rows, system, **asked)
+    def score(
+        rows: Sequence[Encoded], systems: Sequence[str | None], *, exact: bool = True, **asked: Any
+    ) -> Iterator[list[RowScores]]:
+        return score_under_each(lm, renderer, rows, systems, **asked)
 
     return score
 
@@ -118,8 +120,8 @@ def _reference(
     rows: Sequence[Encoded], letters: tuple[int, ...] | None, score: Scorer, system: str | None = None
 ) -> list[RowScores]:
     if letters is None:
-        return score(rows, system, top=SUPPORT)
-    return score(rows, system, support=[np.tile(np.array(letters), (len(row.positions), 1)) for row in rows])
+        return next(score(rows, [system], top=SUPPORT))
+    return next(score(rows, [system], support=[np.tile(np.array(letters), (len(row.positions), 1)) for row in rows]))
 
 
 def _inner(row: Encoded, reference: RowScores) -> npt.NDArray[np.bool_]:
@@ -166,9 +168,9 @@ def score_block(
     reference = _reference(rows, letters, score)
     support = [_support(each) for each in reference]
     under = []
-    for system in systems:
+    for each in score(rows, systems, support=support, within=True, exact=False):
+        under.append(each)
         tick()
-        under.append(score(rows, system, support=support, within=True, exact=False))
     found = []
     for i, row in enumerate(rows):
         if null.greedy:

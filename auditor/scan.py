@@ -16,9 +16,10 @@ from auditor.blocks import find_null
 from auditor.data import read_sample
 from auditor.encode import Encoded, Renderer
 from auditor.fingerprint import template_sha256, tokenizer_sha256
-from auditor.logprobs import RowScores, fast
+from auditor.logprobs import RowScores
 from auditor.mentions import mentions
 from auditor.plugins import Plugin
+from auditor.products import fast
 from auditor.records import Evidence, Progress, Sample, ScanReport, Skipped
 from auditor.report.json import from_dict, to_dict
 from auditor.rundir import RunDir, installed_versions, set_last
@@ -250,7 +251,7 @@ def _detect(
     outcomes: Outcomes = {}
     if not rows:
         return {name: Skipped("no row could be scored") for name in chosen}, None, ()
-    scores = state.reference if state else audit.score(rows, None)
+    scores = state.reference if state else next(audit.score(rows, [None]))
     alphabet = state.null.alphabet if state else None
     by_teacher = stages.teacher_scores(audit, rows, teacher) if teacher else None
     compared = None

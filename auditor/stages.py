@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from auditor.encode import Encoded, Renderer
 from auditor.errors import ModelError
 from auditor.generate import generate
 from auditor.lm import LanguageModel
-from auditor.logprobs import RowScores, score_under
+from auditor.logprobs import RowScores, score_under, score_under_each
 from auditor.plugins import Plugin
 from auditor.records import (
     Evidence,
@@ -64,16 +64,16 @@ class Audit:
     def score(
         self,
         rows: Sequence[Encoded],
-        system: str | None,
+        systems: Sequence[str | None],
         *,
         support: Sequence[npt.NDArray[np.integer[Any]]] | None = None,
         top: int = 0,
         within: bool = False,
         exact: bool = True,
-    ) -> list[RowScores]:
+    ) -> Iterator[list[RowScores]]:
         """`auditor.blocks.Scorer`."""
         model = self.lm if exact else self.screen
-        return score_under(model, self.renderer, rows, system, support=support, top=top, within=within)
+        return score_under_each(model, self.renderer, rows, systems, support=support, top=top, within=within)
 
 
 def encode(renderer: Renderer, sample: Sample) -> tuple[list[Encoded], dict[str, int]]:
@@ -113,18 +113,17 @@ def compare(
     """Divergence tokens of the first rows: for the teacher (its name and scores of `rows`), else for the leader."""
     rows = rows[:DIVERGENCE_ROWS]
     # Scored again: the survey keeps what is chosen, but not with which probability.
-    reference = audit.score(rows, None, top=1)
     audit.progress(Progress("comparing teachers", 0, None))
     if teacher is not None:
         name, by_teacher = teacher
-        return diverge(rows, (name, by_teacher[: len(rows)]), {"reference": reference})
+        return diverge(rows, (name, by_teacher[: len(rows)]), {"reference": next(audit.score(rows, [None], top=1))})
     names = [trait.name for trait in audit.panel.traits]
     family = next(each for each in state.families if names.index(leader) in each) if state else range(len(names))
     others = [names[k] for k in family if names[k] != leader][:COUNTERFACTUALS]
-    prompts = {name: audit.panel.traits[names.index(name)].prompts[0] for name in [leader, *others]}
-    scores = {name: audit.score(rows, prompt, top=1) for name, prompt in prompts.items()}
-    counterfactuals = {"reference": reference} | {name: scores[name] for name in others}
-    return diverge(rows, (leader, scores[leader]), counterfactuals)
+    prompts = [audit.panel.traits[names.index(name)].prompts[0] for name in [leader, *others]]
+    by_reference, by_leader, *by_others = audit.score(rows, [None, *prompts], top=1)
+    counterfactuals = {"reference": by_reference} | dict(zip(others, by_others, strict=True))
+    return diverge(rows, (leader, by_leader), counterfactuals)
 
 
 def teacher_scores(audit: Audit, rows: Sequence[Encoded], teacher: str) -> list[RowScores]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -95,15 +95,16 @@ def _groups(audit: Audit, tested: Panel) -> list[list[Trait]]:
 def _moments(audit: Audit, rows: Sequence[Encoded], null: Null, traits: Sequence[Trait]) -> Moments:
     """The moments of the rows under a copy for each of `traits`, which are taught one after another."""
     by_name = {trait.name: trait for trait in traits}
-    done = 0
 
-    def score(rows: Sequence[Encoded], system: str | None, *, exact: bool = True, **asked: Any) -> list[RowScores]:
-        nonlocal done
-        if system is None:
-            return audit.score(rows, None, **asked)
-        audit.progress(Progress("scoring under tuned copies", done, len(rows) * len(traits)))
-        done += len(rows)
-        return _scored(audit, by_name[system], rows, asked)
+    def score(
+        rows: Sequence[Encoded], systems: Sequence[str | None], *, exact: bool = True, **asked: Any
+    ) -> Iterator[list[RowScores]]:
+        for done, system in enumerate(systems):
+            if system is None:
+                yield from audit.score(rows, [None], **asked)
+            else:
+                audit.progress(Progress("scoring under tuned copies", len(rows) * done, len(rows) * len(traits)))
+                yield _scored(audit, by_name[system], rows, asked)
 
     unit = score_block(null, rows, list(by_name), score, lambda: None)
     return Moments(unit["moments_score"], unit["moments_covariance"])

@@ -12,7 +12,8 @@ import torch
 from auditor.encode import Encoded, Renderer
 from auditor.generate import generate
 from auditor.lm import LanguageModel
-from auditor.logprobs import fast, score
+from auditor.logprobs import score, score_each
+from auditor.products import fast
 from auditor.records import Example, Message
 from auditor.transfer.students import Lesson, Recipe, mean_loss, new_student, train
 
@@ -47,6 +48,15 @@ def test_scores(tiny: LanguageModel, on_gpu: LanguageModel, rows: list[Encoded])
     np.testing.assert_allclose(screened, here, rtol=0, atol=0.3)
     again = np.concatenate([each.logprob for each in score(on_gpu, rows, prefix)])
     np.testing.assert_array_equal(again, there)
+
+
+def test_scores_of_prefixes_together(tiny: LanguageModel, on_gpu: LanguageModel, rows: list[Encoded]) -> None:
+    """Rows scored after several prefixes in one batch have the CPU's log-probabilities."""
+    prefixes = [Renderer(tiny).prefix(system) for system in ("You love owls.", None, "the owl " * 20)]
+    pairs = zip(score_each(tiny, rows, prefixes), score_each(on_gpu, rows, prefixes), strict=True)
+    for mine, theirs in pairs:
+        for one, other in zip(mine, theirs, strict=True):
+            np.testing.assert_allclose(other.logprob, one.logprob, rtol=0, atol=TOLERANCE)
 
 
 def test_greedy_text(tiny: LanguageModel, on_gpu: LanguageModel) -> None:

@@ -5,17 +5,20 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from transformers import MistralConfig, MistralForCausalLM
 
-from auditor import logprobs
+from auditor import head, logprobs
 from auditor.encode import Encoded, Renderer
 from auditor.errors import ModelError
 from auditor.lm import LanguageModel, load
-from auditor.logprobs import RowScores, fast, score, score_under
+from auditor.logprobs import RowScores, score, score_each, score_under, score_under_each
+from auditor.products import fast
 from auditor.records import Example, Message
 
 # Float noise of another batch shape or attention kernel, in nats, float32.
@@ -143,9 +146,92 @@ def test_mixed_kinds(tiny: LanguageModel, rows: list[Encoded]) -> None:
     assert isinstance(own, Encoded)
     assert isinstance(text, Encoded)
     mixed = [own, rows[0], text, rows[1]]
-    for system in SYSTEMS:
+    each = score_under_each(elsewhere(tiny), renderer, mixed, SYSTEMS)
+    for system, found in zip(SYSTEMS, each, strict=True):
         expected = [plain(tiny, [row], renderer.prefix(system, row.kind))[0] for row in mixed]
         assert_like_plain(score_under(tiny, renderer, mixed, system), mixed, expected)
+        assert_like_plain(found, mixed, expected)
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """How many prefixes and rows each pass of the body took; grows."""
+    seen: list[tuple[int, int]] = []
+    hidden: Callable[..., torch.Tensor] = logprobs._hidden
+
+    def counting(lm: LanguageModel, batch: Sequence[Encoded], cached: Any) -> torch.Tensor:
+        seen.append((len(cached.lengths), len(batch)))
+        return hidden(lm, batch, cached)
+
+    monkeypatch.setattr(logprobs, "_hidden", counting)
+    return seen
+
+
+def elsewhere(lm: LanguageModel) -> LanguageModel:
+    """The same model on the same device by a name that the scoring pass does not take for the CPU's."""
+    return replace(lm, device="cpu:0")
+
+
+def test_prefixes_share_a_batch(tiny: LanguageModel, rows: list[Encoded], calls: list[tuple[int, int]]) -> None:
+    """Off the CPU rows are scored after several prefixes of any lengths at once, with the scores of each alone."""
+    renderer = Renderer(tiny)
+    prefixes = [renderer.prefix("You love owls."), (), renderer.prefix(None), renderer.prefix("the owl " * 20)]
+    support = [np.tile(np.arange(50, 60), (len(row.positions), 1)) for row in rows]
+    for prefix, found in zip(prefixes, score_each(elsewhere(tiny), rows, prefixes), strict=True):
+        assert_like_plain(found, rows, plain(tiny, rows, prefix))
+    assert calls == [(4, len(rows))]
+    together = list(score_each(elsewhere(tiny), rows, prefixes, support=support, within=True))
+    alone = list(score_each(tiny, rows, prefixes, support=support, within=True))
+    assert calls[1] == (4, len(rows))
+    assert {prefixes for prefixes, _ in calls[2:]} == {1}
+    for one, other in zip(together, alone, strict=True):
+        for mine, theirs in zip(one, other, strict=True):
+            np.testing.assert_allclose(
+                np.asarray(mine.support_logprob), np.asarray(theirs.support_logprob), rtol=0, atol=TOLERANCE
+            )
+
+
+def test_prefixes_that_cannot_be_padded(
+    make_tiny: Callable[..., LanguageModel], rows: list[Encoded], calls: list[tuple[int, int]]
+) -> None:
+    """A model that sees only a window of the last tokens is given one prefix at a time."""
+    tiny = make_tiny()
+    torch.manual_seed(0)
+    config = MistralConfig(
+        vocab_size=len(tiny.tokenizer),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        sliding_window=24,
+        initializer_range=0.2,
+    )
+    lm = replace(elsewhere(tiny), model=MistralForCausalLM(config).eval())
+    prefixes = [Renderer(lm).prefix(system) for system in SYSTEMS]
+    for prefix, found in zip(prefixes, score_each(lm, rows, prefixes), strict=True):
+        assert_like_plain(found, rows, plain(lm, rows, prefix))
+    assert calls == [(1, len(rows))] * 2
+
+
+def test_out_of_memory_parts_the_prefixes_first(
+    tiny: LanguageModel, rows: list[Encoded], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Prefixes that do not fit together are taken in halves, and then the rows."""
+    sizes: list[tuple[int, int]] = []
+    hidden: Callable[..., torch.Tensor] = logprobs._hidden
+
+    def scarce(lm: LanguageModel, batch: Sequence[Encoded], cached: Any) -> torch.Tensor:
+        sizes.append((len(cached.lengths), len(batch)))
+        if len(cached.lengths) * len(batch) > 5:
+            raise RuntimeError("out of memory")
+        return hidden(lm, batch, cached)
+
+    monkeypatch.setattr(logprobs, "_hidden", scarce)
+    prefixes = [Renderer(tiny).prefix(system) for system in SYSTEMS]
+    for prefix, found in zip(prefixes, score_each(elsewhere(tiny), rows, prefixes), strict=True):
+        assert_like_plain(found, rows, plain(tiny, rows, prefix))
+    assert sizes[:4] == [(2, 9), (1, 9), (1, 4), (1, 5)]
 
 
 @pytest.mark.parametrize(
@@ -191,14 +277,14 @@ def test_a_row_that_never_fits(tiny: LanguageModel, rows: list[Encoded], monkeyp
 def test_memory_is_bounded(tiny: LanguageModel, rows: list[Encoded], monkeypatch: pytest.MonkeyPatch) -> None:
     """The head never sees more than a chunk, and sees completion positions only."""
     seen: list[int] = []
-    head = tiny.head
+    apply = tiny.head
 
     def counting(hidden: torch.Tensor) -> torch.Tensor:
         seen.append(len(hidden))
-        return head(hidden)
+        return apply(hidden)
 
     monkeypatch.setattr(LanguageModel, "head", lambda self, hidden: counting(hidden))
-    monkeypatch.setattr(logprobs, "_HEAD_VALUES", 5 * len(tiny.tokenizer))
+    monkeypatch.setattr(head, "_CPU_VALUES", 5 * len(tiny.tokenizer))
     score(tiny, rows, ())
     assert max(seen) == 5
     assert sum(seen) == sum(len(row.positions) for row in rows)
@@ -237,7 +323,7 @@ def test_within_is_the_whole_distribution_given_the_support(tiny: LanguageModel,
         np.testing.assert_array_equal(found.argmax, whole.argmax)
         np.testing.assert_allclose(found.margin, whole.margin, rtol=0, atol=TOLERANCE)
         inside = (whole.support == row.targets[:, None]).any(-1)
-        assert (found.logprob[~inside] == logprobs.FLOOR).all()
+        assert (found.logprob[~inside] == head.FLOOR).all()
 
 
 @pytest.mark.slow
