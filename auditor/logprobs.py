@@ -143,7 +143,7 @@ def score_under_each(
     top: int = 0,
     within: bool = False,
 ) -> Iterator[list[RowScores]]:
-    """Score `rows` of any kinds under each of `systems`; yields what `score_under` gives, one prompt after the other."""
+    """Score `rows` of any kinds under each of `systems`: yields what `score_under` gives, prompt by prompt."""
     places = {kind: [i for i, row in enumerate(rows) if row.kind == kind] for kind in {row.kind for row in rows}}
     streams = [
         score_each(
