@@ -28,7 +28,7 @@ from auditor.head import predictions
 from auditor.lm import LanguageModel
 from auditor.products import products
 
-_BATCH_TOKENS = 16384
+_BATCH_TOKENS = 32768
 _CPU_BATCH_TOKENS = 1024
 
 Floats = npt.NDArray[np.float32]
@@ -72,7 +72,7 @@ def score(
         is in the support: probabilities are renormalised, argmax and margin are among it, and a row's own token that
         is not in it has log-probability FLOOR.
     batch_tokens: most padded body tokens of a batch; None is 1,024 on a CPU, whose caches a larger one outgrows, and
-        16,384 elsewhere. Halved as long as memory runs out.
+        32,768 elsewhere. Halved as long as memory runs out.
 
     Raises: ModelError when one row alone does not fit into memory.
     """

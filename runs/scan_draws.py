@@ -30,7 +30,7 @@ from scan_sources import FILES, LONGEST, Source, name, sources, written
 from scan_tables import table
 
 from auditor import lm as models
-from auditor import tuned
+from auditor import stages, tuned
 from auditor.errors import AuditError
 from auditor.records import Evidence, ScanReport
 from auditor.scan import scan
@@ -53,8 +53,12 @@ class Settings:
 
 
 def prepare(threads: int) -> None:
-    """Of a working process: its share of the cores; models are loaded once, and copies of them tuned once."""
+    """Of a working process: its share of the cores; models are loaded once, and copies of them tuned once.
+
+    On a GPU a scan spends what one on two cores may, so that the rates are those of both.
+    """
     torch.set_num_threads(threads)
+    stages.GPU_TOKEN_BUDGET = max(stages.TOKEN_BUDGET.values())
     models.load = functools.cache(models.load)
     setattr(tuned, "teach", functools.cache(teach))  # noqa: B010, a module that only imports it
 
