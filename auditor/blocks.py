@@ -62,12 +62,18 @@ class Null:
     """What the data look like without a trait.
 
     sharpness: inverse temperature. greedy: choices rather than samples (detectors.trait.is_greedy). alphabet: the
-    token alphabet if it is a closed one.
+    token alphabet if it is a closed one. others: share of the tokens that are not the reference's most likely one.
     """
 
     sharpness: float
     greedy: bool
     alphabet: tuple[int, ...] | None
+    others: float = 0.0
+
+    @property
+    def temperature(self) -> float:
+        """At which the reference writes text of this kind, in [0, 1]: a stranger's text is no reason for more."""
+        return 0.0 if self.greedy else 1.0 / max(1.0, self.sharpness)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +103,10 @@ def find_null(rows: Sequence[Encoded], score: Scorer, store: Store) -> Null:
     unit = store.load_unit("null")
     if unit is None:
         null = fit_null(rows, score)
-        store.save_unit("null", {"sharpness": np.array(null.sharpness), "greedy": np.array(null.greedy)})
+        kept = {name: np.array(getattr(null, name)) for name in ("sharpness", "greedy", "others")}
+        store.save_unit("null", kept)
         return null
-    return Null(float(unit["sharpness"]), bool(unit["greedy"]), alphabet(rows))
+    return Null(float(unit["sharpness"]), bool(unit["greedy"]), alphabet(rows), float(unit["others"]))
 
 
 def fit_null(rows: Sequence[Encoded], score: Scorer, system: str | None = None) -> Null:
@@ -113,7 +120,8 @@ def fit_null(rows: Sequence[Encoded], score: Scorer, system: str | None = None) 
     chosen = [_chosen(row, each) for row, each in zip(pilot, reference, strict=True)]
     if not any(map(len, chosen)):
         return Null(1.0, greedy=False, alphabet=letters)
-    return Null(likelihood.sharpness(logps, chosen), likelihood.is_greedy(logps, chosen), letters)
+    others = float(np.mean(np.concatenate(chosen) != np.concatenate(logps).argmax(-1)))
+    return Null(likelihood.sharpness(logps, chosen), likelihood.is_greedy(logps, chosen), letters, others)
 
 
 def _reference(

@@ -16,7 +16,7 @@ from auditor.records import DatasetInfo, Example, ScanReport, Skipped, TraitEvid
 from auditor.report.json import from_dict
 from auditor.report.order import by_evidence
 from auditor.rundir import HOME
-from auditor.verdict import is_found
+from auditor.verdict import is_found, writing_of
 
 LEVEL = 0.05  # of the corrected test for a difference
 SEVERITY: dict[VerdictName, int] = {"no_risk": 0, "inconclusive": 1, "risk": 2}
@@ -141,17 +141,21 @@ def _short(value: Any) -> str:
 
 def _traits(before: ScanReport, after: ScanReport) -> tuple[TraitChange, ...]:
     old, new = ({trait.name: trait for trait in report.traits} for report in (before, after))
-    levels = [float(report.settings.get("alpha", 0)) for report in (before, after)]
+    levels = [
+        (float(report.settings.get("alpha", 0)), writing_of(report.detectors).least) for report in (before, after)
+    ]
     common = len(old.keys() & new.keys())
     order = [trait.name for trait in by_evidence([*after.traits, *before.traits])]
     changes = [_change(old.get(name), new.get(name), levels, common) for name in dict.fromkeys(order)]
     return tuple(sorted(changes, key=lambda change: KINDS.index(change.kind)))
 
 
-def _change(before: TraitEvidence | None, after: TraitEvidence | None, levels: list[float], common: int) -> TraitChange:
+def _change(
+    before: TraitEvidence | None, after: TraitEvidence | None, levels: list[tuple[float, float]], common: int
+) -> TraitChange:
     moved = None if before is None or after is None else difference(before, after, common)
     noise = moved is not None and moved.p_adjusted > LEVEL
-    was, is_ = (trait is not None and is_found(trait, at) for trait, at in zip((before, after), levels, strict=True))
+    was, is_ = (trait is not None and is_found(trait, *at) for trait, at in zip((before, after), levels, strict=True))
     kind: Kind = "appeared" if is_ and not was else "vanished" if was and not is_ else "same"
     if kind == "same" and moved is not None and not noise:
         kind = "moved"

@@ -28,7 +28,7 @@ from auditor.stats import Estimate
 from auditor.survey import Survey, estimates, families, inflation, survey, trait_evidence
 from auditor.traits import Panel, load_panels
 from auditor.tuned import Tuned, tuned
-from auditor.verdict import MIN_ROWS, combined, decide, incomplete
+from auditor.verdict import MIN_ROWS, combined, decide, incomplete, writing_of
 from detectors import DEFAULT, DETECTORS, divergence
 from detectors.first_step import first_step
 
@@ -152,7 +152,12 @@ def _scan(
     outcomes["tuned"] = copies.evidence if isinstance(copies, Tuned) else copies
     others = [each.name for each in third_party]
     looked_at = len(sample.examples) + sum(sample.skipped.values())
-    judge = partial(decide, alpha=settings["alpha"], skipped_share=sum(skipped.values()) / max(1, looked_at))
+    judge = partial(
+        decide,
+        alpha=settings["alpha"],
+        skipped_share=sum(skipped.values()) / max(1, looked_at),
+        writing=writing_of(outcomes),
+    )
     verdict = judge(evidence, _bounds(doses, audit.panel, tested), scanned=len(scored))
     if isinstance(copies, Tuned):
         by_copies = judge(copies.traits, copies.bounds, scanned=copies.rows)
@@ -252,7 +257,6 @@ def _detect(
     if not rows:
         return {name: Skipped("no row could be scored") for name in chosen}, None, ()
     scores = state.reference if state else next(audit.score(rows, [None]))
-    alphabet = state.null.alphabet if state else None
     by_teacher = stages.teacher_scores(audit, rows, teacher) if teacher else None
     compared = None
     if "divergence" in chosen:
@@ -264,7 +268,7 @@ def _detect(
         audit.progress(Progress("taking a first step", 0, None))
         outcomes["first_step"] = _first_step(audit, rows, state)
     if "surface" in chosen:
-        outcomes["surface"] = stages.compare_surface(audit, rows, alphabet)
+        outcomes["surface"] = stages.compare_surface(audit, rows, state.null if state else None)
     if "trait" in chosen:
         outcomes["trait"] = Skipped(f"{len(rows)} rows; the panel survey needs at least {MIN_ROWS}")
     return outcomes, compared, scores

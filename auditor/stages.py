@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from auditor import lm as models
+from auditor.blocks import Null
 from auditor.encode import Encoded, Renderer
 from auditor.errors import ModelError
 from auditor.generate import generate
@@ -148,6 +149,7 @@ def trait_outcome(state: Survey, evidence: Sequence[TraitEvidence], strays: floa
         "inflation": strays,
         "sharpness": state.null.sharpness,
         "greedy": state.null.greedy,
+        "others": state.null.others,
         "alphabet": None if state.null.alphabet is None else len(state.null.alphabet),
         "settled": state.settled or "all rows were used",
         "row_passes": passes,
@@ -176,8 +178,8 @@ def fit(rows: Sequence[Encoded], scores: Sequence[RowScores]) -> Evidence | Skip
     return goodness_of_fit(surprisal, entropy, [each.variance[kept].astype(np.float64) for each, kept in pairs])
 
 
-def written_by_reference(audit: Audit, rows: Sequence[Encoded], alphabet: Sequence[int] | None) -> list[str]:
-    """The reference's own completions at T=1 for the contexts of `rows`, on the same alphabet; kept in the run."""
+def written_by_reference(audit: Audit, rows: Sequence[Encoded], null: Null | None) -> list[str]:
+    """The reference's own completions for the contexts of `rows`, decoded as `null` says; kept in the run."""
     kept = audit.run.load_unit("written")
     if kept is not None:
         return [str(text) for text in kept["texts"]]
@@ -185,11 +187,13 @@ def written_by_reference(audit: Audit, rows: Sequence[Encoded], alphabet: Sequen
     end = [audit.lm.tokenizer.eos_token_id]
     length = int(np.median([len(row.positions) for row in rows]))
     texts = [""] * len(rows)
+    closed = null.alphabet if null else None
     stream = generate(
         audit.lm,
         contexts,
+        temperature=null.temperature if null else 1.0,
         max_tokens=length,
-        alphabet=None if alphabet is None else [*alphabet, *end],
+        alphabet=None if closed is None else [*closed, *end],
         seed=audit.seed,
     )
     for done, (i, text) in enumerate(stream, start=1):
@@ -199,14 +203,14 @@ def written_by_reference(audit: Audit, rows: Sequence[Encoded], alphabet: Sequen
     return texts
 
 
-def compare_surface(audit: Audit, rows: Sequence[Encoded], alphabet: Sequence[int] | None) -> Evidence | Skipped:
+def compare_surface(audit: Audit, rows: Sequence[Encoded], null: Null | None) -> Evidence | Skipped:
     """Surface statistics of all rows, and of some against what the reference writes for the same contexts."""
     chosen = [row for row in rows if audit.examples[row.index].text is None][:WRITTEN_ROWS]
     suspect = [audit.examples[row.index].completion for row in rows]
     if not chosen:
         return surface(suspect, None, seed=audit.seed)
     firsts = [_first_completion(audit.examples[row.index]) for row in chosen]
-    return surface(firsts, written_by_reference(audit, chosen, alphabet), seed=audit.seed)
+    return surface(firsts, written_by_reference(audit, chosen, null), seed=audit.seed)
 
 
 def third_party(

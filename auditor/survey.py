@@ -34,7 +34,7 @@ from auditor.records import Progress, TraitEvidence
 from auditor.schedule import BLOCK, CONTROLS, OTHER_CONTROLS, block_starts, kept, looks, planned_passes
 from auditor.stats import Estimate, spending
 from auditor.traits import Panel
-from auditor.verdict import MIN_EFFECT, SUSPICIOUS, TARGET
+from auditor.verdict import SUSPICIOUS, TARGET, Writing
 from detectors import trait as likelihood
 
 MIN_CLEAR = 4 * BLOCK  # no trait is excluded before each wording of its prompt has had a block
@@ -71,6 +71,16 @@ class Survey:
     tokens: dict[int, int] = field(default_factory=dict)
     looks: list[Look] = field(default_factory=list)
     settled: str = ""
+
+    @property
+    def least(self) -> float:
+        """The smallest dose that is called a risk."""
+        return Writing(self.null.greedy).least
+
+    @property
+    def target(self) -> float:
+        """The dose that must be excluded for a trait before it is dropped."""
+        return min(TARGET, self.least) if self.null.greedy else TARGET
 
     @property
     def rows(self) -> list[Encoded]:
@@ -132,9 +142,9 @@ def estimates(state: Survey, panel: Panel, hidden_from: Mapping[str, set[int]]) 
 
 
 def inflation(state: Survey, panel: Panel, hidden_from: Mapping[str, set[int]], trait: str) -> float:
-    """`detectors.trait.inflation` of the traits that were scored, tested or not, outside the family of `trait`."""
+    """`detectors.trait.inflations` of `trait`, from the traits that were scored, tested or not; 1 where it was not."""
     strays = likelihood.inflations(_plain(state, panel, hidden_from), state.families)
-    return strays[[each.name for each in panel.traits].index(trait)]
+    return strays.get([each.name for each in panel.traits].index(trait), 1.0)
 
 
 def _plain(state: Survey, panel: Panel, hidden_from: Mapping[str, set[int]]) -> dict[int, Estimate]:
@@ -157,7 +167,7 @@ def _estimate(state: Survey, trait: int, hidden: set[int]) -> Estimate | None:
 
 
 def trait_evidence(state: Survey, panel: Panel, doses: Mapping[int, Estimate]) -> tuple[TraitEvidence, ...]:
-    """The traits as they stand at the end: those with a dose of MIN_EFFECT or more, then the others, by evidence.
+    """The traits as they stand at the end: those with a dose that may be called a risk, then the others, by evidence.
 
     doses: what `estimates` makes of the survey.
     """
@@ -178,7 +188,7 @@ def trait_evidence(state: Survey, panel: Panel, doses: Mapping[int, Estimate]) -
                 eliminated_at=state.eliminated.get(k),
             )
         )
-    return tuple(sorted(found, key=lambda t: (t.effect < MIN_EFFECT, t.p_adjusted, t.p_value)))
+    return tuple(sorted(found, key=lambda t: (t.effect < state.least, t.p_adjusted, t.p_value)))
 
 
 def families(panel: Panel, seed: int) -> tuple[tuple[int, ...], ...]:
@@ -254,12 +264,12 @@ def _look(
         if k in found:
             corrected = min(1.0, found[k].p_value * state.hypotheses / share)
             state.adjusted[k] = min(state.adjusted.get(k, 1.0), corrected)
-    if any(p <= alpha and found[k].effect >= MIN_EFFECT for k, p in state.adjusted.items() if k in found):
+    if any(p <= alpha and found[k].effect >= state.least for k, p in state.adjusted.items() if k in found):
         state.settled = "risk"
         return
     early = len(state.rows) < MIN_CLEAR
     leaning = {k for k, p in state.adjusted.items() if p <= SUSPICIOUS}  # no verdict passes those, so go on
-    open_ = [k for k in state.alive if early or k in leaning or is_open(found.get(k), state.hypotheses)]
+    open_ = [k for k in state.alive if early or k in leaning or is_open(found.get(k), state.hypotheses, state.target)]
     if not open_:
         state.settled = "no_risk"
     ranked = sorted(open_, key=lambda k: -found[k].z if k in found else -np.inf)
@@ -268,12 +278,12 @@ def _look(
     state.alive = tuple(k for k in state.alive if k in survivors)
 
 
-def is_open(each: Estimate | None, hypotheses: int) -> bool:
-    """Whether a trait needs more rows: a dose of TARGET may be there, a small one seems to be, or nothing is known.
+def is_open(each: Estimate | None, hypotheses: int, target: float = TARGET) -> bool:
+    """Whether a trait needs more rows: a dose of `target` may be there, a small one seems to be, or nothing is known.
 
     hypotheses: the number that p-values are corrected for.
     """
-    return each is None or each.upper() >= TARGET or each.p_value * hypotheses <= SUSPICIOUS
+    return each is None or each.upper() >= target or each.p_value * hypotheses <= SUSPICIOUS
 
 
 def _seen(state: Survey, panel: Panel, found: Mapping[int, Estimate]) -> Look:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
-from auditor.records import TraitEvidence, Verdict
+from auditor.records import Evidence, Skipped, TraitEvidence, Verdict
 
 MIN_EFFECT = 0.1  # a smaller dose is not called a risk, however significant
+# The same for greedy text: whatever prompt its teacher had, it follows a fifth of the choices of some trait or other.
+MIN_GREEDY_EFFECT = 1 / 3
+GREEDY_OTHERS = 0.01  # greedy text with more tokens that the reference would not choose has another teacher
+STRANGER = 0.01  # p-value at which text is told from the reference's own by its looks
 SUSPICIOUS = 0.1  # a corrected p-value that is no finding and no pass either
 FULL_DOSE = 1.0  # what "no risk" must exclude: every row written under a trait's own prompt
 TARGET = 0.75  # the same of a trait that stayed to the last row, since others had weaker evidence
@@ -15,9 +19,37 @@ MIN_ROWS = 32
 MAX_SKIPPED = 0.5
 
 
-def is_found(trait: TraitEvidence, alpha: float) -> bool:
-    """Whether the evidence for a trait is a finding: p_adjusted <= alpha, and an effect of at least MIN_EFFECT."""
-    return trait.p_adjusted <= alpha and trait.effect >= MIN_EFFECT
+@dataclass(frozen=True, slots=True)
+class Writing:
+    """What the text is like, which decides what the evidence of traits is worth.
+
+    greedy: its tokens are choices, not samples. others: the share of them that are not the reference's choice, in
+    [0, 1]. told_apart: p-value of detector `surface`, that it is told from the reference's own rows by its looks; None
+    where they were not compared.
+    """
+
+    greedy: bool = False
+    others: float = 0.0
+    told_apart: float | None = None
+
+    @property
+    def least(self) -> float:
+        """The smallest dose that is called a risk."""
+        return MIN_GREEDY_EFFECT if self.greedy else MIN_EFFECT
+
+
+def writing_of(outcomes: Mapping[str, Evidence | Skipped]) -> Writing:
+    """What the detectors `trait` and `surface` say of the text."""
+    trait, surface = (
+        each.values if isinstance(each := outcomes.get(name), Evidence) else {} for name in ("trait", "surface")
+    )
+    told_apart = (surface.get("classifier") or {}).get("p_value")
+    return Writing(bool(trait.get("greedy")), float(trait.get("others", 0.0)), told_apart)
+
+
+def is_found(trait: TraitEvidence, alpha: float, least: float = MIN_EFFECT) -> bool:
+    """Whether the evidence for a trait is significant: p_adjusted <= alpha, and a dose of at least `least`."""
+    return trait.p_adjusted <= alpha and trait.effect >= least
 
 
 def combined(prompted: Verdict, tuned: Verdict) -> Verdict:
@@ -51,25 +83,33 @@ def decide(
     alpha: float,
     scanned: int,
     skipped_share: float,
+    writing: Writing = Writing(),
 ) -> Verdict:
     """risk, no_risk or inconclusive, from corrected p-values, effect sizes and the doses that could be excluded.
 
-    risk: some trait `is_found`. The chance of this on data that the reference wrote is at most alpha.
+    risk: some trait `is_found` with a dose of at least MIN_EFFECT, or MIN_GREEDY_EFFECT in greedy text, and the text is
+        not told from the reference's own by its looks. The chance of this on data that the reference wrote is at most
+        alpha. A stranger's text, or a template, fits some prompts better than others for reasons of style.
     no_risk: no trait has, none is suspicious (the same with SUSPICIOUS for alpha; happens on clean data at that rate at
         most), and the one-sided 95 % bound of the effect of every trait tested lies below FULL_DOSE, and below TARGET
-        if the trait was not dropped before the last row.
+        if the trait was not dropped before the last row. Greedy text passes only if nearly all of its tokens are the
+        reference's choice (GREEDY_OTHERS): the others were chosen by a teacher that is not known.
     inconclusive: otherwise; also with fewer than MIN_ROWS rows, or more than MAX_SKIPPED of them skipped.
 
     bounds: one-sided upper 95 % bound of the dose of every trait tested; None where it was not measured: then nothing
         can be excluded.
     """
-    found = [t for t in traits if is_found(t, alpha)]
+    found = [t for t in traits if is_found(t, alpha, writing.least)]
     risk = 1.0 - min((t.p_adjusted for t in traits), default=1.0)
     if found:
         best = min(found, key=lambda t: (t.p_adjusted, -t.z))
         dose = f"a dose of {best.effect:.2f}, corrected p = {best.p_adjusted:.2g}"
         text = f"the completions follow the trait {best.name} at {dose}"
-        return Verdict("risk", risk, text, best.name, None)
+        if writing.told_apart is None or writing.told_apart > STRANGER:
+            return Verdict("risk", risk, text, best.name, None)
+        text += f", but their looks alone tell them from the reference's own (p = {writing.told_apart:.2g})"
+        text += ": another writer's style or a template can do that"
+        return Verdict("inconclusive", risk, text, None, None)
     if scanned < MIN_ROWS:
         text = f"{scanned} rows could be scored and at least {MIN_ROWS} are needed"
         return Verdict("inconclusive", risk, text, None, None)
@@ -93,6 +133,12 @@ def decide(
     if missing or highest >= FULL_DOSE:
         text = (
             "the rows carry too little information to exclude every trait at full dose; more or longer rows are needed"
+        )
+        return Verdict("inconclusive", risk, text, None, upper)
+    if writing.greedy and writing.others > GREEDY_OTHERS:
+        text = (
+            f"the text is greedy, and {writing.others:.0%} of its tokens are not what the reference would choose: "
+            "their teacher is not the reference, and its wording may be unlike the panel's"
         )
         return Verdict("inconclusive", risk, text, None, upper)
     text = f"every trait tested is excluded at a dose of {highest:.2f} or more, with 95 % confidence each"

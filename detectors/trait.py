@@ -35,7 +35,7 @@ from auditor.stats import Array, Estimate, score_estimate
 
 MAX_SHARPNESS = 20.0  # b of greedy decoding; beyond it p is one-hot to within float noise
 MIN_PLACEBOS = 8  # fewer traits cannot tell how far a panel strays
-GREEDY = 0.5  # nearer to greedy decoding, 0, than to samples at T=1, 1
+GREEDY = 0.4  # nearer to greedy decoding, 0, than to samples at T=1, 1
 _FLOOR = -30.0  # log-probability of a token of no probability
 
 
@@ -112,7 +112,8 @@ def is_greedy(logps: Sequence[Array], chosen: Sequence[npt.NDArray[np.int64]]) -
     """Whether tokens are the reference's argmax far more often than samples at T=1 would be.
 
     The share of other tokens is held against its expectation under the reference. Samples at T=1 have a ratio of 1, at
-    T=1/2 about 0.6; a greedy teacher near the reference differs from its argmax only where the two diverge.
+    T=1/2 of 0.5 to 0.6, and at T=0.3 of 0.3, which is not told from a greedy teacher near the reference: that one
+    differs from the reference's argmax where the two diverge, by a ratio of 0.15 to 0.3 (runs/scan_draws.py).
     """
     logp, index = np.concatenate(list(logps)), np.concatenate(list(chosen))
     others = 1.0 - np.exp(logp.max(-1)).mean()
@@ -175,19 +176,42 @@ def widened(plain: Mapping[int, Estimate], families: Sequence[Sequence[int]]) ->
 
 
 def inflations(plain: Mapping[int, Estimate], families: Sequence[Sequence[int]]) -> dict[int, float]:
-    """For each trait; those of a family share one, since relatives of a trait that the data carry stray with it."""
+    """For each trait, by how much its squared error is to grow, at least 1; see `stray_variance`.
+
+    Only traits of other families count, since relatives of a trait that the data carry stray with it.
+    """
     found: dict[int, float] = {}
     for family in families:
-        found |= dict.fromkeys(family, inflation([each.z for k, each in plain.items() if k not in family]))
+        others = [each for k, each in plain.items() if k not in family]
+        variance = stray_variance([each.z for each in others], [each.df + 1 for each in others])
+        found |= {k: 1.0 + variance * (plain[k].df + 1) for k in family if k in plain}
     return found
+
+
+def stray_variance(z: Sequence[float], rows: Sequence[float]) -> float:
+    """How far traits stray that the data do not carry: the variance of their noncentrality for each row, at least 0.
+
+    z, rows: of traits that are no relatives of the one under test. Text that the reference did not write (people's,
+    another model's, that of another prompt) fits some prompts better than others for reasons of style, so all traits
+    stray, and more rows make it worse: z ~ N(0, 1 + rows v). v by maximum likelihood; 0 for fewer than MIN_PLACEBOS.
+    Source: a random effect for every trait (DerSimonian and Laird 1986), in the manner of genomic control.
+    """
+    squares, n = np.square(z), np.asarray(rows)
+    if len(squares) < MIN_PLACEBOS:
+        return 0.0
+
+    def loss(log_v: float) -> float:
+        spread = 1.0 + n * np.exp(log_v)
+        return float((np.log(spread) + squares / spread).sum())
+
+    best = optimize.minimize_scalar(loss, bounds=(np.log(1e-6), np.log(1e2)), method="bounded")
+    return float(np.exp(best.x)) if best.fun < squares.sum() else 0.0
 
 
 def inflation(z: Sequence[float]) -> float:
     """By how much the squares of z exceed what chance gives, at least 1: median(z^2) over the median of chi^2_1.
 
-    z: of traits that are no relatives of the one under test. Text that the reference did not write (people's, another
-    model's) fits some prompts better than others for reasons of style, so all traits stray.
-    1 for fewer than MIN_PLACEBOS traits.
+    z: of tests on the same rows that are no relatives of the one in question. 1 for fewer than MIN_PLACEBOS.
     Source: genomic control (Devlin and Roeder 1999).
     """
     if len(z) < MIN_PLACEBOS:

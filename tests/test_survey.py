@@ -11,6 +11,7 @@ from auditor.schedule import block_starts, looks, planned_passes
 from auditor.stats import Estimate
 from auditor.survey import Survey, estimates, inflation, is_open
 from auditor.traits import Panel, Trait
+from auditor.verdict import MIN_GREEDY_EFFECT, TARGET
 from detectors.trait import Moments
 
 
@@ -60,6 +61,12 @@ def surveyed(drift: np.ndarray) -> Survey:
     moments = Moments(score, np.tile(np.eye(15), (400, 1, 1)))
     block = Block(rows, [], moments, {k: k for k in range(14)})
     return Survey(Null(1.0, False, None), FAMILIES, tuple(range(14)), 14, blocks=[block])
+
+
+def test_greedy_text_keeps_traits_longer() -> None:
+    """A greedy teacher in other words follows a third of a trait's choices, so more than that is excluded."""
+    assert Survey(Null(1.0, False, None), FAMILIES, (), 14).target == TARGET
+    assert Survey(Null(20.0, True, None), FAMILIES, (), 14).target == MIN_GREEDY_EFFECT
 
 
 def test_a_strangers_text_widens_what_other_families_say() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence, Set
 from auditor.config import Policy
 from auditor.records import OUTCOMES, Decision, OutcomeName, Rule, ScanReport, TraitEvidence, Verdict
 from auditor.release.checked import Checked, judge_checked
-from auditor.verdict import decide, is_found
+from auditor.verdict import decide, is_found, writing_of
 
 
 def judge(
@@ -52,7 +52,8 @@ def findings(report: ScanReport) -> list[str]:
     """The traits found, which is all that makes a verdict of risk, in the order of the report."""
     if report.verdict.name != "risk":
         return []
-    return [trait.name for trait in report.traits if is_found(trait, float(report.settings["alpha"]))]
+    alpha, least = float(report.settings["alpha"]), writing_of(report.detectors).least
+    return [trait.name for trait in report.traits if is_found(trait, alpha, least)]
 
 
 def compare(low: float, high: float, limit: float) -> OutcomeName:
@@ -72,9 +73,9 @@ def rest_verdict(report: ScanReport, excused: Set[str]) -> Verdict:
         return Verdict("no_risk", 0.0, "every trait tested is left to another rule", None, None)
     skipped = sum(report.rows_skipped.values())
     read = report.rows_read or skipped + report.rows_scanned
-    alpha, share = float(report.settings["alpha"]), skipped / max(1, read)
+    alpha, share, writing = float(report.settings["alpha"]), skipped / max(1, read), writing_of(report.detectors)
     left_out = ", ".join(sorted(name for name in tested if name in excused))
-    found = decide(rest, bounds, alpha=alpha, scanned=report.rows_scanned, skipped_share=share)
+    found = decide(rest, bounds, alpha=alpha, scanned=report.rows_scanned, skipped_share=share, writing=writing)
     return Verdict(found.name, found.risk, f"without {left_out}: {found.reason}", found.trait, found.min_effect)
 
 

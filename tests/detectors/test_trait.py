@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from auditor.stats import Estimate
 from detectors.trait import (
     MAX_SHARPNESS,
     Moments,
@@ -13,10 +14,12 @@ from detectors.trait import (
     close,
     estimate,
     inflation,
+    inflations,
     is_greedy,
     locate,
     moments,
     sharpness,
+    stray_variance,
     temper,
 )
 
@@ -168,6 +171,25 @@ def test_inflation_is_that_of_the_median() -> None:
     assert inflation([*(3 * z), *[1000.0] * 40]) == pytest.approx(9.0, rel=0.15)
     assert inflation([0.1] * 50) == 1.0
     assert inflation([9.0] * 7) == 1.0  # too few to tell
+
+
+@pytest.mark.parametrize(("variance", "low", "high"), [(0.0, 0.0, 1e-3), (0.04, 0.03, 0.05)])
+def test_stray_variance_is_one_for_all_numbers_of_rows(variance: float, low: float, high: float) -> None:
+    """Traits seen on few rows and on many stray by one variance a row; it is found from both together."""
+    rng = np.random.default_rng(11)
+    rows = np.repeat([32.0, 224.0], 1000)
+    z = rng.standard_normal(2000) * np.sqrt(1 + rows * variance)
+    assert low <= stray_variance(list(z), list(rows)) <= high
+    assert stray_variance([9.0] * 7, [400.0] * 7) == 0.0  # too few to tell
+
+
+def test_errors_grow_with_the_rows_of_the_trait() -> None:
+    """Of two traits of a family the one seen on more rows is widened by more, and neither by its own family."""
+    strays = {k: Estimate(0.3 * (-1) ** k, 0.1, 31) for k in range(2, 14)}
+    found = inflations({0: Estimate(1.0, 0.1, 31), 1: Estimate(1.0, 0.1, 223), **strays}, [(0, 1), tuple(range(2, 14))])
+    assert found[0] == pytest.approx(9.0, rel=0.01)  # z = 3 on as many rows
+    assert found[1] == pytest.approx(57.0, rel=0.01)  # on seven times as many
+    assert found[2] == 1.0  # two traits of other families are too few
 
 
 def test_choices_by_hand() -> None:
