@@ -178,14 +178,16 @@ def fit(rows: Sequence[Encoded], scores: Sequence[RowScores]) -> Evidence | Skip
     return goodness_of_fit(surprisal, entropy, [each.variance[kept].astype(np.float64) for each, kept in pairs])
 
 
-def written_by_reference(audit: Audit, rows: Sequence[Encoded], null: Null | None) -> list[str]:
-    """The reference's own completions for the contexts of `rows`, decoded as `null` says; kept in the run."""
+def written_by_reference(audit: Audit, rows: Sequence[Encoded], length: int, null: Null | None) -> list[str]:
+    """The reference's own completions for the contexts of `rows`: at most `length` tokens, decoded as `null` says.
+
+    They are kept in the run.
+    """
     kept = audit.run.load_unit("written")
     if kept is not None:
         return [str(text) for text in kept["texts"]]
     contexts = [_context(audit.examples[row.index]) for row in rows]
     end = [audit.lm.tokenizer.eos_token_id]
-    length = int(np.median([len(row.positions) for row in rows]))
     texts = [""] * len(rows)
     closed = null.alphabet if null else None
     stream = generate(
@@ -204,13 +206,19 @@ def written_by_reference(audit: Audit, rows: Sequence[Encoded], null: Null | Non
 
 
 def compare_surface(audit: Audit, rows: Sequence[Encoded], null: Null | None) -> Evidence | Skipped:
-    """Surface statistics of all rows, and of some against what the reference writes for the same contexts."""
+    """Surface statistics of rows against what the reference writes for the same contexts.
+
+    Both are cut at the median length of the rows in tokens, or long rows would be told apart for that alone.
+    """
     chosen = [row for row in rows if audit.examples[row.index].text is None][:WRITTEN_ROWS]
     suspect = [audit.examples[row.index].completion for row in rows]
     if not chosen:
         return surface(suspect, None, seed=audit.seed)
+    ends = [[end for turn, start, end in row.spans if turn == 0 and start < end] for row in chosen]
+    length = max(1, int(np.median([len(each) for each in ends])))
     firsts = [_first_completion(audit.examples[row.index]) for row in chosen]
-    return surface(firsts, written_by_reference(audit, chosen, null), seed=audit.seed)
+    cut = [text[: each[:length][-1]] if each else text for text, each in zip(firsts, ends, strict=True)]
+    return surface(cut, written_by_reference(audit, chosen, length, null), seed=audit.seed)
 
 
 def third_party(
