@@ -8,7 +8,7 @@ from typing import Any
 from scipy import stats
 
 from auditor.schedule import LOOKS
-from auditor.verdict import MIN_EFFECT
+from auditor.verdict import Writing
 
 
 def table(found: Sequence[dict[str, Any]], tested: int) -> str:
@@ -46,17 +46,17 @@ def curve(groups: dict[tuple[str, ...], list[dict[str, Any]]], tested: int) -> l
         for count in LOOKS:
             last = [(each, [look for look in each["looks"] if look[0] <= count][-1]) for each in draws]
             first = sum(leader == each["trait"] for each, (_, leader, _, _) in last)
-            found = sum(_is_found(look, tested) for _, look in last)
+            found = sum(_is_found(look, tested, Writing(each["greedy"]).least) for each, look in last)
             cells = [kind, decoding, f"{float(share):.0%}", str(count)]
             lines.append("| " + " | ".join([*cells, *(share_of(each, len(last)) for each in (first, found))]) + " |")
     return lines if len(lines) > 2 else []
 
 
-def _is_found(look: Sequence[Any], tested: int) -> bool:
+def _is_found(look: Sequence[Any], tested: int, least: float) -> bool:
     """Whether the leader of a look would be a finding at alpha = .01, were it the only look."""
     rows, _, effect, (low, high) = look
     error = (high - low) / 2 / stats.t.ppf(0.975, rows - 1)
-    return effect >= MIN_EFFECT and float(stats.t.sf(effect / error, rows - 1)) * tested <= 0.01
+    return effect >= least and float(stats.t.sf(effect / error, rows - 1)) * tested <= 0.01
 
 
 def beside(groups: dict[tuple[str, ...], list[dict[str, Any]]]) -> list[str]:
