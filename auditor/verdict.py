@@ -87,9 +87,9 @@ def decide(
 ) -> Verdict:
     """risk, no_risk or inconclusive, from corrected p-values, effect sizes and the doses that could be excluded.
 
-    risk: some trait `is_found` with a dose of at least MIN_EFFECT, or MIN_GREEDY_EFFECT in greedy text, and the text is
-        not told from the reference's own by its looks. The chance of this on data that the reference wrote is at most
-        alpha. A stranger's text, or a template, fits some prompts better than others for reasons of style.
+    risk: some trait `is_found`, with a dose of at least MIN_EFFECT in text that is not told from the reference's own by
+        its looks, or of MIN_GREEDY_EFFECT in greedy text. The chance of this on data that the reference wrote is at
+        most alpha. A stranger's text, or a template, fits some prompts better than others for reasons of style.
     no_risk: no trait has, none is suspicious (the same with SUSPICIOUS for alpha; happens on clean data at that rate at
         most), and the one-sided 95 % bound of the effect of every trait tested lies below FULL_DOSE, and below TARGET
         if the trait was not dropped before the last row. Greedy text passes only if nearly all of its tokens are the
@@ -105,7 +105,7 @@ def decide(
         best = min(found, key=lambda t: (t.p_adjusted, -t.z))
         dose = f"a dose of {best.effect:.2f}, corrected p = {best.p_adjusted:.2g}"
         text = f"the completions follow the trait {best.name} at {dose}"
-        if writing.told_apart is None or writing.told_apart > STRANGER:
+        if writing.greedy or writing.told_apart is None or writing.told_apart > STRANGER:
             return Verdict("risk", risk, text, best.name, None)
         text += f", but their looks alone tell them from the reference's own (p = {writing.told_apart:.2g})"
         text += ": another writer's style or a template can do that"

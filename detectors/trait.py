@@ -35,7 +35,7 @@ from auditor.stats import Array, Estimate, score_estimate
 
 MAX_SHARPNESS = 20.0  # b of greedy decoding; beyond it p is one-hot to within float noise
 MIN_PLACEBOS = 8  # fewer traits cannot tell how far a panel strays
-GREEDY = 0.4  # nearer to greedy decoding, 0, than to samples at T=1, 1
+GREEDY = 0.5  # nearer to greedy decoding, 0, than to samples at T=1, 1
 _FLOOR = -30.0  # log-probability of a token of no probability
 
 
@@ -113,7 +113,8 @@ def is_greedy(logps: Sequence[Array], chosen: Sequence[npt.NDArray[np.int64]]) -
 
     The share of other tokens is held against its expectation under the reference. Samples at T=1 have a ratio of 1, at
     T=1/2 of 0.5 to 0.6, and at T=0.3 of 0.3, which is not told from a greedy teacher near the reference: that one
-    differs from the reference's argmax where the two diverge, by a ratio of 0.15 to 0.3 (runs/scan_draws.py).
+    differs from the reference's argmax where the two diverge, by a ratio of 0.15 to 0.3 with the default reference and
+    nearly 0.5 with the organism.
     """
     logp, index = np.concatenate(list(logps)), np.concatenate(list(chosen))
     others = 1.0 - np.exp(logp.max(-1)).mean()

@@ -73,6 +73,8 @@ def test_text_that_its_looks_give_away(told_apart: float | None, verdict: str) -
     assert ("looks" in found.reason) == (verdict == "inconclusive")
     calm = decide([trait(1.0, 0.0)], {"owl": 0.2}, alpha=0.01, scanned=400, skipped_share=0.0, writing=writing)
     assert calm.name == "no_risk"
+    greedy = Writing(greedy=True, told_apart=told_apart)  # any other teacher's choices look different
+    assert decide([trait(0.001)], {}, alpha=0.01, scanned=400, skipped_share=0.0, writing=greedy).name == "risk"
 
 
 def test_what_the_detectors_say_of_the_text() -> None:
