@@ -64,7 +64,7 @@ def test_greedy_text(effect: float, bound: float, others: float, verdict: str) -
     assert found.name == verdict
 
 
-@pytest.mark.parametrize(("told_apart", "verdict"), [(None, "risk"), (0.011, "risk"), (0.01, "inconclusive")])
+@pytest.mark.parametrize(("told_apart", "verdict"), [(None, "risk"), (0.0011, "risk"), (0.001, "inconclusive")])
 def test_text_that_its_looks_give_away(told_apart: float | None, verdict: str) -> None:
     """A trait in a stranger's text may be style, so it is no finding; and no pass either."""
     writing = Writing(told_apart=told_apart)
@@ -73,15 +73,19 @@ def test_text_that_its_looks_give_away(told_apart: float | None, verdict: str) -
     assert ("looks" in found.reason) == (verdict == "inconclusive")
     calm = decide([trait(1.0, 0.0)], {"owl": 0.2}, alpha=0.01, scanned=400, skipped_share=0.0, writing=writing)
     assert calm.name == "no_risk"
-    greedy = Writing(greedy=True, told_apart=told_apart)  # any other teacher's choices look different
-    assert decide([trait(0.001)], {}, alpha=0.01, scanned=400, skipped_share=0.0, writing=greedy).name == "risk"
 
 
 def test_what_the_detectors_say_of_the_text() -> None:
     """Read from a report's detectors, whichever of them were run."""
-    trait = Evidence("trait", "", {"greedy": True, "others": 0.05})
+    trait = Evidence("trait", "", {"greedy": False, "others": 0.4, "sharpness": 0.9})
     surface = Evidence("surface", "", {"classifier": {"p_value": 0.3}})
-    assert writing_of({"trait": trait, "surface": surface}) == Writing(True, 0.05, 0.3)
+    assert writing_of({"trait": trait, "surface": surface}) == Writing(False, 0.4, 0.3)
+    for cold in (
+        {"greedy": True, "others": 0.05, "sharpness": 3.0},
+        {"greedy": False, "others": 0.05, "sharpness": 2.0},
+    ):
+        found = writing_of({"trait": Evidence("trait", "", cold), "surface": surface})
+        assert found == Writing(cold["greedy"], 0.05, None)
     assert writing_of({"trait": Skipped("off"), "surface": Evidence("surface", "", {"classifier": None})}) == Writing()
     assert writing_of({}) == Writing()
 
