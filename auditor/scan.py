@@ -23,9 +23,10 @@ from auditor.products import fast
 from auditor.records import Evidence, Progress, Sample, ScanReport, Skipped
 from auditor.report.json import from_dict, to_dict
 from auditor.rundir import RunDir, installed_versions, set_last
+from auditor.schedule import families
 from auditor.stages import Audit
 from auditor.stats import Estimate
-from auditor.survey import Survey, estimates, families, inflation, survey, trait_evidence
+from auditor.survey import Survey, estimates, inflation, survey, trait_evidence
 from auditor.traits import Panel, load_panels
 from auditor.tuned import Tuned, tuned
 from auditor.verdict import MIN_ROWS, combined, decide, incomplete, writing_of

@@ -1,8 +1,12 @@
-"""The schedule of a panel survey: its blocks of rows, when it looks at them, and how many traits then stay alive."""
+"""The schedule of a panel survey: families and controls, blocks of rows, looks, and how many traits then stay alive."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from auditor.traits import Panel
 
 BLOCK = 32
 CONTROLS = 4  # of a family that has a trait alive
@@ -41,3 +45,22 @@ def planned_passes(rows: int, traits: int, families: int) -> int:
         alive = min(alive, kept(number))
         start = end
     return total
+
+
+def families(panel: Panel, seed: int) -> tuple[tuple[int, ...], ...]:
+    """The traits of each family in random order; the first CONTROLS are its controls.
+
+    A group with the same probes for all its traits is a family of its own (its prompts are one template); the rest,
+    whose prompts are all different, are one family together.
+    """
+    shuffled = [int(k) for k in np.random.default_rng([seed, 1]).permutation(len(panel.traits))]
+    groups: dict[str, list[int]] = {}
+    for k in shuffled:
+        groups.setdefault(panel.traits[k].group, []).append(k)
+    alike = {
+        name
+        for name, members in groups.items()
+        if len(members) > CONTROLS and len({panel.traits[k].probes for k in members}) == 1
+    }
+    rest = tuple(k for k in shuffled if panel.traits[k].group not in alike)
+    return (*(tuple(groups[name]) for name in sorted(alike)), *([rest] if rest else []))

@@ -9,7 +9,8 @@ one, since "You love owls" moves text towards "You love France" too. After a few
   (also the dropped traits) and alpha spending over the looks, so the looks together keep the error rate.
 - A trait is dropped when a dose of TARGET can be excluded for it with 95 % confidence and no look has made it
   SUSPICIOUS, or when `KEEP` others have stronger evidence. Dropping can only lose power, never raise a false alarm.
-- When every trait has been excluded that way, the survey ends: no risk.
+- When every trait still scored has been excluded that way, those come back that were dropped for their rank and may
+  have a full dose for all that is known. When there is none, the survey ends: no risk.
 
 The likelihood of a token is taken among the reference's most likely ones there, so that the head need not be applied
 to the whole vocabulary; a token outside is no evidence. Nor is the one that ends a turn, since whether rows were cut
@@ -31,10 +32,10 @@ from auditor.blocks import Block, Null, Scorer, Store, find_null, score_block, u
 from auditor.encode import Encoded
 from auditor.logprobs import RowScores
 from auditor.records import Progress, TraitEvidence
-from auditor.schedule import BLOCK, CONTROLS, OTHER_CONTROLS, block_starts, kept, looks, planned_passes
+from auditor.schedule import BLOCK, CONTROLS, OTHER_CONTROLS, block_starts, families, kept, looks, planned_passes
 from auditor.stats import Estimate, spending
 from auditor.traits import Panel
-from auditor.verdict import SUSPICIOUS, TARGET, Writing
+from auditor.verdict import FULL_DOSE, SUSPICIOUS, TARGET, Writing
 from detectors import trait as likelihood
 
 MIN_CLEAR = 4 * BLOCK  # no trait is excluded before each wording of its prompt has had a block
@@ -191,25 +192,6 @@ def trait_evidence(state: Survey, panel: Panel, doses: Mapping[int, Estimate]) -
     return tuple(sorted(found, key=lambda t: (t.effect < state.least, t.p_adjusted, t.p_value)))
 
 
-def families(panel: Panel, seed: int) -> tuple[tuple[int, ...], ...]:
-    """The traits of each family in random order; the first CONTROLS are its controls.
-
-    A group with the same probes for all its traits is a family of its own (its prompts are one template); the rest,
-    whose prompts are all different, are one family together.
-    """
-    shuffled = [int(k) for k in np.random.default_rng([seed, 1]).permutation(len(panel.traits))]
-    groups: dict[str, list[int]] = {}
-    for k in shuffled:
-        groups.setdefault(panel.traits[k].group, []).append(k)
-    alike = {
-        name
-        for name, members in groups.items()
-        if len(members) > CONTROLS and len({panel.traits[k].probes for k in members}) == 1
-    }
-    rest = tuple(k for k in shuffled if panel.traits[k].group not in alike)
-    return (*(tuple(groups[name]) for name in sorted(alike)), *([rest] if rest else []))
-
-
 def _conditions(state: Survey) -> list[int]:
     """The traits to score next: those alive, and the controls of every family; none when no trait is alive.
 
@@ -270,12 +252,16 @@ def _look(
     early = len(state.rows) < MIN_CLEAR
     leaning = {k for k, p in state.adjusted.items() if p <= SUSPICIOUS}  # no verdict passes those, so go on
     open_ = [k for k in state.alive if early or k in leaning or is_open(found.get(k), state.hypotheses, state.target)]
-    if not open_:
-        state.settled = "no_risk"
     ranked = sorted(open_, key=lambda k: -found[k].z if k in found else -np.inf)
+    if not open_:
+        wide = [k for k in state.eliminated if k in found and found[k].upper() >= FULL_DOSE]
+        ranked = sorted(wide, key=lambda k: -found[k].upper())
+    if not ranked:
+        state.settled = "no_risk"
     survivors = set(ranked[: kept(number)])
-    state.eliminated |= {k: len(state.rows) for k in state.alive if k not in survivors}
-    state.alive = tuple(k for k in state.alive if k in survivors)
+    dropped = {k: len(state.rows) for k in state.alive if k not in survivors}
+    state.eliminated = {k: at for k, at in (state.eliminated | dropped).items() if k not in survivors}
+    state.alive = tuple(k for k in state.tested if k in survivors)
 
 
 def is_open(each: Estimate | None, hypotheses: int, target: float = TARGET) -> bool:

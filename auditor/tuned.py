@@ -12,9 +12,9 @@ from auditor.blocks import Null, Units, score_block
 from auditor.encode import Encoded
 from auditor.logprobs import RowScores, by_row, score_under
 from auditor.records import Evidence, Progress, Skipped, TraitEvidence
+from auditor.schedule import families
 from auditor.stages import Audit, strongest
 from auditor.stats import Estimate
-from auditor.survey import families
 from auditor.traits import Panel, Trait
 from auditor.transfer.teach import can_teach, teach
 from auditor.verdict import MIN_ROWS

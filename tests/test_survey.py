@@ -9,7 +9,7 @@ from auditor.blocks import Block, Null
 from auditor.encode import Encoded
 from auditor.schedule import block_starts, looks, planned_passes
 from auditor.stats import Estimate
-from auditor.survey import Survey, estimates, inflation, is_open
+from auditor.survey import Survey, _look, estimates, inflation, is_open
 from auditor.traits import Panel, Trait
 from auditor.verdict import MIN_GREEDY_EFFECT, TARGET
 from detectors.trait import Moments
@@ -67,6 +67,23 @@ def test_greedy_text_keeps_traits_longer() -> None:
     """A greedy teacher in other words follows a third of a trait's choices, so more than that is excluded."""
     assert Survey(Null(1.0, False, None), FAMILIES, (), 14).target == TARGET
     assert Survey(Null(20.0, True, None), FAMILIES, (), 14).target == MIN_GREEDY_EFFECT
+
+
+def test_a_trait_dropped_for_its_rank_comes_back_before_the_survey_ends() -> None:
+    """Trait 13 was seen on 32 rows that exclude nothing; when all others are excluded it is scored again."""
+    rng = np.random.default_rng(0)
+    rows = [Encoded(i, "default", (1, 2), (1,), ((0, 0, 1),)) for i in range(128)]
+    score, information = rng.standard_normal((128, 15)) / 4, np.tile(np.eye(15) / 16, (128, 1, 1))
+    first = Block(rows[:32], [], Moments(score[:32], information[:32]), {k: k for k in range(14)})
+    rest = Block(rows[32:], [], Moments(16 * score[32:], 256 * information[32:]), {k: k for k in range(13)})
+    tested = tuple(range(14))
+    state = Survey(Null(1.0, False, None), FAMILIES, tested, 14, [first, rest], alive=tested[:13], eliminated={13: 32})
+    _look(state, PANEL, 2, 0.1, {}, 0.01)
+    assert (state.alive, state.settled) == ((13,), "")
+    assert sorted(state.eliminated) == list(range(13))
+    state.blocks.append(Block(rows[32:], [], Moments(16 * score[32:], 256 * information[32:]), {13: 13}))
+    _look(state, PANEL, 3, 0.1, {}, 0.01)
+    assert (state.alive, state.settled) == ((), "no_risk")
 
 
 def test_a_strangers_text_widens_what_other_families_say() -> None:

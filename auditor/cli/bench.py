@@ -38,8 +38,7 @@ def bench() -> int:
 def budget(panel: Panel) -> str:
     """What a scan spends at most, beside scoring every row under every wording of every trait."""
     from auditor.scan import AUTO_ROWS
-    from auditor.schedule import planned_passes
-    from auditor.survey import families
+    from auditor.schedule import families, planned_passes
 
     traits, wordings = len(panel.traits), sum(len(trait.prompts) for trait in panel.traits)
     most = AUTO_ROWS + planned_passes(AUTO_ROWS, traits, len(families(panel, 0)))
