@@ -40,6 +40,7 @@ NEXT_STEPS: dict[VerdictName, tuple[tuple[str, str], ...]] = {
     "inconclusive": (
         ("audit scan DATASET --rows all", "use every row; if that is too few, give more rows"),
         ("audit scan DATASET --reference MODEL", "name the base model that the students will start from"),
+        ("audit verify DATASET --trait none", "or train students on the data, and see what they like"),
     ),
 }
 
