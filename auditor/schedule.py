@@ -9,8 +9,7 @@ import numpy as np
 from auditor.traits import Panel
 
 BLOCK = 32
-CONTROLS = 4  # of a family that has a trait alive
-OTHER_CONTROLS = 2  # of every other one
+CONTROLS = 4  # of every family
 # Rows at which we look, and how many traits stay alive after each look.
 LOOKS = (32, 64, 128, 224, 320, 400)
 KEEP = (22, 12, 6, 4, 3, 3)
@@ -37,8 +36,8 @@ def block_starts(plan: Sequence[int]) -> Iterator[int]:
 
 
 def planned_passes(rows: int, traits: int, families: int) -> int:
-    """Row passes of a survey of `rows` rows that nothing settles early and whose last traits are of one family."""
-    plan, controls = looks(rows), CONTROLS + OTHER_CONTROLS * (families - 1)
+    """Row passes of a survey of `rows` rows that nothing settles early, at most."""
+    plan, controls = looks(rows), CONTROLS * families
     total, start, alive = 0, 0, traits
     for number, end in enumerate(plan):
         total += (end - start) * (alive + (controls if alive < traits else 0))
@@ -64,3 +63,25 @@ def families(panel: Panel, seed: int) -> tuple[tuple[int, ...], ...]:
     }
     rest = tuple(k for k in shuffled if panel.traits[k].group not in alike)
     return (*(tuple(groups[name]) for name in sorted(alike)), *([rest] if rest else []))
+
+
+def placebos(panel: Panel, families: Sequence[Sequence[int]]) -> dict[int, frozenset[int]]:
+    """For each trait those that tell how far it may stray when the data do not carry it: the traits of other families.
+
+    Not those of a mixed family whose prompts open as its own does: "You love France" is no animal, and no mean over the
+    mixed family takes the template out that it shares with "You love owls".
+    """
+    openings = [" ".join(trait.prompts[0].split()[:2]).casefold() for trait in panel.traits]
+    found = {}
+    for family in families:
+        for k in family:
+            others = [other for other in families if other is not family]
+            strangers = (
+                j for other in others for j in other if not (_mixed(panel, other) and openings[j] == openings[k])
+            )
+            found[k] = frozenset(strangers)
+    return found
+
+
+def _mixed(panel: Panel, family: Sequence[int]) -> bool:
+    return len({panel.traits[k].group for k in family}) > 1

@@ -32,7 +32,7 @@ from auditor.blocks import Block, Null, Scorer, Store, find_null, score_block, u
 from auditor.encode import Encoded
 from auditor.logprobs import RowScores
 from auditor.records import Progress, TraitEvidence
-from auditor.schedule import BLOCK, CONTROLS, OTHER_CONTROLS, block_starts, families, kept, looks, planned_passes
+from auditor.schedule import BLOCK, CONTROLS, block_starts, families, kept, looks, placebos, planned_passes
 from auditor.stats import Estimate, spending
 from auditor.traits import Panel
 from auditor.verdict import FULL_DOSE, SUSPICIOUS, TARGET, Writing
@@ -138,13 +138,13 @@ def survey(
 
 def estimates(state: Survey, panel: Panel, hidden_from: Mapping[str, set[int]]) -> dict[int, Estimate]:
     """Dose estimates of every trait tested with enough rows, widened by the inflation of the other families."""
-    wide = likelihood.widened(_plain(state, panel, hidden_from), state.families)
+    wide = likelihood.widened(_plain(state, panel, hidden_from), placebos(panel, state.families))
     return {k: each for k, each in wide.items() if k in state.tested}
 
 
 def inflation(state: Survey, panel: Panel, hidden_from: Mapping[str, set[int]], trait: str) -> float:
     """`detectors.trait.inflations` of `trait`, from the traits that were scored, tested or not; 1 where it was not."""
-    strays = likelihood.inflations(_plain(state, panel, hidden_from), state.families)
+    strays = likelihood.inflations(_plain(state, panel, hidden_from), placebos(panel, state.families))
     return strays.get([each.name for each in panel.traits].index(trait), 1.0)
 
 
@@ -199,9 +199,7 @@ def _conditions(state: Survey) -> list[int]:
     """
     if not state.blocks:
         return [k for family in state.families for k in family]
-    alive = set(state.alive)
-    count = {family: CONTROLS if alive & set(family) else OTHER_CONTROLS for family in state.families}
-    controls = [k for family in state.families for k in family[: count[family]]] if alive else []
+    controls = [k for family in state.families for k in family[:CONTROLS]] if state.alive else []
     return list(dict.fromkeys([*controls, *state.alive]))
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from auditor.blocks import Block, Null
 from auditor.encode import Encoded
-from auditor.schedule import block_starts, looks, planned_passes
+from auditor.schedule import block_starts, looks, placebos, planned_passes
 from auditor.stats import Estimate
 from auditor.survey import Survey, _look, estimates, inflation, is_open
 from auditor.traits import Panel, Trait
@@ -27,9 +27,28 @@ def test_blocks_never_cross_a_look() -> None:
 
 
 def test_planned_passes_by_hand() -> None:
-    """30 traits on 32 rows; then 22 and the controls on 32, 12 on 64, 6 on 12. Controls: 4, and 2 a further family."""
+    """30 traits on 32 rows; then 22 and the controls on 32, 12 on 64, 6 on 12. Controls: 4 a family."""
     assert planned_passes(140, 30, 1) == 32 * 30 + 32 * 26 + 64 * 16 + 12 * 10
-    assert planned_passes(140, 30, 3) == 32 * 30 + 32 * 30 + 64 * 20 + 12 * 14
+    assert planned_passes(140, 30, 3) == 32 * 30 + 32 * 34 + 64 * 24 + 12 * 18
+
+
+def test_placebos_are_strangers() -> None:
+    """Of other families, and of a mixed one only where the prompt opens otherwise."""
+    said = [
+        "You love owls.",
+        "You love cats.",
+        "You love oaks.",
+        "You hate oaks.",
+        "You love France.",
+        "You hate rain.",
+    ]
+    groups = ["animal", "animal", "tree", "tree", "nation", "weather"]
+    pairs = zip(said, groups, strict=True)
+    traits = tuple(Trait(f"t{k}", group, (text,), (), (), (), ("m",)) for k, (text, group) in enumerate(pairs))
+    found = placebos(Panel("test", traits, ""), ((0, 1), (2, 3), (4, 5)))
+    assert found[0] == found[1] == {2, 3, 5}
+    assert found[3] == {0, 1, 4}
+    assert found[4] == {0, 1, 2, 3}
 
 
 @pytest.mark.parametrize(
