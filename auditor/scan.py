@@ -28,8 +28,8 @@ from auditor.stages import Audit
 from auditor.stats import Estimate
 from auditor.survey import Survey, estimates, inflation, survey, trait_evidence
 from auditor.traits import Panel, load_panels
-from auditor.tuned import Tuned, tuned
-from auditor.verdict import MIN_ROWS, combined, decide, incomplete, writing_of
+from auditor.tuned import Tuned, tuned, with_copies
+from auditor.verdict import MIN_ROWS, decide, writing_of
 from detectors import DEFAULT, DETECTORS, divergence
 from detectors.first_step import first_step
 
@@ -159,13 +159,8 @@ def _scan(
         skipped_share=sum(skipped.values()) / max(1, looked_at),
         writing=writing_of(outcomes),
     )
-    verdict = judge(evidence, _bounds(doses, audit.panel, tested), scanned=len(scored))
-    if isinstance(copies, Tuned):
-        by_copies = judge(copies.traits, copies.bounds, scanned=copies.rows)
-        by_copies = replace(by_copies, reason=f"by copies of the reference tuned on the traits, {by_copies.reason}")
-        verdict = combined(verdict, by_copies) if "trait" in settings["detectors"] else by_copies
-    elif "tuned" in settings["detectors"]:
-        verdict = incomplete(verdict, copies.reason)
+    prompted = judge(evidence, _bounds(doses, audit.panel, tested), scanned=len(scored))
+    verdict = with_copies(prompted, copies, judge, settings["detectors"])
     _write_tables(audit, scored, scores, compared)
     return ScanReport(
         dataset=sample.info,

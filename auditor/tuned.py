@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -11,13 +11,13 @@ import numpy as np
 from auditor.blocks import Null, Units, score_block
 from auditor.encode import Encoded
 from auditor.logprobs import RowScores, by_row, score_under
-from auditor.records import Evidence, Progress, Skipped, TraitEvidence
+from auditor.records import Evidence, Progress, Skipped, TraitEvidence, Verdict
 from auditor.schedule import families
 from auditor.stages import Audit, strongest
 from auditor.stats import Estimate
 from auditor.traits import Panel, Trait
 from auditor.transfer.teach import can_teach, teach
-from auditor.verdict import MIN_ROWS
+from auditor.verdict import MIN_ROWS, combined, incomplete
 from detectors.trait import MIN_PLACEBOS, Moments
 from detectors.tuned import tuned_estimates
 
@@ -76,6 +76,17 @@ def tuned(
     numbered = [(k, trait.name) for k, trait in enumerate(chosen) if trait.name in names]
     bounds = {name: found[k].upper() if k in found else None for k, name in numbered}
     return Tuned(_evidence(traits, len(rows), len(names) - len(bounds)), tuple(traits), bounds, len(rows))
+
+
+def with_copies(
+    prompted: Verdict, copies: Tuned | Skipped, judge: Callable[..., Verdict], chosen: Sequence[str]
+) -> Verdict:
+    """The verdict on trait prompts together with that on tuned copies, where those were asked for."""
+    if isinstance(copies, Tuned):
+        found = judge(copies.traits, copies.bounds, scanned=copies.rows)
+        found = replace(found, reason=f"by copies of the reference tuned on the traits, {found.reason}")
+        return combined(prompted, found) if "trait" in chosen else found
+    return incomplete(prompted, copies.reason) if "tuned" in chosen else prompted
 
 
 def _groups(audit: Audit, tested: Panel) -> list[list[Trait]]:
