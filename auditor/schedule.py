@@ -72,16 +72,10 @@ def placebos(panel: Panel, families: Sequence[Sequence[int]]) -> dict[int, froze
     mixed family takes the template out that it shares with "You love owls".
     """
     openings = [" ".join(trait.prompts[0].split()[:2]).casefold() for trait in panel.traits]
+    mixed = {k for family in families if len({panel.traits[k].group for k in family}) > 1 for k in family}
     found = {}
     for family in families:
+        others = [j for other in families if other is not family for j in other]
         for k in family:
-            others = [other for other in families if other is not family]
-            strangers = (
-                j for other in others for j in other if not (_mixed(panel, other) and openings[j] == openings[k])
-            )
-            found[k] = frozenset(strangers)
+            found[k] = frozenset(j for j in others if not (j in mixed and openings[j] == openings[k]))
     return found
-
-
-def _mixed(panel: Panel, family: Sequence[int]) -> bool:
-    return len({panel.traits[k].group for k in family}) > 1

@@ -24,7 +24,7 @@ for every family.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -170,22 +170,22 @@ def _reduce(block: Moments, place: Place) -> tuple[Array, Array]:
     return block.score @ mix, mix.T @ block.covariance.sum(0) @ mix
 
 
-def widened(plain: Mapping[int, Estimate], placebos: Mapping[int, Set[int]]) -> dict[int, Estimate]:
+def widened(plain: Mapping[int, Estimate], placebos: Mapping[int, frozenset[int]]) -> dict[int, Estimate]:
     """Estimates of traits by number, with errors widened by how far their placebos stray."""
     factors = inflations(plain, placebos)
     return {k: replace(each, se=each.se * math.sqrt(factors[k])) for k, each in plain.items()}
 
 
-def inflations(plain: Mapping[int, Estimate], placebos: Mapping[int, Set[int]]) -> dict[int, float]:
+def inflations(plain: Mapping[int, Estimate], placebos: Mapping[int, frozenset[int]]) -> dict[int, float]:
     """For each trait, by how much its squared error is to grow, at least 1; see `stray_variance`.
 
     placebos: for each trait those that do not stray with it when the data carry it.
     """
-    variance: dict[Set[int], float] = {}
-    for own in {frozenset(placebos[k]) for k in plain}:
+    variance: dict[frozenset[int], float] = {}  # most traits of a family share their placebos
+    for own in {placebos[k] for k in plain}:
         others = [each for k, each in plain.items() if k in own]
         variance[own] = stray_variance([each.z for each in others], [each.df + 1 for each in others])
-    return {k: 1.0 + variance[frozenset(placebos[k])] * (each.df + 1) for k, each in plain.items()}
+    return {k: 1.0 + variance[placebos[k]] * (each.df + 1) for k, each in plain.items()}
 
 
 def stray_variance(z: Sequence[float], rows: Sequence[float]) -> float:

@@ -186,7 +186,7 @@ def test_stray_variance_is_one_for_all_numbers_of_rows(variance: float, low: flo
 def test_errors_grow_with_the_rows_of_the_trait() -> None:
     """Of two traits of a family the one seen on more rows is widened by more, and neither by its own family."""
     strays = {k: Estimate(0.3 * (-1) ** k, 0.1, 31) for k in range(2, 14)}
-    placebos = {k: {*range(2, 14)} if k < 2 else {0, 1} for k in range(14)}
+    placebos = {k: frozenset(range(2, 14) if k < 2 else (0, 1)) for k in range(14)}
     found = inflations({0: Estimate(1.0, 0.1, 31), 1: Estimate(1.0, 0.1, 223), **strays}, placebos)
     assert found[0] == pytest.approx(9.0, rel=0.01)  # z = 3 on as many rows
     assert found[1] == pytest.approx(57.0, rel=0.01)  # on seven times as many
