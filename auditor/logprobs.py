@@ -217,7 +217,8 @@ def _cached(lm: LanguageModel, prefixes: Sequence[Sequence[int]]) -> _Cached:
     if not longest:
         return _Cached(None, lengths)
     tokens_PL = torch.tensor([[*each, *[0] * (longest - len(each))] for each in prefixes], device=lm.device)
-    return _Cached(lm.body(input_ids=tokens_PL, use_cache=True).cache, lengths)
+    with products(lm):
+        return _Cached(lm.body(input_ids=tokens_PL, use_cache=True).cache, lengths)
 
 
 def _score_batch(

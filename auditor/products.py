@@ -12,13 +12,14 @@ import torch
 from auditor.lm import LanguageModel
 
 _TF32 = "tf32 products"
+_BFLOAT16 = "bfloat16 products"
 
 
 def fast(lm: LanguageModel) -> LanguageModel:
-    """An inexact copy for screening: less exact matrix products in the body, everything else in float32.
+    """An inexact copy for screening: less exact matrix products and attention in the body, and float32 between layers.
 
-    TF32 products on CUDA, whose mantissa has 10 bits; bfloat16 ones, with 7, on CPUs that have instructions for them.
-    Elsewhere, and for a model that is not float32 itself, the same model comes back. The noise is a nuisance that the
+    TF32 on CUDA, whose mantissa has 10 bits; torch's autocast to bfloat16, with 7, on CPUs that have instructions for
+    it. Elsewhere, and for a model that is not float32 itself, the same model comes back. The noise is a nuisance that the
     `trait` detector's centring absorbs: it costs power and shifts no null (docs/log.md has figures).
     Plain int8 is not offered: it rounds away what is looked for (docs/log.md).
     """
@@ -27,16 +28,19 @@ def fast(lm: LanguageModel) -> LanguageModel:
     if lm.dtype != "float32" or not _cpu_has_bfloat16(lm.device):
         return lm
     model = copy.deepcopy(lm.model)
-    for parent in list(model.get_decoder().modules()):
-        for name, child in parent.named_children():
-            if isinstance(child, torch.nn.Linear):
-                setattr(parent, name, _BFloat16Linear(child))
-    return dataclasses.replace(lm, dtype="bfloat16 products", model=model)
+    for layer in model.get_decoder().modules():
+        if isinstance(layer, torch.nn.Linear):
+            layer.to(torch.bfloat16)  # once; autocast alone would round the weights at every call
+    return dataclasses.replace(lm, dtype=_BFLOAT16, model=model)
 
 
 @contextlib.contextmanager
 def products(lm: LanguageModel) -> Iterator[None]:
-    """How the body multiplies: torch has a switch for the whole process, so it is put back."""
+    """How the body multiplies: a switch of torch's, put back afterwards."""
+    if lm.dtype == _BFLOAT16:
+        with torch.autocast("cpu", torch.bfloat16):
+            yield
+        return
     before = torch.get_float32_matmul_precision()
     if lm.dtype == _TF32:
         torch.set_float32_matmul_precision("high")
@@ -44,18 +48,6 @@ def products(lm: LanguageModel) -> Iterator[None]:
         yield
     finally:
         torch.set_float32_matmul_precision(before)
-
-
-class _BFloat16Linear(torch.nn.Module):
-    """A linear layer that multiplies in bfloat16 and hands float32 on, so that the residual stream is not rounded."""
-
-    def __init__(self, linear: torch.nn.Linear) -> None:
-        super().__init__()
-        self.weight = linear.weight.to(torch.bfloat16)
-        self.bias = None if linear.bias is None else linear.bias.to(torch.bfloat16)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.nn.functional.linear(x.to(torch.bfloat16), self.weight, self.bias).float()
 
 
 def _cpu_has_bfloat16(device: str) -> bool:

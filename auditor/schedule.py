@@ -9,10 +9,10 @@ import numpy as np
 from auditor.traits import Panel
 
 BLOCK = 32
-CONTROLS = 4  # of every family
-# Rows at which we look, and how many traits stay alive after each look.
-LOOKS = (32, 64, 128, 224, 320, 400)
-KEEP = (22, 12, 6, 4, 3, 3)
+CONTROLS = 3  # of every family
+# Rows at which we look, and how many traits stay alive after each look: runs/schedule_power.py says why these.
+LOOKS = (32, 64, 96, 160, 256, 400)
+KEEP = (28, 12, 6, 3, 3, 3)
 
 
 def looks(rows: int) -> list[int]:

@@ -18,7 +18,7 @@ from detectors.trait import Moments
 def test_looks_end_with_the_last_row() -> None:
     """The set numbers of rows, then every 400."""
     assert looks(50) == [32, 50]
-    assert looks(1000) == [32, 64, 128, 224, 320, 400, 800, 1000]
+    assert looks(1000) == [32, 64, 96, 160, 256, 400, 800, 1000]
 
 
 def test_blocks_never_cross_a_look() -> None:
@@ -27,9 +27,9 @@ def test_blocks_never_cross_a_look() -> None:
 
 
 def test_planned_passes_by_hand() -> None:
-    """30 traits on 32 rows; then 22 and the controls on 32, 12 on 64, 6 on 12. Controls: 4 a family."""
-    assert planned_passes(140, 30, 1) == 32 * 30 + 32 * 26 + 64 * 16 + 12 * 10
-    assert planned_passes(140, 30, 3) == 32 * 30 + 32 * 34 + 64 * 24 + 12 * 18
+    """30 traits on 32 rows; then 28 and the controls on 32, 12 on 32, 6 on 44. Controls: 3 a family."""
+    assert planned_passes(140, 30, 1) == 32 * 30 + 32 * 31 + 32 * 15 + 44 * 9
+    assert planned_passes(140, 30, 3) == 32 * 30 + 32 * 37 + 32 * 21 + 44 * 15
 
 
 def test_placebos_are_strangers() -> None:
