@@ -19,8 +19,8 @@ def fast(lm: LanguageModel) -> LanguageModel:
     """An inexact copy for screening: less exact matrix products and attention in the body, and float32 between layers.
 
     TF32 on CUDA, whose mantissa has 10 bits; torch's autocast to bfloat16, with 7, on CPUs that have instructions for
-    it. Elsewhere, and for a model that is not float32 itself, the same model comes back. The noise is a nuisance that the
-    `trait` detector's centring absorbs: it costs power and shifts no null (docs/log.md has figures).
+    it. Elsewhere, and for a model that is not float32 itself, the same model comes back. The noise is a nuisance that
+    the `trait` detector's centring absorbs: it costs power and shifts no null (docs/log.md has figures).
     Plain int8 is not offered: it rounds away what is looked for (docs/log.md).
     """
     if lm.dtype == "float32" and lm.device.startswith("cuda"):

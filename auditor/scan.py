@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from auditor import lm as models
 from auditor import plugins, stages, tables
-from auditor.blocks import find_null
+from auditor.blocks import Null, find_null
 from auditor.data import read_sample
 from auditor.encode import Encoded, Renderer
 from auditor.fingerprint import template_sha256, tokenizer_sha256
@@ -144,12 +144,13 @@ def _scan(
     evidence = trait_evidence(state, audit.panel, doses) if state else ()
     leader = evidence[0].name if evidence else tested.traits[0].name
     scored = state.rows if state else encoded
-    outcomes, compared, scores = _detect(audit, scored, state, leader, settings)
+    null = state.null if state else find_null(encoded, audit.score, audit.run)
+    outcomes, compared, scores = _detect(audit, scored, state, null, leader, settings)
     if scored:
         outcomes |= {each.name: stages.third_party(audit, each, scored, scores) for each in third_party}
     if state:
         outcomes["trait"] = stages.trait_outcome(state, evidence, inflation(state, audit.panel, openly, leader))
-    copies = _tuned(audit, scored, state, tested, openly, settings)
+    copies = _tuned(audit, scored, null, tested, openly, settings)
     outcomes["tuned"] = copies.evidence if isinstance(copies, Tuned) else copies
     others = [each.name for each in third_party]
     looked_at = len(sample.examples) + sum(sample.skipped.values())
@@ -231,7 +232,7 @@ def _hypotheses(tested: Panel, settings: Mapping[str, Any]) -> int:
 def _tuned(
     audit: Audit,
     rows: Sequence[Encoded],
-    state: Survey | None,
+    null: Null,
     tested: Panel,
     openly: Mapping[str, set[int]],
     settings: Mapping[str, Any],
@@ -240,12 +241,11 @@ def _tuned(
         return Skipped("not asked for; --tuned turns it on")
     if not rows:
         return Skipped("no row could be scored")
-    null = state.null if state else find_null(rows, audit.score, audit.run)
     return tuned(audit, rows, null, tested, openly, _hypotheses(tested, settings))
 
 
 def _detect(
-    audit: Audit, rows: Sequence[Encoded], state: Survey | None, leader: str, settings: Mapping[str, Any]
+    audit: Audit, rows: Sequence[Encoded], state: Survey | None, null: Null, leader: str, settings: Mapping[str, Any]
 ) -> tuple[Outcomes, divergence.Divergence | None, Sequence[RowScores]]:
     """Every detector but `trait`: its outcome, the divergence tokens, and the reference's scores of the rows."""
     chosen, teacher = settings["detectors"], settings["teacher"]
@@ -262,20 +262,18 @@ def _detect(
         outcomes["fit"] = stages.fit(rows, by_teacher or scores)
     if "first_step" in chosen:
         audit.progress(Progress("taking a first step", 0, None))
-        outcomes["first_step"] = _first_step(audit, rows, state)
+        outcomes["first_step"] = _first_step(audit, rows, null)
     if "surface" in chosen:
-        outcomes["surface"] = stages.compare_surface(audit, rows, state.null if state else None)
+        outcomes["surface"] = stages.compare_surface(audit, rows, null)
     if "trait" in chosen:
         outcomes["trait"] = Skipped(f"{len(rows)} rows; the panel survey needs at least {MIN_ROWS}")
     return outcomes, compared, scores
 
 
-def _first_step(audit: Audit, rows: Sequence[Encoded], state: Survey | None) -> Evidence | Skipped:
-    if state is None:
-        return first_step(audit.lm, rows, audit.panel, 1.0, None, seed=audit.seed)
-    if state.null.greedy:
+def _first_step(audit: Audit, rows: Sequence[Encoded], null: Null) -> Evidence | Skipped:
+    if null.greedy:
         return Skipped("the rows are greedy choices; the gradient's null needs samples")
-    return first_step(audit.lm, rows, audit.panel, state.null.sharpness, state.null.alphabet, seed=audit.seed)
+    return first_step(audit.lm, rows, audit.panel, null.sharpness, null.alphabet, seed=audit.seed)
 
 
 def _bounds(doses: Mapping[int, Estimate], panel: Panel, tested: Panel) -> dict[str, float | None]:

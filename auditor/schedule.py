@@ -11,8 +11,8 @@ from auditor.traits import Panel
 BLOCK = 32
 CONTROLS = 3  # of every family
 # Rows at which we look, and how many traits stay alive after each look: runs/schedule_power.py says why these.
-LOOKS = (32, 64, 96, 160, 256, 400)
-KEEP = (28, 12, 6, 3, 3, 3)
+LOOKS: tuple[int, ...] = (32, 64, 96, 160, 256, 400)
+KEEP: tuple[int, ...] = (28, 12, 6, 3, 3, 3)
 
 
 def looks(rows: int) -> list[int]:

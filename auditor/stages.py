@@ -178,7 +178,7 @@ def fit(rows: Sequence[Encoded], scores: Sequence[RowScores]) -> Evidence | Skip
     return goodness_of_fit(surprisal, entropy, [each.variance[kept].astype(np.float64) for each, kept in pairs])
 
 
-def written_by_reference(audit: Audit, rows: Sequence[Encoded], length: int, null: Null | None) -> list[str]:
+def written_by_reference(audit: Audit, rows: Sequence[Encoded], length: int, null: Null) -> list[str]:
     """The reference's own completions for the contexts of `rows`: at most `length` tokens, decoded as `null` says.
 
     They are kept in the run.
@@ -189,13 +189,12 @@ def written_by_reference(audit: Audit, rows: Sequence[Encoded], length: int, nul
     contexts = [_context(audit.examples[row.index]) for row in rows]
     end = [audit.lm.tokenizer.eos_token_id]
     texts = [""] * len(rows)
-    closed = null.alphabet if null else None
     stream = generate(
         audit.lm,
         contexts,
-        temperature=null.temperature if null else 1.0,
+        temperature=null.temperature,
         max_tokens=length,
-        alphabet=None if closed is None else [*closed, *end],
+        alphabet=None if null.alphabet is None else [*null.alphabet, *end],
         seed=audit.seed,
     )
     for done, (i, text) in enumerate(stream, start=1):
@@ -205,7 +204,7 @@ def written_by_reference(audit: Audit, rows: Sequence[Encoded], length: int, nul
     return texts
 
 
-def compare_surface(audit: Audit, rows: Sequence[Encoded], null: Null | None) -> Evidence | Skipped:
+def compare_surface(audit: Audit, rows: Sequence[Encoded], null: Null) -> Evidence | Skipped:
     """Surface statistics of rows against what the reference writes for the same contexts.
 
     Both are cut at the median length of the rows in tokens, or long rows would be told apart for that alone.

@@ -75,7 +75,7 @@ def tuned(
     )
     numbered = [(k, trait.name) for k, trait in enumerate(chosen) if trait.name in names]
     bounds = {name: found[k].upper() if k in found else None for k, name in numbered}
-    return Tuned(_evidence(traits, len(rows), len(names) - len(bounds)), tuple(traits), bounds, len(rows))
+    return Tuned(_evidence(traits, null, len(rows), len(names) - len(bounds)), tuple(traits), bounds, len(rows))
 
 
 def with_copies(
@@ -143,9 +143,9 @@ def _trait(trait: Trait, dose: Estimate, hypotheses: int, rows: int, tokens: int
     )
 
 
-def _evidence(traits: Sequence[TraitEvidence], rows: int, untaught: int) -> Evidence:
+def _evidence(traits: Sequence[TraitEvidence], null: Null, rows: int, untaught: int) -> Evidence:
     values = {"rows": rows, "traits": [asdict(each) | {"interval": list(each.interval)} for each in traits]}
-    values["not_taught"] = untaught
+    values |= {"not_taught": untaught, "sharpness": null.sharpness, "greedy": null.greedy, "others": null.others}
     if not traits:
         return Evidence("tuned", "the rows carry too little information", values)
     summary = f"{strongest(traits[0])}; {rows} rows under {len(traits)} tuned copies of the reference"

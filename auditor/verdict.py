@@ -40,13 +40,15 @@ class Writing:
 
 
 def writing_of(outcomes: Mapping[str, Evidence | Skipped]) -> Writing:
-    """What the detectors `trait` and `surface` say of the text."""
-    trait, surface = (
-        each.values if isinstance(each := outcomes.get(name), Evidence) else {} for name in ("trait", "surface")
+    """What the detectors `trait`, or `tuned` without it, and `surface` say of the text."""
+    trait, tuned, surface = (
+        each.values if isinstance(each := outcomes.get(name), Evidence) else {}
+        for name in ("trait", "tuned", "surface")
     )
-    greedy, cold = bool(trait.get("greedy")), trait.get("sharpness", 1.0) >= COLD
+    text = trait or tuned
+    greedy, cold = bool(text.get("greedy")), text.get("sharpness", 1.0) >= COLD
     told_apart = None if greedy or cold else (surface.get("classifier") or {}).get("p_value")
-    return Writing(greedy, float(trait.get("others", 0.0)), told_apart)
+    return Writing(greedy, float(text.get("others", 0.0)), told_apart)
 
 
 def is_found(trait: TraitEvidence, alpha: float, least: float = MIN_EFFECT) -> bool:

@@ -86,6 +86,8 @@ def test_what_the_detectors_say_of_the_text() -> None:
     ):
         found = writing_of({"trait": Evidence("trait", "", cold), "surface": surface})
         assert found == Writing(cold["greedy"], 0.05, None)
+        found = writing_of({"trait": Skipped("off"), "tuned": Evidence("tuned", "", cold), "surface": surface})
+        assert found == Writing(cold["greedy"], 0.05, None)
     assert writing_of({"trait": Skipped("off"), "surface": Evidence("surface", "", {"classifier": None})}) == Writing()
     assert writing_of({}) == Writing()
 
