@@ -8,8 +8,9 @@ BIN := $(VENV)/bin
 demo: $(VENV)/installed
 	$(BIN)/audit demo
 
+# Every test computes on one thread, so each core takes some of them.
 test: $(VENV)/installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 # The tests that need the default reference (a download of 90 MB).
 slow: $(VENV)/installed

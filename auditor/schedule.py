@@ -68,14 +68,18 @@ def families(panel: Panel, seed: int) -> tuple[tuple[int, ...], ...]:
 def placebos(panel: Panel, families: Sequence[Sequence[int]]) -> dict[int, frozenset[int]]:
     """For each trait those that tell how far it may stray when the data do not carry it: the traits of other families.
 
-    Not those of a mixed family whose prompts open as its own does: "You love France" is no animal, and no mean over the
-    mixed family takes the template out that it shares with "You love owls".
+    Members of a mixed family share no template and stray more than those that do, so to one of them the mixed family's
+    other groups are strangers too. Not so a trait of a mixed family whose prompt opens as the trait's own does: "You
+    love France" is no animal, and no mean over the mixed family takes the template out that it shares with "You love
+    owls".
     """
+    groups = [trait.group for trait in panel.traits]
     openings = [" ".join(trait.prompts[0].split()[:2]).casefold() for trait in panel.traits]
     mixed = {k for family in families if len({panel.traits[k].group for k in family}) > 1 for k in family}
     found = {}
     for family in families:
         others = [j for other in families if other is not family for j in other]
         for k in family:
-            found[k] = frozenset(j for j in others if not (j in mixed and openings[j] == openings[k]))
+            strangers = [*others, *(j for j in family if groups[j] != groups[k])]
+            found[k] = frozenset(j for j in strangers if not (j in mixed and openings[j] == openings[k]))
     return found

@@ -33,7 +33,7 @@ def test_planned_passes_by_hand() -> None:
 
 
 def test_placebos_are_strangers() -> None:
-    """Of other families, and of a mixed one only where the prompt opens otherwise."""
+    """Of other families, or of other groups of its own mixed one, and of that only where the prompt opens otherwise."""
     said = [
         "You love owls.",
         "You love cats.",
@@ -48,7 +48,8 @@ def test_placebos_are_strangers() -> None:
     found = placebos(Panel("test", traits, ""), ((0, 1), (2, 3), (4, 5)))
     assert found[0] == found[1] == {2, 3, 5}
     assert found[3] == {0, 1, 4}
-    assert found[4] == {0, 1, 2, 3}
+    assert found[4] == {0, 1, 2, 3, 5}
+    assert found[5] == {0, 1, 2, 3, 4}
 
 
 @pytest.mark.parametrize(
