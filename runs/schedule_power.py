@@ -16,8 +16,11 @@ from scipy.stats import norm
 
 from auditor import schedule
 from auditor.stats import spending
+from auditor.traits import load_panels
 
-TRAITS, FAMILIES, WORDINGS = 57, 3, 197  # of the default panel; with the reference, 198 passes of a row
+PANEL = load_panels(["default"])
+TRAITS, FAMILIES = len(PANEL.traits), len(schedule.families(PANEL, seed=0))
+WORDINGS = sum(len(trait.prompts) for trait in PANEL.traits)
 ALPHA, INFLATION = 0.01, 1.15
 MEANS = (3.5, 4.5, 5.5)  # a prompted owl teacher's rows have 4.7 or so
 SCHEDULES = (
