@@ -26,7 +26,7 @@ from auditor.rundir import RunDir, installed_versions, set_last
 from auditor.schedule import families
 from auditor.stages import Audit
 from auditor.stats import Estimate
-from auditor.survey import Survey, estimates, inflation, survey, trait_evidence
+from auditor.survey import Survey, estimates, stray, survey, trait_evidence
 from auditor.traits import Panel, load_panels
 from auditor.tuned import Tuned, tuned, with_copies
 from auditor.verdict import MIN_ROWS, decide, writing_of
@@ -149,7 +149,7 @@ def _scan(
     if scored:
         outcomes |= {each.name: stages.third_party(audit, each, scored, scores) for each in third_party}
     if state:
-        outcomes["trait"] = stages.trait_outcome(state, evidence, inflation(state, audit.panel, openly, leader))
+        outcomes["trait"] = stages.trait_outcome(state, evidence, stray(state, audit.panel, openly, leader))
     copies = _tuned(audit, scored, null, tested, openly, settings)
     outcomes["tuned"] = copies.evidence if isinstance(copies, Tuned) else copies
     others = [each.name for each in third_party]

@@ -43,7 +43,7 @@ DIVERGENCE_ROWS = 96
 COUNTERFACTUALS = 3
 WRITTEN_ROWS = 64
 SHOWN_TOKENS = 10_000  # of the rows kept for reports, which would grow with long rows
-STRANGE = 2.0  # an inflation that deserves a word
+STRANGE = 0.15  # a stray, in doses, that deserves a word
 # What a survey may spend: eight minutes of two cores with the default reference, by the products of its fast pass.
 TOKEN_BUDGET = {"float32": 350_000, "bfloat16 products": 600_000}
 GPU_TOKEN_BUDGET = 5_000_000
@@ -136,17 +136,17 @@ def teacher_scores(audit: Audit, rows: Sequence[Encoded], teacher: str) -> list[
     return score_under(model, audit.renderer, rows, None, top=1)
 
 
-def trait_outcome(state: Survey, evidence: Sequence[TraitEvidence], strays: float) -> Evidence | Skipped:
-    """What detector `trait` found. strays: the inflation of the leading trait."""
+def trait_outcome(state: Survey, evidence: Sequence[TraitEvidence], stray: float) -> Evidence | Skipped:
+    """What detector `trait` found. stray: `auditor.survey.stray` of the leading trait."""
     if not evidence:
         return Skipped("no trait was seen on enough rows")
     passes = sum(len(block.rows) * len(block.columns) for block in state.blocks)
     exhaustive = len(state.rows) * len(state.tested)
     summary = f"{strongest(evidence[0])}; {passes:,} row passes instead of {exhaustive:,}"
-    if strays > STRANGE:
-        summary += f"; other traits stray, {strays:.1f} times as much as chance allows: a stranger's text or template"
+    if stray > STRANGE:
+        summary += f"; unrelated traits stray by {stray:.2f}: another prompt's text, a stranger's, or a template"
     values = {
-        "inflation": strays,
+        "stray": stray,
         "sharpness": state.null.sharpness,
         "greedy": state.null.greedy,
         "others": state.null.others,

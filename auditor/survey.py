@@ -23,6 +23,7 @@ kept as a unit of the run; a resumed survey reads it back and ends the same.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -137,15 +138,16 @@ def survey(
 
 
 def estimates(state: Survey, panel: Panel, hidden_from: Mapping[str, set[int]]) -> dict[int, Estimate]:
-    """Dose estimates of every trait tested with enough rows, widened by the inflation of the other families."""
+    """Dose estimates of every trait tested with enough rows; their errors allow for how far strangers stray."""
     wide = likelihood.widened(_plain(state, panel, hidden_from), placebos(panel, state.families))
     return {k: each for k, each in wide.items() if k in state.tested}
 
 
-def inflation(state: Survey, panel: Panel, hidden_from: Mapping[str, set[int]], trait: str) -> float:
-    """`detectors.trait.inflations` of `trait`, from the traits that were scored, tested or not; 1 where it was not."""
-    strays = likelihood.inflations(_plain(state, panel, hidden_from), placebos(panel, state.families))
-    return strays.get([each.name for each in panel.traits].index(trait), 1.0)
+def stray(state: Survey, panel: Panel, hidden_from: Mapping[str, set[int]], trait: str) -> float:
+    """How far strangers of `trait` stray, tested or not: the standard deviation of their doses beyond their errors."""
+    strangers = placebos(panel, state.families)[[each.name for each in panel.traits].index(trait)]
+    plain = _plain(state, panel, hidden_from)
+    return math.sqrt(likelihood.stray_variance([each for k, each in plain.items() if k in strangers]))
 
 
 def _plain(state: Survey, panel: Panel, hidden_from: Mapping[str, set[int]]) -> dict[int, Estimate]:

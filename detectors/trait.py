@@ -13,8 +13,8 @@ which has mean zero under the null at every position whatever came before: the r
 the statistic, in expectation over all of them instead of by a sample. The panel is centred by taking out nuisance
 directions with the efficient score (Neyman's C(alpha)): the inverse temperature, and for every family of traits the
 mean of l over its other traits ("You love ..."). What is left is summed by row, the unit of inference. Greedy text has
-choices and no samples; there the score counts divergence tokens instead (`choices`). The errors of a trait are then
-widened by as much as the traits of other families stray from zero (`inflation`).
+choices and no samples; there the score counts divergence tokens instead (`choices`). The errors of a trait then allow
+for how far the doses of other families' traits stray from zero (`stray_variance`).
 
 Source: log-likelihood ratios under system prompts, logit-linear selection (2602.04863); panel centring and clean
 calibration, see docs/methods.md. Differs from both: calibration by expectation, effect on a scale of doses, a centre
@@ -35,6 +35,7 @@ from auditor.stats import Array, Estimate, score_estimate
 
 MAX_SHARPNESS = 20.0  # b of greedy decoding; beyond it p is one-hot to within float noise
 MIN_PLACEBOS = 8  # fewer traits cannot tell how far a panel strays
+MAX_STRAY = 10.0  # in doses; templates, the strangest text seen, have 1
 GREEDY = 0.5  # nearer to greedy decoding, 0, than to samples at T=1, 1
 _FLOOR = -30.0  # log-probability of a token of no probability
 
@@ -171,41 +172,34 @@ def _reduce(block: Moments, place: Place) -> tuple[Array, Array]:
 
 
 def widened(plain: Mapping[int, Estimate], placebos: Mapping[int, frozenset[int]]) -> dict[int, Estimate]:
-    """Estimates of traits by number, with errors widened by how far their placebos stray."""
-    factors = inflations(plain, placebos)
-    return {k: replace(each, se=each.se * math.sqrt(factors[k])) for k, each in plain.items()}
-
-
-def inflations(plain: Mapping[int, Estimate], placebos: Mapping[int, frozenset[int]]) -> dict[int, float]:
-    """For each trait, by how much its squared error is to grow, at least 1; see `stray_variance`.
+    """Estimates of traits by number, whose errors allow for how far their placebos stray; see `stray_variance`.
 
     placebos: for each trait those that do not stray with it when the data carry it.
     """
     variance: dict[frozenset[int], float] = {}  # most traits of a family share their placebos
     for own in {placebos[k] for k in plain}:
-        others = [each for k, each in plain.items() if k in own]
-        variance[own] = stray_variance([each.z for each in others], [each.df + 1 for each in others])
-    return {k: 1.0 + variance[placebos[k]] * (each.df + 1) for k, each in plain.items()}
+        variance[own] = stray_variance([each for k, each in plain.items() if k in own])
+    return {k: replace(each, se=math.sqrt(each.se**2 + variance[placebos[k]])) for k, each in plain.items()}
 
 
-def stray_variance(z: Sequence[float], rows: Sequence[float]) -> float:
-    """How far traits stray that the data do not carry: the variance of their noncentrality for each row, at least 0.
+def stray_variance(strangers: Sequence[Estimate]) -> float:
+    """The variance of the doses of traits that the data do not carry, beyond their errors; at least 0.
 
-    z, rows: of traits that are no relatives of the one under test. Text that the reference did not write (people's,
-    another model's, that of another prompt) fits some prompts better than others for reasons of style, so all traits
-    stray, and more rows make it worse: z ~ N(0, 1 + rows v). v by maximum likelihood; 0 for fewer than MIN_PLACEBOS.
-    Source: a random effect for every trait (DerSimonian and Laird 1986), in the manner of genomic control.
+    strangers: traits that are no relatives of the one under test. Text that the reference did not write (people's,
+    another model's, that of another prompt) follows some prompts more than others for reasons of style, so their doses
+    stray from 0 however many rows there are: dose ~ N(0, se^2 + v). v is the posterior mean with all standard
+    deviations up to MAX_STRAY equally likely before, so that few rows or few strangers do not pass for none that stray.
+    0 for fewer than MIN_PLACEBOS.
+    Source: random effects (DerSimonian and Laird 1986), with the prior of Gelman (2006, Bayesian Analysis 1, 3).
     """
-    squares, n = np.square(z), np.asarray(rows)
-    if len(squares) < MIN_PLACEBOS:
+    if len(strangers) < MIN_PLACEBOS:
         return 0.0
-
-    def loss(log_v: float) -> float:
-        spread = 1.0 + n * np.exp(log_v)
-        return float((np.log(spread) + squares / spread).sum())
-
-    best = optimize.minimize_scalar(loss, bounds=(np.log(1e-6), np.log(1e2)), method="bounded")
-    return float(np.exp(best.x)) if best.fun < squares.sum() else 0.0
+    dose, error = np.array([(each.effect, each.se) for each in strangers]).T
+    stray = MAX_STRAY * np.linspace(0, 1, 401) ** 2  # closer where it matters, near 0
+    spread = error[:, None] ** 2 + stray**2
+    likelihood = -(np.log(spread) + dose[:, None] ** 2 / spread).sum(0) / 2
+    weights = np.exp(likelihood - likelihood.max()) * np.gradient(stray)
+    return float(np.average(stray**2, weights=weights))
 
 
 def inflation(z: Sequence[float]) -> float:

@@ -109,7 +109,7 @@ def _summary(report: ScanReport, truth: str | None) -> dict[str, Any]:
         "p": found[0]["p_adjusted"],
         "scanned": report.rows_scanned,
         "copies": [[each[it] for it in ("name", "effect", "z", "p_adjusted")] for each in copies[:3]],
-        **{each: survey.get(each) for each in ("row_passes", "sharpness", "greedy", "others", "inflation")},
+        **{each: survey.get(each) for each in ("row_passes", "sharpness", "greedy", "others", "stray")},
         "excluded": report.verdict.min_effect,
         "looks": [[each[it] for it in ("rows", "leader", "effect", "interval")] for each in survey.get("looks", [])],
         "own": own and [found.index(own) + 1, own["effect"], own["z"], own["p_adjusted"]],

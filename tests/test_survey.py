@@ -9,7 +9,7 @@ from auditor.blocks import Block, Null
 from auditor.encode import Encoded
 from auditor.schedule import block_starts, looks, placebos, planned_passes
 from auditor.stats import Estimate
-from auditor.survey import Survey, _look, estimates, inflation, is_open
+from auditor.survey import Survey, _look, estimates, is_open, stray
 from auditor.traits import Panel, Trait
 from auditor.verdict import MIN_GREEDY_EFFECT, TARGET
 from detectors.trait import Moments
@@ -108,14 +108,12 @@ def test_a_trait_dropped_for_its_rank_comes_back_before_the_survey_ends() -> Non
 
 def test_a_strangers_text_widens_what_other_families_say() -> None:
     """Where all traits of the second family stray to either side, those of the first are less sure by as much."""
-    calm = surveyed(np.zeros(14))
-    quiet, chance = estimates(calm, PANEL, {}), inflation(calm, PANEL, {}, "t0")
-    stray = surveyed(np.array([0.0] * 4 + [0.3, -0.3] * 5))
-    wide = estimates(stray, PANEL, {})
-    factor = inflation(stray, PANEL, {}, "t0")
-    assert chance < 3  # of ten traits
-    assert factor > 10  # each strays by about six standard errors
-    assert wide[0].se == pytest.approx(quiet[0].se * (factor / chance) ** 0.5, rel=1e-6)
+    calm, strange = surveyed(np.zeros(14)), surveyed(np.array([0.0] * 4 + [0.3, -0.3] * 5))
+    quiet, wide = estimates(calm, PANEL, {}), estimates(strange, PANEL, {})
+    chance, strays = stray(calm, PANEL, {}, "t0"), stray(strange, PANEL, {}, "t0")
+    assert chance < 0.1
+    assert 0.25 < strays < 0.6
+    assert wide[0].se ** 2 - quiet[0].se ** 2 == pytest.approx(strays**2 - chance**2, rel=1e-6)
     assert wide[4].se == pytest.approx(quiet[4].se, rel=1e-6)  # four placebos are too few
 
 
@@ -123,4 +121,4 @@ def test_a_traits_relatives_do_not_hide_it() -> None:
     """A trait that the data carry drags its family along, and is as sure as before."""
     found = surveyed(np.array([0.0] * 4 + [0.5, *[0.2] * 9]))
     assert estimates(found, PANEL, {})[4].z > 4
-    assert inflation(found, PANEL, {}, "t4") == 1.0
+    assert stray(found, PANEL, {}, "t4") == 0.0

@@ -14,13 +14,13 @@ from detectors.trait import (
     close,
     estimate,
     inflation,
-    inflations,
     is_greedy,
     locate,
     moments,
     sharpness,
     stray_variance,
     temper,
+    widened,
 )
 
 V, T, K = 12, 10, 5
@@ -173,24 +173,45 @@ def test_inflation_is_that_of_the_median() -> None:
     assert inflation([9.0] * 7) == 1.0  # too few to tell
 
 
-@pytest.mark.parametrize(("variance", "low", "high"), [(0.0, 0.0, 1e-3), (0.04, 0.03, 0.05)])
-def test_stray_variance_is_one_for_all_numbers_of_rows(variance: float, low: float, high: float) -> None:
-    """Traits seen on few rows and on many stray by one variance a row; it is found from both together."""
-    rng = np.random.default_rng(11)
-    rows = np.repeat([32.0, 224.0], 1000)
-    z = rng.standard_normal(2000) * np.sqrt(1 + rows * variance)
-    assert low <= stray_variance(list(z), list(rows)) <= high
-    assert stray_variance([9.0] * 7, [400.0] * 7) == 0.0  # too few to tell
+def strangers(stray: float, count: int, seed: int = 11) -> list[Estimate]:
+    """Traits seen on few rows and on many, whose doses have the standard deviation `stray` beyond their errors."""
+    rng = np.random.default_rng(seed)
+    errors = np.where(np.arange(count) % 2, 0.05, 0.3)
+    doses = rng.standard_normal(count) * np.sqrt(errors**2 + stray**2)
+    return [Estimate(float(dose), float(error), 31) for dose, error in zip(doses, errors, strict=True)]
 
 
-def test_errors_grow_with_the_rows_of_the_trait() -> None:
-    """Of two traits of a family the one seen on more rows is widened by more, and neither by its own family."""
-    strays = {k: Estimate(0.3 * (-1) ** k, 0.1, 31) for k in range(2, 14)}
+@pytest.mark.parametrize("stray", [0.05, 0.15, 0.4, 2.0])
+def test_stray_variance_is_found_whatever_the_errors_are(stray: float) -> None:
+    assert stray_variance(strangers(stray, 2000)) == pytest.approx(stray**2, rel=0.1)
+
+
+def test_stray_variance_of_traits_that_do_not_stray() -> None:
+    """Next to nothing where many say so; more where few do, since they cannot know; 0 where they are too few to ask."""
+    many, few = (stray_variance([Estimate(0.0, 0.1, 31)] * count) for count in (1000, 8))
+    assert many < 1e-4
+    assert 10 * many < few < 0.1**2
+    assert stray_variance([Estimate(9.0, 0.1, 31)] * 7) == 0.0
+
+
+def test_stray_variance_has_the_units_of_a_squared_dose() -> None:
+    small, large = (
+        stray_variance([Estimate(scale * each.effect, scale * each.se, 31) for each in strangers(0.1, 40)])
+        for scale in (1, 4)
+    )
+    assert large == pytest.approx(16 * small, rel=0.02)
+
+
+def test_errors_allow_for_strangers_and_not_for_relatives() -> None:
+    """A large error hardly grows and a small one does, by the same variance; two strangers are too few."""
+    strays = {k: Estimate(0.3 * (-1) ** k, 0.05, 31) for k in range(2, 14)}
     placebos = {k: frozenset(range(2, 14) if k < 2 else (0, 1)) for k in range(14)}
-    found = inflations({0: Estimate(1.0, 0.1, 31), 1: Estimate(1.0, 0.1, 223), **strays}, placebos)
-    assert found[0] == pytest.approx(9.0, rel=0.01)  # z = 3 on as many rows
-    assert found[1] == pytest.approx(57.0, rel=0.01)  # on seven times as many
-    assert found[2] == 1.0  # two traits of other families are too few
+    found = widened({0: Estimate(1.0, 0.1, 31), 1: Estimate(1.0, 3.0, 223), **strays}, placebos)
+    variance = stray_variance(list(strays.values()))
+    assert 0.3**2 - 0.05**2 < variance < 2 * 0.3**2
+    assert found[0] == Estimate(1.0, (0.1**2 + variance) ** 0.5, 31)
+    assert found[1].se == pytest.approx(3.0, rel=0.02)
+    assert found[2] == strays[2]
 
 
 def test_choices_by_hand() -> None:
