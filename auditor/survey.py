@@ -39,7 +39,7 @@ from auditor.traits import Panel
 from auditor.verdict import FULL_DOSE, SUSPICIOUS, TARGET, Writing
 from detectors import trait as likelihood
 
-MIN_CLEAR = 4 * BLOCK  # no trait is excluded before each wording of its prompt has had a block
+MIN_CLEAR = 8 * BLOCK  # no trait is excluded before each wording of its prompt has had a block
 
 
 @dataclass(frozen=True, slots=True)

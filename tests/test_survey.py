@@ -7,7 +7,7 @@ import pytest
 
 from auditor.blocks import Block, Null
 from auditor.encode import Encoded
-from auditor.schedule import block_starts, looks, placebos, planned_passes
+from auditor.schedule import BLOCK, block_starts, looks, placebos, planned_passes
 from auditor.stats import Estimate
 from auditor.survey import Survey, _look, estimates, is_open, stray
 from auditor.traits import Panel, Trait
@@ -92,8 +92,8 @@ def test_greedy_text_keeps_traits_longer() -> None:
 def test_a_trait_dropped_for_its_rank_comes_back_before_the_survey_ends() -> None:
     """Trait 13 was seen on 32 rows that exclude nothing; when all others are excluded it is scored again."""
     rng = np.random.default_rng(0)
-    rows = [Encoded(i, "default", (1, 2), (1,), ((0, 0, 1),)) for i in range(128)]
-    score, information = rng.standard_normal((128, 15)) / 4, np.tile(np.eye(15) / 16, (128, 1, 1))
+    rows = [Encoded(i, "default", (1, 2), (1,), ((0, 0, 1),)) for i in range(256)]
+    score, information = rng.standard_normal((256, 15)) / 4, np.tile(np.eye(15) / 16, (256, 1, 1))
     first = Block(rows[:32], [], Moments(score[:32], information[:32]), {k: k for k in range(14)})
     rest = Block(rows[32:], [], Moments(16 * score[32:], 256 * information[32:]), {k: k for k in range(13)})
     tested = tuple(range(14))
@@ -104,6 +104,19 @@ def test_a_trait_dropped_for_its_rank_comes_back_before_the_survey_ends() -> Non
     state.blocks.append(Block(rows[32:], [], Moments(16 * score[32:], 256 * information[32:]), {13: 13}))
     _look(state, PANEL, 3, 0.1, {}, 0.01)
     assert (state.alive, state.settled) == ((), "no_risk")
+
+
+def test_no_trait_is_excluded_before_each_wording_had_a_block() -> None:
+    """Scores of zero exclude every trait, but not on seven blocks: each of three others comes every sixth block."""
+    for count, alive in ((7 * BLOCK, 14), (8 * BLOCK, 0)):
+        rows = [Encoded(i, "default", (1, 2), (1,), ((0, 0, 1),)) for i in range(count)]
+        block = Block(
+            rows, [], Moments(np.zeros((count, 15)), np.tile(np.eye(15), (count, 1, 1))), {k: k for k in range(14)}
+        )
+        tested = tuple(range(14))
+        state = Survey(Null(1.0, False, None), FAMILIES, tested, 14, [block], alive=tested)
+        _look(state, PANEL, 0, 0.1, {}, 0.01)
+        assert len(state.alive) == alive
 
 
 def test_a_strangers_text_widens_what_other_families_say() -> None:
