@@ -144,7 +144,10 @@ def _scan(
     evidence = trait_evidence(state, audit.panel, doses) if state else ()
     leader = evidence[0].name if evidence else tested.traits[0].name
     scored = state.rows if state else encoded
-    null = state.null if state else find_null(encoded, audit.score, audit.run)
+
+    def null() -> Null:  # not all detectors need it, and it takes a look at the first rows
+        return state.null if state else find_null(encoded, audit.score, audit.run)
+
     outcomes, compared, scores = _detect(audit, scored, state, null, leader, settings)
     if scored:
         outcomes |= {each.name: stages.third_party(audit, each, scored, scores) for each in third_party}
@@ -232,7 +235,7 @@ def _hypotheses(tested: Panel, settings: Mapping[str, Any]) -> int:
 def _tuned(
     audit: Audit,
     rows: Sequence[Encoded],
-    null: Null,
+    null: Callable[[], Null],
     tested: Panel,
     openly: Mapping[str, set[int]],
     settings: Mapping[str, Any],
@@ -241,11 +244,16 @@ def _tuned(
         return Skipped("not asked for; --tuned turns it on")
     if not rows:
         return Skipped("no row could be scored")
-    return tuned(audit, rows, null, tested, openly, _hypotheses(tested, settings))
+    return tuned(audit, rows, null(), tested, openly, _hypotheses(tested, settings))
 
 
 def _detect(
-    audit: Audit, rows: Sequence[Encoded], state: Survey | None, null: Null, leader: str, settings: Mapping[str, Any]
+    audit: Audit,
+    rows: Sequence[Encoded],
+    state: Survey | None,
+    null: Callable[[], Null],
+    leader: str,
+    settings: Mapping[str, Any],
 ) -> tuple[Outcomes, divergence.Divergence | None, Sequence[RowScores]]:
     """Every detector but `trait`: its outcome, the divergence tokens, and the reference's scores of the rows."""
     chosen, teacher = settings["detectors"], settings["teacher"]
@@ -262,9 +270,9 @@ def _detect(
         outcomes["fit"] = stages.fit(rows, by_teacher or scores)
     if "first_step" in chosen:
         audit.progress(Progress("taking a first step", 0, None))
-        outcomes["first_step"] = _first_step(audit, rows, null)
+        outcomes["first_step"] = _first_step(audit, rows, null())
     if "surface" in chosen:
-        outcomes["surface"] = stages.compare_surface(audit, rows, null)
+        outcomes["surface"] = stages.compare_surface(audit, rows, null())
     if "trait" in chosen:
         outcomes["trait"] = Skipped(f"{len(rows)} rows; the panel survey needs at least {MIN_ROWS}")
     return outcomes, compared, scores
