@@ -250,7 +250,7 @@ def test_rows_that_were_cut_short_still_fit_their_writer(tmp_path: Path) -> None
 
 def test_all_rows_are_scored_after_every_trait_has_been_dropped(tmp_path: Path) -> None:
     """With `rows` None the blocks after the last trait hold the reference's scores alone."""
-    made = simulate(models.load("organism"), None, rows=176, temperature=0.0, max_tokens=24)
+    made = simulate(models.load("organism"), None, rows=288, temperature=0.0, max_tokens=24)
     write_rows(tmp_path / "clean.parquet", made.rows)
     report = scan(
         str(tmp_path / "clean.parquet"),
@@ -260,5 +260,5 @@ def test_all_rows_are_scored_after_every_trait_has_been_dropped(tmp_path: Path) 
         detectors=["trait"],
         root=tmp_path,
     )
-    assert (report.verdict.name, report.rows_scanned) == ("no_risk", 176)
-    assert all(trait.eliminated_at and trait.eliminated_at <= 160 for trait in report.traits)
+    assert (report.verdict.name, report.rows_scanned) == ("no_risk", 288)
+    assert all(trait.eliminated_at and trait.eliminated_at <= 256 for trait in report.traits)
