@@ -44,7 +44,7 @@ COUNTERFACTUALS = 3
 WRITTEN_ROWS = 64
 SHOWN_TOKENS = 10_000  # of the rows kept for reports, which would grow with long rows
 STRANGE = 0.15  # a stray, in doses, that deserves a word
-# What a survey may spend: eight minutes of two cores with the default reference, by the products of its fast pass.
+# What a survey may spend: some ten minutes of two cores with the default reference, by its fast pass.
 TOKEN_BUDGET = {"float32": 350_000, "bfloat16 products": 600_000}
 GPU_TOKEN_BUDGET = 5_000_000
 
