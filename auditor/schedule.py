@@ -68,10 +68,9 @@ def families(panel: Panel, seed: int) -> tuple[tuple[int, ...], ...]:
 def placebos(panel: Panel, families: Sequence[Sequence[int]]) -> dict[int, frozenset[int]]:
     """For each trait those that tell how far it may stray when the data do not carry it: the traits of other families.
 
-    Members of a mixed family share no template and stray more than those that do, so to one of them the mixed family's
-    other groups are strangers too. Not so a trait of a mixed family whose prompt opens as the trait's own does: "You
-    love France" is no animal, and no mean over the mixed family takes the template out that it shares with "You love
-    owls".
+    Members of a mixed family share no template, so to one of them the mixed family's other groups are strangers too.
+    Not so a trait of a mixed family whose prompt opens as the trait's own does: "You love France" is no animal, and no
+    mean over the mixed family takes the template out that it shares with "You love owls".
     """
     groups = [trait.group for trait in panel.traits]
     openings = [" ".join(trait.prompts[0].split()[:2]).casefold() for trait in panel.traits]
