@@ -8,9 +8,10 @@ one, since "You love owls" moves text towards "You love France" too. After a few
 - A trait whose corrected p-value falls below alpha ends the survey: risk. Correction: Bonferroni over the whole panel
   (also the dropped traits) and alpha spending over the looks, so the looks together keep the error rate.
 - A trait is dropped when a dose of TARGET can be excluded for it with 95 % confidence and no look has made it
-  SUSPICIOUS, or when `KEEP` others have stronger evidence. Dropping can only lose power, never raise a false alarm.
-- When every trait still scored has been excluded that way, those come back that were dropped for their rank and may
-  have a full dose for all that is known. When there is none, the survey ends: no risk.
+  SUSPICIOUS, or when `KEEP` others have a larger Bayes factor for a dose of up to FULL_DOSE. Dropping can only lose
+  power, never raise a false alarm.
+- A trait that was dropped for its rank comes back when those alive have less evidence by now, as long as it may have a
+  full dose for all that is known. When no trait is left to score, the survey ends: no risk.
 
 The likelihood of a token is taken among the reference's most likely ones there, so that the head need not be applied
 to the whole vocabulary; a token outside is no evidence. Nor is the one that ends a turn, since whether rows were cut
@@ -252,10 +253,9 @@ def _look(
     early = len(state.rows) < MIN_CLEAR
     leaning = {k for k, p in state.adjusted.items() if p <= SUSPICIOUS}  # no verdict passes those, so go on
     open_ = [k for k in state.alive if early or k in leaning or is_open(found.get(k), state.hypotheses, state.target)]
-    ranked = sorted(open_, key=lambda k: -found[k].z if k in found else -np.inf)
-    if not open_:
-        wide = [k for k in state.eliminated if k in found and found[k].upper() >= FULL_DOSE]
-        ranked = sorted(wide, key=lambda k: -found[k].upper())
+    wide = [k for k in state.eliminated if k in found and (k in leaning or found[k].upper() >= FULL_DOSE)]
+    evidence = {k: found[k].log_evidence(FULL_DOSE) if k in found else 0.0 for k in [*open_, *wide]}
+    ranked = sorted(evidence, key=lambda k: -evidence[k])
     if not ranked:
         state.settled = "no_risk"
     survivors = set(ranked[: kept(number)])

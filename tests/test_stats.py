@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
@@ -29,6 +31,16 @@ def test_p_values_are_uniform_under_the_null() -> None:
     found = [score_estimate(rng.standard_normal(30) * rng.uniform(0.5, 2, 30), 30.0) for _ in range(2000)]
     rate = np.mean([each.p_value < 0.05 for each in found if each])
     assert abs(rate - 0.05) < 4 * (0.05 * 0.95 / 2000) ** 0.5
+
+
+def test_evidence_for_an_effect_against_none() -> None:
+    """Nothing is known: 0. At an effect of 0 the mean of exp(-d^2 / 2 s^2) over d, by hand from the error function."""
+    assert Estimate(0.3, 1e6, 100.0).log_evidence(1.0) == pytest.approx(0.0, abs=1e-6)
+    by_hand = 0.2 * (np.pi / 2) ** 0.5 * math.erf(1 / 0.2 / 2**0.5)
+    assert Estimate(0.0, 0.2, 100.0).log_evidence(1.0) == pytest.approx(math.log(by_hand), abs=0.02)
+    assert Estimate(0.0, 0.5, 31.0).log_evidence(1.0) > Estimate(0.1, 0.1, 31.0).log_evidence(1.0)  # z of 0 and of 1
+    assert Estimate(2.0, 0.1, 31.0).log_evidence(1.0) > 100
+    assert Estimate(-5.0, 0.01, 31.0).log_evidence(1.0) < -5
 
 
 def test_spread_widens_and_zero_spread_changes_nothing() -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from auditor.blocks import Block, Null
 from auditor.encode import Encoded
-from auditor.schedule import BLOCK, block_starts, looks, placebos, planned_passes
+from auditor.schedule import BLOCK, block_starts, kept, looks, placebos, planned_passes
 from auditor.stats import Estimate
 from auditor.survey import Survey, _look, estimates, is_open, stray
 from auditor.traits import Panel, Trait
@@ -104,6 +104,26 @@ def test_a_trait_dropped_for_its_rank_comes_back_before_the_survey_ends() -> Non
     state.blocks.append(Block(rows[32:], [], Moments(16 * score[32:], 256 * information[32:]), {13: 13}))
     _look(state, PANEL, 3, 0.1, {}, 0.01)
     assert (state.alive, state.settled) == ((), "no_risk")
+
+
+def test_a_trait_dropped_for_its_rank_comes_back_when_those_alive_fall_behind() -> None:
+    """Trait 13 had a dose of 0.5 +- 0.5 on 32 rows; the others have none on 160, with a fifth of that error."""
+    rows = [Encoded(i, "default", (1, 2), (1,), ((0, 0, 1),)) for i in range(160)]
+    rng = np.random.default_rng(0)
+    noise = rng.standard_normal((160, 15))
+    score, information = noise - noise.mean(0), np.tile(np.eye(15), (160, 1, 1))
+    first, later = score[:32] / 16, information[:32] / 16
+    first[:, 14] += 0.5 / 16 - first[:, 14].mean()
+    blocks = [
+        Block(rows[:32], [], Moments(first, later), {k: k for k in range(14)}),
+        Block(rows[32:], [], Moments(score[32:], information[32:]), {k: k for k in range(13)}),
+    ]
+    tested = tuple(range(14))
+    state = Survey(Null(1.0, False, None), FAMILIES, tested, 14, blocks, alive=tested[:13], eliminated={13: 32})
+    _look(state, PANEL, 3, 0.1, {}, 0.01)
+    assert 13 in state.alive
+    assert len(state.alive) == kept(3)
+    assert set(state.eliminated.values()) == {160}
 
 
 def test_no_trait_is_excluded_before_each_wording_had_a_block() -> None:
