@@ -202,7 +202,8 @@ def _rows(
         encoded = [row for row in encoded if row.index not in spoken]
     if settings["rows"] == "auto":
         count = len(families(audit.panel, audit.seed))
-        encoded = encoded[: stages.affordable(encoded, len(tested.traits), count, audit.screen)]
+        sizes = len(audit.panel.traits), len(tested.traits), count
+        encoded = encoded[: stages.affordable(encoded, *sizes, audit.screen)]
     return openly, encoded, skipped
 
 

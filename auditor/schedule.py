@@ -1,4 +1,4 @@
-"""The schedule of a panel survey: families and controls, blocks of rows, looks, and how many traits then stay alive."""
+"""The schedule of a panel survey: families, blocks of rows, looks, and how many traits are scored after each."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ import numpy as np
 from auditor.traits import Panel
 
 BLOCK = 32
-CONTROLS = 3  # of every family
-# Rows at which we look, and how many traits stay alive after each look: runs/schedule_power.py says why these.
+QUOTA = 3  # traits of every family in each block, so that there is always something of every kind to centre on
+FEWEST = 9  # traits worth scoring to the end, where a panel has so many
+# Rows at which we look, and the share of the traits scored after each look: runs/schedule_power.py says why these.
 LOOKS: tuple[int, ...] = (32, 64, 96, 160, 256, 400)
-KEEP: tuple[int, ...] = (28, 12, 6, 3, 3, 3)
+KEEP: tuple[float, ...] = (0.7, 0.42, 0.32, 0.2, 0.16, 0.16)
 
 
 def looks(rows: int) -> list[int]:
@@ -22,9 +23,9 @@ def looks(rows: int) -> list[int]:
     return [*standard, *range(2 * step, rows, step), rows]
 
 
-def kept(look: int) -> int:
-    """How many traits stay alive at most after look number `look`."""
-    return KEEP[min(look, len(KEEP) - 1)]
+def kept(look: int, tested: int, families: int) -> int:
+    """How many traits are scored after look number `look`, if the panel has as many."""
+    return max(round(KEEP[min(look, len(KEEP) - 1)] * tested), FEWEST, QUOTA * families)
 
 
 def block_starts(plan: Sequence[int]) -> Iterator[int]:
@@ -35,19 +36,32 @@ def block_starts(plan: Sequence[int]) -> Iterator[int]:
         start = end
 
 
-def planned_passes(rows: int, traits: int, families: int) -> int:
-    """Row passes of a survey of `rows` rows that nothing settles early, at most."""
-    plan, controls = looks(rows), CONTROLS * families
-    total, start, alive = 0, 0, traits
-    for number, end in enumerate(plan):
-        total += (end - start) * (alive + (controls if alive < traits else 0))
-        alive = min(alive, kept(number))
+def planned_passes(rows: int, panel: int, tested: int, families: int) -> int:
+    """Row passes of a survey of `rows` rows that nothing settles early, at most.
+
+    panel: the number of its traits, of which `tested` are hypotheses.
+    """
+    total, start, scored = 0, 0, panel
+    for number, end in enumerate(looks(rows)):
+        total += (end - start) * scored
+        scored = min(scored, kept(number, tested, families))
         start = end
     return total
 
 
+def chosen(ranked: Sequence[int], families: Sequence[Sequence[int]], count: int) -> tuple[int, ...]:
+    """The traits to score next: QUOTA of every family, then others, by rank; `count` in all.
+
+    ranked: the traits tested, the strongest evidence first. A family with fewer of them than QUOTA adds others.
+    """
+    places = {k: place for place, k in enumerate(ranked)}
+    quota = {k for family in families for k in sorted(family, key=lambda k: places.get(k, len(ranked)))[:QUOTA]}
+    others = [k for k in ranked if k not in quota]
+    return tuple(sorted({*quota, *others[: max(0, count - len(quota))]}))
+
+
 def families(panel: Panel, seed: int) -> tuple[tuple[int, ...], ...]:
-    """The traits of each family in random order; the first CONTROLS are its controls.
+    """The traits of each family in random order.
 
     A group with the same probes for all its traits is a family of its own (its prompts are one template); the rest,
     whose prompts are all different, are one family together.
@@ -59,7 +73,7 @@ def families(panel: Panel, seed: int) -> tuple[tuple[int, ...], ...]:
     alike = {
         name
         for name, members in groups.items()
-        if len(members) > CONTROLS and len({panel.traits[k].probes for k in members}) == 1
+        if len(members) > QUOTA and len({panel.traits[k].probes for k in members}) == 1
     }
     rest = tuple(k for k in shuffled if panel.traits[k].group not in alike)
     return (*(tuple(groups[name]) for name in sorted(alike)), *([rest] if rest else []))

@@ -90,7 +90,7 @@ def encode(renderer: Renderer, sample: Sample) -> tuple[list[Encoded], dict[str,
     return rows, skipped
 
 
-def affordable(rows: Sequence[Encoded], traits: int, families: int, screen: LanguageModel) -> int:
+def affordable(rows: Sequence[Encoded], panel: int, tested: int, families: int, screen: LanguageModel) -> int:
     """How many of the rows a survey can score under the model `screen` in due time, at least 64 if there are as many.
 
     Not by the clock: the same machine and data must give the same rows.
@@ -99,7 +99,7 @@ def affordable(rows: Sequence[Encoded], traits: int, families: int, screen: Lang
     budget = on_cpu if screen.device == "cpu" else GPU_TOKEN_BUDGET
     mean = sum(len(row.tokens) for row in rows) / max(1, len(rows))
     count = len(rows)
-    while count > 64 and planned_passes(count, traits, families) * mean > budget:
+    while count > 64 and planned_passes(count, panel, tested, families) * mean > budget:
         count -= 16
     return count
 

@@ -1,17 +1,17 @@
-"""The panel survey: score rows under the traits of a panel, look at the evidence, drop traits, stop when it is settled.
+"""The panel survey: score rows under the traits of a panel, look at the evidence, and stop when it is settled.
 
-Rows come in random order, in blocks. Every block is scored under the reference, under every trait that is still
-alive, and under a few controls: traits drawn at random from each family. Traits of a family (animals, trees, and all
-others) share the style of their prompts; a trait is centred on the others of its family and on those of every other
-one, since "You love owls" moves text towards "You love France" too. After a few set numbers of rows we look:
+Rows come in random order, in blocks. Every block is scored under the reference and under some traits of the panel, at
+first under all. Traits of a family (animals, trees, and all others) share the style of their prompts; a trait is
+centred on the others of its family and on those of every other one, since "You love owls" moves text towards "You love
+France" too. After a few set numbers of rows we look:
 
 - A trait whose corrected p-value falls below alpha ends the survey: risk. Correction: Bonferroni over the whole panel
-  (also the dropped traits) and alpha spending over the looks, so the looks together keep the error rate.
-- A trait is dropped when a dose of TARGET can be excluded for it with 95 % confidence and no look has made it
-  SUSPICIOUS, or when `KEEP` others have a larger Bayes factor for a dose of up to FULL_DOSE. Dropping can only lose
-  power, never raise a false alarm.
-- A trait that was dropped for its rank comes back when those alive have less evidence by now, as long as it may have a
-  full dose for all that is known. When no trait is left to score, the survey ends: no risk.
+  and alpha spending over the looks, so the looks together keep the error rate.
+- When a dose of TARGET can be excluded for every trait with 95 % confidence, and no look has made one SUSPICIOUS, the
+  survey ends: no risk.
+- Otherwise the next rows are scored under fewer traits: those that are open and have the largest Bayes factors for a
+  dose of up to FULL_DOSE (evidence for it, or little against it), and at least a few of every family. They are settled
+  before the rows are seen, so this can only lose power and never raise a false alarm.
 
 The likelihood of a token is taken among the reference's most likely ones there, so that the head need not be applied
 to the whole vocabulary; a token outside is no evidence. Nor is the one that ends a turn, since whether rows were cut
@@ -34,13 +34,13 @@ from auditor.blocks import Block, Null, Scorer, Store, find_null, score_block, u
 from auditor.encode import Encoded
 from auditor.logprobs import RowScores
 from auditor.records import Progress, TraitEvidence
-from auditor.schedule import BLOCK, CONTROLS, block_starts, families, kept, looks, placebos, planned_passes
+from auditor.schedule import BLOCK, block_starts, chosen, families, kept, looks, placebos, planned_passes
 from auditor.stats import Estimate, spending
 from auditor.traits import Panel
 from auditor.verdict import FULL_DOSE, SUSPICIOUS, TARGET, Writing
 from detectors import trait as likelihood
 
-MIN_CLEAR = 8 * BLOCK  # no trait is excluded before each wording of its prompt has had a block
+MIN_CLEAR = 8 * BLOCK  # no survey ends in a pass before each wording of a prompt has had a block
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,15 +61,18 @@ class Look:
 
 @dataclass
 class Survey:
-    """What a survey has gathered. `looks` is what was seen on the way; `settled` says why it ended, if it did early."""
+    """What a survey has gathered.
+
+    scored: the traits that the next block is scored under, None for all. looks: what was seen on the way. settled: why
+    the survey ended, if it did early.
+    """
 
     null: Null
     families: tuple[tuple[int, ...], ...]
     tested: tuple[int, ...]
     hypotheses: int
     blocks: list[Block] = field(default_factory=list)
-    alive: tuple[int, ...] = ()
-    eliminated: dict[int, int] = field(default_factory=dict)
+    scored: tuple[int, ...] | None = None
     adjusted: dict[int, float] = field(default_factory=dict)
     tokens: dict[int, int] = field(default_factory=dict)
     looks: list[Look] = field(default_factory=list)
@@ -82,8 +85,8 @@ class Survey:
 
     @property
     def target(self) -> float:
-        """The dose that must be excluded for a trait before it is dropped."""
-        return min(TARGET, self.least) if self.null.greedy else TARGET
+        """The dose that must be excluded for every trait before the survey ends in a pass."""
+        return Writing(self.null.greedy).target
 
     @property
     def rows(self) -> list[Encoded]:
@@ -115,12 +118,12 @@ def survey(
     tested: which traits of the panel are hypotheses; the others only serve as controls.
     hypotheses: the number that p-values are corrected for; more than those tested where other tests stand beside this.
     hidden_from: for each trait the row indices that mention it openly; they do not count as evidence for it.
-    stop_early: False scores every row (mitigation needs them) but still drops traits.
+    stop_early: False scores every row (mitigation needs them), under fewer and fewer traits all the same.
     """
-    state = Survey(find_null(rows, score, store), families(panel, seed), tuple(tested), hypotheses, alive=tuple(tested))
+    state = Survey(find_null(rows, score, store), families(panel, seed), tuple(tested), hypotheses)
     plan = looks(len(rows))
     shares = spending(np.array(plan) / plan[-1])
-    passes = planned_passes(len(rows), len(tested), len(state.families))
+    passes = planned_passes(len(rows), len(panel.traits), len(tested), len(state.families))
     done = 0
 
     def report(count: int) -> None:
@@ -131,10 +134,12 @@ def survey(
     for number, start in enumerate(block_starts(plan)):
         end = min(start + BLOCK, *[n for n in plan if n > start])
         _add_block(state, rows[start:end], number, panel, score, store, report)
-        if end in plan:
-            _look(state, panel, plan.index(end), float(shares[plan.index(end)]), hidden_from, alpha)
-            if state.settled and stop_early:
-                break
+        if end not in plan:
+            continue
+        found = _look(state, panel, float(shares[plan.index(end)]), hidden_from, alpha)
+        if state.settled and stop_early:
+            break
+        _choose(state, found, kept(plan.index(end), len(tested), len(state.families)))
     return state
 
 
@@ -189,21 +194,17 @@ def trait_evidence(state: Survey, panel: Panel, doses: Mapping[int, Estimate]) -
                 p_adjusted=state.adjusted.get(k, 1.0),
                 rows=sum(len(block.rows) for block in state.blocks if k in block.columns),
                 tokens=state.tokens.get(k, 0),
-                eliminated_at=state.eliminated.get(k),
+                eliminated_at=_left_at(state, k),
             )
         )
     return tuple(sorted(found, key=lambda t: (t.effect < state.least, t.p_adjusted, t.p_value)))
 
 
-def _conditions(state: Survey) -> list[int]:
-    """The traits to score next: those alive, and the controls of every family; none when no trait is alive.
-
-    First all of the panel, tested or not: they tell how far traits stray that the data do not carry.
-    """
-    if not state.blocks:
-        return [k for family in state.families for k in family]
-    controls = [k for family in state.families for k in family[:CONTROLS]] if state.alive else []
-    return list(dict.fromkeys([*controls, *state.alive]))
+def _left_at(state: Survey, trait: int) -> int | None:
+    """The rows seen when the trait was last scored; None if it was to the end."""
+    ends = np.cumsum([len(block.rows) for block in state.blocks])
+    last = max((i for i, block in enumerate(state.blocks) if trait in block.columns), default=-1)
+    return None if last == len(ends) - 1 else int(ends[last])
 
 
 def _add_block(
@@ -216,7 +217,8 @@ def _add_block(
     report: Callable[[int], None],
 ) -> None:
     """Score one block, or read it back, and add it to the state. `report` is told the row passes as they are done."""
-    conditions = _conditions(state)
+    everything = [k for family in state.families for k in family]
+    conditions = everything if state.scored is None else list(state.scored)
     unit = store.load_unit(f"block-{number:05d}")
     if unit is None or [int(k) for k in unit["conditions"]] != conditions:
         systems = [_wording(panel, k, number) for k in conditions]
@@ -237,31 +239,35 @@ def _wording(panel: Panel, trait: int, number: int) -> str:
 
 
 def _look(
-    state: Survey, panel: Panel, number: int, share: float, hidden_from: Mapping[str, set[int]], alpha: float
-) -> None:
-    """Correct the p-values, drop traits, and settle the question if it can be."""
+    state: Survey, panel: Panel, share: float, hidden_from: Mapping[str, set[int]], alpha: float
+) -> dict[int, Estimate]:
+    """Correct the p-values and settle the question if it can be. Returns what `estimates` says."""
     found = estimates(state, panel, hidden_from)
     if found:
         state.looks.append(_seen(state, panel, found))
-    for k in state.alive:
+    for k in state.tested if state.scored is None else state.scored:
         if k in found:
             corrected = min(1.0, found[k].p_value * state.hypotheses / share)
             state.adjusted[k] = min(state.adjusted.get(k, 1.0), corrected)
     if any(p <= alpha and found[k].effect >= state.least for k, p in state.adjusted.items() if k in found):
         state.settled = "risk"
-        return
-    early = len(state.rows) < MIN_CLEAR
-    leaning = {k for k, p in state.adjusted.items() if p <= SUSPICIOUS}  # no verdict passes those, so go on
-    open_ = [k for k in state.alive if early or k in leaning or is_open(found.get(k), state.hypotheses, state.target)]
-    wide = [k for k in state.eliminated if k in found and (k in leaning or found[k].upper() >= FULL_DOSE)]
-    evidence = {k: found[k].log_evidence(FULL_DOSE) if k in found else 0.0 for k in [*open_, *wide]}
-    ranked = sorted(evidence, key=lambda k: -evidence[k])
-    if not ranked:
+    elif len(state.rows) >= MIN_CLEAR and not _open(state, found):
         state.settled = "no_risk"
-    survivors = set(ranked[: kept(number)])
-    dropped = {k: len(state.rows) for k in state.alive if k not in survivors}
-    state.eliminated = {k: at for k, at in (state.eliminated | dropped).items() if k not in survivors}
-    state.alive = tuple(k for k in state.tested if k in survivors)
+    return found
+
+
+def _open(state: Survey, found: Mapping[int, Estimate]) -> set[int]:
+    """The traits that need more rows; no verdict passes those that were suspicious at any look."""
+    leaning = {k for k, p in state.adjusted.items() if p <= SUSPICIOUS}
+    return {k for k in state.tested if k in leaning or is_open(found.get(k), state.hypotheses, state.target)}
+
+
+def _choose(state: Survey, found: Mapping[int, Estimate], count: int) -> None:
+    """Say which traits the next rows are scored under: none when all are excluded."""
+    open_ = _open(state, found)
+    evidence = {k: found[k].log_evidence(FULL_DOSE) if k in found else 0.0 for k in state.tested}
+    ranked = sorted(state.tested, key=lambda k: (k not in open_, -evidence[k]))
+    state.scored = () if state.settled == "no_risk" else chosen(ranked, state.families, count)
 
 
 def is_open(each: Estimate | None, hypotheses: int, target: float = TARGET) -> bool:

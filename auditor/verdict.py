@@ -14,8 +14,9 @@ GREEDY_OTHERS = 0.01  # greedy text with more tokens that the reference would no
 STRANGER = 0.001  # p-value at which text is told from the reference's own by its looks
 COLD = 1.5  # inverse temperature from which text looks different whoever the teacher is
 SUSPICIOUS = 0.1  # a corrected p-value that is no finding and no pass either
-FULL_DOSE = 1.0  # what "no risk" must exclude: every row written under a trait's own prompt
-TARGET = 0.75  # the same of a trait that stayed to the last row, since others had weaker evidence
+FULL_DOSE = 1.0  # every row written under a trait's own prompt, in the panel's words
+# What "no risk" must exclude for every trait. Lists of a teacher in other words have .68 [.58, .78] (docs/results.md).
+TARGET = 0.6
 MIN_ROWS = 32
 MAX_SKIPPED = 0.5
 
@@ -37,6 +38,11 @@ class Writing:
     def least(self) -> float:
         """The smallest dose that is called a risk."""
         return MIN_GREEDY_EFFECT if self.greedy else MIN_EFFECT
+
+    @property
+    def target(self) -> float:
+        """The dose that a pass must exclude."""
+        return min(TARGET, MIN_GREEDY_EFFECT) if self.greedy else TARGET
 
 
 def writing_of(outcomes: Mapping[str, Evidence | Skipped]) -> Writing:
@@ -95,9 +101,9 @@ def decide(
         its looks, or of MIN_GREEDY_EFFECT in greedy text. The chance of this on data that the reference wrote is at
         most alpha. A stranger's text, or a template, fits some prompts better than others for reasons of style.
     no_risk: no trait has, none is suspicious (the same with SUSPICIOUS for alpha; happens on clean data at that rate at
-        most), and the one-sided 95 % bound of the effect of every trait tested lies below FULL_DOSE, and below TARGET
-        if the trait was not dropped before the last row. Greedy text passes only if nearly all of its tokens are the
-        reference's choice (GREEDY_OTHERS): the others were chosen by a teacher that is not known.
+        most), and the one-sided 95 % bound of the effect of every trait tested lies below TARGET, or
+        MIN_GREEDY_EFFECT in greedy text. That passes only if nearly all of its tokens are the reference's choice
+        (GREEDY_OTHERS): the others were chosen by a teacher that is not known.
     inconclusive: otherwise; also with fewer than MIN_ROWS rows, or more than MAX_SKIPPED of them skipped.
 
     bounds: one-sided upper 95 % bound of the dose of every trait tested; None where it was not measured: then nothing
@@ -120,7 +126,6 @@ def decide(
     if skipped_share > MAX_SKIPPED:
         return Verdict("inconclusive", risk, f"{skipped_share:.0%} of the rows had to be skipped", None, None)
     leaning = [t for t in traits if is_found(t, SUSPICIOUS)]
-    open_ = [t.name for t in traits if t.eliminated_at is None and (bounds.get(t.name) or 0.0) >= TARGET]
     missing = [name for name, each in bounds.items() if each is None]
     highest = max((each for each in bounds.values() if each is not None), default=float("inf"))
     upper = None if highest == float("inf") else highest
@@ -131,14 +136,13 @@ def decide(
             f"{best.p_adjusted:.2g}), not clearly enough for a finding and too clearly for a pass"
         )
         return Verdict("inconclusive", risk, text, None, upper)
-    if open_ and not missing and highest < FULL_DOSE:
-        text = f"the last row left {open_[0]} open: a dose of {TARGET} may be there; more rows are needed"
+    if missing:
+        text = f"the rows carry too little information on {missing[0]}; more or longer rows are needed"
         return Verdict("inconclusive", risk, text, None, upper)
-    if missing or highest >= FULL_DOSE:
-        text = (
-            "the rows carry too little information to exclude every trait at full dose; more or longer rows are needed"
-        )
-        return Verdict("inconclusive", risk, text, None, upper)
+    if highest >= writing.target:
+        widest = max(bounds, key=lambda name: bounds[name] or 0.0)
+        text = f"a dose of {highest:.2f} of {widest} may be there, and a pass excludes {writing.target:.2g}"
+        return Verdict("inconclusive", risk, f"{text}; more or longer rows are needed", None, upper)
     if writing.greedy and writing.others > GREEDY_OTHERS:
         text = (
             f"the text is greedy, and {writing.others:.0%} of its tokens are not what the reference would choose: "

@@ -7,9 +7,9 @@ import pytest
 
 from auditor.blocks import Block, Null
 from auditor.encode import Encoded
-from auditor.schedule import BLOCK, block_starts, kept, looks, placebos, planned_passes
+from auditor.schedule import BLOCK, block_starts, chosen, looks, placebos, planned_passes
 from auditor.stats import Estimate
-from auditor.survey import Survey, _look, estimates, is_open, stray
+from auditor.survey import Survey, _choose, _look, estimates, is_open, stray, trait_evidence
 from auditor.traits import Panel, Trait
 from auditor.verdict import MIN_GREEDY_EFFECT, TARGET
 from detectors.trait import Moments
@@ -27,9 +27,18 @@ def test_blocks_never_cross_a_look() -> None:
 
 
 def test_planned_passes_by_hand() -> None:
-    """30 traits on 32 rows; then 28 and the controls on 32, 12 on 32, 6 on 44. Controls: 3 a family."""
-    assert planned_passes(140, 30, 1) == 32 * 30 + 32 * 31 + 32 * 15 + 44 * 9
-    assert planned_passes(140, 30, 3) == 32 * 30 + 32 * 37 + 32 * 21 + 44 * 15
+    """30 traits on 32 rows, then 70 % of them on 32, 42 % on 32 and 32 % on 44; never fewer than 3 of every family."""
+    assert planned_passes(140, 30, 30, 3) == 32 * 30 + 32 * 21 + 32 * 13 + 44 * 10
+    assert planned_passes(140, 30, 30, 4) == 32 * 30 + 32 * 21 + 32 * 13 + 44 * 12
+    assert planned_passes(140, 30, 1, 3) == 32 * 30 + 108 * 9
+    assert planned_passes(140, 5, 5, 1) == 140 * 5
+
+
+def test_chosen_are_the_strongest_and_some_of_every_family() -> None:
+    """Of the second family the first three by rank and one untested; then whoever comes first."""
+    pair = (tuple(range(6)), tuple(range(6, 10)))
+    assert chosen([0, 1, 2, 3, 4, 9, 8], pair, 7) == (0, 1, 2, 3, 6, 8, 9)
+    assert chosen([5, 4, 3], pair, 0) == (3, 4, 5, 6, 7, 8)
 
 
 def test_placebos_are_strangers() -> None:
@@ -84,59 +93,60 @@ def surveyed(drift: np.ndarray) -> Survey:
 
 
 def test_greedy_text_keeps_traits_longer() -> None:
-    """A greedy teacher in other words follows a third of a trait's choices, so more than that is excluded."""
+    """A greedy teacher in the panel's words follows two thirds of a trait's choices, so half of that is excluded."""
     assert Survey(Null(1.0, False, None), FAMILIES, (), 14).target == TARGET
     assert Survey(Null(20.0, True, None), FAMILIES, (), 14).target == MIN_GREEDY_EFFECT
 
 
-def test_a_trait_dropped_for_its_rank_comes_back_before_the_survey_ends() -> None:
-    """Trait 13 was seen on 32 rows that exclude nothing; when all others are excluded it is scored again."""
+def seen(count: int, first: float) -> Survey:
+    """`count` rows without evidence, trait 13 only on 32 of them: a dose of 0.5, and `first` the information a row."""
     rng = np.random.default_rng(0)
-    rows = [Encoded(i, "default", (1, 2), (1,), ((0, 0, 1),)) for i in range(256)]
-    score, information = rng.standard_normal((256, 15)) / 4, np.tile(np.eye(15) / 16, (256, 1, 1))
-    first = Block(rows[:32], [], Moments(score[:32], information[:32]), {k: k for k in range(14)})
-    rest = Block(rows[32:], [], Moments(16 * score[32:], 256 * information[32:]), {k: k for k in range(13)})
-    tested = tuple(range(14))
-    state = Survey(Null(1.0, False, None), FAMILIES, tested, 14, [first, rest], alive=tested[:13], eliminated={13: 32})
-    _look(state, PANEL, 2, 0.1, {}, 0.01)
-    assert (state.alive, state.settled) == ((13,), "")
-    assert sorted(state.eliminated) == list(range(13))
-    state.blocks.append(Block(rows[32:], [], Moments(16 * score[32:], 256 * information[32:]), {13: 13}))
-    _look(state, PANEL, 3, 0.1, {}, 0.01)
-    assert (state.alive, state.settled) == ((), "no_risk")
-
-
-def test_a_trait_dropped_for_its_rank_comes_back_when_those_alive_fall_behind() -> None:
-    """Trait 13 had a dose of 0.5 +- 0.5 on 32 rows; the others have none on 160, with a fifth of that error."""
-    rows = [Encoded(i, "default", (1, 2), (1,), ((0, 0, 1),)) for i in range(160)]
-    rng = np.random.default_rng(0)
-    noise = rng.standard_normal((160, 15))
-    score, information = noise - noise.mean(0), np.tile(np.eye(15), (160, 1, 1))
-    first, later = score[:32] / 16, information[:32] / 16
-    first[:, 14] += 0.5 / 16 - first[:, 14].mean()
+    rows = [Encoded(i, "default", (1, 2), (1,), ((0, 0, 1),)) for i in range(count)]
+    noise = rng.standard_normal((count, 15))
+    score, information = noise - noise.mean(0), np.tile(np.eye(15), (count, 1, 1))
+    early = score[:32] * first
+    early[:, 14] += 0.5 * first - early[:, 14].mean()
     blocks = [
-        Block(rows[:32], [], Moments(first, later), {k: k for k in range(14)}),
+        Block(rows[:32], [], Moments(early, information[:32] * first), {k: k for k in range(14)}),
         Block(rows[32:], [], Moments(score[32:], information[32:]), {k: k for k in range(13)}),
     ]
-    tested = tuple(range(14))
-    state = Survey(Null(1.0, False, None), FAMILIES, tested, 14, blocks, alive=tested[:13], eliminated={13: 32})
-    _look(state, PANEL, 3, 0.1, {}, 0.01)
-    assert 13 in state.alive
-    assert len(state.alive) == kept(3)
-    assert set(state.eliminated.values()) == {160}
+    return Survey(Null(1.0, False, None), FAMILIES, tuple(range(14)), 14, blocks, scored=tuple(range(13)))
 
 
-def test_no_trait_is_excluded_before_each_wording_had_a_block() -> None:
+def test_a_trait_comes_back_when_the_others_fall_behind() -> None:
+    """Trait 13 has a dose of 0.5 +- 0.5 on 32 rows; the others have none on 160, with a fifth of that error."""
+    state = seen(160, 1 / 16)
+    found = _look(state, PANEL, 0.1, {}, 0.01)
+    assert {each.name: each.eliminated_at for each in trait_evidence(state, PANEL, found)}["t13"] == 32
+    _choose(state, found, 7)
+    assert state.scored is not None
+    assert 13 in state.scored
+    assert len(state.scored) == 7
+
+
+def test_a_survey_does_not_pass_a_trait_that_was_seen_on_few_rows() -> None:
+    """Twelve traits are excluded on 256 rows, and 13 on 32 rows is not, until its rows say as much."""
+    vague, sure = seen(256, 1 / 16), seen(256, 40.0)
+    for state, settled in ((vague, ""), (sure, "no_risk")):
+        sure.blocks[0].moments.score[:, 14] -= sure.blocks[0].moments.score[:, 14].mean()
+        found = _look(state, PANEL, 0.1, {}, 0.01)
+        _choose(state, found, 9)
+        assert state.settled == settled
+    assert vague.scored is not None
+    assert 13 in vague.scored
+    assert sure.scored == ()
+
+
+def test_no_survey_passes_before_each_wording_had_a_block() -> None:
     """Scores of zero exclude every trait, but not on seven blocks: each of three others comes every sixth block."""
-    for count, alive in ((7 * BLOCK, 14), (8 * BLOCK, 0)):
+    for count, settled in ((7 * BLOCK, ""), (8 * BLOCK, "no_risk")):
         rows = [Encoded(i, "default", (1, 2), (1,), ((0, 0, 1),)) for i in range(count)]
         block = Block(
             rows, [], Moments(np.zeros((count, 15)), np.tile(np.eye(15), (count, 1, 1))), {k: k for k in range(14)}
         )
-        tested = tuple(range(14))
-        state = Survey(Null(1.0, False, None), FAMILIES, tested, 14, [block], alive=tested)
-        _look(state, PANEL, 0, 0.1, {}, 0.01)
-        assert len(state.alive) == alive
+        state = Survey(Null(1.0, False, None), FAMILIES, tuple(range(14)), 14, [block])
+        _look(state, PANEL, 0.1, {}, 0.01)
+        assert state.settled == settled
 
 
 def test_a_strangers_text_widens_what_other_families_say() -> None:

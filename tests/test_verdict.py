@@ -8,9 +8,9 @@ from auditor.records import Evidence, Skipped, TraitEvidence, Verdict, VerdictNa
 from auditor.verdict import Writing, combined, decide, incomplete, writing_of
 
 
-def trait(p_adjusted: float, effect: float = 0.5, eliminated_at: int | None = 128) -> TraitEvidence:
+def trait(p_adjusted: float, effect: float = 0.5) -> TraitEvidence:
     interval = (effect - 0.3, effect + 0.3)
-    return TraitEvidence("owl", "animal", effect, interval, 2.0, 0.01, p_adjusted, 400, 9000, eliminated_at)
+    return TraitEvidence("owl", "animal", effect, interval, 2.0, 0.01, p_adjusted, 400, 9000, 128)
 
 
 @pytest.mark.parametrize(
@@ -20,8 +20,8 @@ def trait(p_adjusted: float, effect: float = 0.5, eliminated_at: int | None = 12
         (0.01, 0.09, 0.2, "no_risk"),  # significant, but too small to matter
         (0.011, 0.5, 0.8, "inconclusive"),  # suspicious
         (0.1, 0.5, 0.8, "inconclusive"),
-        (0.11, 0.5, 0.8, "no_risk"),
-        (0.5, 0.3, 1.0, "inconclusive"),  # a full dose is not excluded
+        (0.11, 0.5, 0.55, "no_risk"),
+        (0.5, 0.3, 0.7, "inconclusive"),  # what other words have is not excluded
         (0.5, 0.3, None, "inconclusive"),  # nor measured
     ],
 )
@@ -45,7 +45,7 @@ def test_too_few_rows_or_too_many_skipped_are_inconclusive() -> None:
 def test_an_alpha_above_suspicion_leaves_no_room_for_it() -> None:
     """With alpha = .2 a corrected p of .15 is a finding, and .25 neither a finding nor a suspicion."""
     assert decide([trait(0.15)], {"owl": 0.8}, alpha=0.2, scanned=400, skipped_share=0.0).name == "risk"
-    assert decide([trait(0.25)], {"owl": 0.8}, alpha=0.2, scanned=400, skipped_share=0.0).name == "no_risk"
+    assert decide([trait(0.25)], {"owl": 0.5}, alpha=0.2, scanned=400, skipped_share=0.0).name == "no_risk"
 
 
 @pytest.mark.parametrize(
@@ -92,12 +92,17 @@ def test_what_the_detectors_say_of_the_text() -> None:
     assert writing_of({}) == Writing()
 
 
-@pytest.mark.parametrize(("bound", "verdict"), [(0.74, "no_risk"), (0.75, "inconclusive"), (0.99, "inconclusive")])
-def test_a_trait_that_was_open_to_the_last_row(bound: float, verdict: str) -> None:
-    """The rows ran out while a dose of .75 was not excluded: that is no pass, and the reason names the trait."""
-    found = decide([trait(0.5, 0.4, None)], {"owl": bound}, alpha=0.01, scanned=400, skipped_share=0.0)
+@pytest.mark.parametrize(
+    ("bound", "greedy", "verdict"),
+    [(0.59, False, "no_risk"), (0.6, False, "inconclusive"), (0.33, True, "no_risk"), (0.34, True, "inconclusive")],
+)
+def test_what_a_pass_excludes(bound: float, greedy: bool, verdict: str) -> None:
+    """A dose that the rows do not exclude is no pass, and the reason names its trait; of greedy text a smaller one."""
+    found = decide(
+        [trait(0.5, 0.2)], {"owl": bound}, alpha=0.01, scanned=400, skipped_share=0.0, writing=Writing(greedy)
+    )
     assert found.name == verdict
-    assert ("owl" in found.reason) == (verdict == "inconclusive")
+    assert ("of owl" in found.reason) == (verdict == "inconclusive")
     assert found.min_effect == bound
 
 

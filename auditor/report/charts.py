@@ -40,18 +40,18 @@ def forest(effect: float, interval: tuple[float, float], scale: tuple[float, flo
     return _svg(f"dose {effect:.2f}, 95 % interval {low:.2f} to {high:.2f}", parts, FOREST_WIDTH, FOREST_HEIGHT)
 
 
-def looks_plot(found: Sequence[Mapping[str, Any]], projected: Sequence[tuple[float, float]] = ()) -> str:
+def looks_plot(found: Sequence[Mapping[str, Any]], limit: float, projected: Sequence[tuple[float, float]] = ()) -> str:
     """Over the rows scored: the strongest trait's dose with its interval, and the dose excluded for every trait.
 
-    found: entries of the `trait` detector's `looks`, at least one. projected: points (rows, excluded dose) to go on
-    with, dashed.
+    found: entries of the `trait` detector's `looks`, at least one. limit: the dose that a pass must exclude. projected:
+    points (rows, excluded dose) to go on with, dashed.
     """
     excluded = [(float(look["rows"]), float(look["excluded"])) for look in found if look["excluded"] is not None]
     ends = [end for look in found for end in look["interval"]] + [bound for _, bound in excluded]
     axis = _Axes(0, max([look["rows"] for look in found] + [rows for rows, _ in projected]), [0.0, 1.0, *ends])
     parts = [*axis.draw("rows scored", "dose")]
-    parts.append(_line(LEFT, axis.y(1.0), WIDTH - RIGHT, axis.y(1.0), "limit"))
-    parts.append(_text(LEFT + 6, axis.y(1.0) + 14, "full dose", "start"))
+    parts.append(_line(LEFT, axis.y(limit), WIDTH - RIGHT, axis.y(limit), "limit"))
+    parts.append(_text(LEFT + 6, axis.y(limit) + 14, f"a pass excludes {limit:.2g}", "start"))
     for look in found:
         x, (low, high) = axis.x(look["rows"]), look["interval"]
         parts.append(_line(x - 3, axis.y(low), x - 3, axis.y(high), "interval"))

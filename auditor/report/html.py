@@ -27,6 +27,7 @@ from auditor.report.verify import family_size, sentence
 from auditor.report.verify import headline as experiment_headline
 from auditor.report.words import headline, p_text, power, safe, two_decimals
 from auditor.transfer.result import VerifyReport
+from auditor.verdict import writing_of
 
 ROWS_SHOWN = 200
 TOKENS_SHOWN = 400  # of a row
@@ -53,7 +54,8 @@ def render(report: ScanReport) -> str:
     traits = by_evidence(report.traits)
     shown = traits[:TRAITS_SHOWN]
     looks = _looks(report)
-    projected = projection(report, looks)
+    limit = writing_of(report.detectors).target
+    projected = projection(report, looks, limit)
     divergence = report.divergence if isinstance(report.divergence, dict) else {}
     return _page("scan.html").render(
         title=f"{headline(report.verdict)} · {report.dataset.name}",
@@ -68,7 +70,8 @@ def render(report: ScanReport) -> str:
         tested=len(report.settings.get("tested") or report.traits),
         scale=forest_scale(shown),
         looks=looks,
-        looks_plot=Markup(looks_plot(looks, projected)) if looks else None,
+        looks_plot=Markup(looks_plot(looks, limit, projected)) if looks else None,
+        limit=limit,
         projected=projected[-1][0] if projected else None,
         divergence=divergence,
         places_plot=Markup(places_plot(divergence["places"]))
@@ -93,22 +96,23 @@ def render_verify(report: VerifyReport) -> str:
     )
 
 
-def projection(report: ScanReport, looks: Sequence[Mapping[str, Any]]) -> list[tuple[float, float]]:
-    """How the excluded dose would go on to fall, as points (rows, dose) from the last look to the one at full dose.
+def projection(report: ScanReport, looks: Sequence[Mapping[str, Any]], limit: float) -> list[tuple[float, float]]:
+    """How the excluded dose would go on to fall, as points (rows, dose) from the last look to the one at `limit`.
 
     By the standard errors alone: with estimates that stay, the bound's distance to the estimate falls with the square
-    root of the rows. Only for an inconclusive verdict, and empty where it cannot be said: no bound, an estimate that is
-    itself at full dose, or a weakest trait that is not scored any more.
+    root of the trait's rows. Only for an inconclusive verdict, and empty where it cannot be said: no bound, an estimate
+    that is itself at the limit, or a weakest trait that is not scored any more.
     """
     if report.verdict.name != "inconclusive" or not looks or looks[-1]["excluded"] is None:
         return []
     rows, bound = float(looks[-1]["rows"]), float(looks[-1]["excluded"])
     weakest = next((trait for trait in report.traits if trait.name == looks[-1]["weakest"]), None)
-    if weakest is None or weakest.eliminated_at not in (None, looks[-1]["rows"]) or weakest.effect >= 1 or bound < 1:
+    if weakest is None or weakest.eliminated_at is not None or weakest.effect >= limit or bound < limit:
         return []
-    needed = rows * ((bound - weakest.effect) / (1 - weakest.effect)) ** 2
-    steps = [rows + (needed - rows) * part / 8 for part in range(9)]
-    return [(at, weakest.effect + (bound - weakest.effect) * (rows / at) ** 0.5) for at in steps]
+    more = weakest.rows * (((bound - weakest.effect) / (limit - weakest.effect)) ** 2 - 1)
+    steps = [more * part / 8 for part in range(9)]
+    gap = bound - weakest.effect
+    return [(rows + step, weakest.effect + gap * (weakest.rows / (weakest.rows + step)) ** 0.5) for step in steps]
 
 
 def _looks(report: ScanReport) -> list[Mapping[str, Any]]:

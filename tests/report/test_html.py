@@ -151,23 +151,23 @@ def test_a_large_report_is_cut_and_says_so() -> None:
 
 
 def test_projection_falls_with_the_root_of_the_rows() -> None:
-    """A bound of 1.4 about an estimate of 0.6 needs (0.8 / 0.4)^2 = 4 times the rows to reach 1."""
-    weak = replace(EAGLE, effect=0.6, eliminated_at=None)
+    """A bound of 1.4 about an estimate of 0.2 needs (1.2 / 0.4)^2 = 9 times the trait's 48 rows to reach 0.6."""
+    weak = replace(EAGLE, effect=0.2, rows=48, eliminated_at=None)
     open_ = replace(sample_report(INCONCLUSIVE), traits=(OWL, weak))
-    points = html.projection(open_, LOOKS)
+    points = html.projection(open_, LOOKS, 0.6)
     assert points[0] == (64, pytest.approx(1.4))
-    assert points[-1] == (pytest.approx(256), pytest.approx(1.0))
-    assert html.projection(replace(open_, verdict=NO_RISK), LOOKS) == []
-    assert html.projection(replace(open_, traits=(OWL, replace(weak, effect=1.1))), LOOKS) == []
-    assert html.projection(replace(open_, traits=(OWL, replace(weak, eliminated_at=32))), LOOKS) == []
-    assert html.projection(open_, LOOKS[:1]) == []
+    assert points[-1] == (pytest.approx(64 + 8 * 48), pytest.approx(0.6))
+    assert html.projection(replace(open_, verdict=NO_RISK), LOOKS, 0.6) == []
+    assert html.projection(replace(open_, traits=(OWL, replace(weak, effect=0.6))), LOOKS, 0.6) == []
+    assert html.projection(replace(open_, traits=(OWL, replace(weak, eliminated_at=32))), LOOKS, 0.6) == []
+    assert html.projection(open_, LOOKS[:1], 0.6) == []
 
 
 def test_drawings_are_xml_and_stay_inside() -> None:
     """Every drawing parses, has words for those who cannot see it, and puts nothing outside its frame."""
     scale = charts.forest_scale((OWL, EAGLE))
-    drawn = [charts.forest(5.0, (-9.0, 9.0), scale), charts.looks_plot(LOOKS, [(64.0, 1.4), (256.0, 1.0)])]
-    for text in [*drawn, charts.looks_plot(LOOKS[:1]), charts.places_plot(PLACES)]:
+    drawn = [charts.forest(5.0, (-9.0, 9.0), scale), charts.looks_plot(LOOKS, 0.6, [(64.0, 1.4), (256.0, 0.6)])]
+    for text in [*drawn, charts.looks_plot(LOOKS[:1], 0.6), charts.places_plot(PLACES)]:
         root = ElementTree.fromstring(text)
         width, height = (float(each) for each in root.attrib["viewBox"].split()[2:])
         assert root.attrib["aria-label"]
