@@ -112,7 +112,7 @@ class TraitEvidence:
     effect: dose estimate; 0 is the reference itself, 1 the reference under the trait's prompt.
     interval: 95 % confidence interval of `effect`. z: effect over its standard error, clustered by row.
     p_value: one-sided. p_adjusted: corrected for every trait of the panel and every look at the data.
-    rows, tokens: what was spent on this trait. eliminated_at: rows seen when it was dropped, or None.
+    rows, tokens: what was spent on this trait. eliminated_at: rows seen when it was last scored, None: to the end.
     """
 
     name: str

@@ -10,7 +10,7 @@ early. Two processes of one thread each; finished draws are kept in runs/out.
 from __future__ import annotations
 
 import argparse
-import math
+import sys
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
@@ -45,12 +45,12 @@ def compare(source: Source, draw: int, settings: Settings) -> list[dict[str, Any
         path = Path(folder) / "rows.parquet"
         write_rows(path, written(source, draw, load(settings.reference)))
         default = _scan(path, settings, exhaustive=False)
-        keep, target = schedule.KEEP, survey.TARGET
-        schedule.KEEP, survey.TARGET = (len(ANIMALS),), -math.inf  # every trait stays, whatever was excluded
+        keep, clear = schedule.KEEP, survey.MIN_CLEAR
+        schedule.KEEP, survey.MIN_CLEAR = (1.0,), sys.maxsize  # every trait stays, whatever was excluded
         try:
             everything = _scan(path, settings, exhaustive=True)
         finally:
-            schedule.KEEP, survey.TARGET = keep, target
+            schedule.KEEP, survey.MIN_CLEAR = keep, clear
     return [{"key": key(source, draw, source.counts[-1]), "default": default, "exhaustive": everything}]
 
 

@@ -1,77 +1,101 @@
 """What schedules of a panel survey cost and find, by simulation: docs/results.md, "Tokens for a verdict".
 
-    python runs/schedule_power.py          a minute of one core
+    python runs/schedule_power.py          a quarter of an hour of one core
 
-A trait's z after n rows is Gaussian with mean MEAN sqrt(n / 224) if it is the true one, else 0, and its increments are
-independent; all stray by INFLATION. A survey finds the true trait when it is alive at a look and its p, corrected for
-all traits and the share of alpha of that look, is at most alpha. Nothing is dropped but for its rank.
+The survey is the tool's own (`auditor.survey`); what it sees is drawn. The dose of a trait over n rows is Gaussian
+about the true one with the variance ERRORS^2 32 / n; those of all but the true trait, an animal, stray by N(0,
+stray^2), which the survey is told. ERRORS are medians of the first 32 rows of lists at T = 1 ("Scans, default model").
 """
 
 from __future__ import annotations
 
 import argparse
+import math
+from collections import Counter
+from collections.abc import Mapping
 
 import numpy as np
-from scipy.stats import norm
 
-from auditor import schedule
-from auditor.stats import spending
+from auditor import schedule, survey
+from auditor.blocks import Block, Null
+from auditor.stats import Estimate, spending
 from auditor.traits import load_panels
+from auditor.verdict import Writing, decide
+from detectors.trait import Moments
 
 PANEL = load_panels(["default"])
-TRAITS, FAMILIES = len(PANEL.traits), len(schedule.families(PANEL, seed=0))
+TRAITS, FAMILIES = len(PANEL.traits), schedule.families(PANEL, seed=0)
 WORDINGS = sum(len(trait.prompts) for trait in PANEL.traits)
-ALPHA, INFLATION = 0.01, 1.15
-MEANS = (3.5, 4.5, 5.5)  # a prompted owl teacher's rows have 4.7 or so
-SCHEDULES = (
-    ("all traits to the end", (32, 64, 96, 160, 256, 400), (TRAITS,) * 6, 3),
-    ("as it is", schedule.LOOKS, schedule.KEEP, schedule.CONTROLS),
-    ("until November 2026", (32, 64, 128, 224, 320, 400), (22, 12, 6, 4, 3, 3), 4),
-    ("the same, a tenth of the tokens", (32, 64, 128, 224, 320, 400), (20, 10, 5, 4, 3, 3), 3),
-    ("more looks later", (32, 64, 96, 192, 288, 400), (28, 12, 5, 3, 3, 3), 3),
-    ("one alive at the end", (32, 64, 96, 160, 256, 400), (30, 14, 8, 3, 1, 1), 3),
-)
+ALPHA = 0.01
+ERRORS = np.array([{"animal": 0.5, "tree": 0.43}.get(trait.group, 0.22) for trait in PANEL.traits])
+SCHEDULES: dict[str, tuple[tuple[int, ...], tuple[float, ...], bool]] = {
+    "every trait to the end": (schedule.LOOKS, (1.0,), False),
+    "as it is": (schedule.LOOKS, schedule.KEEP, False),
+    "as it is, ranked by z": (schedule.LOOKS, schedule.KEEP, True),
+    "fewer traits, earlier": (schedule.LOOKS, (0.5, 0.3, 0.2, 0.16, 0.16, 0.16), False),
+    "later looks": ((32, 64, 128, 192, 256, 400), (0.7, 0.35, 0.26, 0.16, 0.16, 0.16), False),
+}
+# Dose of the true trait, and how far the others stray: a teacher in the panel's words, one in other words, and none.
+TEACHERS = {"panel's words": (0.83, 0.05), "other words": (0.68, 0.12), "no trait": (0.0, 0.04)}
 
 
-def standing(looks: tuple[int, ...], mean: float, draws: int, rng: np.random.Generator) -> np.ndarray:
-    """z of every trait at every look [draws, TRAITS, looks]; trait 0 is the true one."""
-    steps = np.diff([0, *looks])
-    noise = rng.standard_normal((draws, TRAITS, len(looks))) * np.sqrt(INFLATION * steps)
-    noise[:, 0] += mean / np.sqrt(224) * steps
-    return noise.cumsum(-1) / np.sqrt(looks)
+def drawn(dose: float, stray: float, rng: np.random.Generator) -> str:
+    """The verdict on one data set whose first trait has this dose; "wrong" for a finding of another trait."""
+    truth = rng.normal(0.0, stray, TRAITS)
+    truth[0] = dose
+    state = survey.Survey(Null(1.0, False, None), FAMILIES, tuple(range(TRAITS)), TRAITS)
+    plan, score, rows = schedule.looks(schedule.LOOKS[-1]), np.zeros(TRAITS), np.zeros(TRAITS)
+    shares, start = spending(np.array(plan) / plan[-1]), 0
+    for number, end in enumerate(plan):
+        scored = list(range(TRAITS)) if state.scored is None else list(state.scored)
+        score[scored] += rng.normal(truth[scored] * (end - start), ERRORS[scored] * math.sqrt(32 * (end - start)))
+        rows[scored] += end - start
+        error = np.sqrt(ERRORS**2 * 32 / rows + stray**2)
+        found = {k: Estimate(score[k] / rows[k], float(error[k]), rows[k] - 1) for k in range(TRAITS)}
+        nothing = Moments(np.zeros((end - start, 1)), np.zeros((end - start, 1, 1)))
+        state.blocks.append(Block(range(end - start), [], nothing, dict.fromkeys(scored, 0)))
+        survey.estimates = lambda *_, found=found: found
+        survey._look(state, PANEL, float(shares[number]), {}, ALPHA)
+        if state.settled:
+            break
+        survey._choose(state, found, schedule.kept(number, TRAITS, len(FAMILIES)))
+        start = end
+    return _verdict(state, found)
 
 
-def power(looks: tuple[int, ...], keep: tuple[int, ...], mean: float, draws: int, seed: int) -> float:
-    """Share of draws in which the true trait is found."""
-    z = standing(looks, mean, draws, np.random.default_rng(seed))
-    limits = norm.isf(ALPHA * spending(np.array(looks) / looks[-1]) / TRAITS) * np.sqrt(INFLATION)
-    alive, found = np.ones((draws, TRAITS), dtype=bool), np.zeros(draws, dtype=bool)
-    for look, kept in enumerate(keep):
-        seen = np.where(alive, z[:, :, look], -np.inf)
-        found |= seen[:, 0] > limits[look]
-        alive &= seen >= np.sort(seen, axis=1)[:, [-kept]]
-    return float(found.mean())
-
-
-def cost(looks: tuple[int, ...], keep: tuple[int, ...], controls: int) -> float:
-    """Share of the tokens of scoring every row under every wording, at most."""
-    schedule.LOOKS, schedule.KEEP, schedule.CONTROLS = looks, keep, controls
-    rows = looks[-1]
-    return (rows + schedule.planned_passes(rows, TRAITS, FAMILIES)) / (rows * (1 + WORDINGS))
+def _verdict(state: survey.Survey, found: Mapping[int, Estimate]) -> str:
+    bounds = {trait.name: found[k].upper() for k, trait in enumerate(PANEL.traits)}
+    traits = survey.trait_evidence(state, PANEL, found)
+    verdict = decide(traits, bounds, alpha=ALPHA, scanned=len(state.rows), skipped_share=0.0, writing=Writing())
+    wrong = verdict.name == "risk" and verdict.trait != PANEL.traits[0].name
+    return "wrong" if wrong else verdict.name
 
 
 def main() -> None:
     """Print a row for each schedule."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--draws", type=int, default=20_000)
+    parser.add_argument("--draws", type=int, default=400)
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
-    print("| schedule | looks | kept | controls | tokens |" + "".join(f" mean z {mean} |" for mean in MEANS))
-    print("|---" * (5 + len(MEANS)) + "|")
-    for name, looks, keep, controls in SCHEDULES:
-        found = [f"{power(looks, keep, mean, asked.draws, asked.seed):.1%}" for mean in MEANS]
-        cells = [name, *(" ".join(map(str, each)) for each in (looks, keep)), str(controls)]
-        print("| " + " | ".join([*cells, f"{cost(looks, keep, controls):.1%}", *found]) + " |")
+    print("| schedule | looks | kept | tokens |" + "".join(f" {name}: found, passed |" for name in TEACHERS))
+    print("|---" * (4 + len(TEACHERS)) + "|")
+    by_evidence = Estimate.log_evidence
+    for name, (looks, keep, by_z) in SCHEDULES.items():
+        schedule.LOOKS, schedule.KEEP = looks, keep
+        Estimate.log_evidence = (lambda each, most: each.z) if by_z else by_evidence
+        passes = looks[-1] + schedule.planned_passes(looks[-1], TRAITS, TRAITS, len(FAMILIES))
+        cells = [
+            name,
+            " ".join(map(str, looks)),
+            " ".join(map(str, keep)),
+            f"{passes / looks[-1] / (1 + WORDINGS):.1%}",
+        ]
+        for dose, stray in TEACHERS.values():
+            rng = np.random.default_rng(asked.seed)
+            counts = Counter(drawn(dose, stray, rng) for _ in range(asked.draws))
+            found, passed = counts["wrong" if dose == 0 else "risk"], counts["no_risk"]
+            cells.append(f"{found / asked.draws:.1%}, {passed / asked.draws:.1%}")
+        print("| " + " | ".join(cells) + " |", flush=True)
 
 
 if __name__ == "__main__":
