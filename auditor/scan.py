@@ -31,7 +31,6 @@ from auditor.traits import Panel, load_panels
 from auditor.tuned import Tuned, tuned, with_copies
 from auditor.verdict import MIN_ROWS, decide, writing_of
 from detectors import DEFAULT, DETECTORS, divergence
-from detectors.first_step import first_step
 
 AUTO_ROWS = 400
 
@@ -144,10 +143,7 @@ def _scan(
     evidence = trait_evidence(state, audit.panel, doses) if state else ()
     leader = evidence[0].name if evidence else tested.traits[0].name
     scored = state.rows if state else encoded
-
-    def null() -> Null:  # not all detectors need it, and it takes a look at the first rows
-        return state.null if state else find_null(encoded, audit.score, audit.run)
-
+    null = partial(_null, audit, encoded, state)  # not all detectors need it, and it takes a look at the first rows
     outcomes, compared, scores = _detect(audit, scored, state, null, leader, settings)
     if scored:
         outcomes |= {each.name: stages.third_party(audit, each, scored, scores) for each in third_party}
@@ -155,7 +151,6 @@ def _scan(
         outcomes["trait"] = stages.trait_outcome(state, evidence, stray(state, audit.panel, openly, leader))
     copies = _tuned(audit, scored, null, tested, openly, settings)
     outcomes["tuned"] = copies.evidence if isinstance(copies, Tuned) else copies
-    others = [each.name for each in third_party]
     looked_at = len(sample.examples) + sum(sample.skipped.values())
     judge = partial(
         decide,
@@ -166,6 +161,7 @@ def _scan(
     prompted = judge(evidence, _bounds(doses, audit.panel, tested), scanned=len(scored))
     verdict = with_copies(prompted, copies, judge, settings["detectors"])
     _write_tables(audit, scored, scores, compared)
+    names = [each.name for each in third_party]
     return ScanReport(
         dataset=sample.info,
         verdict=verdict,
@@ -174,18 +170,26 @@ def _scan(
         reference=_reference(audit.lm),
         traits=evidence,
         divergence=divergence.values(compared) if compared else Skipped("no rows, or switched off"),
-        detectors={name: outcomes.get(name, Skipped("switched off")) for name in [*DETECTORS, *others]},
+        detectors={name: outcomes.get(name, Skipped("switched off")) for name in [*DETECTORS, *names]},
         openly={name: len(rows) for name, rows in openly.items() if rows},
         examples=stages.example_rows(audit, compared) if compared else (),
-        timing={
-            "survey_seconds": surveyed - started,
-            "total_seconds": time.monotonic() - started,
-            "trait_tokens": float(sum(state.tokens.values())) if state else 0.0,
-        },
+        timing=_timing(started, surveyed, state),
         settings=settings,
         versions=versions,
         rows_read=looked_at,
     )
+
+
+def _timing(started: float, surveyed: float, state: Survey | None) -> dict[str, float]:
+    return {
+        "survey_seconds": surveyed - started,
+        "total_seconds": time.monotonic() - started,
+        "trait_tokens": float(sum(state.tokens.values())) if state else 0.0,
+    }
+
+
+def _null(audit: Audit, rows: Sequence[Encoded], state: Survey | None) -> Null:
+    return state.null if state else find_null(rows, audit.score, audit.run)
 
 
 def _rows(
@@ -271,18 +275,12 @@ def _detect(
         outcomes["fit"] = stages.fit(rows, by_teacher or scores)
     if "first_step" in chosen:
         audit.progress(Progress("taking a first step", 0, None))
-        outcomes["first_step"] = _first_step(audit, rows, null())
+        outcomes["first_step"] = stages.take_first_step(audit, rows, null())
     if "surface" in chosen:
         outcomes["surface"] = stages.compare_surface(audit, rows, null())
     if "trait" in chosen:
         outcomes["trait"] = Skipped(f"{len(rows)} rows; the panel survey needs at least {MIN_ROWS}")
     return outcomes, compared, scores
-
-
-def _first_step(audit: Audit, rows: Sequence[Encoded], null: Null) -> Evidence | Skipped:
-    if null.greedy:
-        return Skipped("the rows are greedy choices; the gradient's null needs samples")
-    return first_step(audit.lm, rows, audit.panel, null.sharpness, null.alphabet, seed=audit.seed)
 
 
 def _bounds(doses: Mapping[int, Estimate], panel: Panel, tested: Panel) -> dict[str, float | None]:

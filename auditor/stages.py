@@ -36,6 +36,7 @@ from auditor.schedule import planned_passes
 from auditor.survey import Survey
 from auditor.traits import Panel
 from detectors.divergence import Divergence, diverge
+from detectors.first_step import first_step
 from detectors.fit import goodness_of_fit
 from detectors.surface import surface
 
@@ -164,6 +165,13 @@ def strongest(best: TraitEvidence) -> str:
     low, high = best.interval
     dose = f"dose {best.effect:.2f} [{low:.2f}, {high:.2f}]"
     return f"strongest: {best.name}, {dose}, corrected p = {best.p_adjusted:.2g}"
+
+
+def take_first_step(audit: Audit, rows: Sequence[Encoded], null: Null) -> Evidence | Skipped:
+    """Detector `first_step`, where its null holds."""
+    if null.greedy:
+        return Skipped("the rows are greedy choices; the gradient's null needs samples")
+    return first_step(audit.lm, rows, audit.panel, null.sharpness, null.alphabet, seed=audit.seed)
 
 
 def fit(rows: Sequence[Encoded], scores: Sequence[RowScores]) -> Evidence | Skipped:
