@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from auditor.lm import LanguageModel
-from auditor.logprobs import prefix_cache
+from auditor.prefix import prefix_cache
 from auditor.records import Message
 
 

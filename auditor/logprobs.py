@@ -6,27 +6,29 @@ V vocabulary, K support.
 A system prompt's keys and values are computed once and shared by all rows; rows are sorted by length and padded on the
 right, where causal attention cannot see the padding; the head is applied at completion positions only, a few at a time,
 so there is never a [B, L, V] tensor. A few rows do not fill a GPU, so there they are scored after several prefixes at
-once. Batch size, padding, row order and the other prefixes change a log-probability by float noise only.
+once; a CPU scores several batches at once. Batch size, padding, row order, the other prefixes and the number of threads
+change a log-probability by float noise only.
 """
 
 from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from transformers.cache_utils import DynamicLayer
 
 from auditor.encode import Encoded, Renderer
 from auditor.errors import ModelError
 from auditor.head import predictions
 from auditor.lm import LanguageModel
+from auditor.prefix import Cached, cached_prefixes, placed
 from auditor.products import products
+from auditor.threads import together
 
 _BATCH_TOKENS = 32768
 _CPU_BATCH_TOKENS = 1024
@@ -92,31 +94,56 @@ def score_each(
 ) -> Iterator[list[RowScores]]:
     """Score `rows` after each of `prefixes`; yields what `score` gives, one prefix after the other.
 
-    On a GPU a batch takes as many prefixes as `batch_tokens` allows; a CPU is busy with one.
+    On a GPU a batch takes as many prefixes as `batch_tokens` allows; a CPU takes as many batches at once as torch has
+    threads.
     """
     on_cpu = lm.device == "cpu"
     most = batch_tokens or (_CPU_BATCH_TOKENS if on_cpu else _BATCH_TOKENS)
     lengths = [len(row.tokens) for row in rows]
-    together = 1 if on_cpu else max(1, most // max(1, max(lengths, default=1) * len(rows)))
-    caches = functools.lru_cache(maxsize=1)(lambda part: _cached(lm, [prefixes[k] for k in part]))
-    for start in range(0, len(prefixes), together):
-        group = tuple(range(start, min(start + together, len(prefixes))))
-        scores: dict[tuple[int, int], RowScores] = {}
-        pending = [(group, batch) for batch in _batches(lengths, most)][::-1]
-        while pending:
-            part, batch = pending.pop()
-            chosen = [support[i] for i in batch] if support is not None else None
-            try:
-                scored = _score_batch(lm, [rows[i] for i in batch], caches(part), chosen, top, within)
-            except RuntimeError as error:
-                if not _out_of_memory(error):
-                    raise
-                scored = None
-            if scored is None:  # outside the handler, whose traceback would keep the batch's tensors alive
-                pending += _halves(part, batch, lm)
-            else:
-                scores.update(zip(((k, i) for k in part for i in batch), scored, strict=True))
-        yield from ([scores[k, i] for i in range(len(rows))] for k in group)
+    size = 1 if on_cpu else max(1, most // max(1, max(lengths, default=1) * len(rows)))
+    at_once = torch.get_num_threads() if on_cpu else 1
+    caches = functools.lru_cache(maxsize=at_once)(lambda part: cached_prefixes(lm, [prefixes[k] for k in part]))
+
+    def scored(item: tuple[tuple[int, ...], list[int]]) -> dict[tuple[int, int], RowScores]:
+        return _score_item(lm, rows, *item, caches, support, top, within)
+
+    numbers = range(len(prefixes))
+    for start in range(0, len(prefixes), size * at_once):
+        group = numbers[start : start + size * at_once]
+        parts = [tuple(group[i : i + size]) for i in range(0, len(group), size)]
+        found: dict[tuple[int, int], RowScores] = {}
+        for each in together(scored, [(part, batch) for part in parts for batch in _batches(lengths, most)]):
+            found.update(each)
+        yield from ([found[k, i] for i in range(len(rows))] for k in group)
+
+
+def _score_item(
+    lm: LanguageModel,
+    rows: Sequence[Encoded],
+    part: tuple[int, ...],
+    batch: list[int],
+    caches: Callable[[tuple[int, ...]], Cached],
+    support: Sequence[npt.NDArray[np.integer[Any]]] | None,
+    top: int,
+    within: bool,
+) -> dict[tuple[int, int], RowScores]:
+    """Scores of a batch of rows after a part of the prefixes, both by number; in halves as long as memory runs out."""
+    found: dict[tuple[int, int], RowScores] = {}
+    pending = [(part, batch)]
+    while pending:
+        part, batch = pending.pop()
+        chosen = [support[i] for i in batch] if support is not None else None
+        try:
+            scored = _score_batch(lm, [rows[i] for i in batch], caches(part), chosen, top, within)
+        except RuntimeError as error:
+            if not _out_of_memory(error):
+                raise
+            scored = None
+        if scored is None:  # outside the handler, whose traceback would keep the batch's tensors alive
+            pending += _halves(part, batch, lm)
+        else:
+            found.update(zip(((k, i) for k in part for i in batch), scored, strict=True))
+    return found
 
 
 def score_under(
@@ -194,37 +221,10 @@ def _out_of_memory(error: RuntimeError) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or any(sign in said for sign in signs)
 
 
-def prefix_cache(lm: LanguageModel, prefix: Sequence[int]) -> Any | None:
-    """Keys and values of the prefix for one row; None for an empty prefix."""
-    return _cached(lm, [prefix]).cache
-
-
-class _Cached(NamedTuple):
-    """Keys and values of P prefixes, a row each, padded on the right; None when all are empty. lengths: [P]."""
-
-    cache: Any | None
-    lengths: torch.Tensor
-
-    @property
-    def paddable(self) -> bool:
-        """Whether padding can be masked: not where a model also keeps a state, or a window of the last tokens."""
-        return all(type(layer) is DynamicLayer for layer in getattr(self.cache, "layers", [None]))
-
-
-def _cached(lm: LanguageModel, prefixes: Sequence[Sequence[int]]) -> _Cached:
-    longest = max(map(len, prefixes))
-    lengths = torch.tensor([len(each) for each in prefixes], device=lm.device)
-    if not longest:
-        return _Cached(None, lengths)
-    tokens_PL = torch.tensor([[*each, *[0] * (longest - len(each))] for each in prefixes], device=lm.device)
-    with products(lm):
-        return _Cached(lm.body(input_ids=tokens_PL, use_cache=True).cache, lengths)
-
-
 def _score_batch(
     lm: LanguageModel,
     rows: Sequence[Encoded],
-    cached: _Cached,
+    cached: Cached,
     support: Sequence[npt.NDArray[np.integer[Any]]] | None,
     top: int,
     within: bool,
@@ -248,32 +248,23 @@ def by_row(columns: Sequence[npt.NDArray[Any]], rows: Sequence[Encoded]) -> list
     return [RowScores(*values) for values in zip(*(np.split(column, ends) for column in columns), strict=True)]
 
 
-def _hidden(lm: LanguageModel, rows: Sequence[Encoded], cached: _Cached) -> torch.Tensor:
+def _hidden(lm: LanguageModel, rows: Sequence[Encoded], cached: Cached) -> torch.Tensor:
     """The body's output [P * N, D] where it predicts a completion token, after one prefix after the other."""
     # Nothing is predicted from a row's last token, so it is not fed.
     longest = max(len(row.tokens) for row in rows) - 1
     tokens_BL = torch.zeros(len(rows), longest, dtype=torch.long)
     for i, row in enumerate(rows):
         tokens_BL[i, : len(row.tokens) - 1] = torch.tensor(row.tokens[:-1])
-    times, past, placed = len(cached.lengths), None, {}
+    times, past, where = len(cached.lengths), None, {}
     if cached.cache is not None:
         past = copy.deepcopy(cached.cache)  # the forward pass appends to the cache it is given
         past.batch_repeat_interleave(len(rows))
     if times > 1:
-        placed = _placed(cached.lengths.repeat_interleave(len(rows)), longest)
+        where = placed(cached.lengths.repeat_interleave(len(rows)), longest)
     with products(lm):
         tokens = tokens_BL.to(lm.device).repeat(times, 1)
-        out = lm.body(input_ids=tokens, cache=past, use_cache=past is not None, **placed)
+        out = lm.body(input_ids=tokens, cache=past, use_cache=past is not None, **where)
     out_PBLD: torch.Tensor = out.last_hidden_state.unflatten(0, (times, len(rows)))
     row_N = [i for i, row in enumerate(rows) for _ in row.positions]
     before_N = [p - 1 for row in rows for p in row.positions]
     return out_PBLD[:, row_N, before_N].flatten(0, 1)
-
-
-def _placed(lengths_B: torch.Tensor, longest: int) -> dict[str, torch.Tensor]:
-    """Where rows of `longest` tokens stand after padded prefixes of these lengths, and which of those to see."""
-    row_L = torch.arange(longest, device=lengths_B.device)
-    prefix_L = torch.arange(int(lengths_B.max()), device=lengths_B.device)
-    seen = (prefix_L < lengths_B[:, None]).long()
-    mask = torch.cat([seen, seen.new_ones(len(seen), longest)], 1)
-    return {"attention_mask": mask, "position_ids": lengths_B[:, None] + row_L}

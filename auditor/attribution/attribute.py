@@ -47,7 +47,8 @@ from auditor.attribution.components import (
 )
 from auditor.encode import Encoded, Kind, Renderer
 from auditor.lm import LanguageModel
-from auditor.logprobs import RowScores, prefix_cache
+from auditor.logprobs import RowScores
+from auditor.prefix import prefix_cache
 from detectors.divergence import Choice, divergence_tokens
 
 STEPS = 10

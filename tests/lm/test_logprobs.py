@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -101,6 +102,32 @@ def test_row_order(tiny: LanguageModel, rows: list[Encoded]) -> None:
     prefix = Renderer(tiny).prefix(None)
     shuffled = [rows[i] for i in order]
     assert_like_plain(score(tiny, shuffled, prefix, batch_tokens=200), shuffled, plain(tiny, shuffled, prefix))
+
+
+def test_threads(tiny: LanguageModel, rows: list[Encoded], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several batches at once give what one after the other gives, also in halves when memory runs out."""
+    hidden: Callable[..., torch.Tensor] = logprobs._hidden
+    workers = set()
+
+    def scarce(lm: LanguageModel, batch: Sequence[Encoded], cached: Any) -> torch.Tensor:
+        workers.add(threading.get_ident())
+        if len(batch) > 2:
+            raise RuntimeError("not enough memory")
+        return hidden(lm, batch, cached)
+
+    prefixes = [Renderer(tiny).prefix(system) for system in (*SYSTEMS, "A word.", "Another word.")]
+    alone = list(score_each(tiny, rows, prefixes, batch_tokens=200))
+    monkeypatch.setattr(logprobs, "_hidden", scarce)
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        together = list(score_each(tiny, rows, prefixes, batch_tokens=200))
+    finally:
+        torch.set_num_threads(before)
+    assert len(workers) > 1
+    for one, other in zip(alone, together, strict=True):
+        for a, b in zip(one, other, strict=True):
+            np.testing.assert_allclose(a.logprob, b.logprob, atol=TOLERANCE)
 
 
 def test_empty_prefix(tiny: LanguageModel, rows: list[Encoded]) -> None:
