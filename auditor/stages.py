@@ -40,7 +40,7 @@ from detectors.first_step import first_step
 from detectors.fit import goodness_of_fit
 from detectors.surface import surface
 
-DIVERGENCE_ROWS = 96
+DIVERGENCE_ROWS = 64
 COUNTERFACTUALS = 3
 WRITTEN_ROWS = 64
 SHOWN_TOKENS = 10_000  # of the rows kept for reports, which would grow with long rows
