@@ -51,7 +51,6 @@ def looks_plot(found: Sequence[Mapping[str, Any]], limit: float, projected: Sequ
     axis = _Axes(0, max([look["rows"] for look in found] + [rows for rows, _ in projected]), [0.0, 1.0, *ends])
     parts = [*axis.draw("rows scored", "dose")]
     parts.append(_line(LEFT, axis.y(limit), WIDTH - RIGHT, axis.y(limit), "limit"))
-    parts.append(_text(LEFT + 6, axis.y(limit) + 14, f"a pass excludes {limit:.2g}", "start"))
     for look in found:
         x, (low, high) = axis.x(look["rows"]), look["interval"]
         parts.append(_line(x - 3, axis.y(low), x - 3, axis.y(high), "interval"))
