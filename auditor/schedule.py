@@ -10,7 +10,6 @@ from auditor.traits import Panel
 
 BLOCK = 32
 QUOTA = 3  # traits of every family in each block, so that there is always something of every kind to centre on
-FEWEST = 9  # traits worth scoring to the end, where a panel has so many
 # Rows at which we look, and the share of the traits scored after each look: runs/schedule_power.py says why these.
 LOOKS: tuple[int, ...] = (32, 64, 96, 160, 256, 400)
 KEEP: tuple[float, ...] = (0.7, 0.42, 0.32, 0.2, 0.16, 0.16)
@@ -25,7 +24,7 @@ def looks(rows: int) -> list[int]:
 
 def kept(look: int, tested: int, families: int) -> int:
     """How many traits are scored after look number `look`, if the panel has as many."""
-    return max(round(KEEP[min(look, len(KEEP) - 1)] * tested), FEWEST, QUOTA * families)
+    return max(round(KEEP[min(look, len(KEEP) - 1)] * tested), QUOTA * families)
 
 
 def block_starts(plan: Sequence[int]) -> Iterator[int]:

@@ -31,7 +31,8 @@ def test_planned_passes_by_hand() -> None:
     assert planned_passes(140, 30, 30, 3) == 32 * 30 + 32 * 21 + 32 * 13 + 44 * 10
     assert planned_passes(140, 30, 30, 4) == 32 * 30 + 32 * 21 + 32 * 13 + 44 * 12
     assert planned_passes(140, 30, 1, 3) == 32 * 30 + 108 * 9
-    assert planned_passes(140, 5, 5, 1) == 140 * 5
+    assert planned_passes(140, 10, 10, 1) == 32 * 10 + 32 * 7 + 32 * 4 + 44 * 3
+    assert planned_passes(140, 2, 2, 1) == 140 * 2
 
 
 def test_chosen_are_the_strongest_and_some_of_every_family() -> None:
