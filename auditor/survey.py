@@ -115,7 +115,7 @@ def survey(
 ) -> Survey:
     """Score `rows`, in the order given, until the question is settled or they are used up.
 
-    tested: which traits of the panel are hypotheses; the others only serve as controls.
+    tested: which traits of the panel are hypotheses; the others only serve to centre those on.
     hypotheses: the number that p-values are corrected for; more than those tested where other tests stand beside this.
     hidden_from: for each trait the row indices that mention it openly; they do not count as evidence for it.
     stop_early: False scores every row (mitigation needs them), under fewer and fewer traits all the same.
