@@ -47,7 +47,10 @@ class BuiltIn:
 
 @dataclass(frozen=True, slots=True)
 class Shipped:
-    """A built-in reference whose folder comes with this package; the fields are those of `BuiltIn`."""
+    """A built-in reference whose folder comes with this package; the fields are those of `BuiltIn`.
+
+    It knows no other prompts than those of panel `animals`.
+    """
 
     name: str
     parameters: int

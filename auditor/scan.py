@@ -18,6 +18,7 @@ from auditor.encode import Encoded, Renderer
 from auditor.fingerprint import template_sha256, tokenizer_sha256
 from auditor.logprobs import RowScores
 from auditor.mentions import mentions
+from auditor.models import BUILT_IN, Shipped
 from auditor.plugins import Plugin
 from auditor.products import fast
 from auditor.records import Evidence, Progress, Sample, ScanReport, Skipped
@@ -27,7 +28,7 @@ from auditor.schedule import families
 from auditor.stages import Audit
 from auditor.stats import Estimate
 from auditor.survey import Survey, estimates, stray, survey, trait_evidence
-from auditor.traits import Panel, load_panels
+from auditor.traits import Panel, in_company, load_panels
 from auditor.tuned import Tuned, tuned, with_copies
 from auditor.verdict import MIN_ROWS, decide, writing_of
 from detectors import DEFAULT, DETECTORS, divergence
@@ -95,7 +96,9 @@ def scan(
             report = from_dict(finished)
         else:
             examples = {example.index: example for example in sample.examples}
-            audit = Audit(lm, fast(lm), Renderer(lm), panel, examples, run, progress, seed)
+            # To the organism another prompt is a mixture of those it knows, and no stranger.
+            surveyed = panel if isinstance(BUILT_IN.get(lm.name), Shipped) else in_company(panel)
+            audit = Audit(lm, fast(lm), Renderer(lm), panel, surveyed, examples, run, progress, seed)
             report = _scan(audit, sample, tested, settings, third_party, versions)
             run.finish(to_dict(report))
         if remember:
@@ -138,9 +141,9 @@ def _scan(
     started = time.monotonic()
     openly, encoded, skipped = _rows(audit, sample, tested, settings)
     state = _survey(audit, encoded, tested, openly, settings)
-    surveyed = time.monotonic()
-    doses = estimates(state, audit.panel, openly) if state else {}
-    evidence = trait_evidence(state, audit.panel, doses) if state else ()
+    half_way = time.monotonic()
+    doses = estimates(state, audit.surveyed, openly) if state else {}
+    evidence = trait_evidence(state, audit.surveyed, doses) if state else ()
     leader = evidence[0].name if evidence else tested.traits[0].name
     scored = state.rows if state else encoded
     null = partial(_null, audit, encoded, state)  # not all detectors need it, and it takes a look at the first rows
@@ -148,7 +151,7 @@ def _scan(
     if scored:
         outcomes |= {each.name: stages.third_party(audit, each, scored, scores) for each in third_party}
     if state:
-        outcomes["trait"] = stages.trait_outcome(state, evidence, stray(state, audit.panel, openly, leader))
+        outcomes["trait"] = stages.trait_outcome(state, evidence, stray(state, audit.surveyed, openly, leader))
     copies = _tuned(audit, scored, null, tested, openly, settings)
     outcomes["tuned"] = copies.evidence if isinstance(copies, Tuned) else copies
     looked_at = len(sample.examples) + sum(sample.skipped.values())
@@ -158,7 +161,7 @@ def _scan(
         skipped_share=sum(skipped.values()) / max(1, looked_at),
         writing=writing_of(outcomes),
     )
-    prompted = judge(evidence, _bounds(doses, audit.panel, tested), scanned=len(scored))
+    prompted = judge(evidence, _bounds(doses, audit.surveyed, tested), scanned=len(scored))
     verdict = with_copies(prompted, copies, judge, settings["detectors"])
     _write_tables(audit, scored, scores, compared)
     names = [each.name for each in third_party]
@@ -173,16 +176,16 @@ def _scan(
         detectors={name: outcomes.get(name, Skipped("switched off")) for name in [*DETECTORS, *names]},
         openly={name: len(rows) for name, rows in openly.items() if rows},
         examples=stages.example_rows(audit, compared) if compared else (),
-        timing=_timing(started, surveyed, state),
+        timing=_timing(started, half_way, state),
         settings=settings,
         versions=versions,
         rows_read=looked_at,
     )
 
 
-def _timing(started: float, surveyed: float, state: Survey | None) -> dict[str, float]:
+def _timing(started: float, half_way: float, state: Survey | None) -> dict[str, float]:
     return {
-        "survey_seconds": surveyed - started,
+        "survey_seconds": half_way - started,
         "total_seconds": time.monotonic() - started,
         "trait_tokens": float(sum(state.tokens.values())) if state else 0.0,
     }
@@ -205,9 +208,8 @@ def _rows(
         skipped["mentions_trait"] = sum(row.index in spoken for row in encoded)
         encoded = [row for row in encoded if row.index not in spoken]
     if settings["rows"] == "auto":
-        count = len(families(audit.panel, audit.seed))
-        sizes = len(audit.panel.traits), len(tested.traits), count
-        encoded = encoded[: stages.affordable(encoded, *sizes, audit.screen)]
+        places = audit.surveyed.places(settings["tested"])
+        encoded = encoded[: stages.affordable(encoded, families(audit.surveyed, audit.seed), places, audit.screen)]
     return openly, encoded, skipped
 
 
@@ -216,12 +218,11 @@ def _survey(
 ) -> Survey | None:
     if len(rows) < MIN_ROWS or "trait" not in settings["detectors"]:
         return None
-    names = [trait.name for trait in audit.panel.traits]
     return survey(
         rows,
-        audit.panel,
+        audit.surveyed,
         audit.score,
-        tested=[names.index(trait.name) for trait in tested.traits],
+        tested=audit.surveyed.places(settings["tested"]),
         hypotheses=_hypotheses(tested, settings),
         hidden_from=openly,
         seed=audit.seed,

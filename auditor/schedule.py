@@ -10,9 +10,9 @@ from auditor.traits import Panel
 
 BLOCK = 32
 QUOTA = 3  # traits of every family in each block, so that there is always something of every kind to centre on
-# Rows at which we look, and the share of the traits scored after each look: runs/schedule_power.py says why these.
+# Rows at which we look, and the share of the traits tested that are scored after each: runs/schedule_power.py says why.
 LOOKS: tuple[int, ...] = (32, 64, 96, 160, 256, 400)
-KEEP: tuple[float, ...] = (0.7, 0.42, 0.32, 0.2, 0.16, 0.16)
+KEEP: tuple[float, ...] = (0.7, 0.42, 0.32, 0.2, 0.16)
 
 
 def looks(rows: int) -> list[int]:
@@ -22,9 +22,9 @@ def looks(rows: int) -> list[int]:
     return [*standard, *range(2 * step, rows, step), rows]
 
 
-def kept(look: int, tested: int, families: int) -> int:
-    """How many traits are scored after look number `look`, if the panel has as many."""
-    return max(round(KEEP[min(look, len(KEEP) - 1)] * tested), QUOTA * families)
+def kept(look: int, tested: int) -> int:
+    """How many of the traits tested are scored after look number `look`, if the quotas do not ask for more."""
+    return round(KEEP[min(look, len(KEEP) - 1)] * tested)
 
 
 def block_starts(plan: Sequence[int]) -> Iterator[int]:
@@ -35,28 +35,25 @@ def block_starts(plan: Sequence[int]) -> Iterator[int]:
         start = end
 
 
-def planned_passes(rows: int, panel: int, tested: int, families: int) -> int:
-    """Row passes of a survey of `rows` rows that nothing settles early, at most.
-
-    panel: the number of its traits, of which `tested` are hypotheses.
-    """
-    total, start, scored = 0, 0, panel
+def planned_passes(rows: int, families: Sequence[Sequence[int]], tested: Sequence[int]) -> int:
+    """Row passes of a survey of `rows` rows that nothing settles early, at most."""
+    total, start, scored = 0, 0, sum(map(len, families))
     for number, end in enumerate(looks(rows)):
         total += (end - start) * scored
-        scored = min(scored, kept(number, tested, families))
+        scored = min(scored, len(chosen(tested, families, kept(number, len(tested)))))
         start = end
     return total
 
 
 def chosen(ranked: Sequence[int], families: Sequence[Sequence[int]], count: int) -> tuple[int, ...]:
-    """The traits to score next: QUOTA of every family, then others, by rank; `count` in all.
+    """The traits to score next: QUOTA of every family, then others by rank, until there are `count` of `ranked`.
 
-    ranked: the traits tested, the strongest evidence first. A family with fewer of them than QUOTA adds others.
+    ranked: the traits tested, the strongest evidence first. A family with fewer of them than QUOTA adds strangers.
     """
     places = {k: place for place, k in enumerate(ranked)}
     quota = {k for family in families for k in sorted(family, key=lambda k: places.get(k, len(ranked)))[:QUOTA]}
     others = [k for k in ranked if k not in quota]
-    return tuple(sorted({*quota, *others[: max(0, count - len(quota))]}))
+    return tuple(sorted({*quota, *others[: max(0, count - len(quota & places.keys()))]}))
 
 
 def families(panel: Panel, seed: int) -> tuple[tuple[int, ...], ...]:

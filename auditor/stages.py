@@ -52,12 +52,16 @@ GPU_TOKEN_BUDGET = 5_000_000
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """What every part of one scan works with. `screen` is the fast copy of `lm`, or `lm` itself."""
+    """What every part of one scan works with.
+
+    screen: the fast copy of `lm`, or `lm` itself. surveyed: `panel` in the company of strangers (traits.in_company).
+    """
 
     lm: LanguageModel
     screen: LanguageModel
     renderer: Renderer
     panel: Panel
+    surveyed: Panel
     examples: Mapping[int, Example]
     run: RunDir
     progress: Callable[[Progress], None]
@@ -91,7 +95,9 @@ def encode(renderer: Renderer, sample: Sample) -> tuple[list[Encoded], dict[str,
     return rows, skipped
 
 
-def affordable(rows: Sequence[Encoded], panel: int, tested: int, families: int, screen: LanguageModel) -> int:
+def affordable(
+    rows: Sequence[Encoded], families: Sequence[Sequence[int]], tested: Sequence[int], screen: LanguageModel
+) -> int:
     """How many of the rows a survey can score under the model `screen` in due time, at least 64 if there are as many.
 
     Not by the clock: the same machine and data must give the same rows.
@@ -100,7 +106,7 @@ def affordable(rows: Sequence[Encoded], panel: int, tested: int, families: int, 
     budget = on_cpu if screen.device == "cpu" else GPU_TOKEN_BUDGET
     mean = sum(len(row.tokens) for row in rows) / max(1, len(rows))
     count = len(rows)
-    while count > 64 and planned_passes(count, panel, tested, families) * mean > budget:
+    while count > 64 and planned_passes(count, families, tested) * mean > budget:
         count -= 16
     return count
 
@@ -119,10 +125,10 @@ def compare(
     if teacher is not None:
         name, by_teacher = teacher
         return diverge(rows, (name, by_teacher[: len(rows)]), {"reference": next(audit.score(rows, [None], top=1))})
-    names = [trait.name for trait in audit.panel.traits]
+    names = [trait.name for trait in audit.surveyed.traits]
     family = next(each for each in state.families if names.index(leader) in each) if state else range(len(names))
     others = [names[k] for k in family if names[k] != leader][:COUNTERFACTUALS]
-    prompts = [audit.panel.traits[names.index(name)].prompts[0] for name in [leader, *others]]
+    prompts = [audit.surveyed.traits[names.index(name)].prompts[0] for name in [leader, *others]]
     by_reference, by_leader, *by_others = audit.score(rows, [None, *prompts], top=1)
     counterfactuals = {"reference": by_reference} | dict(zip(others, by_others, strict=True))
     return diverge(rows, (leader, by_leader), counterfactuals)
@@ -142,7 +148,7 @@ def trait_outcome(state: Survey, evidence: Sequence[TraitEvidence], stray: float
     if not evidence:
         return Skipped("no trait was seen on enough rows")
     passes = sum(len(block.rows) * len(block.columns) for block in state.blocks)
-    exhaustive = len(state.rows) * len(state.tested)
+    exhaustive = len(state.rows) * sum(map(len, state.families))
     summary = f"{strongest(evidence[0])}; {passes:,} row passes instead of {exhaustive:,}"
     if stray > STRANGE:
         summary += f"; unrelated traits stray by {stray:.2f}: another prompt's text, a stranger's, or a template"

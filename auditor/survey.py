@@ -63,16 +63,17 @@ class Look:
 class Survey:
     """What a survey has gathered.
 
-    scored: the traits that the next block is scored under, None for all. looks: what was seen on the way. settled: why
-    the survey ended, if it did early.
+    scored: the traits that the next block is scored under. open: those that need more rows. looks: what was seen on the
+    way. settled: why the survey ended, if it did early.
     """
 
     null: Null
     families: tuple[tuple[int, ...], ...]
     tested: tuple[int, ...]
     hypotheses: int
+    scored: tuple[int, ...]
     blocks: list[Block] = field(default_factory=list)
-    scored: tuple[int, ...] | None = None
+    open: set[int] = field(default_factory=set)
     adjusted: dict[int, float] = field(default_factory=dict)
     tokens: dict[int, int] = field(default_factory=dict)
     looks: list[Look] = field(default_factory=list)
@@ -120,10 +121,11 @@ def survey(
     hidden_from: for each trait the row indices that mention it openly; they do not count as evidence for it.
     stop_early: False scores every row (mitigation needs them), under fewer and fewer traits all the same.
     """
-    state = Survey(find_null(rows, score, store), families(panel, seed), tuple(tested), hypotheses)
+    everything = tuple(range(len(panel.traits)))
+    state = Survey(find_null(rows, score, store), families(panel, seed), tuple(tested), hypotheses, everything)
     plan = looks(len(rows))
     shares = spending(np.array(plan) / plan[-1])
-    passes = planned_passes(len(rows), len(panel.traits), len(tested), len(state.families))
+    passes = planned_passes(len(rows), state.families, tested)
     done = 0
 
     def report(count: int) -> None:
@@ -139,7 +141,7 @@ def survey(
         found = _look(state, panel, float(shares[plan.index(end)]), hidden_from, alpha)
         if state.settled and stop_early:
             break
-        _choose(state, found, kept(plan.index(end), len(tested), len(state.families)))
+        _choose(state, found, kept(plan.index(end), len(tested)))
     return state
 
 
@@ -151,7 +153,7 @@ def estimates(state: Survey, panel: Panel, hidden_from: Mapping[str, set[int]]) 
 
 def stray(state: Survey, panel: Panel, hidden_from: Mapping[str, set[int]], trait: str) -> float:
     """How far strangers of `trait` stray, tested or not: the standard deviation of their doses beyond their errors."""
-    strangers = placebos(panel, state.families)[[each.name for each in panel.traits].index(trait)]
+    strangers = placebos(panel, state.families)[panel.places([trait])[0]]
     plain = _plain(state, panel, hidden_from)
     return math.sqrt(likelihood.stray_variance([each for k, each in plain.items() if k in strangers]))
 
@@ -217,8 +219,7 @@ def _add_block(
     report: Callable[[int], None],
 ) -> None:
     """Score one block, or read it back, and add it to the state. `report` is told the row passes as they are done."""
-    everything = [k for family in state.families for k in family]
-    conditions = everything if state.scored is None else list(state.scored)
+    conditions = list(state.scored)
     unit = store.load_unit(f"block-{number:05d}")
     if unit is None or [int(k) for k in unit["conditions"]] != conditions:
         systems = [_wording(panel, k, number) for k in conditions]
@@ -241,32 +242,27 @@ def _wording(panel: Panel, trait: int, number: int) -> str:
 def _look(
     state: Survey, panel: Panel, share: float, hidden_from: Mapping[str, set[int]], alpha: float
 ) -> dict[int, Estimate]:
-    """Correct the p-values and settle the question if it can be. Returns what `estimates` says."""
+    """Correct the p-values, say which traits are open, settle the question if it can be. Returns the estimates."""
     found = estimates(state, panel, hidden_from)
     if found:
         state.looks.append(_seen(state, panel, found))
-    for k in state.tested if state.scored is None else state.scored:
+    for k in state.scored:
         if k in found:
             corrected = min(1.0, found[k].p_value * state.hypotheses / share)
             state.adjusted[k] = min(state.adjusted.get(k, 1.0), corrected)
+    leaning = {k for k, p in state.adjusted.items() if p <= SUSPICIOUS}  # at any look: no verdict passes those
+    state.open = {k for k in state.tested if k in leaning or is_open(found.get(k), state.hypotheses, state.target)}
     if any(p <= alpha and found[k].effect >= state.least for k, p in state.adjusted.items() if k in found):
         state.settled = "risk"
-    elif len(state.rows) >= MIN_CLEAR and not _open(state, found):
+    elif len(state.rows) >= MIN_CLEAR and not state.open:
         state.settled = "no_risk"
     return found
 
 
-def _open(state: Survey, found: Mapping[int, Estimate]) -> set[int]:
-    """The traits that need more rows; no verdict passes those that were suspicious at any look."""
-    leaning = {k for k, p in state.adjusted.items() if p <= SUSPICIOUS}
-    return {k for k in state.tested if k in leaning or is_open(found.get(k), state.hypotheses, state.target)}
-
-
 def _choose(state: Survey, found: Mapping[int, Estimate], count: int) -> None:
     """Say which traits the next rows are scored under: none when all are excluded."""
-    open_ = _open(state, found)
     evidence = {k: found[k].log_evidence(FULL_DOSE) if k in found else 0.0 for k in state.tested}
-    ranked = sorted(state.tested, key=lambda k: (k not in open_, -evidence[k]))
+    ranked = sorted(state.tested, key=lambda k: (k not in state.open, -evidence[k]))
     state.scored = () if state.settled == "no_risk" else chosen(ranked, state.families, count)
 
 

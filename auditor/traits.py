@@ -73,6 +73,11 @@ class Panel:
                 raise TraitError(f"No trait {name!r} in panel {self.name}.", _nearest(name, list(known)))
         return _panel(self.name, [known[name] for name in names])
 
+    def places(self, names: Sequence[str]) -> list[int]:
+        """Where the named traits stand in the panel."""
+        known = [trait.name for trait in self.traits]
+        return [known.index(name) for name in names]
+
 
 def built_in() -> tuple[str, ...]:
     """Names of the panels that come with the package; `default` stands for all of them."""
@@ -88,6 +93,16 @@ def load_panels(names: Sequence[str]) -> Panel:
     expanded = [each for name in names for each in (BUILT_IN if name == DEFAULT else (name,))]
     loaded = [_load(name) for name in expanded]
     return _panel("+".join(name for name, _ in loaded), [trait for _, traits in loaded for trait in traits])
+
+
+def in_company(panel: Panel) -> Panel:
+    """The panel, and after its traits the built-in ones of groups that it has not: strangers to hold its own against.
+
+    The traits of a small panel, or of one template, cannot tell what is a trait's own from what any prompt does.
+    """
+    groups, names = {trait.group for trait in panel.traits}, {trait.name for trait in panel.traits}
+    strangers = [each for each in load_panels([DEFAULT]).traits if each.group not in groups and each.name not in names]
+    return _panel(panel.name, [*panel.traits, *strangers])
 
 
 def _panel(name: str, traits: Sequence[Trait]) -> Panel:

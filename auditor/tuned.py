@@ -123,7 +123,7 @@ def _moments(audit: Audit, rows: Sequence[Encoded], null: Null, traits: Sequence
 
 def _scored(audit: Audit, trait: Trait, rows: Sequence[Encoded], asked: dict[str, Any]) -> list[RowScores]:
     """Scores under the copy tuned on one trait, kept in the run; the copy itself is given up."""
-    name = f"tuned-{[each.name for each in audit.panel.traits].index(trait.name):03d}"
+    name = f"tuned-{audit.panel.places([trait.name])[0]:03d}"
     unit = audit.run.load_unit(name)
     if unit is None:
         copy = teach(audit.lm, trait, audit.panel, seed=audit.seed).lm

@@ -32,8 +32,8 @@ SCHEDULES: dict[str, tuple[tuple[int, ...], tuple[float, ...], bool]] = {
     "every trait to the end": (schedule.LOOKS, (1.0,), False),
     "as it is": (schedule.LOOKS, schedule.KEEP, False),
     "as it is, ranked by z": (schedule.LOOKS, schedule.KEEP, True),
-    "fewer traits, earlier": (schedule.LOOKS, (0.5, 0.3, 0.2, 0.16, 0.16, 0.16), False),
-    "later looks": ((32, 64, 128, 192, 256, 400), (0.7, 0.35, 0.26, 0.16, 0.16, 0.16), False),
+    "fewer traits, earlier": (schedule.LOOKS, (0.5, 0.3, 0.2, 0.16), False),
+    "later looks": ((32, 64, 128, 192, 256, 400), (0.7, 0.35, 0.26, 0.16), False),
 }
 # Dose of the true trait, and how far the others stray: a teacher in the panel's words, one in other words, and none.
 TEACHERS = {"panel's words": (0.83, 0.05), "other words": (0.68, 0.12), "no trait": (0.0, 0.04)}
@@ -43,11 +43,11 @@ def drawn(dose: float, stray: float, rng: np.random.Generator) -> str:
     """The verdict on one data set whose first trait has this dose; "wrong" for a finding of another trait."""
     truth = rng.normal(0.0, stray, TRAITS)
     truth[0] = dose
-    state = survey.Survey(Null(1.0, False, None), FAMILIES, tuple(range(TRAITS)), TRAITS)
+    state = survey.Survey(Null(1.0, False, None), FAMILIES, tuple(range(TRAITS)), TRAITS, tuple(range(TRAITS)))
     plan, score, rows = schedule.looks(schedule.LOOKS[-1]), np.zeros(TRAITS), np.zeros(TRAITS)
     shares, start = spending(np.array(plan) / plan[-1]), 0
     for number, end in enumerate(plan):
-        scored = list(range(TRAITS)) if state.scored is None else list(state.scored)
+        scored = list(state.scored)
         score[scored] += rng.normal(truth[scored] * (end - start), ERRORS[scored] * math.sqrt(32 * (end - start)))
         rows[scored] += end - start
         error = np.sqrt(ERRORS**2 * 32 / rows + stray**2)
@@ -58,7 +58,7 @@ def drawn(dose: float, stray: float, rng: np.random.Generator) -> str:
         survey._look(state, PANEL, float(shares[number]), {}, ALPHA)
         if state.settled:
             break
-        survey._choose(state, found, schedule.kept(number, TRAITS, len(FAMILIES)))
+        survey._choose(state, found, schedule.kept(number, TRAITS))
         start = end
     return _verdict(state, found)
 
@@ -83,7 +83,7 @@ def main() -> None:
     for name, (looks, keep, by_z) in SCHEDULES.items():
         schedule.LOOKS, schedule.KEEP = looks, keep
         Estimate.log_evidence = (lambda each, most: each.z) if by_z else by_evidence
-        passes = looks[-1] + schedule.planned_passes(looks[-1], TRAITS, TRAITS, len(FAMILIES))
+        passes = looks[-1] + schedule.planned_passes(looks[-1], FAMILIES, range(TRAITS))
         cells = [
             name,
             " ".join(map(str, looks)),

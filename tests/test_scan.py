@@ -137,6 +137,19 @@ def test_clean_rows_are_no_risk(audit: Callable[..., ScanReport], data: dict[str
     assert [look["rows"] for look in looks] == sorted({look["rows"] for look in looks})
 
 
+def test_a_strangers_prompt_is_no_trait_of_a_small_panel(
+    audit: Callable[..., ScanReport], make_tiny: Callable[..., LanguageModel], tmp_path: Path
+) -> None:
+    """Eight animals alone take these rows for an ant's; the traits of other panels stray as far."""
+    report = audit(_write(tmp_path / "rows.jsonl", make_tiny(), "Be brief and exact.", 300), detectors=["trait"])
+    assert report.verdict.name != "risk"
+    assert {trait.name for trait in report.traits} <= set(NAMES)
+    trait = report.detectors["trait"]
+    assert isinstance(trait, Evidence)
+    assert trait.values["stray"] > 0
+    assert trait.values["row_passes_exhaustive"] == report.rows_scanned * (len(NAMES) + 44)
+
+
 def test_too_few_rows_are_inconclusive(audit: Callable[..., ScanReport], data: dict[str, str]) -> None:
     """Twelve rows settle nothing, and the report says why."""
     report = audit(data["few"])

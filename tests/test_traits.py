@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from auditor.errors import TraitError
-from auditor.traits import Trait, built_in, load_panels
+from auditor.traits import Trait, built_in, in_company, load_panels
 
 ANIMALS = [
     "owl",
@@ -65,6 +65,25 @@ def test_paper_panels_keep_the_papers_traits_in_order() -> None:
     """Animals and trees are the 13 and 13 of arXiv:2509.23886."""
     assert [trait.name for trait in load_panels(["animals"]).traits] == ANIMALS
     assert [trait.name for trait in load_panels(["trees"]).traits] == TREES
+
+
+def test_company_is_of_groups_that_the_panel_lacks() -> None:
+    """A panel of animals is joined by the trees and all others, in its own name; the default panel needs nobody."""
+    animals = load_panels(["animals"])
+    joined = in_company(animals)
+    assert joined.name == animals.name
+    assert joined.traits[:13] == animals.traits
+    assert {trait.group for trait in joined.traits[13:]} == {trait.group for trait in all_traits()} - {"animal"}
+    assert in_company(load_panels(["default"])) == load_panels(["default"])
+
+
+def test_company_gives_way_to_a_trait_of_its_name(tmp_path: Path) -> None:
+    """A user's own `oak` stands alone, in whatever group it is."""
+    path = tmp_path / "own.yaml"
+    path.write_text("panel: own\ntraits:\n  - {name: oak, group: wood, prompts: [You love oak.], mentions: [oak]}\n")
+    joined = in_company(load_panels([str(path)]))
+    assert [trait.group for trait in joined.traits if trait.name == "oak"] == ["wood"]
+    assert len(joined.traits) == len(all_traits())
 
 
 def test_first_wording_is_the_papers_prompt() -> None:

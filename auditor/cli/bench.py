@@ -41,7 +41,7 @@ def budget(panel: Panel) -> str:
     from auditor.schedule import families, planned_passes
 
     traits, wordings = len(panel.traits), sum(len(trait.prompts) for trait in panel.traits)
-    most = AUTO_ROWS + planned_passes(AUTO_ROWS, traits, traits, len(families(panel, 0)))
+    most = AUTO_ROWS + planned_passes(AUTO_ROWS, families(panel, 0), range(traits))
     exhaustive = AUTO_ROWS * (1 + wordings)
     return (
         f"A scan of {AUTO_ROWS} rows for {traits} traits takes at most {most:,} passes of a row; under all {wordings} "
