@@ -164,7 +164,6 @@ def _scan(
     prompted = judge(evidence, _bounds(doses, audit.surveyed, tested), scanned=len(scored))
     verdict = with_copies(prompted, copies, judge, settings["detectors"])
     _write_tables(audit, scored, scores, compared)
-    names = [each.name for each in third_party]
     return ScanReport(
         dataset=sample.info,
         verdict=verdict,
@@ -173,7 +172,7 @@ def _scan(
         reference=_reference(audit.lm),
         traits=evidence,
         divergence=divergence.values(compared) if compared else Skipped("no rows, or switched off"),
-        detectors={name: outcomes.get(name, Skipped("switched off")) for name in [*DETECTORS, *names]},
+        detectors={**dict.fromkeys(DETECTORS, Skipped("switched off")), **outcomes},
         openly={name: len(rows) for name, rows in openly.items() if rows},
         examples=stages.example_rows(audit, compared) if compared else (),
         timing=_timing(started, half_way, state),
