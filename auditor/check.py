@@ -12,7 +12,8 @@ from auditor.defend.asked import panels_of
 from auditor.defend.defences import Step
 from auditor.defend.steps import step
 from auditor.errors import RunError
-from auditor.mitigate import BASE, Mitigated
+from auditor.mitigate import Mitigated
+from auditor.models import BASE
 from auditor.records import ScanReport
 from auditor.report.json import to_dict as scan_dict
 from auditor.report.order import by_evidence

@@ -17,6 +17,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
 
 from auditor.errors import AuditError
+from auditor.models import BASE
 from auditor.records import Defended, FailOn
 
 FILE = "audit.yaml"
@@ -73,7 +74,7 @@ class Policy(_Keys):
 class Config(_Keys):
     """Settings of a scan, and the policy."""
 
-    reference: Text = "smollm2-135m"
+    reference: Text = BASE
     """Base model of the students: built-in, hub name or folder."""
 
     panels: Texts = ["default"]

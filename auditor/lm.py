@@ -87,7 +87,7 @@ def load(
     Raises: ModelError, with the next step, when the model is unknown, cannot be downloaded, has no safetensors, no chat
     template, a tokenizer that loses text, or an architecture whose logits are not those of a body and a head.
     """
-    device = device or _best_device()
+    device = _known(device) if device else _best_device()
     path = _locate(name, trust_remote_code)
     weights = _weight_files(path, name)
     large = sum(file.stat().st_size for file in weights) > _LARGE
@@ -114,6 +114,16 @@ def _best_device() -> str:
     if torch.cuda.is_available():
         return "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def _known(device: str) -> str:
+    """The device, if torch has it here."""
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        hint = "Give --device cpu, cuda or mps, or leave it out."
+        raise ModelError(f"There is no device {device} here.", hint) from error
+    return device
 
 
 def _locate(name: str, trust_remote_code: bool) -> Path:
@@ -169,7 +179,7 @@ def _explained(name: str, device: str) -> Iterator[None]:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
         hint = "Check that the folder holds a causal language model and its tokenizer that transformers can load."
         if "trust_remote_code" in str(error):
-            hint = "If you trust its authors with running code on this machine, add --trust-remote-code."
+            hint = "It brings code of its own, which no command runs; from Python, auditor.lm.load can be told to."
         raise ModelError(f"The model {name} cannot be loaded: {reason}.", hint) from error
 
 

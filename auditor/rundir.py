@@ -83,9 +83,16 @@ def installed_versions(plugins: Iterable[Plugin] = ()) -> dict[str, str]:
 def write_file(path: Path, content: bytes) -> None:
     """Make `path` hold `content`, wholly or not at all, also when killed or out of space.
 
+    A link stays, and what it points to is written; into a device or a pipe the content goes as it is.
     Raises RunError when the disk is full or the place cannot be written.
     """
-    _write_atomic(path, lambda stream: stream.write(content))
+    path = path.resolve()
+    if not path.exists() or path.is_file():
+        return _write_atomic(path, lambda stream: stream.write(content))
+    try:
+        path.write_bytes(content)
+    except OSError as error:
+        raise _cannot_write(path, error) from error
 
 
 class RunDir:

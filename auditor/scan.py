@@ -16,7 +16,7 @@ from auditor.blocks import Null, find_null
 from auditor.data import read_sample
 from auditor.encode import Encoded, Renderer
 from auditor.fingerprint import template_sha256, tokenizer_sha256
-from auditor.logprobs import RowScores
+from auditor.logprobs import RowScores, score_under
 from auditor.mentions import mentions
 from auditor.models import BUILT_IN, Shipped
 from auditor.plugins import Plugin
@@ -96,9 +96,10 @@ def scan(
             report = from_dict(finished)
         else:
             examples = {example.index: example for example in sample.examples}
+            by = stages.load_teacher(teacher, lm) if teacher else None  # before the long part, which it may end
             # To the organism another prompt is a mixture of those it knows, and no stranger.
             surveyed = panel if isinstance(BUILT_IN.get(lm.name), Shipped) else in_company(panel)
-            audit = Audit(lm, fast(lm), Renderer(lm), panel, surveyed, examples, run, progress, seed)
+            audit = Audit(lm, fast(lm), Renderer(lm), panel, surveyed, examples, run, progress, seed, by)
             report = _scan(audit, sample, tested, settings, third_party, versions)
             run.finish(to_dict(report))
         if remember:
@@ -143,7 +144,7 @@ def _scan(
     state = _survey(audit, encoded, tested, openly, settings)
     half_way = time.monotonic()
     doses = estimates(state, audit.surveyed, openly) if state else {}
-    evidence = trait_evidence(state, audit.surveyed, doses) if state else ()
+    evidence = trait_evidence(state, audit.surveyed, doses, settings["alpha"]) if state else ()
     leader = evidence[0].name if evidence else tested.traits[0].name
     scored = state.rows if state else encoded
     null = partial(_null, audit, encoded, state)  # not all detectors need it, and it takes a look at the first rows
@@ -261,15 +262,15 @@ def _detect(
     settings: Mapping[str, Any],
 ) -> tuple[Outcomes, divergence.Divergence | None, Sequence[RowScores]]:
     """Every detector but `trait`: its outcome, the divergence tokens, and the reference's scores of the rows."""
-    chosen, teacher = settings["detectors"], settings["teacher"]
+    chosen = settings["detectors"]
     outcomes: Outcomes = {}
     if not rows:
         return {name: Skipped("no row could be scored") for name in chosen}, None, ()
     scores = state.reference if state else next(audit.score(rows, [None]))
-    by_teacher = stages.teacher_scores(audit, rows, teacher) if teacher else None
+    by_teacher = score_under(audit.teacher, audit.renderer, rows, None, top=1) if audit.teacher else None
     compared = None
     if "divergence" in chosen:
-        compared = stages.compare(audit, rows, state, leader, (teacher, by_teacher) if by_teacher else None)
+        compared = stages.compare(audit, rows, state, leader, by_teacher)
         outcomes["divergence"] = divergence.evidence(divergence.values(compared))
     if "fit" in chosen:
         outcomes["fit"] = stages.fit(rows, by_teacher or scores)

@@ -16,7 +16,7 @@ from auditor.encode import Encoded, Renderer
 from auditor.errors import ModelError
 from auditor.generate import generate
 from auditor.lm import LanguageModel
-from auditor.logprobs import RowScores, score_under, score_under_each
+from auditor.logprobs import RowScores, score_under_each
 from auditor.plugins import Plugin
 from auditor.records import (
     Evidence,
@@ -66,6 +66,7 @@ class Audit:
     run: RunDir
     progress: Callable[[Progress], None]
     seed: int
+    teacher: LanguageModel | None
 
     def score(
         self,
@@ -116,15 +117,15 @@ def compare(
     rows: Sequence[Encoded],
     state: Survey | None,
     leader: str,
-    teacher: tuple[str, list[RowScores]] | None,
+    by_teacher: list[RowScores] | None,
 ) -> Divergence:
-    """Divergence tokens of the first rows: for the teacher (its name and scores of `rows`), else for the leader."""
+    """Divergence tokens of the first rows: for the teacher, given its scores of `rows`, else for the leader."""
     rows = rows[:DIVERGENCE_ROWS]
     # Scored again: the survey keeps what is chosen, but not with which probability.
     audit.progress(Progress("comparing teachers", 0, None))
-    if teacher is not None:
-        name, by_teacher = teacher
-        return diverge(rows, (name, by_teacher[: len(rows)]), {"reference": next(audit.score(rows, [None], top=1))})
+    if audit.teacher and by_teacher:
+        declared = audit.teacher.name, by_teacher[: len(rows)]
+        return diverge(rows, declared, {"reference": next(audit.score(rows, [None], top=1))})
     names = [trait.name for trait in audit.surveyed.traits]
     family = next(each for each in state.families if names.index(leader) in each) if state else range(len(names))
     others = [names[k] for k in family if names[k] != leader][:COUNTERFACTUALS]
@@ -134,13 +135,16 @@ def compare(
     return diverge(rows, (leader, by_leader), counterfactuals)
 
 
-def teacher_scores(audit: Audit, rows: Sequence[Encoded], teacher: str) -> list[RowScores]:
-    """Scores under a declared teacher. Raises ModelError if its tokenizer is not the reference's."""
-    model = models.load(teacher, device=audit.lm.device, dtype=audit.lm.dtype)
-    if model.tokenizer.get_vocab() != audit.lm.tokenizer.get_vocab():
+def load_teacher(teacher: str, lm: LanguageModel) -> LanguageModel:
+    """A declared teacher. Raises ModelError if it cannot be loaded or its tokenizer is not the reference's, `lm`'s."""
+    try:
+        model = models.load(teacher, device=lm.device, dtype=lm.dtype)
+    except ModelError as error:
+        raise ModelError(error.message, error.hint.replace("--reference", "--teacher")) from error
+    if model.tokenizer.get_vocab() != lm.tokenizer.get_vocab():
         hint = "Transfer needs a teacher that shares the reference's base: choose both from one base."
-        raise ModelError(f"The tokenizers of {teacher} and {audit.lm.name} differ.", hint)
-    return score_under(model, audit.renderer, rows, None, top=1)
+        raise ModelError(f"The tokenizers of {teacher} and {lm.name} differ.", hint)
+    return model
 
 
 def trait_outcome(state: Survey, evidence: Sequence[TraitEvidence], stray: float) -> Evidence | Skipped:

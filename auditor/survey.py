@@ -37,7 +37,7 @@ from auditor.records import Progress, TraitEvidence
 from auditor.schedule import BLOCK, block_starts, chosen, families, kept, looks, placebos, planned_passes
 from auditor.stats import Estimate, spending
 from auditor.traits import Panel
-from auditor.verdict import FULL_DOSE, SUSPICIOUS, TARGET, Writing
+from auditor.verdict import FULL_DOSE, SUSPICIOUS, TARGET, Writing, ranked
 from detectors import trait as likelihood
 
 MIN_CLEAR = 8 * BLOCK  # no survey ends in a pass before each wording of a prompt has had a block
@@ -177,8 +177,10 @@ def _estimate(state: Survey, trait: int, hidden: set[int]) -> Estimate | None:
     return likelihood.estimate(blocks, places)
 
 
-def trait_evidence(state: Survey, panel: Panel, doses: Mapping[int, Estimate]) -> tuple[TraitEvidence, ...]:
-    """The traits as they stand at the end: those with a dose that may be called a risk, then the others, by evidence.
+def trait_evidence(
+    state: Survey, panel: Panel, doses: Mapping[int, Estimate], alpha: float
+) -> tuple[TraitEvidence, ...]:
+    """The traits as they stand at the end, by evidence (`auditor.verdict.ranked`).
 
     doses: what `estimates` makes of the survey.
     """
@@ -199,7 +201,7 @@ def trait_evidence(state: Survey, panel: Panel, doses: Mapping[int, Estimate]) -
                 eliminated_at=_left_at(state, k),
             )
         )
-    return tuple(sorted(found, key=lambda t: (t.effect < state.least, t.p_adjusted, t.p_value)))
+    return ranked(found, alpha, state.least)
 
 
 def _left_at(state: Survey, trait: int) -> int | None:

@@ -31,7 +31,7 @@ _SHARED = ("group", "prompts", "probes", "stems")
 _PANEL_KEYS = {"panel", "traits", *_SHARED}
 _TRAIT_KEYS = {"name", "plural", "group", *_LISTS}
 _PLACEHOLDER = re.compile(r"\{\w*\}")
-_SCHEMA_HINT = "See the built-in panels in auditor/panels for the format."
+_SCHEMA_HINT = "docs/panels.md describes the format; auditor/panels of the installed package has examples."
 _QUOTE_HINT = "Quote words that YAML reads otherwise, such as no, on and 1."
 
 

@@ -82,6 +82,8 @@ def with_copies(
     prompted: Verdict, copies: Tuned | Skipped, judge: Callable[..., Verdict], chosen: Sequence[str]
 ) -> Verdict:
     """The verdict on trait prompts together with that on tuned copies, where those were asked for."""
+    if not {"trait", "tuned"} & set(chosen):
+        return replace(prompted, reason="a verdict rests on detector trait or tuned, and neither was run")
     if isinstance(copies, Tuned):
         found = judge(copies.traits, copies.bounds, scanned=copies.rows)
         found = replace(found, reason=f"by copies of the reference tuned on the traits, {found.reason}")

@@ -65,7 +65,7 @@ def drawn(dose: float, stray: float, rng: np.random.Generator) -> str:
 
 def _verdict(state: survey.Survey, found: Mapping[int, Estimate]) -> str:
     bounds = {trait.name: found[k].upper() for k, trait in enumerate(PANEL.traits)}
-    traits = survey.trait_evidence(state, PANEL, found)
+    traits = survey.trait_evidence(state, PANEL, found, ALPHA)
     verdict = decide(traits, bounds, alpha=ALPHA, scanned=len(state.rows), skipped_share=0.0, writing=Writing())
     wrong = verdict.name == "risk" and verdict.trait != PANEL.traits[0].name
     return "wrong" if wrong else verdict.name

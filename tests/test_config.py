@@ -9,9 +9,9 @@ import pytest
 
 from auditor.cli import main
 from auditor.cli.config import written
-from auditor.cli.scan import BASE
 from auditor.config import Config, keys, resolve, variable
 from auditor.errors import AuditError
+from auditor.models import BASE
 
 
 def test_nothing_set(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -226,6 +227,22 @@ def test_full_disk_is_one_error_and_keeps_the_old_file(tmp_path: Path, monkeypat
     assert "\n" not in str(caught.value)
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs links, pipes and devices")
+def test_links_and_pipes_are_written_through(tmp_path: Path) -> None:
+    """What a link points to is replaced and the link stays; a device stays one, and a pipe's reader gets it all."""
+    (tmp_path / "link").symlink_to("old")
+    (tmp_path / "old").write_bytes(b"old")
+    write_file(tmp_path / "link", b"new")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "old").read_bytes() == b"new"
+    os.mkfifo(tmp_path / "pipe")
+    with ThreadPoolExecutor(1) as pool:
+        read = pool.submit((tmp_path / "pipe").read_bytes)
+        write_file(tmp_path / "pipe", b"new")
+        assert read.result() == b"new"
+    assert (tmp_path / "pipe").is_fifo()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a limit on the size of files")

@@ -13,7 +13,7 @@ import pytest
 
 from auditor import lm as models
 from auditor import survey as survey_module
-from auditor.errors import InputError, TraitError
+from auditor.errors import InputError, ModelError, TraitError
 from auditor.generate import generate
 from auditor.lm import LanguageModel
 from auditor.records import Evidence, Message, Progress, ScanReport, Skipped
@@ -248,6 +248,33 @@ def test_a_teacher_that_is_the_reference_diverges_nowhere(
     assert not isinstance(report.divergence, Skipped)
     assert report.divergence["flagged"] == 0
     assert report.divergence["counterfactuals"] == ["reference"]
+
+
+def test_an_unknown_teacher_ends_the_scan_before_the_traits_are_scored(
+    audit: Callable[..., ScanReport], data: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One line, which names the option, and no minutes lost."""
+    seen: list[Progress] = []
+    tiny = models.load("tiny")
+
+    def load(name: str, **_: object) -> LanguageModel:
+        if name != "tiny":
+            raise ModelError(f"There is no model {name}.", "Give one with --reference.")
+        return tiny
+
+    monkeypatch.setattr(models, "load", load)
+    with pytest.raises(ModelError, match="--teacher"):
+        audit(data["clean"], teacher="nix", progress=seen.append)
+    assert not [each for each in seen if each.stage == "scoring traits"]
+
+
+def test_without_a_detector_that_gives_a_verdict_there_is_none(
+    audit: Callable[..., ScanReport], data: dict[str, str]
+) -> None:
+    """Inconclusive, and the reason is not that rows are too few."""
+    verdict = audit(data["clean"], detectors=["fit"]).verdict
+    assert verdict.name == "inconclusive"
+    assert "neither was run" in verdict.reason
 
 
 def test_rows_that_were_cut_short_still_fit_their_writer(tmp_path: Path) -> None:

@@ -121,7 +121,7 @@ def test_a_trait_comes_back_when_the_others_fall_behind() -> None:
     """Trait 13 has a dose of 0.5 +- 0.5 on 32 rows; the others have none on 160, with a fifth of that error."""
     state = seen(160, 1 / 16)
     found = _look(state, PANEL, 0.1, {}, 0.01)
-    assert {each.name: each.eliminated_at for each in trait_evidence(state, PANEL, found)}["t13"] == 32
+    assert {each.name: each.eliminated_at for each in trait_evidence(state, PANEL, found, 0.01)}["t13"] == 32
     _choose(state, found, 7)
     assert 13 in state.scored
     assert len(state.scored) == 7

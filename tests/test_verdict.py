@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from auditor.records import Evidence, Skipped, TraitEvidence, Verdict, VerdictName
-from auditor.verdict import Writing, combined, decide, incomplete, writing_of
+from auditor.verdict import Writing, combined, decide, incomplete, ranked, writing_of
 
 
 def trait(p_adjusted: float, effect: float = 0.5) -> TraitEvidence:
@@ -32,6 +34,14 @@ def test_one_trait(p: float, effect: float, bound: float | None, verdict: str) -
     assert found.trait == ("owl" if verdict == "risk" else None)
     assert found.risk == 1 - p
     assert found.min_effect == (None if verdict == "risk" else bound)
+
+
+def test_of_several_findings_the_largest_dose_is_named() -> None:
+    """A relative shows a part of the dose, with a smaller p where its error is smaller; the rest comes last."""
+    relative, own = replace(trait(1e-9, 0.27), name="eagle"), trait(1e-8, 0.83)
+    loud = replace(trait(0.02, 0.9), name="cat")
+    assert [each.name for each in ranked([loud, relative, own], 0.01, 0.1)] == ["owl", "eagle", "cat"]
+    assert decide([relative, own], {}, alpha=0.01, scanned=400, skipped_share=0.0).trait == "owl"
 
 
 def test_too_few_rows_or_too_many_skipped_are_inconclusive() -> None:

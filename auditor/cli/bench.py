@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING
 
-from auditor.cli.scan import BASE
+from auditor.models import BASE
 
 if TYPE_CHECKING:
     from auditor.bench import Measured

@@ -6,7 +6,8 @@ from importlib.resources import as_file, files
 
 import typer
 
-from auditor.cli.scan import BASE, scan
+from auditor.cli.scan import scan
+from auditor.models import BASE
 from auditor.records import EXIT_CODES
 
 # The verdict that each sample must get.

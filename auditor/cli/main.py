@@ -7,6 +7,7 @@ answer at once.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sys
 import traceback
@@ -91,6 +92,10 @@ def run(arguments: Sequence[str]) -> int:
         return _fail(error.message, error.hint, error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
         return _fail("Interrupted.", "The same command goes on from what is finished.", INTERRUPTED)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            return _bug(error)
+        return _fail("The disk is full.", "Free some space, then run the same command.", INCOMPLETE)
     except (Exception, SystemExit) as error:  # a library that ends the process would choose our exit code
         shown = isinstance(error, SystemExit) and not error.code and {*arguments} & COMPLETION
         return 0 if shown else _bug(error)

@@ -15,8 +15,6 @@ from auditor.cli.output import parse_targets, takes_stdout, write_targets
 from auditor.errors import AuditError
 from auditor.records import OUTCOMES, FailOn
 
-BASE = "smollm2-135m"
-
 
 def scan(
     dataset: Annotated[str, Argument(metavar="DATASET", help="File, folder of files, hub name, or - for stdin.")],
@@ -29,8 +27,8 @@ def scan(
         Option(metavar="N|all|auto", help="Rows to score at most; auto: what ten minutes allow.  [default: auto]"),
     ] = None,
     seed: Annotated[int | None, Option(metavar="N", min=0, help="Seed of every random choice.  [default: 0]")] = None,
-    detectors: Annotated[str, Option(metavar="A,B", help="Only these detectors.")] = "",
-    without: Annotated[str, Option(metavar="A,B", help="All detectors but these.")] = "",
+    detectors: Annotated[list[str] | None, Option(metavar="A,B", help="Only these detectors.")] = None,
+    without: Annotated[list[str] | None, Option(metavar="A,B", help="All detectors but these.")] = None,
     tuned: Tuned = False,
     format_of: RowFormat = None,
     columns: Columns = "",
@@ -51,7 +49,8 @@ def scan(
     Exit codes: 0 no risk found; 1 risk found; 3 inconclusive.
     """
     targets = parse_targets(output or ())
-    roles, chosen = parse_columns(columns), choose_detectors(detectors, without, tuned=tuned)
+    roles = parse_columns(columns)
+    chosen = choose_detectors(",".join(detectors or ()), ",".join(without or ()), tuned=tuned)
     if alpha is not None and not 0 < alpha < 1:
         raise AuditError(f"--alpha {alpha} is not between 0 and 1.", "0.01 means one false alarm in a hundred scans.")
     config = resolved(

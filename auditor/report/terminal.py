@@ -6,14 +6,27 @@ as by colour, so that the page says the same without colour.
 
 from __future__ import annotations
 
+import shlex
+
 from rich.console import Group, RenderableType
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from auditor.records import Evidence, ExampleRow, ScanReport, Skipped, TokenSpan, TraitEvidence, VerdictName
+from auditor.models import BASE
+from auditor.records import (
+    DatasetInfo,
+    Evidence,
+    ExampleRow,
+    ScanReport,
+    Skipped,
+    TokenSpan,
+    TraitEvidence,
+    VerdictName,
+)
 from auditor.report.order import by_evidence
 from auditor.report.words import headline, p_text, power, safe, two_decimals
+from auditor.traits import built_in
 
 TRAITS_SHOWN = 8
 EXAMPLES_SHOWN = 3
@@ -29,7 +42,7 @@ NEXT_STEPS: dict[VerdictName, tuple[tuple[str, str], ...]] = {
     "risk": (
         ("audit scan DATASET --seed 1", "hold the release, and see whether another draw of rows says the same"),
         ("audit mitigate --paraphrase --mix 0.5", "write a defended data set, and check it by training students"),
-        ("audit scan DATASET --rows all", "score every row, to inspect them: tokens.parquet has the flags"),
+        ("audit scan DATASET --rows all", "score every row, to inspect the scores in tokens.parquet"),
     ),
     "no_risk": (
         ("audit scan DATASET --output json=report.json", "keep the report with the data set"),
@@ -65,12 +78,22 @@ def _verdict(report: ScanReport) -> RenderableType:
     body.append(f"\n{safe(verdict.reason)}", style="not bold default")
     if verdict.name == "no_risk":
         body.append(f"\n{power(verdict.min_effect)}", style="not bold default")
+    body.append(f"\n{_read_as(report.dataset)}", style="not bold dim default")
     body.append(
         f"\nrisk {verdict.risk:.2f}   {safe(report.dataset.name)}   {report.rows_scanned:,} of "
         f"{report.dataset.total:,} rows   reference {safe(str(report.reference.get('name', 'unknown')))}",
         style="not bold dim default",
     )
     return Panel(body, border_style=style)
+
+
+def _read_as(dataset: DatasetInfo) -> str:
+    """The format that was detected, under the name that forces it, and how rows were chosen."""
+    renamed = ", ".join(f"{role} {column}" for role, column in dataset.columns.items() if role != column)
+    text = f"format {dataset.format}" + f" ({renamed})" * bool(renamed)
+    if dataset.format == "text":
+        text += ": no prompts, so each row is scored as one completion"
+    return safe(f"{text}; {dataset.sampling}")
 
 
 def _traits(traits: tuple[TraitEvidence, ...]) -> RenderableType | None:
@@ -156,10 +179,22 @@ def _append_token(text: Text, token: TokenSpan) -> None:
 
 
 def next_steps(report: ScanReport) -> tuple[tuple[str, str], ...]:
-    """What to do next, as (command, what it is for), without what the scan has done."""
-    steps = NEXT_STEPS[report.verdict.name]
-    done = isinstance(report.detectors.get("tuned"), Evidence)
-    return tuple(each for each in steps if not (done and each[0].endswith("--tuned")))
+    """What to do next, as (command, what it is for), with the reference and the panel of the scan, less what it did."""
+    tuned = isinstance(report.detectors.get("tuned"), Evidence)
+    done = ("--tuned",) * tuned + ("--rows all",) * (report.settings.get("rows") == "all")
+    steps = [each for each in NEXT_STEPS[report.verdict.name] if not each[0].endswith(done or "-")]
+    return tuple((command + _same(report, command), purpose) for command, purpose in steps)
+
+
+def _same(report: ScanReport, command: str) -> str:
+    """What a command on the data set needs besides, to ask the same of it."""
+    if "DATASET" not in command:
+        return ""
+    name, panel = str(report.reference.get("name", BASE)), str(report.settings.get("panel", ""))
+    reference = "" if name == BASE or "--reference" in command else f" --reference {shlex.quote(name)}"
+    known = [each for each in built_in() if each in panel.split("+")]
+    chosen = known if "+".join(known) == panel != "+".join(built_in()) else []
+    return safe(reference + "".join(f" --panel {each}" for each in chosen))
 
 
 def _next_steps(report: ScanReport) -> RenderableType:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import re
@@ -79,6 +80,7 @@ def test_exit_code_follows_the_verdict(verb: Verb, verdict: Verdict, code: int) 
         (InputError("No file x.", "Check the path."), 2),
         (ModelError("No model x.", "Check the name."), 2),
         (RunError("Disk full.", "Free some space."), 3),
+        (OSError(errno.ENOSPC, "No space left on device"), 3),
         (ZeroDivisionError("oops"), 3),
         (MemoryError(), 3),
         (KeyboardInterrupt(), 130),
@@ -220,6 +222,8 @@ def test_detectors_keep_the_order_of_the_registry(verb: Verb) -> None:
     """--detectors names a set: the order of its items changes nothing."""
     main.run(["scan", "x", "--detectors", "surface, trait"])
     assert verb.calls[0]["detectors"] == ("trait", "surface")
+    main.run(["scan", "x", "--without", "fit", "--without", "surface"])
+    assert verb.calls[1]["detectors"] == ("trait",)
 
 
 def test_page_on_stdout_progress_on_stderr(verb: Verb, capfd: pytest.CaptureFixture[str]) -> None:

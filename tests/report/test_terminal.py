@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
+from auditor.models import BASE
 from auditor.records import Evidence, ExampleRow, ScanReport, TokenSpan, TraitEvidence, Verdict
-from auditor.report.terminal import NEXT_STEPS, TRAITS_SHOWN, render, safe
+from auditor.report.terminal import NEXT_STEPS, TRAITS_SHOWN, next_steps, render, safe
 from tests.report.sample import INCONCLUSIVE, NO_RISK, OWL, RISK, hostile_report, sample_report
 
 HOSTILE = [
@@ -75,6 +76,29 @@ def test_what_was_done_is_no_next_step() -> None:
     both = replace(passed, detectors=passed.detectors | {"tuned": Evidence("tuned", "Nothing.", {})})
     assert "--tuned" in page(passed).rsplit("Next:")[-1]
     assert "--tuned" not in page(both).rsplit("Next:")[-1]
+
+
+def test_next_steps_ask_the_same_of_the_same_model() -> None:
+    """Commands on the data set name the reference and the panel, where these are not the default ones."""
+    report = sample_report(NO_RISK)
+    other = replace(report, reference={"name": "my model"}, settings=report.settings | {"panel": "animals"})
+    commands = [command for command, _ in next_steps(other)]
+    assert "audit scan DATASET --tuned --reference 'my model' --panel animals" in commands
+    assert "audit traits" in commands
+    default = replace(report, reference={"name": BASE}, settings={"panel": "animals+trees+broad", "rows": "all"})
+    assert [command for command, _ in next_steps(default)] == [command for command, _ in NEXT_STEPS["no_risk"]]
+    found = replace(default, verdict=RISK)
+    assert "audit scan DATASET --rows all" not in [command for command, _ in next_steps(found)]
+
+
+def test_the_page_says_how_the_rows_were_read() -> None:
+    """The format, columns of other names, and how rows were chosen; of plain text that it has no prompts."""
+    report = sample_report()
+    info = replace(report.dataset, format="prompt_completion", columns={"prompt": "q", "completion": "completion"})
+    text = " ".join(page(replace(report, dataset=info)).replace("│", " ").split())
+    assert f"format prompt_completion (prompt q); {info.sampling}" in text
+    plain = " ".join(page(replace(report, dataset=replace(info, format="text", columns={}))).replace("│", " ").split())
+    assert "format text: no prompts, so each row is scored as one completion" in plain
 
 
 def test_traits_table() -> None:
