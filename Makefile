@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 
 .PHONY: demo test slow lint site
 
-demo: $(VENV)/installed
+demo: $(VENV)/core
 	$(BIN)/audit demo
 
 # Every test computes on one thread, so each core takes some of them.
@@ -25,8 +25,13 @@ lint: $(VENV)/installed
 site: $(VENV)/installed
 	$(BIN)/mkdocs build --strict --quiet
 
-# The stamp is written last, so that an installation that was cut short is done again.
-$(VENV)/installed: pyproject.toml constraints.txt
+# A stamp is written last, so that an installation that was cut short is done again.
+$(VENV)/core: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -c constraints.txt -e .
+	touch $@
+
+# With what tests, linters and the site need besides.
+$(VENV)/installed: $(VENV)/core
 	$(BIN)/pip install -c constraints.txt -e '.[dev,docs]'
 	touch $@
