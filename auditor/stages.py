@@ -126,12 +126,12 @@ def compare(
     if audit.teacher and by_teacher:
         declared = audit.teacher.name, by_teacher[: len(rows)]
         return diverge(rows, declared, {"reference": next(audit.score(rows, [None], top=1))})
-    names = [trait.name for trait in audit.surveyed.traits]
-    family = next(each for each in state.families if names.index(leader) in each) if state else range(len(names))
-    others = [names[k] for k in family if names[k] != leader][:COUNTERFACTUALS]
-    prompts = [audit.surveyed.traits[names.index(name)].prompts[0] for name in [leader, *others]]
+    traits, (own,) = audit.surveyed.traits, audit.surveyed.places([leader])
+    family = next(each for each in state.families if own in each) if state else range(len(traits))
+    others = [k for k in family if k != own][:COUNTERFACTUALS]
+    prompts = [traits[k].prompts[0] for k in [own, *others]]
     by_reference, by_leader, *by_others = audit.score(rows, [None, *prompts], top=1)
-    counterfactuals = {"reference": by_reference} | dict(zip(others, by_others, strict=True))
+    counterfactuals = {"reference": by_reference} | dict(zip((traits[k].name for k in others), by_others, strict=True))
     return diverge(rows, (leader, by_leader), counterfactuals)
 
 

@@ -182,7 +182,7 @@ def next_steps(report: ScanReport) -> tuple[tuple[str, str], ...]:
     """What to do next, as (command, what it is for), with the reference and the panel of the scan, less what it did."""
     tuned = isinstance(report.detectors.get("tuned"), Evidence)
     done = ("--tuned",) * tuned + ("--rows all",) * (report.settings.get("rows") == "all")
-    steps = [each for each in NEXT_STEPS[report.verdict.name] if not each[0].endswith(done or "-")]
+    steps = [each for each in NEXT_STEPS[report.verdict.name] if not each[0].endswith(done)]
     return tuple((command + _same(report, command), purpose) for command, purpose in steps)
 
 
@@ -190,10 +190,9 @@ def _same(report: ScanReport, command: str) -> str:
     """What a command on the data set needs besides, to ask the same of it."""
     if "DATASET" not in command:
         return ""
-    name, panel = str(report.reference.get("name", BASE)), str(report.settings.get("panel", ""))
+    name, panels = str(report.reference.get("name", BASE)), str(report.settings.get("panel", "")).split("+")
     reference = "" if name == BASE or "--reference" in command else f" --reference {shlex.quote(name)}"
-    known = [each for each in built_in() if each in panel.split("+")]
-    chosen = known if "+".join(known) == panel != "+".join(built_in()) else []
+    chosen = panels if set(panels) < set(built_in()) else []  # a file's name is not kept, and all are the default
     return safe(reference + "".join(f" --panel {each}" for each in chosen))
 
 
