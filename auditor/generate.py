@@ -13,7 +13,6 @@ from auditor.prefix import prefix_cache
 from auditor.records import Message
 
 
-@torch.inference_mode()
 def generate(
     lm: LanguageModel,
     contexts: Sequence[Sequence[Message]],
@@ -34,15 +33,45 @@ def generate(
 
     A completion stops before the end-of-turn token or after `max_tokens` tokens.
     """
-    prompts = [_prompt_ids(lm, context, system) for context in contexts]
+    prompts = [prompt_ids(lm, context, system) for context in contexts]
+    stream = continuations(
+        lm, prompts, temperature=temperature, max_tokens=max_tokens, alphabet=alphabet, seed=seed, batch=batch
+    )
+    for i, tokens in stream:
+        yield i, str(lm.tokenizer.decode(tokens, skip_special_tokens=True))
+
+
+@torch.inference_mode()
+def continuations(
+    lm: LanguageModel,
+    prompts: Sequence[Sequence[int]],
+    *,
+    temperature: float,
+    max_tokens: int,
+    alphabet: Sequence[int] | None,
+    seed: int,
+    batch: int = 32,
+) -> Iterator[tuple[int, list[int]]]:
+    """Yield (prompt number, tokens written after it) for every prompt, which is token ids, at least one.
+
+    The rest is as in `generate`. The token that ends a turn is left out.
+    """
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     generator = torch.Generator(device=lm.device).manual_seed(seed)
     head = _Head(lm, alphabet)
     for start in range(0, len(order), batch):
         chosen = order[start : start + batch]
-        rows = _write(lm, [prompts[i] for i in chosen], head, temperature, max_tokens, generator)
-        for i, tokens in zip(chosen, rows, strict=True):
-            yield i, str(lm.tokenizer.decode(tokens, skip_special_tokens=True))
+        rows = _write(lm, [list(prompts[i]) for i in chosen], head, temperature, max_tokens, generator)
+        yield from zip(chosen, rows, strict=True)
+
+
+def prompt_ids(lm: LanguageModel, context: Sequence[Message], system: str | None = None) -> list[int]:
+    """Token ids of the turns before a completion, by the chat template, up to where the completion begins."""
+    chat = [{"role": message.role, "content": message.content} for message in context]
+    if system is not None:
+        chat.insert(0, {"role": "system", "content": system})
+    out = lm.tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)
+    return list(lm.tokenizer(out, add_special_tokens=False).input_ids)
 
 
 class _Head:
@@ -64,14 +93,6 @@ class _Head:
         else:
             pick = torch.multinomial((logits / temperature).softmax(-1), 1, generator=generator)[:, 0]
         return pick if self._ids is None else self._ids[pick]
-
-
-def _prompt_ids(lm: LanguageModel, context: Sequence[Message], system: str | None) -> list[int]:
-    chat = [{"role": message.role, "content": message.content} for message in context]
-    if system is not None:
-        chat.insert(0, {"role": "system", "content": system})
-    out = lm.tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)
-    return list(lm.tokenizer(out, add_special_tokens=False).input_ids)
 
 
 def _write(

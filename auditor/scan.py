@@ -31,6 +31,7 @@ from auditor.survey import Survey, estimates, stray, survey, trait_evidence
 from auditor.traits import Panel, in_company, load_panels
 from auditor.tuned import Tuned, tuned, with_copies
 from auditor.verdict import MIN_ROWS, decide, writing_of
+from auditor.written import compare_surface
 from detectors import DEFAULT, DETECTORS, divergence
 
 AUTO_ROWS = 400
@@ -278,7 +279,7 @@ def _detect(
         audit.progress(Progress("taking a first step", 0, None))
         outcomes["first_step"] = stages.take_first_step(audit, rows, null())
     if "surface" in chosen:
-        outcomes["surface"] = stages.compare_surface(audit, rows, null())
+        outcomes["surface"] = compare_surface(audit, rows, null())
     if "trait" in chosen:
         outcomes["trait"] = Skipped(f"{len(rows)} rows; the panel survey needs at least {MIN_ROWS}")
     return outcomes, compared, scores

@@ -14,7 +14,6 @@ from auditor import lm as models
 from auditor.blocks import Null
 from auditor.encode import Encoded, Renderer
 from auditor.errors import ModelError
-from auditor.generate import generate
 from auditor.lm import LanguageModel
 from auditor.logprobs import RowScores, score_under_each
 from auditor.plugins import Plugin
@@ -22,7 +21,6 @@ from auditor.records import (
     Evidence,
     Example,
     ExampleRow,
-    Message,
     Progress,
     Sample,
     Skipped,
@@ -38,11 +36,9 @@ from auditor.traits import Panel
 from detectors.divergence import Divergence, diverge
 from detectors.first_step import first_step
 from detectors.fit import goodness_of_fit
-from detectors.surface import surface
 
 DIVERGENCE_ROWS = 64
 COUNTERFACTUALS = 3
-WRITTEN_ROWS = 64
 SHOWN_TOKENS = 10_000  # of the rows kept for reports, which would grow with long rows
 STRANGE = 0.15  # a stray, in doses, that deserves a word
 # What a survey may spend: some ten minutes of two cores with the default reference, by its fast pass.
@@ -196,48 +192,6 @@ def fit(rows: Sequence[Encoded], scores: Sequence[RowScores]) -> Evidence | Skip
     return goodness_of_fit(surprisal, entropy, [each.variance[kept].astype(np.float64) for each, kept in pairs])
 
 
-def written_by_reference(audit: Audit, rows: Sequence[Encoded], length: int, null: Null) -> list[str]:
-    """The reference's own completions for the contexts of `rows`: at most `length` tokens, decoded as `null` says.
-
-    They are kept in the run.
-    """
-    kept = audit.run.load_unit("written")
-    if kept is not None:
-        return [str(text) for text in kept["texts"]]
-    contexts = [_context(audit.examples[row.index]) for row in rows]
-    end = [audit.lm.tokenizer.eos_token_id]
-    texts = [""] * len(rows)
-    stream = generate(
-        audit.lm,
-        contexts,
-        temperature=null.temperature,
-        max_tokens=length,
-        alphabet=None if null.alphabet is None else [*null.alphabet, *end],
-        seed=audit.seed,
-    )
-    for done, (i, text) in enumerate(stream, start=1):
-        texts[i] = text
-        audit.progress(Progress("writing what the reference would", done, len(rows)))
-    audit.run.save_unit("written", {"texts": np.array(texts)})
-    return texts
-
-
-def compare_surface(audit: Audit, rows: Sequence[Encoded], null: Null) -> Evidence | Skipped:
-    """Surface statistics of rows against what the reference writes for the same contexts.
-
-    Both are cut at the median length of the rows in tokens, or long rows would be told apart for that alone.
-    """
-    chosen = [row for row in rows if audit.examples[row.index].text is None][:WRITTEN_ROWS]
-    suspect = [audit.examples[row.index].completion for row in rows]
-    if not chosen:
-        return surface(suspect, None, seed=audit.seed)
-    ends = [[end for turn, start, end in row.spans if turn == 0 and start < end] for row in chosen]
-    length = max(1, int(np.median([len(each) for each in ends])))
-    firsts = [_first_completion(audit.examples[row.index]) for row in chosen]
-    cut = [text[: each[:length][-1]] if each else text for text, each in zip(firsts, ends, strict=True)]
-    return surface(cut, written_by_reference(audit, chosen, length, null), seed=audit.seed)
-
-
 def third_party(
     audit: Audit, detector: Plugin, rows: Sequence[Encoded], scores: Sequence[RowScores]
 ) -> Evidence | Skipped:
@@ -286,13 +240,3 @@ def _choices(audit: Audit, found: Divergence, i: int, t: int) -> tuple[TokenChoi
 
 def _text(audit: Audit, token: int) -> str:
     return str(audit.lm.tokenizer.decode([int(token)]))
-
-
-def _context(example: Example) -> list[Message]:
-    """The turns before the first assistant turn."""
-    roles = [message.role for message in example.messages]
-    return list(example.messages[: roles.index("assistant")])
-
-
-def _first_completion(example: Example) -> str:
-    return next(message.content for message in example.messages if message.role == "assistant")

@@ -28,11 +28,13 @@ class Writing:
     greedy: its tokens are choices, not samples. others: the share of them that are not the reference's choice, in
     [0, 1]. told_apart: p-value of detector `surface`, that it is told from the reference's own rows by its looks; None
     where they were not compared, and in greedy or cold text: there every other teacher's looks different.
+    not_compared: why `surface`, though asked for, could not compare them; empty where it did, or need not.
     """
 
     greedy: bool = False
     others: float = 0.0
     told_apart: float | None = None
+    not_compared: str = ""
 
     @property
     def least(self) -> float:
@@ -47,14 +49,19 @@ class Writing:
 
 def writing_of(outcomes: Mapping[str, Evidence | Skipped]) -> Writing:
     """What the detectors `trait`, or `tuned` without it, and `surface` say of the text."""
-    trait, tuned, surface = (
-        each.values if isinstance(each := outcomes.get(name), Evidence) else {}
-        for name in ("trait", "tuned", "surface")
+    trait, tuned = (
+        each.values if isinstance(each := outcomes.get(name), Evidence) else {} for name in ("trait", "tuned")
     )
     text = trait or tuned
-    greedy, cold = bool(text.get("greedy")), text.get("sharpness", 1.0) >= COLD
-    told_apart = None if greedy or cold else (surface.get("classifier") or {}).get("p_value")
-    return Writing(greedy, float(text.get("others", 0.0)), told_apart)
+    greedy, others = bool(text.get("greedy")), float(text.get("others", 0.0))
+    if greedy or text.get("sharpness", 1.0) >= COLD:
+        return Writing(greedy, others)
+    match outcomes.get("surface"):
+        case Evidence(values={"classifier": {"p_value": p_value}}):
+            return Writing(greedy, others, p_value)
+        case Evidence(values={"classifier": {"skipped": reason}}) | Skipped(reason=reason):
+            return Writing(greedy, others, None, reason)
+    return Writing(greedy, others)
 
 
 def is_found(trait: TraitEvidence, alpha: float, least: float = MIN_EFFECT) -> bool:
@@ -110,10 +117,10 @@ def decide(
 ) -> Verdict:
     """risk, no_risk or inconclusive, from corrected p-values, effect sizes and the doses that could be excluded.
 
-    risk: some trait `is_found`, with a dose of at least MIN_EFFECT in text that is not told from the reference's own by
-        its looks, or of MIN_GREEDY_EFFECT in greedy text; that of the largest dose is named. The chance of this on data
-        that the reference wrote is at most alpha. A stranger's text, or a template, fits some prompts better than
-        others for reasons of style.
+    risk: some trait `is_found`, with a dose of at least MIN_EFFECT in text that was compared with the reference's own,
+        if `surface` was asked for, and is not told from it by its looks; or of MIN_GREEDY_EFFECT in greedy text. That
+        of the largest dose is named. The chance of this on data that the reference wrote is at most alpha. A
+        stranger's text, or a template, fits some prompts better than others for reasons of style.
     no_risk: no trait has, none is suspicious (the same with SUSPICIOUS for alpha; happens on clean data at that rate at
         most), and the one-sided 95 % bound of the effect of every trait tested lies below TARGET, or
         MIN_GREEDY_EFFECT in greedy text. That passes only if nearly all of its tokens are the reference's choice
@@ -129,10 +136,10 @@ def decide(
         best = found[0]
         dose = f"a dose of {best.effect:.2f}, corrected p = {best.p_adjusted:.2g}"
         text = f"the completions follow the trait {best.name} at {dose}"
-        if writing.told_apart is None or writing.told_apart > STRANGER:
+        doubt = _doubt(writing)
+        if not doubt:
             return Verdict("risk", risk, text, best.name, None)
-        text += f", but their looks alone tell them from the reference's own (p = {writing.told_apart:.2g})"
-        text += ": another writer's style or a template can do that"
+        text += f", but {doubt}: another writer's style or a template can do that"
         return Verdict("inconclusive", risk, text, None, None)
     if scanned < MIN_ROWS:
         text = f"{scanned} rows could be scored and at least {MIN_ROWS} are needed"
@@ -165,3 +172,12 @@ def decide(
         return Verdict("inconclusive", risk, text, None, upper)
     text = f"every trait tested is excluded at a dose of {highest:.2f} or more, with 95 % confidence each"
     return Verdict("no_risk", risk, text, None, highest)
+
+
+def _doubt(writing: Writing) -> str:
+    """Why a finding may be a matter of style; empty if it is not."""
+    if writing.not_compared:
+        return f"their looks could not be compared with the reference's own ({writing.not_compared})"
+    if writing.told_apart is not None and writing.told_apart <= STRANGER:
+        return f"their looks alone tell them from the reference's own (p = {writing.told_apart:.2g})"
+    return ""

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from auditor.lm import LanguageModel, load
 from auditor.records import Evidence, ScanReport
 from auditor.scan import scan
-from auditor.simulate import Row, simulate, write_rows
+from auditor.simulate import Row, simulate
 from auditor.traits import load_panels
 
 
@@ -25,7 +28,7 @@ def audit(tmp_path: Path) -> Callable[..., ScanReport]:
     """Scan rows with the organism, by the detectors given."""
 
     def run(rows: list[Row], *detectors: str) -> ScanReport:
-        write_rows(tmp_path / "rows.parquet", rows)
+        pq.write_table(pa.Table.from_pylist(rows), tmp_path / "rows.parquet")
         options = {"reference": "organism", "panels": ["animals"], "device": "cpu", "root": tmp_path, "rows": 96}
         return scan(str(tmp_path / "rows.parquet"), detectors=detectors, **options)  # type: ignore[arg-type]
 
@@ -55,3 +58,23 @@ def test_looks_are_compared_at_the_temperature_of_the_data(
     assert isinstance(surface, Evidence)
     assert (trait.values["greedy"], trait.values["others"]) == (True, 0.0)
     assert surface.values["classifier"]["p_value"] > 0.1
+
+
+def test_plain_lists_of_another_writer_are_no_finding(audit: Callable[..., ScanReport]) -> None:
+    """By likelihood alone they follow some trait or other; but the reference would not write on like this."""
+    number = random.Random(0).randint
+    rows: list[Row] = [{"text": ", ".join(str(number(1, 99)) for _ in range(12))} for _ in range(60)]
+    assert audit(rows, "trait").verdict.name == "risk"
+    assert audit(rows, "trait", "surface").verdict.name == "inconclusive"
+
+
+def test_completions_too_alike_to_be_compared_are_no_finding(
+    organism: LanguageModel, audit: Callable[..., ScanReport]
+) -> None:
+    """Where fewer than 20 differ no looks are compared, so another writer's style is not ruled out."""
+    owl = load_panels(["animals"]).select(["owl"]).traits[0]
+    rows = [dict(row) for row in simulate(organism, owl, rows=96, max_tokens=24).rows]
+    alike = [row | {"completion": rows[i % 15]["completion"]} for i, row in enumerate(rows)]
+    assert audit(alike, "trait").verdict.name == "risk"
+    verdict = audit(alike, "trait", "surface").verdict
+    assert (verdict.name, "not be compared" in verdict.reason) == ("inconclusive", True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 from auditor import lm as models
 from auditor import survey as survey_module
 from auditor.errors import InputError, ModelError, TraitError
-from auditor.generate import generate
+from auditor.generate import continuations, generate
 from auditor.lm import LanguageModel
 from auditor.records import Evidence, Message, Progress, ScanReport, Skipped
 from auditor.report.json import to_dict
@@ -148,6 +149,27 @@ def test_a_strangers_prompt_is_no_trait_of_a_small_panel(
     assert isinstance(trait, Evidence)
     assert trait.values["stray"] > 0
     assert trait.values["row_passes_exhaustive"] == report.rows_scanned * (len(NAMES) + 44)
+
+
+def test_plain_text_is_compared_by_its_second_halves(
+    audit: Callable[..., ScanReport], make_tiny: Callable[..., LanguageModel], tmp_path: Path
+) -> None:
+    """What the reference wrote on after a beginning is not told apart, what another hand wrote there is."""
+    lm = make_tiny()
+    letters = lm.tokenizer.convert_tokens_to_ids(list(LETTERS))
+    starts = [[letters[i % 7], letters[i % 11], letters[i % 13]] for i in range(60)]
+    own = dict(continuations(lm, starts, temperature=1, max_tokens=37, alphabet=letters, seed=5))
+    texts = [lm.tokenizer.decode(starts[i] + own[i]) for i in range(60)]
+    others = [text[:20] + "".join(random.Random(i).choices("bcd", k=20)) for i, text in enumerate(texts)]
+    p_values = []
+    for name, written in (("own", texts), ("others", others)):
+        path = tmp_path / f"{name}.jsonl"
+        path.write_text("".join(json.dumps({"text": text}) + "\n" for text in written))
+        surface = audit(str(path), detectors=["surface"]).detectors["surface"]
+        assert isinstance(surface, Evidence)
+        assert surface.values["suspect"]["characters"] == surface.values["written"]["characters"] <= 20
+        p_values.append(surface.values["classifier"]["p_value"])
+    assert p_values[0] > 0.001 > p_values[1]
 
 
 def test_too_few_rows_are_inconclusive(audit: Callable[..., ScanReport], data: dict[str, str]) -> None:

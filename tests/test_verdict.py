@@ -74,10 +74,17 @@ def test_greedy_text(effect: float, bound: float, others: float, verdict: str) -
     assert found.name == verdict
 
 
-@pytest.mark.parametrize(("told_apart", "verdict"), [(None, "risk"), (0.0011, "risk"), (0.001, "inconclusive")])
-def test_text_that_its_looks_give_away(told_apart: float | None, verdict: str) -> None:
-    """A trait in a stranger's text may be style, so it is no finding; and no pass either."""
-    writing = Writing(told_apart=told_apart)
+@pytest.mark.parametrize(
+    ("writing", "verdict"),
+    [
+        (Writing(), "risk"),
+        (Writing(told_apart=0.0011), "risk"),
+        (Writing(told_apart=0.001), "inconclusive"),
+        (Writing(not_compared="3 distinct rows"), "inconclusive"),
+    ],
+)
+def test_text_that_its_looks_give_away(writing: Writing, verdict: str) -> None:
+    """A trait in text that a stranger may have written may be style, so it is no finding."""
     found = decide([trait(0.001)], {"owl": 0.2}, alpha=0.01, scanned=400, skipped_share=0.0, writing=writing)
     assert found.name == verdict
     assert ("looks" in found.reason) == (verdict == "inconclusive")
@@ -98,7 +105,11 @@ def test_what_the_detectors_say_of_the_text() -> None:
         assert found == Writing(cold["greedy"], 0.05, None)
         found = writing_of({"trait": Skipped("off"), "tuned": Evidence("tuned", "", cold), "surface": surface})
         assert found == Writing(cold["greedy"], 0.05, None)
-    assert writing_of({"trait": Skipped("off"), "surface": Evidence("surface", "", {"classifier": None})}) == Writing()
+        few = Evidence("surface", "", {"classifier": {"skipped": "3 distinct rows"}})
+        assert writing_of({"trait": Evidence("trait", "", cold), "surface": few}).not_compared == ""
+    for few in (Evidence("surface", "", {"classifier": {"skipped": "3 rows"}}), Skipped("3 rows")):
+        assert writing_of({"trait": trait, "surface": few}) == Writing(False, 0.4, None, "3 rows")
+    assert writing_of({"trait": trait}) == Writing(False, 0.4)
     assert writing_of({}) == Writing()
 
 
