@@ -33,10 +33,11 @@ def list_models() -> int:
 @app.command("fetch")
 def fetch_model(name: str) -> int:
     """Fetch the built-in model NAME into the cache."""
-    from auditor.models import BUILT_IN, fetch
+    from auditor.models import BUILT_IN, fetch, is_fetched
 
     if name not in BUILT_IN:
         raise ModelError(f"There is no built-in model {name!r}.", f"Known: {', '.join(BUILT_IN)}.")
-    typer.echo(f"Fetching {name}; converting it takes about a minute.", err=True)
+    if not is_fetched(name):
+        typer.echo(f"Fetching {name}; converting it takes about a minute.", err=True)
     typer.echo(fetch(name))
     return 0

@@ -26,7 +26,9 @@ def render(report: ScanReport) -> str:
     suite = TestSuite("subliminal-audit")
     for name, value in _properties(report).items():
         suite.add_property(safe(name), safe(value))
-    suite.add_testcases([_verdict(report), *(_trait(report, trait) for trait in by_evidence(report.traits))])
+    verdict = _verdict(report)
+    verdict.time = round(report.timing.get("total_seconds", 0.0), 3)  # not told apart by trait or detector
+    suite.add_testcases([verdict, *(_trait(report, trait) for trait in by_evidence(report.traits))])
     suite.add_testcases([_detector(name, outcome) for name, outcome in report.detectors.items()])
     document = JUnitXml("subliminal-audit")
     document.add_testsuite(suite)

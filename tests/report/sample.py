@@ -41,7 +41,7 @@ def sample_report(verdict: Verdict = RISK) -> ScanReport:
         },
         openly={"owl": 0, "dog": 12},
         examples=(ExampleRow(17, "Continue: 3, 8, 21.", tuple(tokens)),),
-        timing={"scoring": 61.5, "total": 70.0},
+        timing={"survey_seconds": 61.5, "total_seconds": 70.0, "trait_tokens": 250_000.0},
         settings={"alpha": 0.01, "rows": None},
         versions={"subliminal-audit": "0.1.0", "python": "3.11.7"},
         rows_read=404,

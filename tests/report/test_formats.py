@@ -94,6 +94,7 @@ def check_junit(text: str) -> str:
     for kind, count in (("failure", "failures"), ("error", "errors"), ("skipped", "skipped")):
         assert int(suite.get(count)) == sum(case.find(kind) is not None for case in cases)
     first = cases[0]
+    assert float(suite.get("time")) == float(first.get("time")) > 0
     return (
         "risk"
         if first.find("failure") is not None
