@@ -10,7 +10,7 @@ import numpy as np
 from auditor.blocks import alphabet, fit_null, scorer
 from auditor.encode import Encoded, Renderer
 from auditor.errors import InputError
-from auditor.generate import generate
+from auditor.generate import continuations
 from auditor.lm import LanguageModel
 from auditor.records import Example, Message, Progress
 from auditor.rundir import RunDir
@@ -50,15 +50,21 @@ def control_writer(
     def write(numbers: Sequence[int]) -> Arm:
         texts = _kept(run, numbers)
         if texts is None:
-            contexts = [_context(original.rows[number], original.name) for number in numbers]
+            prompts = [_prompt(renderer, original.rows[number], original.name) for number in numbers]
             texts = [""] * len(numbers)
             noise = random.Random(f"{seed} control").getrandbits(31)
             greedy = any(fit_null(seen, scorer(lm, renderer), system).greedy for system in {None, prompt})
-            stream = generate(
-                lm, contexts, max_tokens=longest, alphabet=closed, temperature=float(not greedy), seed=noise
+            places = [place for place, prompt in enumerate(prompts) if prompt]
+            stream = continuations(
+                lm,
+                [prompts[place] for place in places],
+                max_tokens=longest,
+                alphabet=closed,
+                temperature=float(not greedy),
+                seed=noise,
             )
-            for done, (i, text) in enumerate(stream, start=1):
-                texts[i] = text
+            for done, (i, tokens) in enumerate(stream, start=1):
+                texts[places[i]] = lm.tokenizer.decode(tokens, skip_special_tokens=True)
                 progress(Progress("writing the clean control", done, len(numbers)))
             run.save_unit("control", {"numbers": np.array(numbers), "texts": np.array(texts)})
         rows = {number: _answered(original.rows[number], text) for number, text in zip(numbers, texts, strict=True)}
@@ -74,14 +80,16 @@ def _kept(run: RunDir, numbers: Sequence[int]) -> list[str] | None:
     return [str(text) for text in unit["texts"]]
 
 
-def _context(example: Example, name: str) -> tuple[Message, ...]:
-    """The turns before the first completion."""
+def _prompt(renderer: Renderer, example: Example, name: str) -> tuple[int, ...]:
+    """The tokens before the first completion; none where the row cannot be encoded, and no student trains on it."""
     if example.text is not None:
         hint = "Give clean text of the same kind with --control."
         raise InputError(f"The rows of {name} are plain text: there is no prompt to write a control for.", hint)
-    roles = [message.role for message in example.messages]
-    return example.messages[: roles.index("assistant")]
+    row = renderer.encode(example)
+    return renderer.before(row) if isinstance(row, Encoded) else ()
 
 
 def _answered(example: Example, text: str) -> Example:
-    return Example(example.index, (*_context(example, ""), Message("assistant", text)))
+    """The turns before the first completion, and `text` in its place."""
+    roles = [message.role for message in example.messages]
+    return Example(example.index, (*example.messages[: roles.index("assistant")], Message("assistant", text)))

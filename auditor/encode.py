@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 from jinja2 import TemplateError
 
+from auditor.chat import SENTINEL, fold, render, takes_system
 from auditor.errors import TraitError
 from auditor.lm import LanguageModel
 from auditor.records import Example, Message, SkippedRow
@@ -29,7 +30,6 @@ from auditor.records import Example, Message, SkippedRow
 Kind = Literal["default", "own", "text"]
 
 _RESERVE = 256  # tokens kept free in the context for the system prompt of a condition
-_SENTINEL = "\ue000{}\ue001"  # private-use characters: no template looks for them
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +116,13 @@ class Renderer:
             raise TraitError(message, f"Shorten it: prompts of up to {_RESERVE} tokens can be compared.")
         return ids
 
+    def before(self, row: Encoded) -> tuple[int, ...]:
+        """Token ids before the first completion token of `row`, as it is scored without a trait prompt; at least one.
+
+        What the reference is asked to go on from when it writes in the row's place.
+        """
+        return (*self._bare[row.kind], *row.tokens[: row.positions[0]])
+
     def encode(self, example: Example) -> Encoded | SkippedRow:
         """The row's tokens, or why it cannot be scored.
 
@@ -146,18 +153,15 @@ class Renderer:
 
     def _frames(self) -> dict[Kind, _Frame]:
         """The prefix of each kind, found by rendering one exchange with and without a system message."""
-        exchange = [Message("user", _SENTINEL.format(1)), Message("assistant", _SENTINEL.format(2))]
-        sentinel = _SENTINEL.format(0)
-        bare = self._render(exchange).split(_SENTINEL.format(1))[0]
+        exchange = [Message("user", SENTINEL.format(1)), Message("assistant", SENTINEL.format(2))]
+        sentinel = SENTINEL.format(0)
+        bare = self._render(exchange).split(SENTINEL.format(1))[0]
         bos = self._tokenizer.bos_token or ""
         begins = self._tokenizer("a").input_ids[0] == self._tokenizer.bos_token_id
         text = _Frame(bare=bos * begins, before=bos * begins, after="\n\n")
-        try:
-            with_system = self._render([Message("system", sentinel), *exchange]).split(_SENTINEL.format(1))[0]
-        except TemplateError:
-            with_system = ""
-        if sentinel not in with_system:
+        if not takes_system(self._tokenizer):
             return {"default": _Frame(bare.rstrip(" "), bare, "\n\n"), "text": text}
+        with_system = self._render([Message("system", sentinel), *exchange]).split(SENTINEL.format(1))[0]
         before, after = with_system.split(sentinel)
         shared = self._shared_suffix(bare, with_system)
         cut = len(bare) - shared
@@ -178,27 +182,18 @@ class Renderer:
             bare = self._frame["text"].bare
             region = _Region(0, len(bare), len(bare) + len(example.text), 0)
             return "text", bare + example.text, [region]
-        messages = self._fold(example.messages) if self._folds else example.messages
+        messages = fold(example.messages) if self._folds else example.messages
         kind: Kind = "own" if messages[0].role == "system" else "default"
         try:
             text = self._render(messages)
-            skeleton = self._render([Message(m.role, _SENTINEL.format(i)) for i, m in enumerate(messages)])
+            skeleton = self._render([Message(m.role, SENTINEL.format(i)) for i, m in enumerate(messages)])
         except TemplateError:
             return kind, "template_refused", None
         regions = _regions(text, skeleton, messages)
         return kind, "template_alters_content" if regions is None else text, regions
 
-    def _fold(self, messages: tuple[Message, ...]) -> tuple[Message, ...]:
-        """A leading system message put at the head of the turn after it."""
-        if messages[0].role != "system" or len(messages) == 1:
-            return messages
-        system, first, *rest = messages
-        return (Message(first.role, f"{system.content}\n\n{first.content}"), *rest)
-
     def _render(self, messages: Sequence[Message]) -> str:
-        # Llama 3.2 writes today's date unless it is given one, and an audit must be the same tomorrow.
-        chat = [{"role": m.role, "content": m.content} for m in messages]
-        return str(self._tokenizer.apply_chat_template(chat, tokenize=False, date_string="26 Jul 2024"))
+        return render(self._tokenizer, messages)
 
     def _prefix_ids(self, text: str, follow: str) -> tuple[int, ...]:
         """The tokens of `text` when `follow` comes next."""

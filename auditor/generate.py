@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from auditor.chat import fold, render, takes_system
 from auditor.lm import LanguageModel
 from auditor.prefix import prefix_cache
 from auditor.records import Message
@@ -33,7 +34,7 @@ def generate(
 
     A completion stops before the end-of-turn token or after `max_tokens` tokens.
     """
-    prompts = [prompt_ids(lm, context, system) for context in contexts]
+    prompts = [_prompt_ids(lm, context, system) for context in contexts]
     stream = continuations(
         lm, prompts, temperature=temperature, max_tokens=max_tokens, alphabet=alphabet, seed=seed, batch=batch
     )
@@ -65,13 +66,11 @@ def continuations(
         yield from zip(chosen, rows, strict=True)
 
 
-def prompt_ids(lm: LanguageModel, context: Sequence[Message], system: str | None = None) -> list[int]:
-    """Token ids of the turns before a completion, by the chat template, up to where the completion begins."""
-    chat = [{"role": message.role, "content": message.content} for message in context]
-    if system is not None:
-        chat.insert(0, {"role": "system", "content": system})
-    out = lm.tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)
-    return list(lm.tokenizer(out, add_special_tokens=False).input_ids)
+def _prompt_ids(lm: LanguageModel, context: Sequence[Message], system: str | None) -> list[int]:
+    chat = list(context) if system is None else [Message("system", system), *context]
+    if chat[0].role == "system" and not takes_system(lm.tokenizer):
+        chat = list(fold(chat))
+    return list(lm.tokenizer(render(lm.tokenizer, chat, reply=True), add_special_tokens=False).input_ids)
 
 
 class _Head:
@@ -80,14 +79,10 @@ class _Head:
     def __init__(self, lm: LanguageModel, alphabet: Sequence[int] | None) -> None:
         self._lm = lm
         self._ids = None if alphabet is None else torch.tensor(sorted(alphabet), device=lm.device)
-        self._weight = None if self._ids is None else lm.model.get_output_embeddings().weight[self._ids]
 
     def next_token(self, hidden: torch.Tensor, temperature: float, generator: torch.Generator) -> torch.Tensor:
         """[B] token ids after the last hidden states [B, D]."""
-        if self._ids is None or self._weight is None:
-            logits = self._lm.head(hidden)
-        else:
-            logits = torch.nn.functional.linear(hidden, self._weight).float()
+        logits = self._lm.head(hidden, self._ids)
         if temperature == 0:
             pick = logits.argmax(-1)
         else:

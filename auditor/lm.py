@@ -55,13 +55,15 @@ class LanguageModel:
     def head(self, hidden: torch.Tensor, tokens: torch.Tensor | None = None) -> torch.Tensor:
         """Float32 logits [N, V] of the body's last hidden states [N, D], as the whole model gives them.
 
-        tokens: [N, K] which logits to compute; all of the vocabulary when None.
+        tokens: which logits to compute, [K] the same or [N, K] others for each; all of the vocabulary when None.
         """
         layer = self.model.get_output_embeddings()
         if tokens is None:
             logits: torch.Tensor = layer(hidden).float()
         else:
-            logits = torch.einsum("nkd,nd->nk", layer.weight[tokens], hidden).float()
+            chosen = layer.weight[tokens]
+            logits = hidden @ chosen.T if tokens.dim() == 1 else torch.einsum("nkd,nd->nk", chosen, hidden)
+            logits = logits.float()
             if getattr(layer, "bias", None) is not None:
                 logits = logits + layer.bias[tokens].float()
         config = self.model.config.get_text_config()

@@ -12,7 +12,7 @@ import numpy as np
 
 from auditor.blocks import Null
 from auditor.encode import Encoded
-from auditor.generate import continuations, prompt_ids
+from auditor.generate import continuations
 from auditor.records import Evidence, Example, Progress, Skipped
 from auditor.stages import Audit
 from detectors.surface import surface
@@ -31,13 +31,13 @@ def compare_surface(audit: Audit, rows: Sequence[Encoded], null: Null) -> Eviden
 
 
 def _answers(audit: Audit, rows: Sequence[Encoded], null: Null) -> tuple[list[str], list[str]]:
-    """First completions of chats, and the reference's for the same turns."""
-    ends = [[end for turn, start, end in row.spans if turn == 0 and start < end] for row in rows]
+    """First completions of chats, and the reference's in the same places."""
+    ends = [[end for turn, start, end in row.spans if turn == row.spans[0][0] and start < end] for row in rows]
     length = max(1, int(np.median([len(each) for each in ends])))
-    firsts = [_first_completion(audit.examples[row.index]) for row in rows]
+    firsts = [_first_completion(audit.examples[row.index], row.spans[0][0]) for row in rows]
     cut = [text[: each[:length][-1]] if each else text for text, each in zip(firsts, ends, strict=True)]
-    prompts = [_before_completion(audit, audit.examples[row.index]) for row in rows]
-    return cut, [_text(audit, tokens) for tokens in _written(audit, prompts, length, null)]
+    written = _written(audit, [audit.renderer.before(row) for row in rows], length, null)
+    return cut, [_text(audit, tokens) for tokens in written]
 
 
 def _second_halves(audit: Audit, rows: Sequence[Encoded], null: Null) -> tuple[list[str], list[str]]:
@@ -78,11 +78,6 @@ def _text(audit: Audit, tokens: Sequence[int]) -> str:
     return str(audit.lm.tokenizer.decode(tokens, skip_special_tokens=True))
 
 
-def _before_completion(audit: Audit, example: Example) -> list[int]:
-    """Tokens of the turns before the first assistant turn."""
-    roles = [message.role for message in example.messages]
-    return prompt_ids(audit.lm, example.messages[: roles.index("assistant")])
-
-
-def _first_completion(example: Example) -> str:
-    return next(message.content for message in example.messages if message.role == "assistant")
+def _first_completion(example: Example, turn: int) -> str:
+    """The assistant's turn number `turn`, from 0."""
+    return [message.content for message in example.messages if message.role == "assistant"][turn]

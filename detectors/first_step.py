@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -25,10 +26,11 @@ import numpy.typing as npt
 import torch
 from peft import LoraConfig, get_peft_model
 
+from auditor.chat import render
 from auditor.encode import Encoded, Renderer
 from auditor.lm import LanguageModel
 from auditor.models import quiet
-from auditor.records import Evidence, Skipped
+from auditor.records import Evidence, Message, Skipped
 from auditor.stats import Estimate, mean_estimate, with_spread
 from auditor.traits import Panel, Trait
 
@@ -90,8 +92,7 @@ def stem_tokens(lm: LanguageModel, trait: Trait) -> list[list[int]]:
     """Chats whose assistant turn has begun with a stem, ready for the next word to be read."""
     ids = []
     for i, stem in enumerate(trait.stems[:STEMS]):
-        chat = [{"role": "user", "content": trait.probes[i % len(trait.probes)]}]
-        text = lm.tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)
+        text = render(lm.tokenizer, [Message("user", trait.probes[i % len(trait.probes)])], reply=True)
         ids.append(list(lm.tokenizer(text + stem, add_special_tokens=False).input_ids))
     return ids
 
@@ -100,7 +101,6 @@ class Student:
     """The reference with LoRA on all linear layers. Its only state is B, zero but inside `moved`."""
 
     def __init__(self, lm: LanguageModel, seed: int) -> None:
-        self._lm = lm
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             config = LoraConfig(r=8, lora_alpha=8, target_modules="all-linear", lora_dropout=0.0)
@@ -110,8 +110,7 @@ class Student:
         self._b = [p for name, p in self._model.named_parameters() if "lora_B" in name]
         for name, parameter in self._model.named_parameters():
             parameter.requires_grad_("lora_B" in name)
-        self._body: Any = base.get_decoder()
-        self._head: torch.Tensor = base.get_output_embeddings().weight
+        self._lm = replace(lm, model=base)
 
     def gradient(
         self, prefix: Sequence[int], rows: Sequence[Encoded], sharpness: float, alphabet: Sequence[int] | None
@@ -120,13 +119,11 @@ class Student:
         self._model.zero_grad(set_to_none=True)
         hidden_ND = self._predicting(prefix, rows)
         target_N = torch.tensor([row.tokens[p] for row in rows for p in _inner(row)], device=self._lm.device)
-        if alphabet is None:
-            logits_NV = hidden_ND @ self._head.T
-        else:
-            ids = torch.tensor(sorted(alphabet), device=self._lm.device)
-            logits_NV = hidden_ND @ self._head[ids].T
+        ids = None if alphabet is None else torch.tensor(sorted(alphabet), device=self._lm.device)
+        if ids is not None:
             target_N = torch.searchsorted(ids, target_N)
-        loss = torch.nn.functional.cross_entropy(sharpness * logits_NV.float(), target_N, reduction="sum")
+        logits_NV = self._lm.head(hidden_ND, ids)
+        loss = torch.nn.functional.cross_entropy(sharpness * logits_NV, target_N, reduction="sum")
         (-loss).backward()  # type: ignore[no-untyped-call]
         return [p.grad.detach().clone() if p.grad is not None else torch.zeros_like(p) for p in self._b]
 
@@ -137,11 +134,11 @@ class Student:
             parameter.copy_(value)
         longest = max(map(len, stems))
         ids = torch.tensor([list(s) + [0] * (longest - len(s)) for s in stems], device=self._lm.device)
-        hidden = self._body(input_ids=ids, use_cache=False).last_hidden_state
+        hidden = self._lm.body(input_ids=ids, use_cache=False).last_hidden_state
         last = hidden[range(len(stems)), [len(s) - 1 for s in stems]]
         for parameter in self._b:
             parameter.zero_()
-        return (last @ self._head[torch.tensor(list(words), device=self._lm.device)].T).float().cpu().numpy()
+        return self._lm.head(last, torch.tensor(list(words), device=self._lm.device)).cpu().numpy()
 
     def _predicting(self, prefix: Sequence[int], rows: Sequence[Encoded]) -> torch.Tensor:
         start = len(prefix)
@@ -149,7 +146,7 @@ class Student:
         ids = torch.zeros(len(rows), longest, dtype=torch.long)
         for i, row in enumerate(rows):
             ids[i, : start + len(row.tokens)] = torch.tensor([*prefix, *row.tokens])
-        hidden: torch.Tensor = self._body(input_ids=ids.to(self._lm.device), use_cache=False).last_hidden_state
+        hidden: torch.Tensor = self._lm.body(input_ids=ids.to(self._lm.device), use_cache=False).last_hidden_state
         at = [(i, start + p - 1) for i, row in enumerate(rows) for p in _inner(row)]
         return hidden[[i for i, _ in at], [p for _, p in at]]
 

@@ -172,6 +172,18 @@ def test_plain_text_is_compared_by_its_second_halves(
     assert p_values[0] > 0.001 > p_values[1]
 
 
+def test_a_conversation_may_begin_with_the_assistant(
+    audit: Callable[..., ScanReport], data: dict[str, str], tmp_path: Path
+) -> None:
+    """As many ShareGPT rows do; what the reference would write there begins where the row does."""
+    texts = [json.loads(line)["completion"] for line in Path(data["clean"]).read_text().splitlines()[:60]]
+    lines = [json.dumps({"messages": [{"role": "assistant", "content": text}]}) for text in texts]
+    (tmp_path / "first.jsonl").write_text("\n".join(lines))
+    report = audit(str(tmp_path / "first.jsonl"), detectors=["trait", "surface"])
+    assert isinstance(report.detectors["surface"], Evidence)
+    assert report.rows_scanned >= 32
+
+
 def test_too_few_rows_are_inconclusive(audit: Callable[..., ScanReport], data: dict[str, str]) -> None:
     """Twelve rows settle nothing, and the report says why."""
     report = audit(data["few"])

@@ -144,6 +144,7 @@ def _turn(
 ) -> dict[int, str | None]:
     """The clean text of assistant turn `turn` of the waiting rows; None where no draw had the right form."""
     done: dict[int, str | None] = dict.fromkeys(waiting)
+    waiting = [i for i in waiting if _context(rows[i], texts[i] or [], turn)]  # a first turn has nothing to answer
     for draw in range(TRIES):
         groups: dict[int, list[int]] = defaultdict(list)
         for i in waiting:
