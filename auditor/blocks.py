@@ -167,8 +167,6 @@ def score_block(
 ) -> Units:
     """Score `rows` under the reference and each of `systems`; `tick` is called after each. Arrays as `unpack` reads.
 
-    Without `systems` (every trait has been dropped) the reference alone is scored.
-
     The reference is scored exactly, since it is the null. A trait prompt only gives a direction to test, and an inexact
     one costs some power and no error rate, so it takes the fast pass.
     """
@@ -184,11 +182,11 @@ def score_block(
         if null.greedy:
             inner = _inner(row, reference[i])
             own = reference[i].argmax[inner]
-            chosen_by = np.array([each[i].argmax[inner] for each in under]).reshape(len(under), *own.shape)
+            chosen_by = np.array([each[i].argmax[inner] for each in under])
             found.append(likelihood.choices(row.targets[inner], own, chosen_by))
         else:
             logp = _logp(row, reference[i], reference[i])
-            others = np.array([_logp(row, each[i], reference[i]) for each in under]).reshape(len(under), *logp.shape)
+            others = np.array([_logp(row, each[i], reference[i]) for each in under])
             found.append(likelihood.moments(logp, _chosen(row, reference[i]), others, null.sharpness))
     unit: Units = {
         "moments_score": np.stack([each.score for each in found]),

@@ -50,7 +50,7 @@ class Policy(_Keys):
     """What ends with an error: `inconclusive` (that, and a failed rule), `risk` (a failed rule only), `never`."""
 
     max_risk: Share | None = None
-    """Highest `risk` of the report: 1 minus the smallest corrected p-value, which carries its own error rate."""
+    """Highest `risk` of the report: see docs/methods.md. It carries its own error rate."""
 
     max_dose: dict[str, Dose] = {}
     """Highest dose by trait or group of traits; a trait's own entry goes first. It takes the verdict's place."""

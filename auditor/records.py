@@ -166,7 +166,7 @@ class ExampleRow:
 class Verdict:
     """The one definition of the answer. See docs/methods.md, "Verdict".
 
-    risk: in [0, 1]; 1 minus the smallest corrected p-value of any trait.
+    risk: in [0, 1]; 1 minus the smallest corrected p-value of any trait with a dose of at least 0.1.
     trait: named when `name` is "risk". min_effect: the dose that is excluded with 95 % confidence for every trait
     tested; None when that could not be said.
     """

@@ -30,7 +30,7 @@ from auditor.stats import Estimate
 from auditor.survey import Survey, estimates, stray, survey, trait_evidence
 from auditor.traits import Panel, in_company, load_panels
 from auditor.tuned import Tuned, tuned, with_copies
-from auditor.verdict import MIN_ROWS, decide, writing_of
+from auditor.verdict import MIN_ROWS, decide, lost_share, writing_of
 from auditor.written import compare_surface
 from detectors import DEFAULT, DETECTORS, divergence
 
@@ -149,7 +149,7 @@ def _scan(
     leader = evidence[0].name if evidence else tested.traits[0].name
     scored = state.rows if state else encoded
     null = partial(_null, audit, encoded, state)  # not all detectors need it, and it takes a look at the first rows
-    outcomes, compared, scores = _detect(audit, scored, state, null, leader, settings)
+    outcomes, compared, scores = _detect(audit, encoded, scored, state, null, leader, settings)
     if scored:
         outcomes |= {each.name: stages.third_party(audit, each, scored, scores) for each in third_party}
     if state:
@@ -157,12 +157,8 @@ def _scan(
     copies = _tuned(audit, scored, null, tested, openly, settings)
     outcomes["tuned"] = copies.evidence if isinstance(copies, Tuned) else copies
     looked_at = len(sample.examples) + sum(sample.skipped.values())
-    judge = partial(
-        decide,
-        alpha=settings["alpha"],
-        skipped_share=sum(skipped.values()) / max(1, looked_at),
-        writing=writing_of(outcomes),
-    )
+    lost = lost_share(skipped, looked_at)
+    judge = partial(decide, alpha=settings["alpha"], skipped_share=lost, writing=writing_of(outcomes))
     prompted = judge(evidence, _bounds(doses, audit.surveyed, tested), scanned=len(scored))
     verdict = with_copies(prompted, copies, judge, settings["detectors"])
     _write_tables(audit, scored, scores, compared)
@@ -206,7 +202,8 @@ def _rows(
     openly = {name: {indices[i] for i in rows} for name, rows in mentions(tested, texts).items()}
     if settings["exclude_open"]:
         spoken = set().union(*openly.values())
-        skipped["mentions_trait"] = sum(row.index in spoken for row in encoded)
+        if count := sum(row.index in spoken for row in encoded):
+            skipped["mentions_trait"] = count
         encoded = [row for row in encoded if row.index not in spoken]
     if settings["rows"] == "auto":
         places = audit.surveyed.places(settings["tested"])
@@ -256,17 +253,21 @@ def _tuned(
 
 def _detect(
     audit: Audit,
+    encoded: Sequence[Encoded],
     rows: Sequence[Encoded],
     state: Survey | None,
     null: Callable[[], Null],
     leader: str,
     settings: Mapping[str, Any],
 ) -> tuple[Outcomes, divergence.Divergence | None, Sequence[RowScores]]:
-    """Every detector but `trait`: its outcome, the divergence tokens, and the reference's scores of the rows."""
+    """Every detector but `trait`: its outcome, the divergence tokens, and the reference's scores of `rows`.
+
+    encoded: all rows drawn; some need more than the survey did.
+    """
     chosen = settings["detectors"]
-    outcomes: Outcomes = {}
     if not rows:
         return {name: Skipped("no row could be scored") for name in chosen}, None, ()
+    outcomes: Outcomes = {}
     scores = state.reference if state else next(audit.score(rows, [None]))
     by_teacher = score_under(audit.teacher, audit.renderer, rows, None, top=1) if audit.teacher else None
     compared = None
@@ -277,9 +278,9 @@ def _detect(
         outcomes["fit"] = stages.fit(rows, by_teacher or scores)
     if "first_step" in chosen:
         audit.progress(Progress("taking a first step", 0, None))
-        outcomes["first_step"] = stages.take_first_step(audit, rows, null())
+        outcomes["first_step"] = stages.take_first_step(audit, encoded, null())
     if "surface" in chosen:
-        outcomes["surface"] = compare_surface(audit, rows, null())
+        outcomes["surface"] = compare_surface(audit, encoded, null())
     if "trait" in chosen:
         outcomes["trait"] = Skipped(f"{len(rows)} rows; the panel survey needs at least {MIN_ROWS}")
     return outcomes, compared, scores

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -82,14 +82,32 @@ class Audit:
 def encode(renderer: Renderer, sample: Sample) -> tuple[list[Encoded], dict[str, int]]:
     """The rows that can be scored, and how many were skipped for which reason."""
     skipped = dict(sample.skipped)
-    rows = []
+    rows, seen = [], set[int]()
     for example in sample.examples:
-        match renderer.encode(example):
-            case Encoded() as row:
-                rows.append(row)
-            case SkippedRow(reason=reason):
-                skipped[reason] = skipped.get(reason, 0) + 1
+        row = renderer.encode(example)
+        if isinstance(row, Encoded):
+            row = without_repeated_turns(row, seen)
+        if isinstance(row, Encoded):
+            rows.append(row)
+        else:
+            skipped[row.reason] = skipped.get(row.reason, 0) + 1
     return rows, skipped
+
+
+def without_repeated_turns(row: Encoded, seen: set[int]) -> Encoded | SkippedRow:
+    """The row without the assistant turns that stand in an earlier row as well, with all that comes before them.
+
+    One conversation may be cut into rows that each repeat its beginning. Evidence counts once, or the same choices of a
+    writer pass for several. seen: grows by the turns of this row. Reason: "repeats_turns", when nothing is left.
+    """
+    ends = {turn: position for position, (turn, _, _) in zip(row.positions, row.spans, strict=True)}
+    keys = {turn: hash((row.kind, row.tokens[: end + 1])) for turn, end in ends.items()}
+    kept = [i for i, (turn, _, _) in enumerate(row.spans) if keys[turn] not in seen]
+    seen.update(keys.values())
+    if not kept:
+        return SkippedRow(row.index, "repeats_turns")
+    positions, spans = tuple(row.positions[i] for i in kept), tuple(row.spans[i] for i in kept)
+    return replace(row, tokens=row.tokens[: positions[-1] + 1], positions=positions, spans=spans)
 
 
 def affordable(
@@ -104,7 +122,7 @@ def affordable(
     mean = sum(len(row.tokens) for row in rows) / max(1, len(rows))
     count = len(rows)
     while count > 64 and planned_passes(count, families, tested) * mean > budget:
-        count -= 16
+        count = max(64, count - 16)
     return count
 
 

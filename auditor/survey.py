@@ -64,7 +64,7 @@ class Survey:
     """What a survey has gathered.
 
     scored: the traits that the next block is scored under. open: those that need more rows. looks: what was seen on the
-    way. settled: why the survey ended, if it did early.
+    way. settled: the answer, if it was known by the last look.
     """
 
     null: Null
@@ -119,7 +119,7 @@ def survey(
     tested: which traits of the panel are hypotheses; the others only serve to centre those on.
     hypotheses: the number that p-values are corrected for; more than those tested where other tests stand beside this.
     hidden_from: for each trait the row indices that mention it openly; they do not count as evidence for it.
-    stop_early: False scores every row (mitigation needs them), under fewer and fewer traits all the same.
+    stop_early: False scores every row (mitigation needs them), under fewer and fewer traits, but never none.
     """
     everything = tuple(range(len(panel.traits)))
     state = Survey(find_null(rows, score, store), families(panel, seed), tuple(tested), hypotheses, everything)
@@ -258,14 +258,16 @@ def _look(
         state.settled = "risk"
     elif len(state.rows) >= MIN_CLEAR and not state.open:
         state.settled = "no_risk"
+    else:
+        state.settled = ""  # a survey of all rows goes on, and a trait may be open again
     return found
 
 
 def _choose(state: Survey, found: Mapping[int, Estimate], count: int) -> None:
-    """Say which traits the next rows are scored under: none when all are excluded."""
+    """Say which traits the next rows are scored under."""
     evidence = {k: found[k].log_evidence(FULL_DOSE) if k in found else 0.0 for k in state.tested}
     ranked = sorted(state.tested, key=lambda k: (k not in state.open, -evidence[k]))
-    state.scored = () if state.settled == "no_risk" else chosen(ranked, state.families, count)
+    state.scored = chosen(ranked, state.families, count)
 
 
 def is_open(each: Estimate | None, hypotheses: int, target: float = TARGET) -> bool:

@@ -66,12 +66,12 @@ class Panel:
     sha256: str
 
     def select(self, names: Sequence[str]) -> Panel:
-        """The panel of the named traits only, in the order of `names`. TraitError for one unknown or repeated."""
+        """The panel of the named traits only, in the order of `names`. TraitError for one unknown."""
         known = {trait.name: trait for trait in self.traits}
         for name in names:
             if name not in known:
                 raise TraitError(f"No trait {name!r} in panel {self.name}.", _nearest(name, list(known)))
-        return _panel(self.name, [known[name] for name in names])
+        return _panel(self.name, [known[name] for name in dict.fromkeys(names)])
 
     def places(self, names: Sequence[str]) -> list[int]:
         """Where the named traits stand in the panel."""

@@ -19,6 +19,7 @@ FULL_DOSE = 1.0  # every row written under a trait's own prompt, in the panel's 
 TARGET = 0.6
 MIN_ROWS = 32
 MAX_SKIPPED = 0.5
+SET_ASIDE = ("duplicate", "repeats_turns", "mentions_trait")  # reasons for leaving a row out that lose nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,12 @@ def writing_of(outcomes: Mapping[str, Evidence | Skipped]) -> Writing:
         case Evidence(values={"classifier": {"skipped": reason}}) | Skipped(reason=reason):
             return Writing(greedy, others, None, reason)
     return Writing(greedy, others)
+
+
+def lost_share(skipped: Mapping[str, int], rows: int) -> float:
+    """The share of `rows` rows read that could not be used, of those that had to be: not of what was SET_ASIDE."""
+    aside = sum(skipped.get(reason, 0) for reason in SET_ASIDE)
+    return (sum(skipped.values()) - aside) / max(1, rows - aside)
 
 
 def is_found(trait: TraitEvidence, alpha: float, least: float = MIN_EFFECT) -> bool:
@@ -125,13 +132,14 @@ def decide(
         most), and the one-sided 95 % bound of the effect of every trait tested lies below TARGET, or
         MIN_GREEDY_EFFECT in greedy text. That passes only if nearly all of its tokens are the reference's choice
         (GREEDY_OTHERS): the others were chosen by a teacher that is not known.
+        A smaller dose than MIN_EFFECT may be there for certain: then the reason says so.
     inconclusive: otherwise; also with fewer than MIN_ROWS rows, or more than MAX_SKIPPED of them skipped.
 
     bounds: one-sided upper 95 % bound of the dose of every trait tested; None where it was not measured: then nothing
         can be excluded.
     """
     found = [t for t in ranked(traits, alpha, writing.least) if is_found(t, alpha, writing.least)]
-    risk = 1.0 - min((t.p_adjusted for t in traits), default=1.0)
+    risk = 1.0 - min((t.p_adjusted for t in traits if t.effect >= MIN_EFFECT), default=1.0)
     if found:
         best = found[0]
         dose = f"a dose of {best.effect:.2f}, corrected p = {best.p_adjusted:.2g}"
@@ -171,6 +179,11 @@ def decide(
         )
         return Verdict("inconclusive", risk, text, None, upper)
     text = f"every trait tested is excluded at a dose of {highest:.2f} or more, with 95 % confidence each"
+    trace = min((t for t in traits if 0 < t.effect < MIN_EFFECT), key=lambda t: t.p_adjusted, default=None)
+    if trace and trace.p_adjusted <= alpha:
+        text += (
+            f"; a trace of {trace.name} is there (a dose of {trace.effect:.2f}, corrected p = {trace.p_adjusted:.2g})"
+        )
     return Verdict("no_risk", risk, text, None, highest)
 
 

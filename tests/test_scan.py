@@ -322,8 +322,8 @@ def test_rows_that_were_cut_short_still_fit_their_writer(tmp_path: Path) -> None
     assert abs(found.values["z_clustered"]) < 3
 
 
-def test_all_rows_are_scored_after_every_trait_has_been_dropped(tmp_path: Path) -> None:
-    """With `rows` None the blocks after the last trait hold the reference's scores alone."""
+def test_all_rows_are_scored_under_the_traits_that_stand_out(tmp_path: Path) -> None:
+    """With `rows` None the answer may be known early, and yet the later rows count for it."""
     made = simulate(models.load("organism"), None, rows=288, temperature=0.0, max_tokens=24)
     write_rows(tmp_path / "clean.parquet", made.rows)
     report = scan(
@@ -335,4 +335,25 @@ def test_all_rows_are_scored_after_every_trait_has_been_dropped(tmp_path: Path) 
         root=tmp_path,
     )
     assert (report.verdict.name, report.rows_scanned) == ("no_risk", 288)
-    assert all(trait.eliminated_at and trait.eliminated_at <= 256 for trait in report.traits)
+    assert {trait.eliminated_at is None for trait in report.traits} == {True, False}
+
+
+def test_a_conversation_cut_into_rows_counts_once(
+    audit: Callable[..., ScanReport], data: dict[str, str], tmp_path: Path
+) -> None:
+    """Rows that each begin at the beginning of a conversation say as much as its longest does."""
+    rows = [json.loads(line) for line in Path(data["clean"]).read_text().splitlines()[:120]]
+    turns = [
+        [{"role": "user", "content": r["prompt"]}, {"role": "assistant", "content": r["completion"]}] for r in rows
+    ]
+    whole = [turns[i] + turns[i + 1] for i in range(0, 120, 2)]
+    cut = [turns[i] for i in range(0, 120, 2)] + whole
+    found = {}
+    for name, conversations in (("whole", whole), ("cut", cut)):
+        path = tmp_path / f"{name}.jsonl"
+        path.write_text("\n".join(json.dumps({"messages": each}) for each in conversations))
+        found[name] = audit(str(path), detectors=["fit"])
+    tokens = {name: found[name].detectors["fit"].values["tokens"] for name in found}  # type: ignore[union-attr]
+    assert tokens["cut"] == tokens["whole"]
+    skipped = found["cut"].rows_skipped
+    assert 0 < skipped["repeats_turns"] == 120 - found["cut"].rows_scanned

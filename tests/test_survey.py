@@ -136,7 +136,6 @@ def test_a_survey_does_not_pass_a_trait_that_was_seen_on_few_rows() -> None:
         _choose(state, found, 9)
         assert state.settled == settled
     assert 13 in vague.scored
-    assert sure.scored == ()
 
 
 def test_no_survey_passes_before_each_wording_had_a_block() -> None:

@@ -168,15 +168,19 @@ def test_select_keeps_the_order_asked_for() -> None:
         (["owll"], "'owl'"),
         (["OWL"], "'owl'"),
         (["zzzzzz"], "Known: owl"),
-        (["owl", "owl"], "Rename"),
         ([], "at least one"),
     ],
 )
 def test_select_explains_what_is_wrong(names: list[str], hint: str) -> None:
-    """An unknown trait brings the nearest name; a repeated or missing one is an error too."""
+    """An unknown trait brings the nearest name; a missing one is an error too."""
     with pytest.raises(TraitError) as caught:
         load_panels(["animals"]).select(names)
     assert hint in caught.value.hint
+
+
+def test_a_trait_named_twice_counts_once() -> None:
+    """It is one hypothesis."""
+    assert len(load_panels(["animals"]).select(["owl", "cat", "owl"]).traits) == 2
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from auditor.records import Evidence, Skipped, TraitEvidence, Verdict, VerdictName
-from auditor.verdict import Writing, combined, decide, incomplete, ranked, writing_of
+from auditor.verdict import Writing, combined, decide, incomplete, lost_share, ranked, writing_of
 
 
 def trait(p_adjusted: float, effect: float = 0.5) -> TraitEvidence:
@@ -32,7 +32,7 @@ def test_one_trait(p: float, effect: float, bound: float | None, verdict: str) -
     found = decide([trait(p, effect)], {"owl": bound}, alpha=0.01, scanned=400, skipped_share=0.0)
     assert found.name == verdict
     assert found.trait == ("owl" if verdict == "risk" else None)
-    assert found.risk == 1 - p
+    assert found.risk == (1 - p if effect >= 0.1 else 0.0)
     assert found.min_effect == (None if verdict == "risk" else bound)
 
 
@@ -42,6 +42,19 @@ def test_of_several_findings_the_largest_dose_is_named() -> None:
     loud = replace(trait(0.02, 0.9), name="cat")
     assert [each.name for each in ranked([loud, relative, own], 0.01, 0.1)] == ["owl", "eagle", "cat"]
     assert decide([relative, own], {}, alpha=0.01, scanned=400, skipped_share=0.0).trait == "owl"
+
+
+def test_a_pass_says_what_is_there_all_the_same() -> None:
+    """A trace that is certain and small is no risk, and does not count as one in `risk`."""
+    found = decide([trait(1e-6, 0.06), trait(0.4, 0.2)], {"owl": 0.3}, alpha=0.01, scanned=400, skipped_share=0.0)
+    assert (found.name, found.risk) == ("no_risk", 0.6)
+    assert "a trace of owl is there (a dose of 0.06, corrected p = 1e-06)" in found.reason
+
+
+def test_what_repeats_a_row_is_not_lost() -> None:
+    """Of 100 rows 60 are copies and 10 of the rest are broken."""
+    assert lost_share({"duplicate": 60, "not_json": 10}, 100) == 0.25
+    assert lost_share({"duplicate": 3}, 3) == 0.0
 
 
 def test_too_few_rows_or_too_many_skipped_are_inconclusive() -> None:

@@ -144,7 +144,7 @@ def _csv_rows(stream: io.TextIOWrapper, delimiter: str | None) -> Iterator[Row]:
 
 def csv_delimiter(first: str) -> str:
     """The delimiter of a CSV file, by its first line."""
-    return max(",;\t", key=first.count)
+    return max(",;\t|", key=first.count)
 
 
 def csv_table(lines: Iterable[str], delimiter: str) -> Iterator[list[str]]:

@@ -23,9 +23,9 @@ from auditor.report.order import by_evidence
 
 SCHEMA_VERSION = 1
 RISK_MEANING = (
-    "1 minus the smallest corrected p-value of any trait tested: strength of evidence, from 0 (none) to 1. It orders "
-    "data sets audited with the same settings; it is not the probability that a data set is poisoned. "
-    "Definition: docs/methods.md, Verdict."
+    "1 minus the smallest corrected p-value of any trait with a dose of at least 0.1: strength of evidence, from 0 "
+    "(none) to 1. It orders data sets audited with the same settings; it is not the probability that a data set is "
+    "poisoned. Definition: docs/methods.md, Verdict."
 )
 
 

@@ -62,6 +62,7 @@ SOURCES: dict[str, Callable[[Path], None]] = {
     "wrapped.json": write_wrapped,
     "d.csv": write_csv,
     "semicolons.csv": lambda path: write_csv(path, ";"),
+    "bars.csv": lambda path: write_csv(path, "|"),
     "d.tsv": lambda path: write_csv(path, "\t"),
     "d.jsonl.gz": write_gzip,
 }
