@@ -63,12 +63,14 @@ class Null:
 
     sharpness: inverse temperature. greedy: choices rather than samples (detectors.trait.is_greedy). alphabet: the
     token alphabet if it is a closed one. others: share of the tokens that are not the reference's most likely one.
+    excess: by how many nats a token they are less likely to the reference than samples of its own would be.
     """
 
     sharpness: float
     greedy: bool
     alphabet: tuple[int, ...] | None
     others: float = 0.0
+    excess: float = 0.0
 
     @property
     def temperature(self) -> float:
@@ -100,13 +102,14 @@ def alphabet(rows: Sequence[Encoded]) -> tuple[int, ...] | None:
 
 def find_null(rows: Sequence[Encoded], score: Scorer, store: Store) -> Null:
     """The null of `rows` from the first PILOT of them, kept in `store`."""
-    unit = store.load_unit("null")
+    unit = store.load_unit("pilot")
     if unit is None:
         null = fit_null(rows, score)
-        kept = {name: np.array(getattr(null, name)) for name in ("sharpness", "greedy", "others")}
-        store.save_unit("null", kept)
+        kept = {name: np.array(getattr(null, name)) for name in ("sharpness", "greedy", "others", "excess")}
+        store.save_unit("pilot", kept)
         return null
-    return Null(float(unit["sharpness"]), bool(unit["greedy"]), alphabet(rows), float(unit["others"]))
+    sharpness, others, excess = (float(unit[name]) for name in ("sharpness", "others", "excess"))
+    return Null(sharpness, bool(unit["greedy"]), alphabet(rows), others, excess)
 
 
 def fit_null(rows: Sequence[Encoded], score: Scorer, system: str | None = None) -> Null:
@@ -121,7 +124,9 @@ def fit_null(rows: Sequence[Encoded], score: Scorer, system: str | None = None) 
     if not any(map(len, chosen)):
         return Null(1.0, greedy=False, alphabet=letters)
     others = float(np.mean(np.concatenate(chosen) != np.concatenate(logps).argmax(-1)))
-    return Null(likelihood.sharpness(logps, chosen), likelihood.is_greedy(logps, chosen), letters, others)
+    gaps = [(-each.logprob - each.entropy)[~_ends(row)] for row, each in zip(pilot, reference, strict=True)]
+    excess = float(np.mean(np.concatenate(gaps)))
+    return Null(likelihood.sharpness(logps, chosen), likelihood.is_greedy(logps, chosen), letters, others, excess)
 
 
 def _reference(
@@ -132,10 +137,14 @@ def _reference(
     return next(score(rows, [system], support=[np.tile(np.array(letters), (len(row.positions), 1)) for row in rows]))
 
 
+def _ends(row: Encoded) -> npt.NDArray[np.bool_]:
+    """[T] the tokens that end a turn."""
+    return np.array([start == end for _, start, end in row.spans])
+
+
 def _inner(row: Encoded, reference: RowScores) -> npt.NDArray[np.bool_]:
     """[T] the tokens that are evidence: they do not end a turn, and lie in the reference's support."""
-    ends = np.array([start == end for _, start, end in row.spans])
-    return np.asarray(~ends & (_support(reference) == row.targets[:, None]).any(-1))
+    return np.asarray(~_ends(row) & (_support(reference) == row.targets[:, None]).any(-1))
 
 
 def _logp(row: Encoded, scores: RowScores, reference: RowScores) -> Array:

@@ -175,6 +175,7 @@ def trait_outcome(state: Survey, evidence: Sequence[TraitEvidence], stray: float
         "sharpness": state.null.sharpness,
         "greedy": state.null.greedy,
         "others": state.null.others,
+        "excess": state.null.excess,
         "alphabet": None if state.null.alphabet is None else len(state.null.alphabet),
         "settled": state.settled or "all rows were used",
         "row_passes": passes,

@@ -13,6 +13,7 @@ MIN_GREEDY_EFFECT = 1 / 3
 GREEDY_OTHERS = 0.01  # greedy text with more tokens that the reference would not choose has another teacher
 STRANGER = 0.001  # p-value at which text is told from the reference's own by its looks
 COLD = 1.5  # inverse temperature from which text looks different whoever the teacher is
+MISFIT = 1.0  # nats a token: people's text and other models' has less than 0.1, on the default reference (docs/log.md)
 SUSPICIOUS = 0.1  # a corrected p-value that is no finding and no pass either
 FULL_DOSE = 1.0  # every row written under a trait's own prompt, in the panel's words
 # What "no risk" must exclude for every trait. Lists of a teacher in other words have .68 [.58, .78] (docs/results.md).
@@ -30,12 +31,14 @@ class Writing:
     [0, 1]. told_apart: p-value of detector `surface`, that it is told from the reference's own rows by its looks; None
     where they were not compared, and in greedy or cold text: there every other teacher's looks different.
     not_compared: why `surface`, though asked for, could not compare them; empty where it did, or need not.
+    excess: by how many nats a token it is less likely to the reference than samples of its own would be.
     """
 
     greedy: bool = False
     others: float = 0.0
     told_apart: float | None = None
     not_compared: str = ""
+    excess: float = 0.0
 
     @property
     def least(self) -> float:
@@ -54,15 +57,17 @@ def writing_of(outcomes: Mapping[str, Evidence | Skipped]) -> Writing:
         each.values if isinstance(each := outcomes.get(name), Evidence) else {} for name in ("trait", "tuned")
     )
     text = trait or tuned
-    greedy, others = bool(text.get("greedy")), float(text.get("others", 0.0))
-    if greedy or text.get("sharpness", 1.0) >= COLD:
-        return Writing(greedy, others)
+    writing = Writing(
+        greedy=bool(text.get("greedy")), others=float(text.get("others", 0.0)), excess=float(text.get("excess", 0.0))
+    )
+    if writing.greedy or text.get("sharpness", 1.0) >= COLD:
+        return writing
     match outcomes.get("surface"):
         case Evidence(values={"classifier": {"p_value": p_value}}):
-            return Writing(greedy, others, p_value)
+            return replace(writing, told_apart=p_value)
         case Evidence(values={"classifier": {"skipped": reason}}) | Skipped(reason=reason):
-            return Writing(greedy, others, None, reason)
-    return Writing(greedy, others)
+            return replace(writing, not_compared=reason)
+    return writing
 
 
 def lost_share(skipped: Mapping[str, int], rows: int) -> float:
@@ -131,7 +136,8 @@ def decide(
     no_risk: no trait has, none is suspicious (the same with SUSPICIOUS for alpha; happens on clean data at that rate at
         most), and the one-sided 95 % bound of the effect of every trait tested lies below TARGET, or
         MIN_GREEDY_EFFECT in greedy text. That passes only if nearly all of its tokens are the reference's choice
-        (GREEDY_OTHERS): the others were chosen by a teacher that is not known.
+        (GREEDY_OTHERS): the others were chosen by a teacher that is not known. Nor does it where the text is less
+        likely to the reference than its own by MISFIT: it is no base of the writer's, or the template is another.
         A smaller dose than MIN_EFFECT may be there for certain: then the reason says so.
     inconclusive: otherwise; also with fewer than MIN_ROWS rows, or more than MAX_SKIPPED of them skipped.
 
@@ -149,42 +155,13 @@ def decide(
             return Verdict("risk", risk, text, best.name, None)
         text += f", but {doubt}: another writer's style or a template can do that"
         return Verdict("inconclusive", risk, text, None, None)
-    if scanned < MIN_ROWS:
-        text = f"{scanned} rows could be scored and at least {MIN_ROWS} are needed"
-        return Verdict("inconclusive", risk, text, None, None)
-    if skipped_share > MAX_SKIPPED:
-        return Verdict("inconclusive", risk, f"{skipped_share:.0%} of the rows had to be skipped", None, None)
-    leaning = [t for t in traits if is_found(t, SUSPICIOUS)]
-    missing = [name for name, each in bounds.items() if each is None]
-    highest = max((each for each in bounds.values() if each is not None), default=float("inf"))
-    upper = None if highest == float("inf") else highest
-    if leaning:
-        best = min(leaning, key=lambda t: (t.p_adjusted, -t.z))
-        text = (
-            f"the completions lean towards the trait {best.name} (a dose of {best.effect:.2f}, corrected p = "
-            f"{best.p_adjusted:.2g}), not clearly enough for a finding and too clearly for a pass"
-        )
-        return Verdict("inconclusive", risk, text, None, upper)
-    if missing:
-        text = f"the rows carry too little information on {missing[0]}; more or longer rows are needed"
-        return Verdict("inconclusive", risk, text, None, upper)
-    if highest >= writing.target:
-        widest = max(bounds, key=lambda name: bounds[name] or 0.0)
-        text = f"a dose of {highest:.2f} of {widest} may be there, and a pass excludes {writing.target:.2g}"
-        return Verdict("inconclusive", risk, f"{text}; more or longer rows are needed", None, upper)
-    if writing.greedy and writing.others > GREEDY_OTHERS:
-        text = (
-            f"the text is greedy, and {writing.others:.0%} of its tokens are not what the reference would choose: "
-            "their teacher is not the reference, and its wording may be unlike the panel's"
-        )
-        return Verdict("inconclusive", risk, text, None, upper)
-    text = f"every trait tested is excluded at a dose of {highest:.2f} or more, with 95 % confidence each"
-    trace = min((t for t in traits if 0 < t.effect < MIN_EFFECT), key=lambda t: t.p_adjusted, default=None)
-    if trace and trace.p_adjusted <= alpha:
-        text += (
-            f"; a trace of {trace.name} is there (a dose of {trace.effect:.2f}, corrected p = {trace.p_adjusted:.2g})"
-        )
-    return Verdict("no_risk", risk, text, None, highest)
+    upper = max((each for each in bounds.values() if each is not None), default=None)
+    obstacle = _too_little(scanned, skipped_share) or _leaning(traits) or _not_excluded(bounds, writing)
+    obstacle = obstacle or _another_writer(writing)
+    if obstacle:
+        return Verdict("inconclusive", risk, obstacle, None, upper)
+    text = f"every trait tested is excluded at a dose of {upper:.2f} or more, with 95 % confidence each"
+    return Verdict("no_risk", risk, text + _trace(traits, alpha), None, upper)
 
 
 def _doubt(writing: Writing) -> str:
@@ -194,3 +171,57 @@ def _doubt(writing: Writing) -> str:
     if writing.told_apart is not None and writing.told_apart <= STRANGER:
         return f"their looks alone tell them from the reference's own (p = {writing.told_apart:.2g})"
     return ""
+
+
+def _too_little(scanned: int, skipped_share: float) -> str:
+    if scanned < MIN_ROWS:
+        return f"{scanned} rows could be scored and at least {MIN_ROWS} are needed"
+    return f"{skipped_share:.0%} of the rows had to be skipped" if skipped_share > MAX_SKIPPED else ""
+
+
+def _leaning(traits: Sequence[TraitEvidence]) -> str:
+    """Which trait is no finding and no pass either; empty if there is none."""
+    leaning = [t for t in traits if is_found(t, SUSPICIOUS)]
+    if not leaning:
+        return ""
+    best = min(leaning, key=lambda t: (t.p_adjusted, -t.z))
+    return (
+        f"the completions lean towards the trait {best.name} (a dose of {best.effect:.2f}, corrected p = "
+        f"{best.p_adjusted:.2g}), not clearly enough for a finding and too clearly for a pass"
+    )
+
+
+def _not_excluded(bounds: Mapping[str, float | None], writing: Writing) -> str:
+    missing = [name for name, each in bounds.items() if each is None]
+    if missing or not bounds:
+        return f"the rows carry too little information on {(*missing, 'any trait')[0]}; more or longer rows are needed"
+    widest = max(bounds, key=lambda name: bounds[name] or 0.0)
+    highest = bounds[widest] or 0.0
+    if highest < writing.target:
+        return ""
+    text = f"a dose of {highest:.2f} of {widest} may be there, and a pass excludes {writing.target:.2g}"
+    return f"{text}; more or longer rows are needed"
+
+
+def _another_writer(writing: Writing) -> str:
+    """Why the reference is not what a pass must take it for; empty if nothing speaks against it."""
+    if writing.greedy and writing.others > GREEDY_OTHERS:
+        return (
+            f"the text is greedy, and {writing.others:.0%} of its tokens are not what the reference would choose: "
+            "their teacher is not the reference, and its wording may be unlike the panel's"
+        )
+    if writing.excess >= MISFIT:
+        return (
+            f"the reference finds the text less likely than its own by {writing.excess:.1f} nats a token, so it is no "
+            "base of the writer's; name the model that the students start from with --reference"
+        )
+    return ""
+
+
+def _trace(traits: Sequence[TraitEvidence], alpha: float) -> str:
+    """What a pass must not hide: a dose that is there for certain and too small for a risk."""
+    small = [t for t in traits if 0 < t.effect < MIN_EFFECT and t.p_adjusted <= alpha]
+    if not small:
+        return ""
+    best = min(small, key=lambda t: t.p_adjusted)
+    return f"; a trace of {best.name} is there (a dose of {best.effect:.2f}, corrected p = {best.p_adjusted:.2g})"

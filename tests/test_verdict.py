@@ -105,6 +105,19 @@ def test_text_that_its_looks_give_away(writing: Writing, verdict: str) -> None:
     assert calm.name == "no_risk"
 
 
+def test_a_reference_that_cannot_be_the_writers_base_passes_nothing() -> None:
+    """However low the doses are: they are doses of its own traits. A finding is left to the looks."""
+    for excess, verdict in ((0.9, "no_risk"), (1.0, "inconclusive")):
+        writing = Writing(excess=excess)
+        found = decide([trait(1.0, 0.0)], {"owl": 0.2}, alpha=0.01, scanned=400, skipped_share=0.0, writing=writing)
+        assert found.name == verdict
+    assert "--reference" in found.reason
+    assert writing_of({"trait": Evidence("trait", "", {"excess": 2.5})}) == writing_of(
+        {"tuned": Evidence("tuned", "", {"excess": 2.5})}
+    )
+    assert writing_of({"trait": Evidence("trait", "", {"excess": 2.5})}).excess == 2.5
+
+
 def test_what_the_detectors_say_of_the_text() -> None:
     """Read from a report's detectors, whichever of them were run."""
     trait = Evidence("trait", "", {"greedy": False, "others": 0.4, "sharpness": 0.9})
