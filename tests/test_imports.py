@@ -29,7 +29,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("auditor.survey",),
     ("auditor.release",),
     ("auditor.stages", "auditor.control", "auditor.defend.flags", "auditor.defend.clean", "auditor.defend.recipes"),
-    ("auditor.tuned",),
+    ("auditor.tuned", "auditor.written"),
     ("auditor.defend.facts",),
     ("auditor.defend.defences", "auditor.defend.emit"),
     ("auditor.defend.asked", "auditor.defend.output", "auditor.defend.steps"),

@@ -9,11 +9,13 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Sequence
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -37,6 +39,7 @@ from auditor.errors import AuditError
 
 INCOMPLETE = 3
 INTERRUPTED = 130
+INTERRUPT = threading.Event()
 COMPLETION = {"--show-completion", "--install-completion"}  # typer ends the process itself after these
 
 app = typer.Typer(rich_markup_mode=None)
@@ -91,12 +94,14 @@ def run(arguments: Sequence[str]) -> int:
     except AuditError as error:
         return _fail(error.message, error.hint, error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
-        return _fail("Interrupted.", "The same command goes on from what is finished.", INTERRUPTED)
+        return _interrupted()
     except OSError as error:
         if error.errno != errno.ENOSPC:
             return _bug(error)
         return _fail("The disk is full.", "Free some space, then run the same command.", INCOMPLETE)
     except (Exception, SystemExit) as error:  # a library that ends the process would choose our exit code
+        if INTERRUPT.is_set():
+            return _interrupted()
         shown = isinstance(error, SystemExit) and not error.code and {*arguments} & COMPLETION
         return 0 if shown else _bug(error)
 
@@ -105,6 +110,8 @@ def main() -> None:
     """Run the command line and end the process. What is left to be shown can fail here too, and must not end with 1."""
     if os.environ.get("_AUDIT_COMPLETE"):
         app(prog_name="audit")  # a shell asks what may come next; this ends the process
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _interrupt)
     code = run(sys.argv[1:])
     try:
         if sys.stdout is not None:  # None: it was closed before the start
@@ -115,6 +122,16 @@ def main() -> None:
         # A reader that goes away has seen enough. A full disk has swallowed what was asked for.
         code = code if isinstance(error, BrokenPipeError) else INCOMPLETE
     sys.exit(code)
+
+
+def _interrupt(*signal_and_frame: Any) -> None:
+    """What Python does, and a note of it: a library that is half imported may turn it into some other error."""
+    INTERRUPT.set()
+    signal.default_int_handler(*signal_and_frame)
+
+
+def _interrupted() -> int:
+    return _fail("Interrupted.", "The same command goes on from what is finished.", INTERRUPTED)
 
 
 def _bug(error: BaseException) -> int:

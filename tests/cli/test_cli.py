@@ -6,8 +6,10 @@ import errno
 import io
 import json
 import re
+import signal
 import subprocess
 import sys
+import threading
 import types
 from collections.abc import Callable
 from pathlib import Path
@@ -101,6 +103,18 @@ def test_exit_code_and_lines_of_errors(
     assert [each.startswith("Error: ") for each in err.splitlines()].count(True) == 1
     if isinstance(error, AuditError):
         assert last == [f"Error: {error.message}", f"Next: {error.hint}"]
+
+
+def test_an_interruption_that_a_library_swallows(
+    verb: Verb, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C while modules are imported may come out as any other error, and is an interruption all the same."""
+    monkeypatch.setattr(main, "INTERRUPT", threading.Event())
+    with pytest.raises(KeyboardInterrupt):
+        main._interrupt(signal.SIGINT, None)
+    verb.raises(RecursionError("maximum recursion depth exceeded"))
+    assert main.run(["scan", "dataset.parquet"]) == 130
+    assert "Interrupted." in capfd.readouterr().err
 
 
 def test_debug_shows_the_traceback(
