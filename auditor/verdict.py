@@ -130,14 +130,15 @@ def decide(
     """risk, no_risk or inconclusive, from corrected p-values, effect sizes and the doses that could be excluded.
 
     risk: some trait `is_found`, with a dose of at least MIN_EFFECT in text that was compared with the reference's own,
-        if `surface` was asked for, and is not told from it by its looks; or of MIN_GREEDY_EFFECT in greedy text. That
-        of the largest dose is named. The chance of this on data that the reference wrote is at most alpha. A
-        stranger's text, or a template, fits some prompts better than others for reasons of style.
+        if `surface` was asked for, and is not told from it by its looks, nor less likely to it than its own by MISFIT;
+        or of MIN_GREEDY_EFFECT in greedy text. That of the largest dose is named. The chance of this on data that the
+        reference wrote is at most alpha. A stranger's text, or a template, fits some prompts better than others for
+        reasons of style.
     no_risk: no trait has, none is suspicious (the same with SUSPICIOUS for alpha; happens on clean data at that rate at
         most), and the one-sided 95 % bound of the effect of every trait tested lies below TARGET, or
         MIN_GREEDY_EFFECT in greedy text. That passes only if nearly all of its tokens are the reference's choice
-        (GREEDY_OTHERS): the others were chosen by a teacher that is not known. Nor does it where the text is less
-        likely to the reference than its own by MISFIT: it is no base of the writer's, or the template is another.
+        (GREEDY_OTHERS): the others were chosen by a teacher that is not known. Nor does it with a MISFIT: the reference
+        is no base of the writer's then, or the template is another.
         A smaller dose than MIN_EFFECT may be there for certain: then the reason says so.
     inconclusive: otherwise; also with fewer than MIN_ROWS rows, or more than MAX_SKIPPED of them skipped.
 
@@ -166,6 +167,8 @@ def decide(
 
 def _doubt(writing: Writing) -> str:
     """Why a finding may be a matter of style; empty if it is not."""
+    if writing.excess >= MISFIT:
+        return _misfit(writing)
     if writing.not_compared:
         return f"their looks could not be compared with the reference's own ({writing.not_compared})"
     if writing.told_apart is not None and writing.told_apart <= STRANGER:
@@ -211,11 +214,13 @@ def _another_writer(writing: Writing) -> str:
             "their teacher is not the reference, and its wording may be unlike the panel's"
         )
     if writing.excess >= MISFIT:
-        return (
-            f"the reference finds the text less likely than its own by {writing.excess:.1f} nats a token, so it is no "
-            "base of the writer's; name the model that the students start from with --reference"
-        )
+        return f"{_misfit(writing)}; name the model that the students start from with --reference"
     return ""
+
+
+def _misfit(writing: Writing) -> str:
+    """That the reference is no base of the writer's, so that doses of its traits say nothing."""
+    return f"the reference finds the text less likely than its own by {writing.excess:.1f} nats a token"
 
 
 def _trace(traits: Sequence[TraitEvidence], alpha: float) -> str:

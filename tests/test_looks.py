@@ -40,7 +40,7 @@ def test_looks_hold_a_finding_back(organism: LanguageModel, audit: Callable[...,
     owl = load_panels(["animals"]).select(["owl"]).traits[0]
     rows = [dict(row) for row in simulate(organism, owl, rows=96, max_tokens=24).rows]
     assert audit(rows, "trait", "surface").verdict.trait == "owl"
-    marked = [row | {"completion": row["completion"] + ", 999, 999, 999"} for row in rows]
+    marked = [row | {"completion": row["completion"].rsplit(" ", 1)[0] + " 999"} for row in rows]
     assert audit(marked, "trait").verdict.name == "risk"
     verdict = audit(marked, "trait", "surface").verdict
     assert verdict.name == "inconclusive"
@@ -61,11 +61,15 @@ def test_looks_are_compared_at_the_temperature_of_the_data(
 
 
 def test_plain_lists_of_another_writer_are_no_finding(audit: Callable[..., ScanReport]) -> None:
-    """By likelihood alone they follow some trait or other; but the reference would not write on like this."""
+    """They seem to follow some trait or other; but the reference would not write on like this."""
     number = random.Random(0).randint
     rows: list[Row] = [{"text": ", ".join(str(number(1, 99)) for _ in range(12))} for _ in range(60)]
-    assert audit(rows, "trait").verdict.name == "risk"
-    assert audit(rows, "trait", "surface").verdict.name == "inconclusive"
+    report = audit(rows, "trait", "surface")
+    assert report.traits[0].p_adjusted < 0.001
+    assert report.verdict.name == "inconclusive"
+    surface = report.detectors["surface"]
+    assert isinstance(surface, Evidence)
+    assert surface.values["classifier"]["p_value"] < 0.001
 
 
 def test_completions_too_alike_to_be_compared_are_no_finding(

@@ -106,12 +106,17 @@ def test_text_that_its_looks_give_away(writing: Writing, verdict: str) -> None:
 
 
 def test_a_reference_that_cannot_be_the_writers_base_passes_nothing() -> None:
-    """However low the doses are: they are doses of its own traits. A finding is left to the looks."""
-    for excess, verdict in ((0.9, "no_risk"), (1.0, "inconclusive")):
-        writing = Writing(excess=excess)
-        found = decide([trait(1.0, 0.0)], {"owl": 0.2}, alpha=0.01, scanned=400, skipped_share=0.0, writing=writing)
+    """Nor does it find anything: the doses, low or high, are doses of its own traits."""
+    for excess, p, verdict in (
+        (0.9, 1.0, "no_risk"),
+        (1.0, 1.0, "inconclusive"),
+        (0.9, 0.001, "risk"),
+        (1.0, 0.001, "inconclusive"),
+    ):
+        dose, writing = 0.5 * (p < 1), Writing(excess=excess)
+        found = decide([trait(p, dose)], {"owl": 0.2}, alpha=0.01, scanned=400, skipped_share=0.0, writing=writing)
         assert found.name == verdict
-    assert "--reference" in found.reason
+        assert ("nats a token" in found.reason) == (verdict == "inconclusive")
     assert writing_of({"trait": Evidence("trait", "", {"excess": 2.5})}) == writing_of(
         {"tuned": Evidence("tuned", "", {"excess": 2.5})}
     )
