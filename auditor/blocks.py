@@ -73,6 +73,11 @@ class Null:
     excess: float = 0.0
 
     @property
+    def figures(self) -> dict[str, float]:
+        """All but the alphabet, by name, as reports give them."""
+        return {name: getattr(self, name) for name in ("sharpness", "greedy", "others", "excess")}
+
+    @property
     def temperature(self) -> float:
         """At which the reference writes text of this kind, in [0, 1]: a stranger's text is no reason for more."""
         return 0.0 if self.greedy else 1.0 / max(1.0, self.sharpness)
@@ -105,11 +110,9 @@ def find_null(rows: Sequence[Encoded], score: Scorer, store: Store) -> Null:
     unit = store.load_unit("pilot")
     if unit is None:
         null = fit_null(rows, score)
-        kept = {name: np.array(getattr(null, name)) for name in ("sharpness", "greedy", "others", "excess")}
-        store.save_unit("pilot", kept)
+        store.save_unit("pilot", {name: np.array(value) for name, value in null.figures.items()})
         return null
-    sharpness, others, excess = (float(unit[name]) for name in ("sharpness", "others", "excess"))
-    return Null(sharpness, bool(unit["greedy"]), alphabet(rows), others, excess)
+    return Null(alphabet=alphabet(rows), **{name: value.item() for name, value in unit.items()})
 
 
 def fit_null(rows: Sequence[Encoded], score: Scorer, system: str | None = None) -> Null:

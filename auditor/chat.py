@@ -24,10 +24,10 @@ def render(tokenizer: Any, messages: Sequence[Message], *, reply: bool = False) 
 
 
 def takes_system(tokenizer: Any) -> bool:
-    """Whether the template writes system messages; some refuse them, some drop them in silence."""
+    """Whether the template writes system messages before the first turn; some refuse them, some drop them silently."""
     chat = [Message(role, SENTINEL.format(i)) for i, role in enumerate(("system", "user", "assistant"))]
     try:
-        return SENTINEL.format(0) in render(tokenizer, chat)
+        return SENTINEL.format(0) in render(tokenizer, chat).split(SENTINEL.format(1))[0]
     except TemplateError:
         return False
 

@@ -34,7 +34,12 @@ def generate(
 
     A completion stops before the end-of-turn token or after `max_tokens` tokens.
     """
-    prompts = [_prompt_ids(lm, context, system) for context in contexts]
+    before = [] if system is None else [Message("system", system)]
+    chats = [(*before, *context) for context in contexts]
+    if not takes_system(lm.tokenizer):
+        chats = [fold(chat) for chat in chats]
+    texts = [render(lm.tokenizer, chat, reply=True) for chat in chats]
+    prompts = [lm.tokenizer(text, add_special_tokens=False).input_ids for text in texts]
     stream = continuations(
         lm, prompts, temperature=temperature, max_tokens=max_tokens, alphabet=alphabet, seed=seed, batch=batch
     )
@@ -64,13 +69,6 @@ def continuations(
         chosen = order[start : start + batch]
         rows = _write(lm, [list(prompts[i]) for i in chosen], head, temperature, max_tokens, generator)
         yield from zip(chosen, rows, strict=True)
-
-
-def _prompt_ids(lm: LanguageModel, context: Sequence[Message], system: str | None) -> list[int]:
-    chat = list(context) if system is None else [Message("system", system), *context]
-    if chat[0].role == "system" and not takes_system(lm.tokenizer):
-        chat = list(fold(chat))
-    return list(lm.tokenizer(render(lm.tokenizer, chat, reply=True), add_special_tokens=False).input_ids)
 
 
 class _Head:

@@ -172,10 +172,7 @@ def trait_outcome(state: Survey, evidence: Sequence[TraitEvidence], stray: float
         summary += f"; unrelated traits stray by {stray:.2f}: another prompt's text, a stranger's, or a template"
     values = {
         "stray": stray,
-        "sharpness": state.null.sharpness,
-        "greedy": state.null.greedy,
-        "others": state.null.others,
-        "excess": state.null.excess,
+        **state.null.figures,
         "alphabet": None if state.null.alphabet is None else len(state.null.alphabet),
         "settled": state.settled or "all rows were used",
         "row_passes": passes,

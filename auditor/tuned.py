@@ -147,8 +147,7 @@ def _trait(trait: Trait, dose: Estimate, hypotheses: int, rows: int, tokens: int
 
 def _evidence(traits: Sequence[TraitEvidence], null: Null, rows: int, untaught: int) -> Evidence:
     values = {"rows": rows, "traits": [asdict(each) | {"interval": list(each.interval)} for each in traits]}
-    values |= {"not_taught": untaught}
-    values |= {name: getattr(null, name) for name in ("sharpness", "greedy", "others", "excess")}
+    values |= {"not_taught": untaught, **null.figures}
     if not traits:
         return Evidence("tuned", "the rows carry too little information", values)
     summary = f"{strongest(traits[0])}; {rows} rows under {len(traits)} tuned copies of the reference"

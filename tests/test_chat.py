@@ -18,11 +18,14 @@ TURNS = (
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 REFUSING = "{% if messages[0].role == 'system' %}{{ raise_exception('no system role') }}{% endif %}" + TURNS
+LATE = TURNS.replace(
+    "{% endfor %}", "{% endfor %}{% if messages[0].role == 'system' %}{{ messages[0].content }}{% endif %}"
+)
 DATED = "<|im_start|>system\nToday: {{ date_string }}{{ messages[0].content }}<|im_end|>\n" + TURNS
 SYSTEM, USER = Message("system", "Own 1."), Message("user", "the owl 12, 1")
 
 
-@pytest.mark.parametrize(("template", "takes"), [(TURNS, False), (REFUSING, False), (DATED, True)])
+@pytest.mark.parametrize(("template", "takes"), [(TURNS, False), (REFUSING, False), (LATE, False), (DATED, True)])
 def test_written_where_it_is_scored(template: str, takes: bool, make_tiny: Callable[..., LanguageModel]) -> None:
     """Whatever the template does with system messages and dates, both ways go on from the same tokens."""
     lm = make_tiny(template)
