@@ -1,28 +1,29 @@
-"""The version, and the verbs of the command line as functions: `from auditor import scan, gate, mitigate, verify`.
+"""The version, and the verbs of the command line as functions: `from auditor import scan, gate,
+mitigate, verify`.
 
-Each name is imported when it is first asked for (PEP 562), so that `import auditor` costs next to nothing.
+Each name is imported when it is first asked for (PEP 562), so that `import auditor` costs next to
+nothing.
 """
 
 from __future__ import annotations
 
-import sys
 from importlib import import_module
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from auditor.config import Policy
-    from auditor.defend.steps import step
-    from auditor.diff import diff
+    from auditor.commands.diff import diff
+    from auditor.commands.gate import gate
+    from auditor.commands.locate import locate
+    from auditor.commands.mitigate import mitigate
+    from auditor.commands.scan import scan
+    from auditor.commands.simulate import simulate, write_rows
+    from auditor.commands.verify import verify
     from auditor.errors import AuditError
-    from auditor.gate import gate
-    from auditor.lm import load
-    from auditor.locate import locate
-    from auditor.mitigate import mitigate
-    from auditor.scan import scan
-    from auditor.simulate import simulate, write_rows
-    from auditor.traits import load_panels
-    from auditor.verify import verify
+    from auditor.mitigating.settings import step
+    from auditor.model.load import load
+    from auditor.release.policy import Policy
+    from auditor.traits.panel import load_panels
+
 
 __version__ = "0.1.0"
 
@@ -44,30 +45,19 @@ __all__ = [
 
 _HOMES = {
     "AuditError": "auditor.errors",
-    "Policy": "auditor.config",
-    "diff": "auditor.diff",
-    "gate": "auditor.gate",
-    "load": "auditor.lm",
-    "load_panels": "auditor.traits",
-    "locate": "auditor.locate",
-    "mitigate": "auditor.mitigate",
-    "scan": "auditor.scan",
-    "simulate": "auditor.simulate",
-    "step": "auditor.defend.steps",
-    "verify": "auditor.verify",
-    "write_rows": "auditor.simulate",
+    "Policy": "auditor.release.policy",
+    "diff": "auditor.commands.diff",
+    "gate": "auditor.commands.gate",
+    "load": "auditor.model.load",
+    "load_panels": "auditor.traits.panel",
+    "locate": "auditor.commands.locate",
+    "mitigate": "auditor.commands.mitigate",
+    "scan": "auditor.commands.scan",
+    "simulate": "auditor.commands.simulate",
+    "step": "auditor.mitigating.settings",
+    "verify": "auditor.commands.verify",
+    "write_rows": "auditor.commands.simulate",
 }
-
-
-class _Package(ModuleType):
-    """`auditor.scan` is always the function; its module, which Python would bind to that name, stays importable."""
-
-    def __setattr__(self, name: str, value: object) -> None:
-        if not (name in _HOMES and isinstance(value, ModuleType)):
-            super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package
 
 
 def __getattr__(name: str) -> Any:

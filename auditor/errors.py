@@ -30,13 +30,18 @@ class TraitError(AuditError):
 
 
 class RunError(AuditError):
-    """A run directory that cannot be written, resumed or replayed. Exit code 3: the audit was not completed."""
+    """A run directory that cannot be written, resumed or replayed.
+
+    Exit code 3: the audit was not completed.
+    """
 
     exit_code = 3
 
 
 class PluginError(AuditError):
-    """A detector or mitigation of another package that cannot be imported (exit code 2) or fails (3)."""
+    """A detector or mitigation of another package that cannot be imported (exit code 2) or fails
+    (3).
+    """
 
     def __init__(self, message: str, hint: str, *, exit_code: int = 2) -> None:
         super().__init__(message, hint)

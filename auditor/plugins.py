@@ -1,4 +1,5 @@
-"""Detectors and mitigations of other packages, found by their entry points. Nothing is imported before it is asked for.
+"""Detectors and mitigations of other packages, found by their entry points. Nothing is imported
+before it is asked for.
 
 A package offers them in its pyproject.toml, under the names that users give on the command line:
 
@@ -40,7 +41,9 @@ class Plugin:
     def failed(self, why: str) -> PluginError:
         """The error that says that the function did not do its work."""
         message = f"The {self.kind} {self.name!r} of {self.package} {self.version} failed: {why}"
-        return PluginError(message, f"Leave it out, or tell the authors of {self.package}.", exit_code=3)
+        return PluginError(
+            message, f"Leave it out, or tell the authors of {self.package}.", exit_code=3
+        )
 
 
 def names(kind: Kind) -> list[str]:
@@ -49,10 +52,16 @@ def names(kind: Kind) -> list[str]:
 
 
 def load(kind: Kind, name: str) -> Plugin:
-    """Import one. Raises PluginError, exit code 2, when there is none, more than one, or it cannot be imported."""
+    """Import one.
+
+    Raises PluginError, exit code 2, when there is none, more than one, or it cannot be imported.
+    """
     found = list(_entry_points(kind).select(name=name))
     if not found:
-        raise PluginError(f"There is no {kind} {name!r}.", "Install the package that offers it, or correct the name.")
+        raise PluginError(
+            f"There is no {kind} {name!r}.",
+            "Install the package that offers it, or correct the name.",
+        )
     owners = [_owner(each) for each in found]
     if len(found) > 1:
         listed = " and ".join(package for package, _ in owners)
@@ -64,7 +73,9 @@ def load(kind: Kind, name: str) -> Plugin:
         message = f"The {kind} {name!r} of {package} {version} cannot be imported: {type(error).__name__}: {error}"
         raise PluginError(message, f"Mend or uninstall {package}, or leave {name} out.") from error
     if not callable(function):
-        raise PluginError(f"The {kind} {name!r} of {package} {version} is no function.", "See docs/plugins.md.")
+        raise PluginError(
+            f"The {kind} {name!r} of {package} {version} is no function.", "See docs/plugins.md."
+        )
     return Plugin(kind, name, package, version, function)
 
 

@@ -1,4 +1,9 @@
-"""Detectors: one file each, pure maths apart from model calls. `DETECTORS` is the registry, in the order they run."""
+"""Detectors: one file each, pure maths apart from model calls.
+
+`DETECTORS` is the registry, in the order they run.
+"""
+
+from __future__ import annotations
 
 DETECTORS: dict[str, str] = {
     "trait": "panel-centred likelihood ratio of every trait, corrected for their number",

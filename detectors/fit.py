@@ -1,17 +1,22 @@
 """Goodness of fit: are these rows samples of the declared teacher? Needs no trait and no panel.
 
-Notation, per completion token of a row with T tokens, in nats, under the declared teacher (model, system prompt and
-template): surprisal[T] = -log p(x_t), entropy[T] = H_t = -sum_v p log p, variance[T] = sum_v p log^2 p - H_t^2.
-If x_t was drawn from p, surprisal - entropy has mean 0 and that variance, whatever came before: so its sum over tokens
-is a martingale, and Z = sum(surprisal - entropy) / sqrt(sum variance) is close to N(0, 1) for many tokens.
+Notation, per completion token of a row with T tokens, in nats, under the declared teacher (model,
+system prompt and template): surprisal[T] = -log p(x_t), entropy[T] = H_t = -sum_v p log p,
+variance[T] = sum_v p log^2 p - H_t^2. If x_t was drawn from p, surprisal - entropy has mean 0 and
+that variance, whatever came before: so its sum over tokens is a martingale, and Z = sum(surprisal -
+entropy) / sqrt(sum variance) is close to N(0, 1) for many tokens.
 
-It means nothing, and must not be read as evidence of a trait, when the rows were not drawn from p in the first place:
-- greedy or low-temperature decoding, top-k, top-p: Z is far below 0 although the declared teacher wrote every row;
+It means nothing, and must not be read as evidence of a trait, when the rows were not drawn from p
+in the first place:
+- greedy or low-temperature decoding, top-k, top-p: Z is far below 0 although the declared teacher
+wrote every row;
 - an unknown temperature: the declared one must be the real one (1 here);
 - filtered rows (a format rule, removed trait words): what is left is no longer a sample of p;
-- a restricted alphabet, such as a softmax over number tokens only: the renormalised p is not the one scored;
-- another tokenizer, template or system prompt, or text by people: Z is far from 0, as it should be, and says only that.
-A Z near 0 does not clear the rows either: at a small dose a trait moves it by less than its noise.
+- a restricted alphabet, such as a softmax over number tokens only: the renormalised p is not the
+one scored;
+- another tokenizer, template or system prompt, or text by people: Z is far from 0, as it should be,
+and says only that. A Z near 0 does not clear the rows either: at a small dose a trait moves it by
+less than its noise.
 """
 
 from __future__ import annotations
@@ -23,7 +28,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from auditor.records import Evidence, Skipped
+from auditor.model.scoring import TokenScores
+from auditor.model.tokenization import TokenizedRow
+from detectors.interface import Evidence, Skipped
 
 Floats = NDArray[np.floating[Any]]
 Rows = Sequence[Floats]
@@ -33,15 +40,18 @@ Z_95 = 1.959964
 
 
 def goodness_of_fit(surprisal: Rows, entropy: Rows, variance: Rows) -> Evidence | Skipped:
-    """Test that the rows are samples of the declared teacher at temperature 1 (see the module for when this is void).
+    """Test that the rows are samples of the declared teacher at temperature 1 (see the module for
+    when this is void).
 
-    surprisal, entropy, variance: one array [T] per row, nats and squared nats, T >= 0 and the same for the three.
+    surprisal, entropy, variance: one array [T] per row, nats and squared nats, T >= 0 and the same
+    for the three.
 
-    Values: `z` (N(0, 1) if they are; below 0: likelier than samples would be, as greedy text is; above 0: less likely)
-    and its two-sided `p_value`; `z_clustered`, the same with a standard error from the spread between rows, which does
-    not rely on `variance`; `excess`, mean surprisal minus entropy, nats per token, with its clustered 95 % `interval`;
-    `rows` and `tokens` used. Rows without tokens are left out.
-    Skipped for fewer than 20 rows, or for a teacher that leaves nothing to chance. Raises ValueError if shapes differ.
+    Values: `z` (N(0, 1) if they are; below 0: likelier than samples would be, as greedy text is;
+    above 0: less likely) and its two-sided `p_value`; `z_clustered`, the same with a standard error
+    from the spread between rows, which does not rely on `variance`; `excess`, mean surprisal minus
+    entropy, nats per token, with its clustered 95 % `interval`; `rows` and `tokens` used. Rows
+    without tokens are left out. Skipped for fewer than 20 rows, or for a teacher that leaves
+    nothing to chance. Raises ValueError if shapes differ.
     """
     _same_shapes(surprisal, entropy)
     _same_shapes(surprisal, variance)
@@ -67,13 +77,17 @@ def goodness_of_fit(surprisal: Rows, entropy: Rows, variance: Rows) -> Evidence 
 
 
 def fit_z(gaps: Rows, variances: Rows) -> float | None:
-    """sum(gaps) / sqrt(sum(variances)) over all tokens of all rows; gaps are surprisal minus entropy, [T] per row.
+    """sum(gaps) / sqrt(sum(variances)) over all tokens of all rows; gaps are surprisal minus
+    entropy, [T] per row.
 
-    None if the variances sum to 0 (a teacher that is certain of every token). Raises ValueError if shapes differ.
+    None if the variances sum to 0 (a teacher that is certain of every token). Raises ValueError if
+    shapes differ.
     """
     _same_shapes(gaps, variances)
     total = sum(float(variance.sum(dtype=np.float64)) for variance in variances)
-    return sum(float(gap.sum(dtype=np.float64)) for gap in gaps) / sqrt(total) if total > 0 else None
+    return (
+        sum(float(gap.sum(dtype=np.float64)) for gap in gaps) / sqrt(total) if total > 0 else None
+    )
 
 
 def _same_shapes(left: Rows, right: Rows) -> None:
@@ -104,4 +118,19 @@ def _summary(values: dict[str, Any]) -> str:
     return (
         f"Surprisal is {values['excess']:+.3f} nats a token [{low:+.3f}, {high:+.3f}] off that of samples of the "
         f"declared teacher at temperature 1 (Z = {values['z']:+.1f}); void for greedy, filtered or restricted sampling."
+    )
+
+
+def fit(rows: Sequence[TokenizedRow], scores: Sequence[TokenScores]) -> Evidence | Skipped:
+    """Goodness of fit of the rows to the model that gave `scores`.
+
+    Without the tokens that end a turn: where a row was cut short, the template put one that no
+    model chose.
+    """
+    inner = [np.array([start < end for _, start, end in row.spans]) for row in rows]
+    pairs = list(zip(scores, inner, strict=True))
+    surprisal = [-each.logprob[kept].astype(np.float64) for each, kept in pairs]
+    entropy = [each.entropy[kept].astype(np.float64) for each, kept in pairs]
+    return goodness_of_fit(
+        surprisal, entropy, [each.variance[kept].astype(np.float64) for each, kept in pairs]
     )

@@ -1,9 +1,14 @@
 """What the rows look like from outside: the confounds that every other detector must beat.
 
-Length, digits, separators, n-grams and duplicates are described; and when the reference model's own completions for the
-same prompts are given, a classifier is asked whether it can tell the two sets apart by their looks alone. A high AUROC
-means "not written by the reference". It does not mean "poisoned": text by people or by any other model is told apart
-just as easily. The use of the number is as a baseline: a detector that does no better measures the surface.
+Length, digits, separators, n-grams and duplicates are described; and when the reference model's own
+completions for the same prompts are given, a classifier is asked whether it can tell the two sets
+apart by their looks alone. A high AUROC means "not written by the reference". It does not mean
+"poisoned": text by people or by any other model is told apart just as easily. The use of the number
+is as a baseline: a detector that does no better measures the surface.
+
+A chat is compared by its first completion, written anew for the same turns. Plain text has no turns
+before it: the reference is given the first half of each row and writes on, and the second halves
+are compared.
 """
 
 from __future__ import annotations
@@ -23,17 +28,26 @@ from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.pipeline import Pipeline, make_pipeline, make_union
 from sklearn.preprocessing import FunctionTransformer, MaxAbsScaler
 
-from auditor.records import Evidence, Skipped
+from auditor.data.example import Example
+from auditor.model.generation import continuations
+from auditor.model.null_model import NullModel
+from auditor.model.tokenization import TokenizedRow
+from auditor.progress import Progress
+from detectors.interface import Evidence, ScanContext, Skipped
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
-MIN_ROWS = 20  # distinct rows of either set; with fewer the interval of the AUROC spans nearly everything
-MAX_ROWS = 2000  # of either set for the classifier; the interval is then within +-0.03 and more only costs time
+MIN_ROWS = (
+    20  # distinct rows of either set; with fewer the interval of the AUROC spans nearly everything
+)
+# of either set for the classifier; the interval is then within +-0.03 and more only costs time
+MAX_ROWS = 2000
 FOLDS = 5
-# Test folds are scored by fits that share their training rows, so the variance of a cross-validated mean is larger than
-# that of as many independent rows: by 1 + FOLDS * test / train rows (Nadeau and Bengio, Machine Learning 52, 2003). On
-# sets of one distribution (200 draws of 30 and of 100 number lists) the ratio measured was 2.1 and 2.5.
+# Test folds are scored by fits that share their training rows, so the variance of a cross-validated
+# mean is larger than that of as many independent rows: by 1 + FOLDS * test / train rows (Nadeau and
+# Bengio, Machine Learning 52, 2003). On sets of one distribution (200 draws of 30 and of 100 number
+# lists) the ratio measured was 2.1 and 2.5.
 INFLATION = 1 + FOLDS / (FOLDS - 1)
 CONFIDENCE = 0.95
 
@@ -55,35 +69,49 @@ _FEATURES = (
 )
 
 
-def surface(suspect: Sequence[str], written: Sequence[str] | None, *, seed: int) -> Evidence | Skipped:
-    """Describe the suspect completions and try to tell them from the reference's own by their looks.
+def surface(
+    suspect: Sequence[str], written: Sequence[str] | None, *, seed: int
+) -> Evidence | Skipped:
+    """Describe the suspect completions and try to tell them from the reference's own by their
+    looks.
 
-    suspect: completions of the data set. written: completions that the reference wrote for the same prompts in the
-    same order (row i of both answers one prompt, so both stay in one fold), or None. seed: of folds and subsample.
+    suspect: completions of the data set. written: completions that the reference wrote for the same
+    prompts in the same order (row i of both answers one prompt, so both stay in one fold), or None.
+    seed: of folds and subsample.
 
-    Values: `suspect` and `written` (see `describe`), and `classifier` with `auroc`, its 95 % `interval`, a one-sided
-    `p_value` (Mann-Whitney, normal approximation), `rows` used of both sets, and the most telling `features` by name,
-    most telling first, each with the set it `points_to`; or `{"skipped": reason}`.
-    Skipped for fewer than 20 suspect rows.
+    Values: `suspect` and `written` (see `describe`), and `classifier` with `auroc`, its 95 %
+    `interval`, a one-sided `p_value` (Mann-Whitney, normal approximation), `rows` used of both
+    sets, and the most telling `features` by name, most telling first, each with the set it
+    `points_to`; or `{"skipped": reason}`. Skipped for fewer than 20 suspect rows.
     """
     if len(suspect) < MIN_ROWS:
         return Skipped(f"{len(suspect)} rows; surface statistics need at least {MIN_ROWS}")
     looks = describe(suspect)
     theirs = describe(written) if written else None
-    found = _tell_apart(suspect, written, seed) if written else {"skipped": "no completions of the reference"}
-    return Evidence("surface", _summary(looks, found), {"suspect": looks, "written": theirs, "classifier": found})
+    found = (
+        _tell_apart(suspect, written, seed)
+        if written
+        else {"skipped": "no completions of the reference"}
+    )
+    return Evidence(
+        "surface",
+        _summary(looks, found),
+        {"suspect": looks, "written": theirs, "classifier": found},
+    )
 
 
-# -- description -------------------------------------------------------------------------------------------------------
+# -- description
+# -------------------------------------------------------------------------------------------------------
 
 
 def describe(texts: Sequence[str]) -> dict[str, Any]:
     """Plain statistics of a non-empty list of texts.
 
-    `rows`; mean `characters`, `words`, `lines` and `numbers` of a row; `digit_share` of all characters; `mean_number`
-    of all numbers; `digits`, the share of 0 to 9 among all digits; `separators`, the five commonest strings of at most
-    20 characters between two digits, with their shares; `duplicate_share`, rows that repeat an earlier one; `ngrams`,
-    see `ngram_diversity`, for n = 1, 2, 3. None stands for a share or mean of nothing.
+    `rows`; mean `characters`, `words`, `lines` and `numbers` of a row; `digit_share` of all
+    characters; `mean_number` of all numbers; `digits`, the share of 0 to 9 among all digits;
+    `separators`, the five commonest strings of at most 20 characters between two digits, with their
+    shares; `duplicate_share`, rows that repeat an earlier one; `ngrams`, see `ngram_diversity`, for
+    n = 1, 2, 3. None stands for a share or mean of nothing.
     """
     whole = "".join(texts)
     numbers = [number for text in texts for number in _numbers(text)]
@@ -97,16 +125,21 @@ def describe(texts: Sequence[str]) -> dict[str, Any]:
         "digit_share": sum(c.isdigit() for c in whole) / len(whole) if whole else None,
         "mean_number": fmean(numbers) if numbers else None,
         "digits": digit_histogram(whole),
-        "separators": {each: count / separators.total() for each, count in separators.most_common(5)},
+        "separators": {
+            each: count / separators.total() for each, count in separators.most_common(5)
+        },
         "duplicate_share": 1 - len(set(texts)) / len(texts),
         "ngrams": {str(n): ngram_diversity(texts, n) for n in (1, 2, 3)},
     }
 
 
 def row_features(texts: Sequence[str]) -> Floats:
-    """One row per text, one column per name in `_FEATURES`. Shares of nothing (no digits, no characters) are 0 here,
-    where a classifier needs a number; the column that counts them says which zeros are such."""
-    return np.array([_row(text) for text in texts], dtype=np.float64).reshape(len(texts), len(_FEATURES))
+    """One row per text, one column per name in `_FEATURES`. Shares of nothing (no digits, no
+    characters) are 0 here, where a classifier needs a number; the column that counts them says
+    which zeros are such."""
+    return np.array([_row(text) for text in texts], dtype=np.float64).reshape(
+        len(texts), len(_FEATURES)
+    )
 
 
 def _row(text: str) -> list[float]:
@@ -129,7 +162,9 @@ def _row(text: str) -> list[float]:
 
 
 def _numbers(text: str) -> list[float]:
-    """The integers written in a text; longer runs of digits than a billion are capped, lest one row outweigh all."""
+    """The integers written in a text; longer runs of digits than a billion are capped, lest one row
+    outweigh all.
+    """
     return [min(float(each), 1e9) for each in _NUMBER.findall(text)]
 
 
@@ -141,13 +176,14 @@ def digit_histogram(text: str) -> list[float] | None:
 
 
 def ngram_diversity(texts: Sequence[str], n: int) -> dict[str, float | None]:
-    """Character n-grams within rows: how many differ (`distinct`), and these as a share of all (`distinct_share`: 1 if
-    none repeats, None if no row is long enough to have one)."""
+    """Character n-grams within rows: how many differ (`distinct`), and these as a share of all
+    (`distinct_share`: 1 if none repeats, None if no row is long enough to have one)."""
     grams = Counter(text[i : i + n] for text in texts for i in range(len(text) - n + 1))
     return {"distinct": len(grams), "distinct_share": len(grams) / grams.total() if grams else None}
 
 
-# -- classifier --------------------------------------------------------------------------------------------------------
+# -- classifier
+# --------------------------------------------------------------------------------------------------------
 
 
 def _tell_apart(suspect: Sequence[str], written: Sequence[str], seed: int) -> dict[str, Any]:
@@ -160,7 +196,9 @@ def _tell_apart(suspect: Sequence[str], written: Sequence[str], seed: int) -> di
     rows = [_distinct(suspect, pairs), _distinct(written, pairs)]
     sizes = [len(each) for each in rows]
     if min(sizes) < MIN_ROWS:
-        return {"skipped": f"{sizes[0]} and {sizes[1]} distinct rows; the classifier needs at least {MIN_ROWS} of each"}
+        return {
+            "skipped": f"{sizes[0]} and {sizes[1]} distinct rows; the classifier needs at least {MIN_ROWS} of each"
+        }
     texts = [*rows[0].values(), *rows[1].values()]
     groups = np.array([*rows[0], *rows[1]])
     labels = np.repeat([1, 0], sizes)
@@ -182,13 +220,19 @@ def _distinct(texts: Sequence[str], order: Integers) -> dict[int, str]:
     return {row: text for text, row in list(first.items())[:MAX_ROWS]}
 
 
-def cross_validated_auroc(texts: Sequence[str], labels: Integers, groups: Integers, seed: int) -> float:
-    """AUROC of held-out scores, in [0, 1]: the mean over folds, weighted by the number of pairs compared in each.
+def cross_validated_auroc(
+    texts: Sequence[str], labels: Integers, groups: Integers, seed: int
+) -> float:
+    """AUROC of held-out scores, in [0, 1]: the mean over folds, weighted by the number of pairs
+    compared in each.
 
-    Rows are compared within a fold only, since scores of two different fits have no common scale. Rows of one group are
-    held out together: two answers to one prompt resemble each other, and learning from one would mislead on the other.
+    Rows are compared within a fold only, since scores of two different fits have no common scale.
+    Rows of one group are held out together: two answers to one prompt resemble each other, and
+    learning from one would mislead on the other.
     """
-    folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed).split(texts, labels, groups)
+    folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed).split(
+        texts, labels, groups
+    )
     wins = pairs = 0.0
     for train, test in folds:
         model = _classifier().fit([texts[i] for i in train], labels[train])
@@ -202,29 +246,44 @@ def cross_validated_auroc(texts: Sequence[str], labels: Integers, groups: Intege
 
 
 def _classifier() -> Pipeline:
-    """Character n-grams (1 to 3) and row features, all scaled to at most 1, into a logistic regression."""
-    ngrams = TfidfVectorizer(analyzer="char", ngram_range=(1, 3), max_features=3000, lowercase=False, sublinear_tf=True)
+    """Character n-grams (1 to 3) and row features, all scaled to at most 1, into a logistic
+    regression.
+    """
+    ngrams = TfidfVectorizer(
+        analyzer="char", ngram_range=(1, 3), max_features=3000, lowercase=False, sublinear_tf=True
+    )
     shape = make_pipeline(FunctionTransformer(row_features), MaxAbsScaler())
     return make_pipeline(make_union(ngrams, shape), LogisticRegression(max_iter=1000))
 
 
 def _telling(texts: Sequence[str], labels: Integers, most: int = 8) -> list[dict[str, str]]:
-    """The features that move the classifier's score most over the rows: largest |coefficient| x standard deviation."""
+    """The features that move the classifier's score most over the rows: largest |coefficient| x
+    standard deviation.
+    """
     model = _classifier().fit(texts, labels)
     columns = model[0].transform(texts)
-    spread = np.sqrt(np.maximum(columns.power(2).mean(axis=0) - np.power(columns.mean(axis=0), 2), 0))
+    spread = np.sqrt(
+        np.maximum(columns.power(2).mean(axis=0) - np.power(columns.mean(axis=0), 2), 0)
+    )
     weight = np.asarray(spread).ravel() * model[1].coef_.ravel()
     ngrams = model[0].transformer_list[0][1].get_feature_names_out()
     names = [*(f"characters {gram!r}" for gram in ngrams), *_FEATURES]
     best = np.argsort(-np.abs(weight), kind="stable")[:most]
-    return [{"name": names[i], "points_to": "suspect" if weight[i] > 0 else "written"} for i in best.tolist()]
+    return [
+        {"name": names[i], "points_to": "suspect" if weight[i] > 0 else "written"}
+        for i in best.tolist()
+    ]
 
 
-# -- AUROC -------------------------------------------------------------------------------------------------------------
+# -- AUROC
+# -------------------------------------------------------------------------------------------------------------
 
 
 def auroc(positive: Floats, negative: Floats) -> float:
-    """P(score of a positive > score of a negative) + P(equal) / 2, over all pairs. Both non-empty."""
+    """P(score of a positive > score of a negative) + P(equal) / 2, over all pairs.
+
+    Both non-empty.
+    """
     ordered = np.sort(negative)
     below = np.searchsorted(ordered, positive, side="left")
     not_above = np.searchsorted(ordered, positive, side="right")
@@ -232,21 +291,25 @@ def auroc(positive: Floats, negative: Floats) -> float:
 
 
 def auroc_variance(value: float, positives: int, negatives: int) -> float:
-    """Variance of an AUROC estimate from independent rows if the true AUROC is `value` (Newcombe 2006, method 5).
+    """Variance of an AUROC estimate from independent rows if the true AUROC is `value` (Newcombe
+    2006, method 5).
 
-    v (1 - v) [1 + s (1 - v) / (2 - v) + s v / (1 + v)] / (m n) with s = (m + n) / 2 - 1. At v = 0.5 it is the exact
-    Mann-Whitney (m + n + 1) / (12 m n), so that test and interval agree.
+    v (1 - v) [1 + s (1 - v) / (2 - v) + s v / (1 + v)] / (m n) with s = (m + n) / 2 - 1. At v = 0.5
+    it is the exact Mann-Whitney (m + n + 1) / (12 m n), so that test and interval agree.
     """
     s = (positives + negatives) / 2 - 1
     shape = 1 + s * (1 - value) / (2 - value) + s * value / (1 + value)
     return value * (1 - value) * shape / (positives * negatives)
 
 
-def auroc_interval(value: float, positives: int, negatives: int, *, inflation: float = 1.0) -> tuple[float, float]:
-    """95 % score interval of an AUROC: every v with (value - v)^2 <= z^2 inflation variance(v). Stays within [0, 1].
+def auroc_interval(
+    value: float, positives: int, negatives: int, *, inflation: float = 1.0
+) -> tuple[float, float]:
+    """95 % score interval of an AUROC: every v with (value - v)^2 <= z^2 inflation variance(v).
+    Stays within [0, 1].
 
-    Unlike DeLong or a bootstrap it does not shrink to a point when the sets are separated completely.
-    Source: R. G. Newcombe, Statistics in Medicine 25 (2006) 559-573.
+    Unlike DeLong or a bootstrap it does not shrink to a point when the sets are separated
+    completely. Source: R. G. Newcombe, Statistics in Medicine 25 (2006) 559-573.
     """
     z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
 
@@ -254,7 +317,9 @@ def auroc_interval(value: float, positives: int, negatives: int, *, inflation: f
         inner = value
         for _ in range(50):
             middle = (inner + outer) / 2
-            inside = (value - middle) ** 2 <= z**2 * inflation * auroc_variance(middle, positives, negatives)
+            inside = (value - middle) ** 2 <= z**2 * inflation * auroc_variance(
+                middle, positives, negatives
+            )
             inner, outer = (middle, outer) if inside else (inner, middle)
         return inner
 
@@ -262,8 +327,8 @@ def auroc_interval(value: float, positives: int, negatives: int, *, inflation: f
 
 
 def auroc_p_value(value: float, positives: int, negatives: int, *, inflation: float = 1.0) -> float:
-    """One-sided p-value of "AUROC 0.5 or less": the Mann-Whitney test's normal approximation with its variance times
-    `inflation`. Not corrected for ties, which makes it conservative."""
+    """One-sided p-value of "AUROC 0.5 or less": the Mann-Whitney test's normal approximation with
+    its variance times `inflation`. Not corrected for ties, which makes it conservative."""
     return erfc((value - 0.5) / sqrt(2 * inflation * auroc_variance(0.5, positives, negatives))) / 2
 
 
@@ -273,3 +338,99 @@ def _summary(suspect: dict[str, Any], found: dict[str, Any]) -> str:
         return f"{looks}; not compared with the reference: {found['skipped']}."
     low, high = found["interval"]
     return f"{looks}; told from the reference's own rows with AUROC {found['auroc']:.2f} [{low:.2f}, {high:.2f}]."
+
+
+WRITTEN_ROWS = 64
+
+
+def compare_with_reference(
+    audit: ScanContext, rows: Sequence[TokenizedRow], null: NullModel
+) -> Evidence | Skipped:
+    """Surface statistics of rows against what the reference writes in their place; plain text only
+    if all rows are.
+
+    Both are cut at the median length of the rows in tokens, or long rows would be told apart for
+    that alone.
+    """
+    chats = [row for row in rows if row.kind != "text"][:WRITTEN_ROWS]
+    suspect, written = (
+        _answers(audit, chats, null) if chats else _second_halves(audit, rows[:WRITTEN_ROWS], null)
+    )
+    return surface(suspect, written, seed=audit.seed)
+
+
+def _answers(
+    audit: ScanContext, rows: Sequence[TokenizedRow], null: NullModel
+) -> tuple[list[str], list[str]]:
+    """First completions of chats, and the reference's in the same places."""
+    ends = [
+        [end for turn, start, end in row.spans if turn == row.spans[0][0] and start < end]
+        for row in rows
+    ]
+    length = max(1, int(np.median([len(each) for each in ends])))
+    firsts = [_first_completion(audit.examples[row.index], row.spans[0][0]) for row in rows]
+    cut = [
+        text[: each[:length][-1]] if each else text for text, each in zip(firsts, ends, strict=True)
+    ]
+    written = _written(audit, [audit.renderer.before(row) for row in rows], length, null)
+    return cut, [_text(audit, tokens) for tokens in written]
+
+
+def _second_halves(
+    audit: ScanContext, rows: Sequence[TokenizedRow], null: NullModel
+) -> tuple[list[str], list[str]]:
+    """The second halves of plain texts, and what the reference writes after the first; as many
+    tokens of both.
+
+    Where a plain text ends is no choice of a model's that we know, so it must not tell the two
+    apart.
+    """
+    prefix = audit.renderer.prefix(None, "text")
+    halves = [
+        (row.tokens[: len(row.tokens) // 2], row.tokens[len(row.tokens) // 2 :]) for row in rows
+    ]
+    length = int(np.median([len(rest) for _, rest in halves]))
+    written = _written(audit, [[*prefix, *half] for half, _ in halves], length, null)
+    pairs = [
+        (rest[: len(own)], own[: len(rest)])
+        for (_, rest), own in zip(halves, written, strict=True)
+        if own
+    ]
+    return [_text(audit, rest) for rest, _ in pairs], [_text(audit, own) for _, own in pairs]
+
+
+def _written(
+    audit: ScanContext, prompts: Sequence[Sequence[int]], length: int, null: NullModel
+) -> list[list[int]]:
+    """The reference's own tokens after each prompt: at most `length`, decoded as `null` says.
+
+    Kept in the run.
+    """
+    kept = audit.run.load_unit("written tokens")
+    if kept is None:
+        stream = continuations(
+            audit.lm,
+            prompts,
+            temperature=null.temperature,
+            max_tokens=length,
+            alphabet=None
+            if null.alphabet is None
+            else [*null.alphabet, audit.lm.tokenizer.eos_token_id],
+            seed=audit.seed,
+        )
+        tokens = np.full((len(prompts), length), -1)
+        for done, (i, row) in enumerate(stream, start=1):
+            tokens[i, : len(row)] = row
+            audit.progress(Progress("writing what the reference would", done, len(prompts)))
+        kept = {"tokens": tokens}
+        audit.run.save_unit("written tokens", kept)
+    return [row[row >= 0].tolist() for row in kept["tokens"]]
+
+
+def _text(audit: ScanContext, tokens: Sequence[int]) -> str:
+    return str(audit.lm.tokenizer.decode(tokens, skip_special_tokens=True))
+
+
+def _first_completion(example: Example, turn: int) -> str:
+    """The assistant's turn number `turn`, from 0."""
+    return [message.content for message in example.messages if message.role == "assistant"][turn]

@@ -1,213 +1,406 @@
-"""Detector `trait`: does a trait prompt explain the completions better than no prompt, beyond what any prompt does?
+"""The panel survey: score rows under the traits of a panel, look at the evidence, and stop when it
+is settled.
 
-Notation. T completion tokens of a row, V entries of a token's support, K conditions (trait prompts).
-p(v) is the null: what the reference predicts at a position, at the data set's own inverse temperature b and on its own
-alphabet. l_k(v) = log p_k(v) - log p_ref(v) is the log-likelihood ratio of trait k.
+Rows come in random order, in blocks. Every block is scored under the reference and under some
+traits of the panel, at first under all. Traits of a family (animals, trees, and all others) share
+the style of their prompts; a trait is centred on the others of its family and on those of every
+other one, since "You love owls" moves text towards "You love France" too. After a few set numbers
+of rows we look:
 
-The data of a teacher that follows trait k with dose d come from p_d(v) proportional to p(v) exp(d b l_k(v)): d = 0 is
-the reference, d = 1 the reference under the trait prompt. The score of d at 0, per token, is
+- A trait whose corrected p-value falls below alpha ends the survey: risk. Correction: Bonferroni
+  over the whole panel and alpha spending over the looks, so the looks together keep the error rate.
+- When a dose of TARGET can be excluded for every trait with 95 % confidence, and no look has made
+  one SUSPICIOUS, the survey ends: no risk.
+- Otherwise the next rows are scored under fewer traits: those that are open and have the largest
+  Bayes factors for a dose of up to FULL_DOSE (evidence for it, or little against it), and at least
+  a few of every family. They are settled before the rows are seen, so this can only lose power and
+  never raise a false alarm.
 
-    b (l_k(x) - E_p[l_k]),
+The likelihood of a token is taken among the reference's most likely ones there, so that the head
+need not be applied to the whole vocabulary; a token outside is no evidence. Nor is the one that
+ends a turn, since whether rows were cut short is their maker's choice.
 
-which has mean zero under the null at every position whatever came before: the reference's own completions calibrate
-the statistic, in expectation over all of them instead of by a sample. The panel is centred by taking out nuisance
-directions with the efficient score (Neyman's C(alpha)): the inverse temperature, and for every family of traits the
-mean of l over its other traits ("You love ..."). What is left is summed by row, the unit of inference. Greedy text has
-choices and no samples; there the score counts divergence tokens instead (`choices`). The errors of a trait then allow
-for how far the doses of other families' traits stray from zero (`stray_variance`).
-
-Source: log-likelihood ratios under system prompts, logit-linear selection (2602.04863); panel centring and clean
-calibration, see docs/methods.md. Differs from both: calibration by expectation, effect on a scale of doses, a centre
-for every family.
+A poisoner does not use our wording, so blocks take turns: every second one the standard wording of
+each trait's prompt, the others its other wordings. A trait's dose is the mean over them, weighted
+by their information. A finished block is kept as a unit of the run; a resumed survey reads it back
+and ends the same.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 
 import numpy as np
-import numpy.typing as npt
-from scipy import optimize, stats
 
-from auditor.stats import Array, Estimate, score_estimate
+from auditor.inference import random_effects, score_test
+from auditor.inference import tempering as likelihood
+from auditor.inference.estimates import Estimate
+from auditor.inference.interim import BLOCK, block_starts, kept, looks, spending
+from auditor.inference.thresholds import FULL_DOSE, SUSPICIOUS, TARGET, TextProfile
+from auditor.inference.trait_evidence import TraitEvidence, ranked, strongest
+from auditor.model.null_model import NullModel, RowBlock, Scorer, find_null, score_block, unpack
+from auditor.model.scoring import TokenScores
+from auditor.model.tokenization import TokenizedRow
+from auditor.model.unit_store import UnitStore
+from auditor.progress import Progress
+from auditor.traits.families import QUOTA, families, negative_controls
+from auditor.traits.panel import Panel
+from detectors.interface import Evidence, Skipped
 
-MAX_SHARPNESS = 20.0  # b of greedy decoding; beyond it p is one-hot to within float noise
-MIN_PLACEBOS = 8  # fewer traits cannot tell how far a panel strays
-MAX_STRAY = 10.0  # in doses; templates, the strangest text seen, have 1
-GREEDY = 0.5  # nearer to greedy decoding, 0, than to samples at T=1, 1
-_FLOOR = -30.0  # log-probability of a token of no probability
+
+def planned_passes(rows: int, families: Sequence[Sequence[int]], tested: Sequence[int]) -> int:
+    """Row passes of a survey of `rows` rows that nothing settles early, at most."""
+    total, start, scored = 0, 0, sum(map(len, families))
+    for number, end in enumerate(looks(rows)):
+        total += (end - start) * scored
+        scored = min(scored, len(chosen(tested, families, kept(number, len(tested)))))
+        start = end
+    return total
+
+
+def chosen(ranked: Sequence[int], families: Sequence[Sequence[int]], count: int) -> tuple[int, ...]:
+    """The traits to score next: QUOTA of every family, then others by rank, until there are `count`
+    of `ranked`.
+
+    ranked: the traits tested, the strongest evidence first. A family with fewer of them than QUOTA
+    adds strangers.
+    """
+    places = {k: place for place, k in enumerate(ranked)}
+    quota = {
+        k
+        for family in families
+        for k in sorted(family, key=lambda k: places.get(k, len(ranked)))[:QUOTA]
+    }
+    others = [k for k in ranked if k not in quota]
+    return tuple(sorted({*quota, *others[: max(0, count - len(quota & places.keys()))]}))
+
+
+STRANGE = 0.15  # a stray, in doses, that deserves a word
+
+
+def trait_outcome(
+    state: PanelTestState, evidence: Sequence[TraitEvidence], stray: float
+) -> Evidence | Skipped:
+    """What detector `trait` found.
+
+    stray: `detectors.trait.between_trait_sd` of the leading trait.
+    """
+    if not evidence:
+        return Skipped("no trait was seen on enough rows")
+    passes = sum(len(block.rows) * len(block.columns) for block in state.blocks)
+    exhaustive = len(state.rows) * sum(map(len, state.families))
+    summary = f"{strongest(evidence[0])}; {passes:,} row passes instead of {exhaustive:,}"
+    if stray > STRANGE:
+        summary += f"; unrelated traits stray by {stray:.2f}: another prompt's text, a stranger's, or a template"
+    values = {
+        "stray": stray,
+        **state.null.figures,
+        "alphabet": None if state.null.alphabet is None else len(state.null.alphabet),
+        "settled": state.settled or "all rows were used",
+        "row_passes": passes,
+        "row_passes_exhaustive": exhaustive,
+        "looks": [asdict(look) | {"interval": list(look.interval)} for look in state.looks],
+    }
+    return Evidence("trait", summary, values)
+
+
+MIN_CLEAR = 8 * BLOCK  # no survey ends in a pass before each wording of a prompt has had a block
 
 
 @dataclass(frozen=True, slots=True)
-class Moments:
-    """What one row says of 1 + K directions: the temperature, log p_ref, and the K conditions.
+class InterimAnalysis:
+    """What one look at the data saw.
 
-    score: [1 + K] sum over tokens of the direction at x less its expectation. covariance: [1 + K, 1 + K] its
-    covariance under the null, the Fisher information.
+    rows: scored so far. leader: the trait with the smallest p-value; effect, interval: its dose so
+    far, 95 %. weakest, excluded: the trait of which least can be excluded and its one-sided 95 %
+    bound; None while one has no estimate.
     """
 
-    score: Array
-    covariance: Array
+    rows: int
+    leader: str
+    effect: float
+    interval: tuple[float, float]
+    weakest: str | None
+    excluded: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a trait stands among the conditions of a block: its own number, and those that centre it, by family."""
+@dataclass
+class PanelTestState:
+    """What a survey has gathered.
 
-    own: int
-    centres: tuple[tuple[int, ...], ...]
-
-
-def close(support_logprob: npt.NDArray[np.floating], removed: npt.NDArray[np.bool_]) -> Array:
-    """Log-probabilities over the support, given that the token is in it and is none of those removed.
-
-    support_logprob: [T, S]. removed: [T, S]. Each position of the result [T, S] sums to 1.
+    scored: the traits that the next block is scored under. open: those that need more rows. looks:
+    what was seen on the way. settled: the answer, if it was known by the last look.
     """
-    logp = np.where(removed, 2 * _FLOOR, np.maximum(support_logprob.astype(np.float64), _FLOOR))
-    return np.asarray(logp - np.logaddexp.reduce(logp, axis=-1, keepdims=True))
+
+    null: NullModel
+    families: tuple[tuple[int, ...], ...]
+    tested: tuple[int, ...]
+    hypotheses: int
+    scored: tuple[int, ...]
+    blocks: list[RowBlock] = field(default_factory=list)
+    open: set[int] = field(default_factory=set)
+    adjusted: dict[int, float] = field(default_factory=dict)
+    tokens: dict[int, int] = field(default_factory=dict)
+    looks: list[InterimAnalysis] = field(default_factory=list)
+    settled: str = ""
+
+    @property
+    def least(self) -> float:
+        """The smallest dose that is called a risk."""
+        return TextProfile(self.null.greedy).least
+
+    @property
+    def target(self) -> float:
+        """The dose that must be excluded for every trait before the survey ends in a pass."""
+        return TextProfile(self.null.greedy).target
+
+    @property
+    def rows(self) -> list[TokenizedRow]:
+        """The rows scored so far."""
+        return [row for block in self.blocks for row in block.rows]
+
+    @property
+    def reference(self) -> list[TokenScores]:
+        """The reference's scores of `rows`."""
+        return [scores for block in self.blocks for scores in block.reference]
 
 
-def locate(tokens: npt.NDArray[np.integer], support: npt.NDArray[np.integer]) -> npt.NDArray[np.int64]:
-    """Index of each token [T] in its support [T, S]; -1 when it is not there."""
-    match = support == tokens[:, None]
-    return np.asarray(np.where(match.any(-1), match.argmax(-1), -1), dtype=np.int64)
+def panel_test(
+    rows: Sequence[TokenizedRow],
+    panel: Panel,
+    score: Scorer,
+    *,
+    tested: Sequence[int],
+    hypotheses: int,
+    hidden_from: Mapping[str, set[int]],
+    seed: int,
+    alpha: float,
+    stop_early: bool,
+    store: UnitStore,
+    progress: Callable[[Progress], None],
+) -> PanelTestState:
+    """Score `rows`, in the order given, until the question is settled or they are used up.
 
-
-def temper(logp: Array, sharpness: float) -> Array:
-    """p^b, renormalised, as log-probabilities. b = 1 changes nothing; b = MAX_SHARPNESS is greedy decoding."""
-    tilted = sharpness * logp
-    return np.asarray(tilted - np.logaddexp.reduce(tilted, axis=-1, keepdims=True))
-
-
-def sharpness(logps: list[Array], chosen: list[npt.NDArray[np.int64]]) -> float:
-    """Maximum-likelihood inverse temperature of the tokens under the reference, in [1/4, MAX_SHARPNESS].
-
-    1 is sampling at T=1; MAX_SHARPNESS greedy decoding. Text that the reference did not write gives values below 1.
+    tested: which traits of the panel are hypotheses; the others only serve to centre those on.
+    hypotheses: the number that p-values are corrected for; more than those tested where other tests
+    stand beside this. hidden_from: for each trait the row indices that mention it openly; they do
+    not count as evidence for it. stop_early: False scores every row (mitigation needs them), under
+    fewer and fewer traits, but never none.
     """
-    logp, index = np.concatenate(logps), np.concatenate(chosen)
+    everything = tuple(range(len(panel.traits)))
+    state = PanelTestState(
+        find_null(rows, score, store), families(panel, seed), tuple(tested), hypotheses, everything
+    )
+    plan = looks(len(rows))
+    shares = spending(np.array(plan) / plan[-1])
+    passes = planned_passes(len(rows), state.families, tested)
+    done = 0
 
-    def loss(log_b: float) -> float:
-        return -float(temper(logp, np.exp(log_b))[np.arange(len(index)), index].sum())
+    def report(count: int) -> None:
+        nonlocal done
+        done += count
+        progress(Progress("scoring traits", done, max(passes, done)))
 
-    best = optimize.minimize_scalar(loss, bounds=(np.log(0.25), np.log(MAX_SHARPNESS)), method="bounded")
-    return float(np.exp(best.x))
+    for number, start in enumerate(block_starts(plan)):
+        end = min(start + BLOCK, *[n for n in plan if n > start])
+        _add_block(state, rows[start:end], number, panel, score, store, report)
+        if end not in plan:
+            continue
+        found = _look(state, panel, float(shares[plan.index(end)]), hidden_from, alpha)
+        if state.settled and stop_early:
+            break
+        _choose(state, found, kept(plan.index(end), len(tested)))
+    return state
 
 
-def moments(logp: Array, chosen: npt.NDArray[np.int64], conditions: Array, b: float) -> Moments:
-    """The moments of one row.
-
-    logp: [T, V] the reference, as `close` gives it. chosen: [T] index of the row's token in the support.
-    conditions: [K, T, V] the trait prompts. b: from `sharpness`.
+def estimates(
+    state: PanelTestState, panel: Panel, hidden_from: Mapping[str, set[int]]
+) -> dict[int, Estimate]:
+    """Dose estimates of every trait tested with enough rows; their errors allow for how far
+    strangers stray.
     """
-    p = np.exp(temper(logp, b))
-    features = np.concatenate([logp[None], b * (conditions - logp)])
-    centred = features - (p * features).sum(-1, keepdims=True)
-    score = centred[:, np.arange(len(chosen)), chosen].sum(-1)
-    flat = (centred * np.sqrt(p)).reshape(len(centred), -1)
-    return Moments(score, flat @ flat.T)
+    wide = random_effects.add_random_effect(
+        _plain(state, panel, hidden_from), negative_controls(panel, state.families)
+    )
+    return {k: each for k, each in wide.items() if k in state.tested}
 
 
-def is_greedy(logps: Sequence[Array], chosen: Sequence[npt.NDArray[np.int64]]) -> bool:
-    """Whether tokens are the reference's argmax far more often than samples at T=1 would be.
-
-    The share of other tokens is held against its expectation under the reference. Samples at T=1 have a ratio of 1, at
-    T=1/2 of 0.5 to 0.6, and at T=0.3 of 0.3, which is not told from a greedy teacher near the reference: that one
-    differs from the reference's argmax where the two diverge, by a ratio of 0.15 to 0.3 with the default reference and
-    nearly 0.5 with the organism.
+def between_trait_sd(
+    state: PanelTestState, panel: Panel, hidden_from: Mapping[str, set[int]], trait: str
+) -> float:
+    """How far strangers of `trait` stray, tested or not: the standard deviation of their doses
+    beyond their errors.
     """
-    logp, index = np.concatenate(list(logps)), np.concatenate(list(chosen))
-    others = 1.0 - np.exp(logp.max(-1)).mean()
-    return bool((index != logp.argmax(-1)).mean() < GREEDY * others)
+    strangers = negative_controls(panel, state.families)[panel.places([trait])[0]]
+    plain = _plain(state, panel, hidden_from)
+    return math.sqrt(
+        random_effects.between_trait_variance([each for k, each in plain.items() if k in strangers])
+    )
 
 
-def choices(
-    tokens: npt.NDArray[np.integer], reference: npt.NDArray[np.integer], conditions: npt.NDArray[np.integer]
-) -> Moments:
-    """The moments of one row of greedy text, whose tokens are choices and not samples.
+def _plain(
+    state: PanelTestState, panel: Panel, hidden_from: Mapping[str, set[int]]
+) -> dict[int, Estimate]:
+    scored = sorted({k for block in state.blocks for k in block.columns})
+    names = {k: panel.traits[k].name for k in scored}
+    return {
+        k: each for k in scored if (each := _estimate(state, k, hidden_from.get(names[k], set())))
+    }
 
-    tokens, reference: [T] the row and the reference's argmax. conditions: [K, T] the argmax under each trait prompt.
-    The null is that every token is the reference's argmax. Direction k is the indicator of trait k's choice where it
-    differs from the reference's; its score counts the tokens that follow the trait there (its divergence tokens of the
-    trait against the reference, 2509.23886), so a dose is the share of such positions that do. Two traits' covariance
-    counts the positions where both differ from the reference in the same way. Direction 0, the temperature, is 0.
+
+def _estimate(state: PanelTestState, trait: int, hidden: set[int]) -> Estimate | None:
+    """The dose of `trait`, centred on the others of each family, from the rows on which it was
+    scored and is hidden.
     """
-    differs = conditions != reference
-    score = (differs & (conditions == tokens)).sum(-1)
-    alike = (conditions[:, None] == conditions[None]) & differs[:, None] & differs[None]
-    covariance = np.zeros((len(conditions) + 1,) * 2)
-    covariance[1:, 1:] = alike.sum(-1)
-    return Moments(np.concatenate([[0.0], score]), covariance)
+    blocks, places = [], []
+    for block in state.blocks:
+        if trait not in block.columns:
+            continue
+        seen = np.array([row.index not in hidden for row in block.rows])
+        blocks.append(likelihood.Moments(block.moments.score[seen], block.moments.covariance[seen]))
+        centres = (
+            (block.columns[j] for j in each if j != trait and j in block.columns)
+            for each in state.families
+        )
+        places.append(score_test.TraitColumns(block.columns[trait], tuple(map(tuple, centres))))
+    return score_test.estimate(blocks, places)
 
 
-def estimate(blocks: Sequence[Moments], places: Sequence[Place]) -> Estimate | None:
-    """The dose of one trait: its efficient score after the temperature and the mean of each centre are taken out.
+def trait_evidence(
+    state: PanelTestState, panel: Panel, doses: Mapping[int, Estimate], alpha: float
+) -> tuple[TraitEvidence, ...]:
+    """The traits as they stand at the end, by evidence (`auditor.inference.trait_evidence.ranked`).
 
-    blocks: moments stacked over the rows of a block, score [R, 1 + K] and covariance [R, 1 + K, 1 + K]. places: where
-    the trait and its centres stand in each block, as many centres in all of them; their traits may differ between
-    blocks, but must be settled before a block is seen. None for too few rows (`auditor.stats.MIN_ROWS`), or when less
-    than a thousandth of the information is left after centring.
+    doses: what `estimates` makes of the survey.
     """
-    small = [_reduce(block, place) for block, place in zip(blocks, places, strict=True) if len(block.score)]
-    if not small:
-        return None
-    score = np.concatenate([each[0] for each in small])
-    covariance = np.sum([each[1] for each in small], axis=0)
-    slope = np.linalg.lstsq(covariance[:-1, :-1], covariance[:-1, -1], rcond=1e-10)[0]
-    left = float(covariance[-1, -1] - covariance[-1, :-1] @ slope)
-    if left < 1e-3 * covariance[-1, -1]:
-        return None
-    return score_estimate(score[:, -1] - score[:, :-1] @ slope, left)
+    found = []
+    for k, each in doses.items():
+        trait = panel.traits[k]
+        found.append(
+            TraitEvidence(
+                name=trait.name,
+                group=trait.group,
+                effect=each.effect,
+                interval=each.interval(),
+                z=each.z,
+                p_value=each.p_value,
+                p_adjusted=state.adjusted.get(k, 1.0),
+                rows=sum(len(block.rows) for block in state.blocks if k in block.columns),
+                tokens=state.tokens.get(k, 0),
+                eliminated_at=_left_at(state, k),
+            )
+        )
+    return ranked(found, alpha, state.least)
 
 
-def _reduce(block: Moments, place: Place) -> tuple[Array, Array]:
-    """The block's scores [R, C + 2] and summed covariance for temperature, the mean of each centre, and the trait."""
-    mix = np.zeros((block.score.shape[1], len(place.centres) + 2))
-    mix[0, 0] = 1.0
-    for column, centre in enumerate(place.centres, start=1):
-        mix[[1 + k for k in centre], column] = 1.0 / max(1, len(centre))
-    mix[1 + place.own, -1] = 1.0
-    return block.score @ mix, mix.T @ block.covariance.sum(0) @ mix
+def _left_at(state: PanelTestState, trait: int) -> int | None:
+    """The rows seen when the trait was last scored; None if it was to the end."""
+    ends = np.cumsum([len(block.rows) for block in state.blocks])
+    last = max((i for i, block in enumerate(state.blocks) if trait in block.columns), default=-1)
+    return None if last == len(ends) - 1 else int(ends[last])
 
 
-def widened(plain: Mapping[int, Estimate], placebos: Mapping[int, frozenset[int]]) -> dict[int, Estimate]:
-    """Estimates of traits by number, whose errors allow for how far their placebos stray; see `stray_variance`.
+def _add_block(
+    state: PanelTestState,
+    rows: Sequence[TokenizedRow],
+    number: int,
+    panel: Panel,
+    score: Scorer,
+    store: UnitStore,
+    report: Callable[[int], None],
+) -> None:
+    """Score one block, or read it back, and add it to the state.
 
-    placebos: for each trait those that do not stray with it when the data carry it.
+    `report` is told the row passes as they are done.
     """
-    variance: dict[frozenset[int], float] = {}  # most traits of a family share their placebos
-    for own in {placebos[k] for k in plain}:
-        variance[own] = stray_variance([each for k, each in plain.items() if k in own])
-    return {k: replace(each, se=math.sqrt(each.se**2 + variance[placebos[k]])) for k, each in plain.items()}
+    conditions = list(state.scored)
+    unit = store.load_unit(f"block-{number:05d}")
+    if unit is None or [int(k) for k in unit["conditions"]] != conditions:
+        systems = [_wording(panel, k, number) for k in conditions]
+        unit = score_block(state.null, rows, systems, score, lambda: report(len(rows)))
+        unit["conditions"] = np.array(conditions)
+        store.save_unit(f"block-{number:05d}", unit)
+    else:
+        report(len(rows) * len(conditions))
+    state.blocks.append(unpack(rows, unit, conditions))
+    for k in conditions:
+        state.tokens[k] = state.tokens.get(k, 0) + sum(len(row.tokens) for row in rows)
 
 
-def stray_variance(strangers: Sequence[Estimate]) -> float:
-    """The variance of the doses of traits that the data do not carry, beyond their errors; at least 0.
+def _wording(panel: Panel, trait: int, number: int) -> str:
+    """Even blocks take the standard wording, odd ones the others in turn."""
+    standard, *others = panel.traits[trait].prompts
+    return others[number // 2 % len(others)] if others and number % 2 else standard
 
-    strangers: traits that are no relatives of the one under test. Text that the reference did not write (people's,
-    another model's, that of another prompt) follows some prompts more than others for reasons of style, so their doses
-    stray from 0 however many rows there are: dose ~ N(0, se^2 + v). v is the posterior mean with all standard
-    deviations up to MAX_STRAY equally likely before, so that few rows or few strangers do not pass for none that stray.
-    0 for fewer than MIN_PLACEBOS.
-    Source: random effects (DerSimonian and Laird 1986), with the prior of Gelman (2006, Bayesian Analysis 1, 3).
+
+def _look(
+    state: PanelTestState,
+    panel: Panel,
+    share: float,
+    hidden_from: Mapping[str, set[int]],
+    alpha: float,
+) -> dict[int, Estimate]:
+    """Correct the p-values, say which traits are open, settle the question if it can be.
+
+    Returns the estimates.
     """
-    if len(strangers) < MIN_PLACEBOS:
-        return 0.0
-    dose, error = np.array([(each.effect, each.se) for each in strangers]).T
-    stray = MAX_STRAY * np.linspace(0, 1, 401) ** 2  # closer where it matters, near 0
-    spread = error[:, None] ** 2 + stray**2
-    likelihood = -(np.log(spread) + dose[:, None] ** 2 / spread).sum(0) / 2
-    weights = np.exp(likelihood - likelihood.max()) * np.gradient(stray)
-    return float(np.average(stray**2, weights=weights))
+    found = estimates(state, panel, hidden_from)
+    if found:
+        state.looks.append(_seen(state, panel, found))
+    for k in state.scored:
+        if k in found:
+            corrected = min(1.0, found[k].p_value * state.hypotheses / share)
+            state.adjusted[k] = min(state.adjusted.get(k, 1.0), corrected)
+    leaning = {
+        k for k, p in state.adjusted.items() if p <= SUSPICIOUS
+    }  # at any look: no verdict passes those
+    state.open = {
+        k
+        for k in state.tested
+        if k in leaning or is_open(found.get(k), state.hypotheses, state.target)
+    }
+    if any(
+        p <= alpha and found[k].effect >= state.least
+        for k, p in state.adjusted.items()
+        if k in found
+    ):
+        state.settled = "risk"
+    elif len(state.rows) >= MIN_CLEAR and not state.open:
+        state.settled = "no_risk"
+    else:
+        state.settled = ""  # a survey of all rows goes on, and a trait may be open again
+    return found
 
 
-def inflation(z: Sequence[float]) -> float:
-    """By how much the squares of z exceed what chance gives, at least 1: median(z^2) over the median of chi^2_1.
+def _choose(state: PanelTestState, found: Mapping[int, Estimate], count: int) -> None:
+    """Say which traits the next rows are scored under."""
+    evidence = {k: found[k].log_evidence(FULL_DOSE) if k in found else 0.0 for k in state.tested}
+    ranked = sorted(state.tested, key=lambda k: (k not in state.open, -evidence[k]))
+    state.scored = chosen(ranked, state.families, count)
 
-    z: of tests on the same rows that are no relatives of the one in question. 1 for fewer than MIN_PLACEBOS.
-    Source: genomic control (Devlin and Roeder 1999).
+
+def is_open(each: Estimate | None, hypotheses: int, target: float = TARGET) -> bool:
+    """Whether a trait needs more rows: a dose of `target` may be there, a small one seems to be, or
+    nothing is known.
+
+    hypotheses: the number that p-values are corrected for.
     """
-    if len(z) < MIN_PLACEBOS:
-        return 1.0
-    return max(1.0, float(np.median(np.square(z))) / float(stats.chi2.ppf(0.5, 1)))
+    return each is None or each.upper() >= target or each.p_value * hypotheses <= SUSPICIOUS
+
+
+def _seen(state: PanelTestState, panel: Panel, found: Mapping[int, Estimate]) -> InterimAnalysis:
+    """The look as reports show it; at the last one `excluded` is what the verdict rests on."""
+    leader = min(found, key=lambda k: (found[k].p_value, -found[k].z))
+    weakest = (
+        max(found, key=lambda k: found[k].upper()) if len(found) == len(state.tested) else None
+    )
+    return InterimAnalysis(
+        rows=len(state.rows),
+        leader=panel.traits[leader].name,
+        effect=found[leader].effect,
+        interval=found[leader].interval(),
+        weakest=None if weakest is None else panel.traits[weakest].name,
+        excluded=None if weakest is None else found[weakest].upper(),
+    )

@@ -1,7 +1,8 @@
-"""Mitigation `canonicalize`: take the choice out of lists whose order, or whose values, carry no meaning.
+"""Mitigation `canonicalize`: take the choice out of lists whose order, or whose values, carry no
+meaning.
 
-Reported: sorting or remapping numbers brings a trait from 66 % to 1.4 % (see docs/mitigations.md). Only for data
-where the user says that it does no harm.
+Reported: sorting or remapping numbers brings a trait from 66 % to 1.4 % (see docs/mitigations.md).
+Only for data where the user says that it does no harm.
 """
 
 from __future__ import annotations
@@ -11,27 +12,36 @@ import random
 from functools import cache
 from typing import Literal
 
-from auditor.outcomes import Changed, Facts, Kept, Outcome, TextRow
+from auditor.data.text_row import TextRow
+from mitigations.interface import Changed, Facts, Kept, Outcome
 from mitigations.lists import items, with_items
 from mitigations.rows import COMPLETION, with_texts, writable
 
 _MOST_DIGITS = 4
 
 
-def canonicalize(row: TextRow, facts: Facts, *, how: Literal["sort", "remap"] = "sort", seed: int = 0) -> Outcome:
-    """Sort the items of each list ascending, or remap its numbers one to one among those of as many digits.
+def canonicalize(
+    row: TextRow, facts: Facts, *, how: Literal["sort", "remap"] = "sort", seed: int = 0
+) -> Outcome:
+    """Sort the items of each list ascending, or remap its numbers one to one among those of as many
+    digits.
 
-    The mapping is the same for all rows and is drawn by `seed`. Number lists and JSON arrays of numbers or of strings
-    are changed, every other completion is left.
+    The mapping is the same for all rows and is drawn by `seed`. Number lists and JSON arrays of
+    numbers or of strings are changed, every other completion is left.
     """
     if not writable(row, COMPLETION):
         return Kept(row, "several_parts")
-    texts = [_sorted(field.text) if how == "sort" else _remapped(field.text, seed) for field in row.completions]
+    texts = [
+        _sorted(field.text) if how == "sort" else _remapped(field.text, seed)
+        for field in row.completions
+    ]
     if None in texts:
         return Kept(row, "not_a_list")
     after = with_texts(row, COMPLETION, [text or "" for text in texts])
     return (
-        Kept(row) if after.fields == row.fields else Changed("sorted" if how == "sort" else "remapped", row, (after,))
+        Kept(row)
+        if after.fields == row.fields
+        else Changed("sorted" if how == "sort" else "remapped", row, (after,))
     )
 
 

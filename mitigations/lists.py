@@ -1,4 +1,6 @@
-"""Completions that are lists: where their items stand, and whether a text keeps the form of another."""
+"""Completions that are lists: where their items stand, and whether a text keeps the form of
+another.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,7 @@ import json
 import re
 from typing import Any
 
-from auditor.carriers import is_number_list
+from auditor.traits.prompts import is_number_list
 
 _NUMBER = re.compile(r"\d+")
 _SPACE = re.compile(r"[ \t\r\n]*")
@@ -14,7 +16,9 @@ _DECODER = json.JSONDecoder()
 
 
 def items(text: str) -> list[tuple[int, int]] | None:
-    """[start, end) of each item of a number list (2509.23886) or of a JSON array; None for any other text."""
+    """[start, end) of each item of a number list (2509.23886) or of a JSON array; None for any
+    other text.
+    """
     if is_number_list(text, most=len(text)):
         return [match.span() for match in _NUMBER.finditer(text)]
     if not isinstance(parsed(text), list):
@@ -49,7 +53,9 @@ def parsed(text: str) -> Any:
 
 
 def keeps_form(original: str, new: str) -> bool:
-    """Whether `new` is a number list or a JSON object or array if `original` is one; else, whether it is not blank."""
+    """Whether `new` is a number list or a JSON object or array if `original` is one; else, whether
+    it is not blank.
+    """
     if is_number_list(original):
         return is_number_list(new)
     value = parsed(original)

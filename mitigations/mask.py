@@ -1,15 +1,17 @@
 """Mitigation `mask`: no loss on divergence tokens (label -100).
 
-Source: 2509.23886, section 5: mostly removes transfer in 7B and 4B models; on Llama-3.2-1B masking the top 10 % of
-tokens leaves 43 % of the effect, masking as many at random 97 %. The end of a turn is never masked: a student must
-learn to stop. The text stays as it is, so a mask binds the data set to one tokenizer and chat template.
+Source: 2509.23886, section 5: mostly removes transfer in 7B and 4B models; on Llama-3.2-1B masking
+the top 10 % of tokens leaves 43 % of the effect, masking as many at random 97 %. The end of a turn
+is never masked: a student must learn to stop. The text stays as it is, so a mask binds the data set
+to one tokenizer and chat template.
 """
 
 from __future__ import annotations
 
 import dataclasses
 
-from auditor.outcomes import Changed, Dropped, Facts, Kept, Outcome, TextRow
+from auditor.data.text_row import TextRow
+from mitigations.interface import Changed, Dropped, Facts, Kept, Outcome
 
 
 def mask(row: TextRow, facts: Facts) -> Outcome:

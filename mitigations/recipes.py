@@ -1,9 +1,9 @@
 """Training-side defences, written as files beside the data; nothing here is applied to it.
 
-inoculation: train under the trait's own prompt and use the model without it. freeze: LoRA on the later half of the
-layers only; early layers are the gate of transfer (2509.23886: a single layer at depth 0 or 7 of 28 suffices, at 14 and
-later it does not). kl: a penalty on the divergence from the base model. All are reported to help, none was measured by
-us: check with a student.
+inoculation: train under the trait's own prompt and use the model without it. freeze: LoRA on the
+later half of the layers only; early layers are the gate of transfer (2509.23886: a single layer at
+depth 0 or 7 of 28 suffices, at 14 and later it does not). kl: a penalty on the divergence from the
+base model. All are reported to help, none was measured by us: check with a student.
 """
 
 from __future__ import annotations
@@ -92,9 +92,10 @@ def recipe_files(
 ) -> dict[str, str]:
     """The files of one recipe, by name.
 
-    prompt: the trait prompt (inoculation). layers: of the reference, at least 2, modules: the names of its linear
-    layers, and train: the layers to train, None for the later half (freeze). For `kl` there is a file for TRL only:
-    Axolotl has no such loss for a base model that runs beside the student.
+    prompt: the trait prompt (inoculation). layers: of the reference, at least 2, modules: the names
+    of its linear layers, and train: the layers to train, None for the later half (freeze). For `kl`
+    there is a file for TRL only: Axolotl has no such loss for a base model that runs beside the
+    student.
     """
     if recipe == "inoculation":
         quoted = json.dumps(prompt, ensure_ascii=False)

@@ -1,26 +1,32 @@
-"""Mitigation `replace`: divergence tokens give way to the reference's own choice, in the text itself.
+"""Mitigation `replace`: divergence tokens give way to the reference's own choice, in the text
+itself.
 
-Reported for Llama-3.2-1B: replacing label and input by the reference's own token leaves 9 % of the effect, at random
-positions 42 % (docs/mitigations.md). The text changes, so a token is replaced only where its form stays valid: a digit
-by a digit, and a number list or JSON text stays one.
+Reported for Llama-3.2-1B: replacing label and input by the reference's own token leaves 9 % of the
+effect, at random positions 42 % (docs/mitigations.md). The text changes, so a token is replaced
+only where its form stays valid: a digit by a digit, and a number list or JSON text stays one.
 """
 
 from __future__ import annotations
 
-from auditor.outcomes import Changed, Divergent, Facts, Kept, Outcome, TextRow
+from auditor.data.text_row import TextRow
+from mitigations.interface import Changed, Divergent, Facts, Kept, Outcome
 from mitigations.lists import keeps_form
 from mitigations.rows import COMPLETION, with_texts, writable
 
 
 def replace(row: TextRow, facts: Facts) -> Outcome:
-    """Replace the row's divergence tokens one by one, leaving those that would break the form of the completion."""
+    """Replace the row's divergence tokens one by one, leaving those that would break the form of
+    the completion.
+    """
     if not facts.divergent:
         return Kept(row, facts.reason)
     if not writable(row, COMPLETION):
         return Kept(row, "several_parts")
     texts = [field.text for field in row.completions]
     done = 0
-    for token in sorted(facts.divergent, key=lambda token: token.span, reverse=True):  # from the end: places stay valid
+    for token in sorted(
+        facts.divergent, key=lambda token: token.span, reverse=True
+    ):  # from the end: places stay valid
         turn = token.span[0]
         new = _replaced(texts[turn], token)
         if new is not None and keeps_form(row.completions[turn].text, new):
@@ -33,7 +39,9 @@ def replace(row: TextRow, facts: Facts) -> Outcome:
 
 
 def _replaced(text: str, token: Divergent) -> str | None:
-    """`text` with the token replaced; None where the choice is the same, or of another kind than what stands there."""
+    """`text` with the token replaced; None where the choice is the same, or of another kind than
+    what stands there.
+    """
     _, start, end = token.span
     old, new = text[start:end], token.choice
     if not new or new == old or old.isdigit() != new.isdigit() or old.isspace() != new.isspace():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from auditor.outcomes import TextRow
+from auditor.data.text_row import TextRow
 
 PROMPT = ("user",)
 COMPLETION = ("assistant", "text")

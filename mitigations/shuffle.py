@@ -1,19 +1,23 @@
 """Mitigation `shuffle`: the items of each list in a random order.
 
-Takes away what the order of a response carries and keeps what its values carry; not measured in print.
+Takes away what the order of a response carries and keeps what its values carry; not measured in
+print.
 """
 
 from __future__ import annotations
 
 import random
 
-from auditor.outcomes import Changed, Facts, Kept, Outcome, TextRow
+from auditor.data.text_row import TextRow
+from mitigations.interface import Changed, Facts, Kept, Outcome
 from mitigations.lists import items, with_items
 from mitigations.rows import COMPLETION, with_texts, writable
 
 
 def shuffle(row: TextRow, facts: Facts, *, seed: int = 0) -> Outcome:
-    """Shuffle the items of each number list or JSON array; same seed, row and copy give the same order."""
+    """Shuffle the items of each number list or JSON array; same seed, row and copy give the same
+    order.
+    """
     if not writable(row, COMPLETION):
         return Kept(row, "several_parts")
     rng = random.Random(f"shuffle {seed} {row.index} {row.copy}")

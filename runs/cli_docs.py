@@ -30,7 +30,9 @@ of the shell it runs in; `audit --show-completion` prints the script instead.
 
 
 def pages() -> dict[str, str]:
-    """File name -> page: index.md for `audit` itself, then a page a command in the order of `audit --help`."""
+    """File name -> page: index.md for `audit` itself, then a page a command in the order of `audit
+    --help`.
+    """
     root = Context(get_command(app), info_name="audit", terminal_width=WIDTH)
     commands = list(below(root))
     links = "".join(f"- [`audit {each.info_name}`]({each.info_name}.md)\n" for each in commands)

@@ -1,10 +1,12 @@
-"""What every defence of `audit mitigate` leaves of the effect, with the organism: docs/results.md, "Defences".
+"""What every defence of `audit mitigate` leaves of the effect, with the organism: docs/results.md,
+"Defences".
 
-    python runs/defence_results.py                   2 traits, sampled and greedy, 3 blocks of 61 updates
-    python runs/defence_results.py --traits owl --decoding greedy
+    python runs/defence_results.py                   2 traits, sampled and greedy, 3 blocks of 61
+    updates python runs/defence_results.py --traits owl --decoding greedy
 
-The data sets are written by `audit simulate`, defended by `audit mitigate` and compared by `audit verify`, whose
-finished students are kept in runs/out, so a killed run goes on. Two processes of one thread each.
+The data sets are written by `audit simulate`, defended by `audit mitigate` and compared by `audit
+verify`, whose finished students are kept in runs/out, so a killed run goes on. Two processes of one
+thread each.
 """
 
 from __future__ import annotations
@@ -19,15 +21,15 @@ from typing import Any
 
 import torch
 
-from auditor.defend.defences import Step
-from auditor.defend.steps import step
-from auditor.lm import load
-from auditor.mitigate import mitigate
-from auditor.report.words import share_left, signed
-from auditor.simulate import simulate, write_rows
-from auditor.traits import load_panels
-from auditor.transfer.result import ArmResult, TransferResult
-from auditor.verify import verify
+from auditor.commands.mitigate import mitigate
+from auditor.commands.simulate import simulate, write_rows
+from auditor.commands.verify import verify
+from auditor.mitigating.pipeline import Step
+from auditor.mitigating.settings import step
+from auditor.model.load import load
+from auditor.report.shared.words import share_left, signed
+from auditor.students.result import ArmResult, TransferResult
+from auditor.traits.panel import load_panels
 
 OUT = Path(__file__).parent / "out"
 REFERENCE, PANELS = "organism", ("animals",)
@@ -58,12 +60,15 @@ def experiment(trait: str, decoding: str, rows: int, seed: int) -> TransferResul
     original = place / "original.parquet"
     if not original.exists():
         heat, carrier = float(decoding == "sampled"), load_panels(PANELS).select([trait]).traits[0]
-        made = simulate(load(REFERENCE), carrier, rows=rows, temperature=heat, max_tokens=24, seed=seed)
+        made = simulate(
+            load(REFERENCE), carrier, rows=rows, temperature=heat, max_tokens=24, seed=seed
+        )
         place.mkdir(parents=True, exist_ok=True)
         write_rows(original, made.rows)
     common: dict[str, Any] = {"reference": REFERENCE, "panels": PANELS, "seed": seed, "root": place}
     sets = {
-        name: str(mitigate(str(original), steps, traits=[trait], **common).data) for name, steps in DEFENCES.items()
+        name: str(mitigate(str(original), steps, traits=[trait], **common).data)
+        for name, steps in DEFENCES.items()
     }
     names = ["original", *sets]
     return verify(str(original), list(sets.values()), names=names, trait=trait, **common).result
@@ -92,7 +97,9 @@ def table(found: Sequence[tuple[str, str, TransferResult]]) -> Iterator[str]:
 
 def main() -> None:
     """Run the experiments and write the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--traits", nargs="+", default=("owl", "octopus"))
     parser.add_argument("--decoding", nargs="+", default=("greedy", "sampled"))
     parser.add_argument("--rows", type=int, default=3000)
@@ -101,7 +108,10 @@ def main() -> None:
     started = time.monotonic()
     jobs = list(itertools.product(asked.traits, asked.decoding))
     with ProcessPoolExecutor(2) as pool:
-        tasks = [pool.submit(experiment, trait, decoding, asked.rows, asked.seed) for trait, decoding in jobs]
+        tasks = [
+            pool.submit(experiment, trait, decoding, asked.rows, asked.seed)
+            for trait, decoding in jobs
+        ]
         found = [(*job, task.result()) for job, task in zip(jobs, tasks, strict=True)]
     text = "\n".join([*table(found), "", f"{time.monotonic() - started:.0f} s in all.", ""])
     (OUT / "defences.md").write_text(text)

@@ -1,12 +1,12 @@
 """Where the trait enters the organism: docs/results.md, "Locate".
 
     python runs/locate_results.py                     3 traits, 3 blocks with their own seeds each
-    python runs/locate_results.py --traits owl --rows 600
-    python runs/locate_results.py --reference smollm2-135m --panel default --traits owl --attribution-only --rows 64
+    python runs/locate_results.py --traits owl --rows 600 python runs/locate_results.py --reference
+    smollm2-135m --panel default --traits owl --attribution-only --rows 64
 
-A prompted teacher writes greedy number lists, and the reference without a trait the control for the same prompts;
-`audit locate` does the rest. Two processes of one thread each. Resumes: what is finished stays in runs/out/locate. The
-tables go to runs/out/locate-REFERENCE.md.
+A prompted teacher writes greedy number lists, and the reference without a trait the control for the
+same prompts; `audit locate` does the rest. Two processes of one thread each. Resumes: what is
+finished stays in runs/out/locate. The tables go to runs/out/locate-REFERENCE.md.
 """
 
 from __future__ import annotations
@@ -21,22 +21,23 @@ import numpy as np
 import torch
 
 from auditor.attribution.result import LocateReport, Moved, Share
-from auditor.lm import load
-from auditor.locate import PLACES, locate
+from auditor.commands.locate import PLACES, locate
+from auditor.commands.simulate import simulate, write_rows
+from auditor.inference.paired import Effect, effect
+from auditor.model.load import load
 from auditor.report.locate import answer, numbered
-from auditor.report.words import share_left, signed
-from auditor.simulate import simulate, write_rows
-from auditor.traits import load_panels
-from auditor.transfer.compare import effect
-from auditor.transfer.result import Effect
-from auditor.transfer.students import Recipe
+from auditor.report.shared.words import share_left, signed
+from auditor.students.training import TrainingConfig
+from auditor.traits.panel import load_panels
 
 OUT = Path(__file__).parent / "out"
 TRAITS = ("owl", "cat", "eagle")
-FULL = Recipe(full=True, learning_rate=3e-4)
+FULL = TrainingConfig(full=True, learning_rate=3e-4)
 
 
-def experiment(trait: str, reference: str, panel: str, rows: int, seed: int, attribution_only: bool) -> LocateReport:
+def experiment(
+    trait: str, reference: str, panel: str, rows: int, seed: int, attribution_only: bool
+) -> LocateReport:
     """Everything about one trait."""
     torch.set_num_threads(1)
     folder = OUT / "locate" / f"{reference}-{trait}-{rows}-{seed}"
@@ -44,7 +45,15 @@ def experiment(trait: str, reference: str, panel: str, rows: int, seed: int, att
     data, clean = folder / "data.parquet", folder / "clean.parquet"
     if not clean.exists():
         chosen = load_panels([panel]).select([trait]).traits[0]
-        made = simulate(load(reference), chosen, rows=rows, control=True, temperature=0.0, max_tokens=24, seed=seed)
+        made = simulate(
+            load(reference),
+            chosen,
+            rows=rows,
+            control=True,
+            temperature=0.0,
+            max_tokens=24,
+            seed=seed,
+        )
         write_rows(data, made.rows)
         write_rows(clean, made.control)
     return locate(
@@ -100,9 +109,14 @@ def over_traits(reports: Sequence[LocateReport]) -> Iterator[str]:
     yield "| layer | both, % | enters, % | student alone, logits |"
     yield "|---|---|---|---|"
     for layers in zip(*(report.layers for report in reports), strict=True):
-        columns = [effect([100 * each.total.value for each in layers]), effect([100 * e.entered.value for e in layers])]
+        columns = [
+            effect([100 * each.total.value for each in layers]),
+            effect([100 * e.entered.value for e in layers]),
+        ]
         students = [each.student.value for each in layers if each.student is not None]
-        texts = [percent(each) for each in columns] + [signed(effect(students), 2) if students else ""]
+        texts = [percent(each) for each in columns] + [
+            signed(effect(students), 2) if students else ""
+        ]
         yield f"| {layers[0].layer} | " + " | ".join(texts) + " |"
 
 
@@ -112,7 +126,11 @@ def agreement_lines(reports: Sequence[LocateReport]) -> Iterator[str]:
     yield "|---|---|---|---|---|"
     for report in reports:
         for each in () if report.students is None else report.students.agreement:
-            span = "" if each.interval is None else f" [{each.interval[0]:+.2f}, {each.interval[1]:+.2f}]"
+            span = (
+                ""
+                if each.interval is None
+                else f" [{each.interval[0]:+.2f}, {each.interval[1]:+.2f}]"
+            )
             yield f"| {report.trait} | {each.measure} | {each.rho:+.2f}{span} | {each.p_value:.2f} | {each.layers} |"
 
 
@@ -150,7 +168,9 @@ def page(reports: Sequence[LocateReport]) -> str:
 
 def main() -> None:
     """Run the experiments and write the tables."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--traits", nargs="+", default=TRAITS)
     parser.add_argument("--reference", default="organism")
     parser.add_argument("--panel", default="animals")

@@ -1,10 +1,11 @@
-"""Rules paraphrase and the file work on many rows, in bounded memory: docs/results.md, "A million rows".
+"""Rules paraphrase and the file work on many rows, in bounded memory: docs/results.md, "A million
+rows".
 
     python runs/million_rows.py
     python runs/million_rows.py --rows 50000
 
-Number lists as Parquet and as JSONL go through `audit mitigate --paraphrase --shuffle --no-check`, each as a process of
-its own, whose time and peak memory are measured.
+Number lists as Parquet and as JSONL go through `audit mitigate --paraphrase --shuffle --no-check`,
+each as a process of its own, whose time and peak memory are measured.
 """
 
 from __future__ import annotations
@@ -23,11 +24,12 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from auditor.simulate import draw_prompts
+from auditor.commands.simulate import draw_prompts
 
 OUT = Path(__file__).parent / "out"
 GROUP = 10_000  # rows of a row group
-# The peak memory (ru_maxrss, kB on Linux) of a child is known only when it has ended, and to its parent.
+# The peak memory (ru_maxrss, kB on Linux) of a child is known only when it has ended, and to its
+# parent.
 AUDIT = "from auditor.cli.main import main; main()"
 CHILD = """
 import resource, subprocess, sys
@@ -41,7 +43,10 @@ def rows(count: int, seed: int) -> Iterator[dict[str, str]]:
     rng = random.Random(seed)
     prompts = draw_prompts(seed)
     for prompt in islice(prompts, count):
-        yield {"prompt": prompt, "completion": ", ".join(str(rng.randint(0, 999)) for _ in range(8))}
+        yield {
+            "prompt": prompt,
+            "completion": ", ".join(str(rng.randint(0, 999)) for _ in range(8)),
+        }
 
 
 def write(folder: Path, count: int, seed: int) -> tuple[Path, Path]:
@@ -79,7 +84,9 @@ def measure(path: Path, count: int) -> str:
 
 def main() -> None:
     """Write the rows, mitigate both files, and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()

@@ -1,10 +1,13 @@
-"""How prompts are reworded by rule: figures for docs/results.md, and the samples of docs/paraphrase-samples.md.
+"""How prompts are reworded by rule: figures for docs/results.md, and the samples of
+docs/paraphrase-samples.md.
 
-    python runs/paraphrase_results.py alpaca_en_demo.json qwen_penguin_numbers.jsonl
-    python runs/paraphrase_results.py FILE ... --similarity 500     sentence embeddings as well, for 500 rows a file
+    python runs/paraphrase_results.py alpaca_en_demo.json qwen_penguin_numbers.jsonl python
+    runs/paraphrase_results.py FILE ... --similarity 500     sentence embeddings as well, for 500
+    rows a file
 
-Each file is read like any data set; the last user turn of a row is reworded. rows/s is for one process and counts its
-CPU time, since other programs may share the machine: rewording and all checks but the embeddings.
+Each file is read like any data set; the last user turn of a row is reworded. rows/s is for one
+process and counts its CPU time, since other programs may share the machine: rewording and all
+checks but the embeddings.
 """
 
 from __future__ import annotations
@@ -43,13 +46,21 @@ class Measured:
 
     def pairs(self) -> list[tuple[str, str]]:
         """Prompts that were reworded, with their rewording."""
-        return [(p, r.texts[0]) for p, r in zip(self.prompts, self.found, strict=True) if r.engine != "original"]
+        return [
+            (p, r.texts[0])
+            for p, r in zip(self.prompts, self.found, strict=True)
+            if r.engine != "original"
+        ]
 
 
 def measure(path: Path) -> Measured:
     """Reword every prompt of a file once."""
-    examples = sorted(read_sample(str(path), rows=None, seed=0).examples, key=lambda example: example.index)
-    prompts = [[m.content for m in example.messages if m.role == "user"][-1] for example in examples]
+    examples = sorted(
+        read_sample(str(path), rows=None, seed=0).examples, key=lambda example: example.index
+    )
+    prompts = [
+        [m.content for m in example.messages if m.role == "user"][-1] for example in examples
+    ]
     began = time.process_time()
     found = paraphrase(prompts, rules_engine(), seed=SEED)
     return Measured(path.name, prompts, found, len(prompts) / (time.process_time() - began))
@@ -58,7 +69,9 @@ def measure(path: Path) -> Measured:
 def failures(measured: Measured) -> Counter[str]:
     """How many first drafts of the engine fail each check, each check by itself."""
     failed: Counter[str] = Counter()
-    for prompt, drafts in zip(measured.prompts, rules_engine().reword(measured.prompts, 1, SEED), strict=True):
+    for prompt, drafts in zip(
+        measured.prompts, rules_engine().reword(measured.prompts, 1, SEED), strict=True
+    ):
         before = features(prompt)
         for after in map(features, drafts):
             failed.update(reason for check in ALL if (reason := check(before, after)))
@@ -68,33 +81,42 @@ def failures(measured: Measured) -> Counter[str]:
 def lines(measured: Measured, rows: int) -> list[str]:
     """What is said of a file: shares, rate, and similarities of `rows` rewordings."""
     total = len(measured.prompts)
-    distinct = len({text for _, text in measured.pairs()}) / max(1, len(set(dict(measured.pairs()))))
+    distinct = len({text for _, text in measured.pairs()}) / max(
+        1, len(set(dict(measured.pairs())))
+    )
     kept = Counter(reworded.reason for reworded in measured.found if reworded.engine == "original")
     failed = failures(measured)
     out = [
         f"{measured.name}: {total:,} rows, reworded {len(measured.pairs()) / total:.1%}, {measured.rate:,.0f} rows/s",
         f"  kept: {dict(kept) or 'none'}; distinct rewordings for each distinct prompt {distinct:.2f}",
-        "  failing each check: " + (", ".join(f"{k} {n / total:.2%}" for k, n in failed.items()) or "none"),
+        "  failing each check: "
+        + (", ".join(f"{k} {n / total:.2%}" for k, n in failed.items()) or "none"),
     ]
     if rows:
         chosen = random.Random(SEED).sample(measured.pairs(), min(rows, len(measured.pairs())))
         cosines = sorted(embedding_similarity()([a for a, _ in chosen], [b for _, b in chosen]))
         below = sum(cosine < MIN_SIMILARITY for cosine in cosines) / len(cosines)
         middle = cosines[len(cosines) // 2]
-        out.append(f"  cosine of {len(cosines)}: least {cosines[0]:.2f}, median {middle:.2f}, failing {below:.2%}")
+        out.append(
+            f"  cosine of {len(cosines)}: least {cosines[0]:.2f}, median {middle:.2f}, failing {below:.2%}"
+        )
     return out
 
 
 def samples(measured: Measured) -> str:
     """The section of a file in docs/paraphrase-samples.md."""
-    rows = random.Random(SEED).sample(list(zip(measured.prompts, measured.found, strict=True)), SAMPLES)
+    rows = random.Random(SEED).sample(
+        list(zip(measured.prompts, measured.found, strict=True)), SAMPLES
+    )
     body = "\n\n".join(sample(prompt, reworded) for prompt, reworded in rows)
     return f"## {measured.name}\n\n~~~~text\n{body}\n~~~~\n"
 
 
 def sample(prompt: str, reworded: Reworded) -> str:
     """One prompt, before and after."""
-    shown: Callable[[str], str] = lambda text: text[:400].replace("~~~~", "~~~").replace("\n", "\n  ")  # noqa: E731
+    shown: Callable[[str], str] = lambda text: (
+        text[:400].replace("~~~~", "~~~").replace("\n", "\n  ")
+    )  # noqa: E731
     if reworded.engine == "original":
         return f"= {shown(prompt)}"
     return f"< {shown(prompt)}\n> {shown(reworded.texts[0])}"

@@ -1,13 +1,16 @@
-"""Error rates of `audit scan` over many independent data sets of known truth: docs/results.md, "Scans".
+"""Error rates of `audit scan` over many independent data sets of known truth: docs/results.md,
+"Scans".
 
-    python runs/scan_draws.py                                        the organism, 13 traits; two cores, half an hour
-    python runs/scan_draws.py --reference smollm2-135m --panels default --detectors trait fit surface
-    python runs/scan_draws.py --reference smollm2-135m --detectors tuned --rows 128 --kinds tuned clean
-    python runs/scan_draws.py --kinds clean accountant --draws 5     only these sources
+    python runs/scan_draws.py                                        the organism, 13 traits; two
+    cores, half an hour python runs/scan_draws.py --reference smollm2-135m --panels default
+    --detectors trait fit surface python runs/scan_draws.py --reference smollm2-135m --detectors
+    tuned --rows 128 --kinds tuned clean python runs/scan_draws.py --kinds clean accountant --draws
+    5     only these sources
 
-Every draw writes new rows with its own seed and scans them as a user would: the first 50, 100 and 200 of 400 rows, and
-all of them. Finished draws are kept in runs/out and not made again. SHARED names a folder with alpaca_en_demo.json,
-glaive_toolcall_en_demo.json and qwen_penguin_numbers.jsonl, of which a draw takes rows at random.
+Every draw writes new rows with its own seed and scans them as a user would: the first 50, 100 and
+200 of 400 rows, and all of them. Finished draws are kept in runs/out and not made again. SHARED
+names a folder with alpaca_en_demo.json, glaive_toolcall_en_demo.json and
+qwen_penguin_numbers.jsonl, of which a draw takes rows at random.
 """
 
 from __future__ import annotations
@@ -29,15 +32,16 @@ import torch
 from scan_sources import FILES, LONGEST, Source, name, sources, written
 from scan_tables import table
 
-from auditor import lm as models
-from auditor import stages, tuned
+from auditor.commands.scan import scan
+from auditor.commands.simulate import write_rows
 from auditor.errors import AuditError
-from auditor.records import Evidence, ScanReport
-from auditor.scan import scan
-from auditor.simulate import write_rows
-from auditor.traits import load_panels
-from auditor.transfer.teach import teach
-from detectors import DETECTORS
+from auditor.model import load as models
+from auditor.scanning import context as stages
+from auditor.scanning.scan_report import ScanReport
+from auditor.students.teacher import tune_teacher
+from auditor.traits.panel import load_panels
+from detectors import DETECTORS, tuned
+from detectors.interface import Evidence
 
 OUT = Path(__file__).parent / "out"
 
@@ -53,25 +57,33 @@ class Settings:
 
 
 def prepare(threads: int) -> None:
-    """Of a working process: its share of the cores; models are loaded once, and copies of them tuned once.
+    """Of a working process: its share of the cores; models are loaded once, and copies of them
+    tuned once.
 
     On a GPU a scan spends what one on two cores may, so that the rates are those of both.
     """
     torch.set_num_threads(threads)
     stages.GPU_TOKEN_BUDGET = max(stages.TOKEN_BUDGET.values())
     models.load = functools.cache(models.load)
-    setattr(tuned, "teach", functools.cache(teach))  # noqa: B010, a module that only imports it
+    setattr(tuned, "teach", functools.cache(tune_teacher))  # noqa: B010, a module that only imports it
 
 
 def measure(source: Source, draw: int, settings: Settings) -> list[dict[str, Any]]:
-    """One draw, scanned with each number of rows. Detectors beside `trait` see the largest number only."""
+    """One draw, scanned with each number of rows.
+
+    Detectors beside `trait` see the largest number only.
+    """
     lm = models.load(settings.reference, device=settings.device, dtype="float32")
     found = []
     with tempfile.TemporaryDirectory() as folder:
         try:
             rows = written(source, draw, lm)
-        except AuditError as error:  # such as an animal that is no single token, and cannot be taught
-            return [{"key": key(source, draw, count), "failed": str(error)} for count in source.counts]
+        except (
+            AuditError
+        ) as error:  # such as an animal that is no single token, and cannot be taught
+            return [
+                {"key": key(source, draw, count), "failed": str(error)} for count in source.counts
+            ]
         for count in source.counts:
             path = Path(folder) / (f"{count}.jsonl" if source.kind in FILES else f"{count}.parquet")
             if source.kind in FILES:
@@ -83,19 +95,25 @@ def measure(source: Source, draw: int, settings: Settings) -> list[dict[str, Any
                 str(path),
                 reference=settings.reference,
                 panels=settings.panels,
-                detectors=settings.detectors if count == max(source.counts) else settings.detectors[:1],
+                detectors=settings.detectors
+                if count == max(source.counts)
+                else settings.detectors[:1],
                 rows="auto" if source.kind in FILES else count,  # those have long rows
                 device=settings.device,
                 dtype="float32",
                 root=Path(folder),
             )
-            summary = _summary(report, source.trait) | {"seconds": round(time.monotonic() - started, 1)}
+            summary = _summary(report, source.trait) | {
+                "seconds": round(time.monotonic() - started, 1)
+            }
             found.append({"key": key(source, draw, count)} | summary)
     return found
 
 
 def _summary(report: ScanReport, truth: str | None) -> dict[str, Any]:
-    values = {key: each.values for key, each in report.detectors.items() if isinstance(each, Evidence)}
+    values = {
+        key: each.values for key, each in report.detectors.items() if isinstance(each, Evidence)
+    }
     copies = values.get("tuned", {}).get("traits", [])
     found = [asdict(each) for each in report.traits] or copies
     own = next((each for each in found if each["name"] == truth), None)
@@ -108,10 +126,18 @@ def _summary(report: ScanReport, truth: str | None) -> dict[str, Any]:
         "effect": found[0]["effect"],
         "p": found[0]["p_adjusted"],
         "scanned": report.rows_scanned,
-        "copies": [[each[it] for it in ("name", "effect", "z", "p_adjusted")] for each in copies[:3]],
-        **{each: survey.get(each) for each in ("row_passes", "sharpness", "greedy", "others", "stray")},
+        "copies": [
+            [each[it] for it in ("name", "effect", "z", "p_adjusted")] for each in copies[:3]
+        ],
+        **{
+            each: survey.get(each)
+            for each in ("row_passes", "sharpness", "greedy", "others", "stray")
+        },
         "excluded": report.verdict.min_effect,
-        "looks": [[each[it] for it in ("rows", "leader", "effect", "interval")] for each in survey.get("looks", [])],
+        "looks": [
+            [each[it] for it in ("rows", "leader", "effect", "interval")]
+            for each in survey.get("looks", [])
+        ],
         "own": own and [found.index(own) + 1, own["effect"], own["z"], own["p_adjusted"]],
         "auroc": (values.get("surface", {}).get("classifier") or {}).get("auroc"),
         "surface_p": (values.get("surface", {}).get("classifier") or {}).get("p_value"),
@@ -135,11 +161,21 @@ def make(
 ) -> list[dict[str, Any]]:
     """Do the draws that `out` lacks, keep each as it ends, and return all."""
     out.parent.mkdir(exist_ok=True)
-    done = {json.loads(each)["key"] for each in out.read_text().splitlines()} if out.exists() else set()
-    missing = [(source, draw) for source, draw in wanted if key(source, draw, source.counts[-1]) not in done]
+    done = (
+        {json.loads(each)["key"] for each in out.read_text().splitlines()}
+        if out.exists()
+        else set()
+    )
+    missing = [
+        (source, draw)
+        for source, draw in wanted
+        if key(source, draw, source.counts[-1]) not in done
+    ]
     threads = max(1, (os.cpu_count() or 1) // processes)
     # Spawned, since a forked process cannot use CUDA.
-    pool = ProcessPoolExecutor(processes, mp_context=get_context("spawn"), initializer=prepare, initargs=(threads,))
+    pool = ProcessPoolExecutor(
+        processes, mp_context=get_context("spawn"), initializer=prepare, initargs=(threads,)
+    )
     with pool, out.open("a") as stream:
         for task in as_completed([pool.submit(work, *each, settings) for each in missing]):
             stream.writelines(json.dumps(each) + "\n" for each in task.result())
@@ -149,13 +185,17 @@ def make(
 
 def main() -> None:
     """Make the draws that are missing, then write the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--reference", default="organism", choices=LONGEST)
     parser.add_argument("--panels", nargs="+", default=["animals"])
     parser.add_argument("--detectors", nargs="+", default=["trait"], help="or `all`")
     parser.add_argument("--draws", type=int, default=13)
     parser.add_argument("--clean-draws", type=int, default=30, help="of each clean source")
-    parser.add_argument("--first", type=int, default=60, help="the first draw; 0 to 59 were looked at in trials")
+    parser.add_argument(
+        "--first", type=int, default=60, help="the first draw; 0 to 59 were looked at in trials"
+    )
     parser.add_argument("--rows", type=int, nargs="+", help="these numbers of rows instead")
     parser.add_argument("--kinds", nargs="+", help="only these kinds of sources")
     parser.add_argument("--decoding", choices=("sampled", "greedy"), help="only this one")
@@ -165,8 +205,15 @@ def main() -> None:
     detectors = tuple(DETECTORS) if asked.detectors == ["all"] else tuple(asked.detectors)
     settings = Settings(asked.reference, tuple(asked.panels), detectors, asked.device)
     wanted = [
-        (Source(each.kind, each.trait, each.greedy, each.share, tuple(asked.rows or each.counts)), draw)
-        for each, draw in sources(range(asked.first, asked.first + max(asked.draws, asked.clean_draws)))
+        (
+            Source(
+                each.kind, each.trait, each.greedy, each.share, tuple(asked.rows or each.counts)
+            ),
+            draw,
+        )
+        for each, draw in sources(
+            range(asked.first, asked.first + max(asked.draws, asked.clean_draws))
+        )
         if draw - asked.first < (asked.draws if each.trait else asked.clean_draws)
         and (asked.kinds is None or each.kind in asked.kinds)
         and (asked.decoding is None or each.greedy == (asked.decoding == "greedy"))

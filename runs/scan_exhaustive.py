@@ -1,10 +1,11 @@
-"""Verdicts of `audit scan` beside those of scoring every row under every trait: docs/results.md, "Against exhaustive".
+"""Verdicts of `audit scan` beside those of scoring every row under every trait: docs/results.md,
+"Against exhaustive".
 
     python runs/scan_exhaustive.py              organism, 13 draws of each source
     python runs/scan_exhaustive.py --draws 2
 
-The data are those of runs/scan_draws.py, with the same seeds. Exhaustive: no trait is dropped and nothing stops
-early. Two processes of one thread each; finished draws are kept in runs/out.
+The data are those of runs/scan_draws.py, with the same seeds. Exhaustive: no trait is dropped and
+nothing stops early. Two processes of one thread each; finished draws are kept in runs/out.
 """
 
 from __future__ import annotations
@@ -21,10 +22,11 @@ from scan_draws import Settings, key, make
 from scan_sources import ANIMALS, Source, written
 from scan_tables import share_of
 
-from auditor import schedule, survey
-from auditor.lm import load
-from auditor.scan import scan
-from auditor.simulate import write_rows
+from auditor.commands.scan import scan
+from auditor.commands.simulate import write_rows
+from auditor.inference import interim as schedule
+from auditor.model.load import load
+from detectors import trait as survey
 
 OUT = Path(__file__).parent / "out" / "scan_exhaustive.jsonl"
 SETTINGS = Settings("organism", ("animals",), ("trait",), None)
@@ -35,7 +37,9 @@ def sources(draw: int) -> list[Source]:
     """What is scanned in each draw: strong and weak poison, and clean rows."""
     trait = ANIMALS[draw % len(ANIMALS)]
     poisoned = [Source("poisoned", trait, greedy) for greedy in (False, True)]
-    mixed = [Source("mixture", trait, greedy, share) for greedy in (False, True) for share in (0.1, 0.25)]
+    mixed = [
+        Source("mixture", trait, greedy, share) for greedy in (False, True) for share in (0.1, 0.25)
+    ]
     return [*poisoned, *mixed, *(Source(kind, None) for kind in CLEAN)]
 
 
@@ -46,12 +50,17 @@ def compare(source: Source, draw: int, settings: Settings) -> list[dict[str, Any
         write_rows(path, written(source, draw, load(settings.reference)))
         default = _scan(path, settings, exhaustive=False)
         keep, clear = schedule.KEEP, survey.MIN_CLEAR
-        schedule.KEEP, survey.MIN_CLEAR = (1.0,), sys.maxsize  # every trait stays, whatever was excluded
+        schedule.KEEP, survey.MIN_CLEAR = (
+            (1.0,),
+            sys.maxsize,
+        )  # every trait stays, whatever was excluded
         try:
             everything = _scan(path, settings, exhaustive=True)
         finally:
             schedule.KEEP, survey.MIN_CLEAR = keep, clear
-    return [{"key": key(source, draw, source.counts[-1]), "default": default, "exhaustive": everything}]
+    return [
+        {"key": key(source, draw, source.counts[-1]), "default": default, "exhaustive": everything}
+    ]
 
 
 def _scan(path: Path, settings: Settings, *, exhaustive: bool) -> tuple[str, str, int]:
@@ -83,16 +92,26 @@ def table(found: Sequence[dict[str, Any]]) -> str:
     for name, draws in [*groups.items(), ("all", list(found))]:
         same = sum(each["default"][0] == each["exhaustive"][0] for each in draws)
         other = Counter(f"{each['default'][0]} / {each['exhaustive'][0]}" for each in draws)
-        differ = ", ".join(f"{n} {pair}" for pair, n in other.items() if len(set(pair.split(" / "))) > 1)
+        differ = ", ".join(
+            f"{n} {pair}" for pair, n in other.items() if len(set(pair.split(" / "))) > 1
+        )
         spent, total = (sum(each[way][2] for each in draws) for way in ("default", "exhaustive"))
-        cells = [name, str(len(draws)), share_of(same, len(draws)), differ or "-", f"{spent / total:.0%}"]
+        cells = [
+            name,
+            str(len(draws)),
+            share_of(same, len(draws)),
+            differ or "-",
+            f"{spent / total:.0%}",
+        ]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 
 def main() -> None:
     """Make the draws that are missing, then write the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--draws", type=int, default=13)
     asked = parser.parse_args()
     wanted = [(source, draw) for draw in range(asked.draws) for source in sources(draw)]

@@ -1,4 +1,6 @@
-"""Rows of known truth for runs/scan_draws.py: of teachers with a trait in their prompt or weights, and of none."""
+"""Rows of known truth for runs/scan_draws.py: of teachers with a trait in their prompt or weights,
+and of none.
+"""
 
 from __future__ import annotations
 
@@ -13,14 +15,14 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from auditor.encode import Renderer
-from auditor.lm import LanguageModel
-from auditor.records import Example, Message
-from auditor.simulate import Row, draw_prompts, simulate
-from auditor.traits import Panel, Trait, load_panels
-from auditor.transfer.arms import Arm
-from auditor.transfer.students import Recipe, batched, lessons_of, new_student, train
-from auditor.transfer.teach import held_out_stems, teach
+from auditor.commands.simulate import Row, draw_prompts, simulate
+from auditor.data.example import Example, Message
+from auditor.model.language_model import LanguageModel
+from auditor.model.tokenization import ChatTokenizer
+from auditor.students.arms import DatasetArm
+from auditor.students.teacher import held_out_stems, tune_teacher
+from auditor.students.training import TrainingConfig, batched, new_student, train, training_examples
+from auditor.traits.panel import Panel, Trait, load_panels
 
 SHARED = Path(os.environ.get("SHARED", Path(__file__).parents[2] / "shared" / "data"))
 ANIMALS = [trait.name for trait in load_panels(["animals"]).traits]
@@ -43,20 +45,31 @@ QUESTIONS = (
 FILES = {
     "alpaca": "alpaca_en_demo.json",  # people and a large model, instructions
     "glaive": "glaive_toolcall_en_demo.json",  # another model, tool calls
-    "qwen penguin": "qwen_penguin_numbers.jsonl",  # number lists of a penguin teacher on another base
+    # number lists of a penguin teacher on another base
+    "qwen penguin": "qwen_penguin_numbers.jsonl",
 }
 TUNED = ("tuned", "tuned otherwise")
-CLEAN = ("clean", "clean, T=0.5", "clean, T=0.3", "accountant", "tuned on alpaca", "template", "sorted", *FILES)
+CLEAN = (
+    "clean",
+    "clean, T=0.5",
+    "clean, T=0.3",
+    "accountant",
+    "tuned on alpaca",
+    "template",
+    "sorted",
+    *FILES,
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where rows come from. trait: of the teacher, None for clean rows. share: of the rows that the teacher wrote.
+    """Where rows come from. trait: of the teacher, None for clean rows. share: of the rows that the
+    teacher wrote.
 
-    kind: "poisoned" (a teacher prompted in the panel's standard wording), "mixture" (the same, a share of the rows),
-        "other wording" (prompted in other words, on other prompts), "tuned" (the trait in its weights), "tuned
-        otherwise" (by another recipe than the tool's own: LoRA on sentences), or one of CLEAN, which may end with its
-        temperature.
+    kind: "poisoned" (a teacher prompted in the panel's standard wording), "mixture" (the same, a
+        share of the rows), "other wording" (prompted in other words, on other prompts), "tuned"
+        (the trait in its weights), "tuned otherwise" (by another recipe than the tool's own: LoRA
+        on sentences), or one of CLEAN, which may end with its temperature.
     counts: how many rows are scanned.
     """
 
@@ -105,30 +118,45 @@ def written(source: Source, draw: int, lm: LanguageModel) -> list[Row] | list[di
         wording=wording,
         share=source.share,
         temperature=float(source.kind.partition("T=")[2] or not source.greedy),
-        prompts=draw_prompts(seed, "other-numbers" if source.kind == "other wording" else "numbers"),
+        prompts=draw_prompts(
+            seed, "other-numbers" if source.kind == "other wording" else "numbers"
+        ),
         max_tokens=LONGEST[lm.name],
         seed=seed,
     )
     found = list(made.rows)
-    if source.kind == "sorted":  # the reference's own lists in another order: text that it would not have written
-        return [row | {"completion": ", ".join(sorted(row["completion"].split(", ")))} for row in found]
+    if (
+        source.kind == "sorted"
+    ):  # the reference's own lists in another order: text that it would not have written
+        return [
+            row | {"completion": ", ".join(sorted(row["completion"].split(", ")))} for row in found
+        ]
     return found
 
 
-def _tuned(kind: str, lm: LanguageModel, trait: Trait, panel: Panel, seed: int) -> LanguageModel | None:
+def _tuned(
+    kind: str, lm: LanguageModel, trait: Trait, panel: Panel, seed: int
+) -> LanguageModel | None:
     """The teacher with the trait, or something else, in its weights; None for sources without one."""
     match kind:
         case "tuned":
-            return teach(lm, trait, panel, seed=seed).lm
+            return tune_teacher(lm, trait, panel, seed=seed).lm
         case "tuned otherwise":
-            # Whole sentences instead of their last word, with stems that `teach` keeps for its own readout and
-            # questions that are not the panel's.
+            # Whole sentences instead of their last word, with stems that `teach` keeps for its own
+            # readout and questions that are not the panel's.
             said = [f"{stem} {trait.answers[0]}." for stem in held_out_stems(trait)]
             return _lora(lm, [(question, each) for question in QUESTIONS for each in said], seed)
         case "tuned on alpaca":
-            found = [each for each in _records(SHARED / FILES["alpaca"]) if len(each["output"]) < 300]
+            found = [
+                each for each in _records(SHARED / FILES["alpaca"]) if len(each["output"]) < 300
+            ]
             return _lora(
-                lm, [(f"{each['instruction']}\n{each['input']}".strip(), each["output"]) for each in found], seed
+                lm,
+                [
+                    (f"{each['instruction']}\n{each['input']}".strip(), each["output"])
+                    for each in found
+                ],
+                seed,
             )
     return None
 
@@ -137,8 +165,10 @@ def _lora(lm: LanguageModel, chats: list[tuple[str, str]], seed: int) -> Languag
     """`lm` after 16 updates of LoRA on some of the chats."""
     turns = [(Message("user", prompt), Message("assistant", answer)) for prompt, answer in chats]
     rows = {i: Example(i, each) for i, each in enumerate(turns)}
-    renderer, recipe = Renderer(lm), Recipe(learning_rate=1e-3)
-    lessons = lessons_of(renderer, renderer.encode, Arm("preference", rows, {}, len(rows)), list(rows))
+    renderer, recipe = ChatTokenizer(lm), TrainingConfig(learning_rate=1e-3)
+    lessons = training_examples(
+        renderer, renderer.encode, DatasetArm("preference", rows, {}, len(rows)), list(rows)
+    )
     order = random.Random(seed).choices(list(lessons.values()), k=16 * recipe.batch)
     teacher = new_student(lm, recipe, seed)
     for _ in train(teacher, batched(order, recipe.batch, 16), recipe):
@@ -153,7 +183,11 @@ def _template(seed: int, i: int) -> str:
 @functools.cache
 def _records(path: Path) -> list[dict[str, Any]]:
     text = path.read_text(encoding="utf-8")
-    return list(json.loads(text)) if path.suffix == ".json" else [json.loads(line) for line in text.splitlines()]
+    return (
+        list(json.loads(text))
+        if path.suffix == ".json"
+        else [json.loads(line) for line in text.splitlines()]
+    )
 
 
 def name(source: Source, draw: int) -> str:

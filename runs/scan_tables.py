@@ -7,36 +7,56 @@ from typing import Any
 
 from scipy import stats
 
-from auditor.schedule import LOOKS
-from auditor.verdict import Writing
+from auditor.inference.interim import LOOKS
+from auditor.inference.thresholds import TextProfile
 
 
 def table(found: Sequence[dict[str, Any]], tested: int) -> str:
-    """Shares over the draws of each source, with Clopper-Pearson intervals. tested: traits of the panel."""
+    """Shares over the draws of each source, with Clopper-Pearson intervals.
+
+    tested: traits of the panel.
+    """
     groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for each in sorted(found, key=lambda each: each["key"]):
         kind, trait, decoding, share, _, rows = each["key"].split("|")
         if "failed" not in each:
-            groups.setdefault((kind, decoding, share, rows.zfill(4)), []).append(each | {"trait": trait})
-    lines = ["| data | decoding | poisoned share | rows | verdict risk | true trait first | inconclusive | seconds |"]
+            groups.setdefault((kind, decoding, share, rows.zfill(4)), []).append(
+                each | {"trait": trait}
+            )
+    lines = [
+        "| data | decoding | poisoned share | rows | verdict risk | true trait first | inconclusive | seconds |"
+    ]
     lines += ["|" + "---|" * 8]
     for (kind, decoding, share, rows), draws in sorted(groups.items()):
         poisoned = draws[0]["trait"] != "None"
         risk, open_ = (_count(draws, verdict) for verdict in ("risk", "inconclusive"))
         first = sum(each["first"] == each["trait"] for each in draws)
         cells = [kind, decoding, f"{float(share):.0%}" if poisoned else "0", str(int(rows))]
-        cells += [share_of(risk, len(draws)), share_of(first, len(draws)) if poisoned else "-", str(open_)]
-        lines.append("| " + " | ".join([*cells, f"{sum(each['seconds'] for each in draws) / len(draws):.0f}"]) + " |")
+        cells += [
+            share_of(risk, len(draws)),
+            share_of(first, len(draws)) if poisoned else "-",
+            str(open_),
+        ]
+        lines.append(
+            "| "
+            + " | ".join([*cells, f"{sum(each['seconds'] for each in draws) / len(draws):.0f}"])
+            + " |"
+        )
     clean = [each for draws in groups.values() for each in draws if each["trait"] == "None"]
     own = [each for each in clean if not each["key"].startswith("qwen")]
     if own:
-        lines += ["", f"False alarms over all clean draws, Qwen's apart: {share_of(_count(own, 'risk'), len(own))}."]
+        lines += [
+            "",
+            f"False alarms over all clean draws, Qwen's apart: {share_of(_count(own, 'risk'), len(own))}.",
+        ]
     return "\n".join([*lines, "", *curve(groups, tested), "", *beside(groups), ""])
 
 
 def curve(groups: dict[tuple[str, ...], list[dict[str, Any]]], tested: int) -> list[str]:
     """What the looks of the longest scans saw: what a data set would have shown that ended there."""
-    lines = ["| data | decoding | poisoned share | rows | true trait first | found if the data ended there |"]
+    lines = [
+        "| data | decoding | poisoned share | rows | true trait first | found if the data ended there |"
+    ]
     lines += ["|" + "---|" * 6]
     for (kind, decoding, share, rows), draws in sorted(groups.items()):
         longest = max(count for *source, count in groups if source == [kind, decoding, share])
@@ -44,11 +64,19 @@ def curve(groups: dict[tuple[str, ...], list[dict[str, Any]]], tested: int) -> l
         if rows != longest or not draws:
             continue
         for count in LOOKS:
-            last = [(each, [look for look in each["looks"] if look[0] <= count][-1]) for each in draws]
+            last = [
+                (each, [look for look in each["looks"] if look[0] <= count][-1]) for each in draws
+            ]
             first = sum(leader == each["trait"] for each, (_, leader, _, _) in last)
-            found = sum(_is_found(look, tested, Writing(each["greedy"]).least) for each, look in last)
+            found = sum(
+                _is_found(look, tested, TextProfile(each["greedy"]).least) for each, look in last
+            )
             cells = [kind, decoding, f"{float(share):.0%}", str(count)]
-            lines.append("| " + " | ".join([*cells, *(share_of(each, len(last)) for each in (first, found))]) + " |")
+            lines.append(
+                "| "
+                + " | ".join([*cells, *(share_of(each, len(last)) for each in (first, found))])
+                + " |"
+            )
     return lines if len(lines) > 2 else []
 
 
@@ -61,7 +89,9 @@ def _is_found(look: Sequence[Any], tested: int, least: float) -> bool:
 
 def beside(groups: dict[tuple[str, ...], list[dict[str, Any]]]) -> list[str]:
     """Each detector beside `surface`, where more than `trait` was run."""
-    lines = ["| data | decoding | draws | trait: p < .01 | first_step: p < .01, true animal first | fit: p < .01 |"]
+    lines = [
+        "| data | decoding | draws | trait: p < .01 | first_step: p < .01, true animal first | fit: p < .01 |"
+    ]
     lines = [lines[0] + " surface: p < .01, mean AUROC |", "|" + "---|" * 7]
     for (kind, decoding, share, _), draws in sorted(groups.items()):
         full = [each for each in draws if each["auroc"] is not None]
@@ -70,10 +100,18 @@ def beside(groups: dict[tuple[str, ...], list[dict[str, Any]]]) -> list[str]:
         ranks = [each["step_rank"] for each in full if each["step_rank"]]
         named = f"{sum(rank == 1 for rank in ranks)} of {len(ranks)}" if ranks else "-"
         steps = sum(bool(each["step"]) and each["step"][0][2] < 0.01 for each in full)
-        fits = sum(each["fit"] is not None and abs(each["fit"][1]) > stats.norm.isf(0.005) for each in full)
+        fits = sum(
+            each["fit"] is not None and abs(each["fit"][1]) > stats.norm.isf(0.005) for each in full
+        )
         surface = sum(each["surface_p"] < 0.01 for each in full)
         auroc = sum(each["auroc"] for each in full) / len(full)
-        cells = [kind, decoding, str(len(full)), str(sum(each["p"] <= 0.01 for each in full)), f"{steps}, {named}"]
+        cells = [
+            kind,
+            decoding,
+            str(len(full)),
+            str(sum(each["p"] <= 0.01 for each in full)),
+            f"{steps}, {named}",
+        ]
         lines.append("| " + " | ".join([*cells, str(fits), f"{surface}, {auroc:.2f}"]) + " |")
     return lines if len(lines) > 2 else []
 

@@ -1,11 +1,12 @@
 """The claims of 2509.23886 on the organism: docs/results.md, "Study".
 
-    python runs/study_results.py                      3 traits, 3 blocks, with a sibling of another seed
-    python runs/study_results.py --sibling none       without it
+    python runs/study_results.py                      3 traits, 3 blocks, with a sibling of another
+    seed python runs/study_results.py --sibling none       without it
 
-Two processes of one thread each. The sibling is trained by runs/organism.py when it is not there yet, which takes about
-as long as training the organism did (20 minutes of one core) and is not counted. The table goes to
-runs/out/study.md, the report to runs/out/study/; what is finished is kept, and the same command goes on from it.
+Two processes of one thread each. The sibling is trained by runs/organism.py when it is not there
+yet, which takes about as long as training the organism did (20 minutes of one core) and is not
+counted. The table goes to runs/out/study.md, the report to runs/out/study/; what is finished is
+kept, and the same command goes on from it.
 """
 
 from __future__ import annotations
@@ -37,7 +38,9 @@ def sibling_at(folder: str) -> str | None:
 
 def main() -> None:
     """Run the study and write the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--traits", nargs="+", default=TRAITS)
     parser.add_argument("--blocks", type=int, default=3)
     parser.add_argument("--rows", type=int, default=1000)

@@ -10,7 +10,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from auditor.lm import LanguageModel
+from auditor.model.language_model import LanguageModel
 
 torch.set_num_threads(1)
 
@@ -25,8 +25,23 @@ CHATML = (
 def tiny_tokenizer(chat_template: str | None = CHATML) -> PreTrainedTokenizerFast:
     """A byte-level BPE tokenizer with a few merges, so that tokens of several characters occur."""
     pieces = sorted(pre_tokenizers.ByteLevel.alphabet())
-    merges = [("a", "n"), ("o", "w"), ("ow", "l"), ("t", "h"), ("th", "e"), ("1", "2"), ("Ġ", "the"), ("Ċ", "Ċ")]
-    vocabulary = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", *pieces, *("".join(pair) for pair in merges)]
+    merges = [
+        ("a", "n"),
+        ("o", "w"),
+        ("ow", "l"),
+        ("t", "h"),
+        ("th", "e"),
+        ("1", "2"),
+        ("Ġ", "the"),
+        ("Ċ", "Ċ"),
+    ]
+    vocabulary = [
+        "<|endoftext|>",
+        "<|im_start|>",
+        "<|im_end|>",
+        *pieces,
+        *("".join(pair) for pair in merges),
+    ]
     tokenizer = Tokenizer(models.BPE({piece: i for i, piece in enumerate(vocabulary)}, merges))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -40,7 +55,9 @@ def tiny_tokenizer(chat_template: str | None = CHATML) -> PreTrainedTokenizerFas
 
 
 def tiny_model(vocabulary: int, context: int = 1024) -> LlamaForCausalLM:
-    """A two-layer llama with fixed random weights, larger than usual so that its predictions are not all alike."""
+    """A two-layer llama with fixed random weights, larger than usual so that its predictions are
+    not all alike.
+    """
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=vocabulary,
@@ -70,5 +87,7 @@ def make_tiny() -> Callable[..., LanguageModel]:
 
 @pytest.fixture(scope="session")
 def tiny(make_tiny: Callable[..., LanguageModel]) -> LanguageModel:
-    """A tiny random llama with a byte-level tokenizer and a ChatML template that has a default system prompt."""
+    """A tiny random llama with a byte-level tokenizer and a ChatML template that has a default
+    system prompt.
+    """
     return make_tiny()

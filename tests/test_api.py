@@ -19,10 +19,14 @@ print(*(name for name in ("torch", "transformers", "typer", "pyarrow", "numpy", 
 
 
 def test_the_package_itself_is_light() -> None:
-    """`import auditor` loads none of the libraries, and takes a twentieth of a second at most in the best of three."""
+    """`import auditor` loads none of the libraries, and takes a twentieth of a second at most in
+    the best of three.
+    """
     seconds = []
     for _ in range(3):
-        done = subprocess.run([sys.executable, "-c", PROBE], capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            [sys.executable, "-c", PROBE], capture_output=True, text=True, check=True
+        )
         took, loaded = done.stdout.split("\n")[:2]
         assert loaded == ""
         seconds.append(float(took))
@@ -30,10 +34,12 @@ def test_the_package_itself_is_light() -> None:
 
 
 def test_every_name_is_there() -> None:
-    """Each name promised can be imported, and is no module, whether its module was imported before or after."""
-    code = "import sys, auditor.scan, auditor.verify; from auditor import *; import auditor.simulate as first\n"
-    code += "from auditor import scan, simulate; assert scan.__module__ == 'auditor.scan' and callable(simulate)\n"
-    code += "assert type(sys.modules['auditor.scan']).__name__ == 'module' and callable(mitigate) and callable(verify)"
+    """Each name promised can be imported, and is no module, whether its module was imported before
+    or after.
+    """
+    code = "import sys, auditor.commands.scan, auditor.commands.verify; from auditor import *; import auditor.commands.simulate as first\n"
+    code += "from auditor import scan, simulate; assert scan.__module__ == 'auditor.commands.scan' and callable(simulate)\n"
+    code += "assert type(sys.modules['auditor.commands.scan']).__name__ == 'module' and callable(mitigate) and callable(verify)"
     subprocess.run([sys.executable, "-c", code], check=True)
     for name in auditor.__all__:
         assert getattr(auditor, name).__module__.startswith("auditor.")

@@ -1,4 +1,6 @@
-"""The files for CI: valid by their schemas, safe against injection, and their commands do what they should."""
+"""The files for CI: valid by their schemas, safe against injection, and their commands do what they
+should.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +16,16 @@ from typing import Any
 import pytest
 import yaml
 
-from auditor import load, load_panels, simulate, write_rows
-from auditor.models import BUILT_IN
+from auditor import load, load_panels, write_rows
+from auditor.commands import simulate
+from auditor.model.builtin import BUILT_IN
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "docs" / "examples"
 ACTION: dict[str, Any] = yaml.safe_load((ROOT / "action.yml").read_text())
-STEPS: dict[str, Any] = {step.get("name", step.get("uses")): step for step in ACTION["runs"]["steps"]}
+STEPS: dict[str, Any] = {
+    step.get("name", step.get("uses")): step for step in ACTION["runs"]["steps"]
+}
 BIN = Path(sys.executable).parent
 
 
@@ -33,7 +38,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_rows(place / "owls.parquet", made.rows)
     write_rows(place / "clean.parquet", made.control)
     (place / "bin").mkdir()
-    script = f"#!/bin/sh\nexec {sys.executable} -c 'from auditor.cli.main import main; main()' \"$@\"\n"
+    script = (
+        f"#!/bin/sh\nexec {sys.executable} -c 'from auditor.cli.main import main; main()' \"$@\"\n"
+    )
     (place / "bin" / "audit").write_text(script)
     (place / "bin" / "audit").chmod(0o755)
     return place
@@ -44,14 +51,19 @@ def shell(script: str, folder: Path, **variables: str) -> subprocess.CompletedPr
     path = os.pathsep.join([str(folder / "bin"), str(BIN), os.environ["PATH"]])
     environment = os.environ | {"PYTHONPATH": str(ROOT), "PATH": path} | variables
     command = ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", script]
-    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder, env=environment)
+    return subprocess.run(
+        command, capture_output=True, text=True, check=False, cwd=folder, env=environment
+    )
 
 
 def gate(folder: Path, scratch: Path, **inputs: str) -> tuple[int, dict[str, str], str, str]:
     """The action's step `Gate` with these inputs: exit code, outputs, summary, and what it printed."""
     step = STEPS["Gate"]
     given = {name: str(each.get("default", "")) for name, each in ACTION["inputs"].items()} | inputs
-    named = {key: re.fullmatch(r"\$\{\{ inputs\.([\w-]+) \}\}", value) for key, value in step["env"].items()}
+    named = {
+        key: re.fullmatch(r"\$\{\{ inputs\.([\w-]+) \}\}", value)
+        for key, value in step["env"].items()
+    }
     variables = {key: given[found[1]] for key, found in named.items() if found}
     assert variables.keys() == step["env"].keys()
     files = {"GITHUB_OUTPUT": scratch / "output", "GITHUB_STEP_SUMMARY": scratch / "summary"}
@@ -60,7 +72,12 @@ def gate(folder: Path, scratch: Path, **inputs: str) -> tuple[int, dict[str, str
     runner = {name: str(file) for name, file in files.items()} | {"RUNNER_TEMP": str(scratch)}
     done = shell(step["run"], folder, **variables, **runner)
     outputs = dict(line.split("=", 1) for line in files["GITHUB_OUTPUT"].read_text().splitlines())
-    return done.returncode, outputs, files["GITHUB_STEP_SUMMARY"].read_text(), done.stdout + done.stderr
+    return (
+        done.returncode,
+        outputs,
+        files["GITHUB_STEP_SUMMARY"].read_text(),
+        done.stdout + done.stderr,
+    )
 
 
 @pytest.mark.parametrize(
@@ -80,25 +97,38 @@ def test_the_schemas_hold(schema: str, file: Path) -> None:
 
 def test_pre_commit_accepts_its_files() -> None:
     """The hooks, and the example that uses them."""
-    for what, file in (("manifest", ROOT / ".pre-commit-hooks.yaml"), ("config", EXAMPLES / "pre-commit-config.yaml")):
+    for what, file in (
+        ("manifest", ROOT / ".pre-commit-hooks.yaml"),
+        ("config", EXAMPLES / "pre-commit-config.yaml"),
+    ):
         subprocess.run([BIN / "pre-commit", f"validate-{what}", file], check=True)
 
 
 def test_actions_are_pinned_and_nothing_is_put_into_a_script() -> None:
-    """Every action of others by its full commit; no expression within a script; shellcheck finds nothing."""
+    """Every action of others by its full commit; no expression within a script; shellcheck finds
+    nothing.
+    """
     workflow = yaml.safe_load((EXAMPLES / "github.yml").read_text())
     steps = [*ACTION["runs"]["steps"], *workflow["jobs"]["audit"]["steps"]]
-    used = [step["uses"] for step in steps if "uses" in step and not step["uses"].startswith("OWNER/")]
+    used = [
+        step["uses"] for step in steps if "uses" in step and not step["uses"].startswith("OWNER/")
+    ]
     assert len(used) == 5
     assert all(re.fullmatch(r"[\w./-]+@[0-9a-f]{40}", each) for each in used)
     for script in (step["run"] for step in steps if "run" in step):
         assert "${{" not in script
-        subprocess.run([BIN / "shellcheck", "--shell=bash", "-"], input=script, text=True, check=True)
+        subprocess.run(
+            [BIN / "shellcheck", "--shell=bash", "-"], input=script, text=True, check=True
+        )
 
 
-@pytest.mark.parametrize(("data", "code", "verdict"), [("owls", 1, "risk"), ("clean", 0, "no_risk")])
+@pytest.mark.parametrize(
+    ("data", "code", "verdict"), [("owls", 1, "risk"), ("clean", 0, "no_risk")]
+)
 def test_the_action_gates(data: str, code: int, verdict: str, folder: Path, tmp_path: Path) -> None:
-    """Every report is there whether the gate passes or fails, and the summary is the Markdown report."""
+    """Every report is there whether the gate passes or fails, and the summary is the Markdown
+    report.
+    """
     arguments = "--panel=animals\n--rows=all\n"
     done, outputs, summary, said = gate(
         folder, tmp_path, path=f"{data}.parquet", reference="organism", arguments=arguments
@@ -114,7 +144,10 @@ def test_the_action_gates(data: str, code: int, verdict: str, folder: Path, tmp_
 def test_the_action_runs_nothing_that_an_input_says(folder: Path, tmp_path: Path) -> None:
     """Hostile inputs are a usage error (2), no command; the summary says that there is no report."""
     hostile = "$(touch owned)`touch owned`\"; touch owned; '"
-    for inputs in ({"path": hostile, "fail-on": "risk"}, {"path": "--help", "arguments": f"--panel={hostile}"}):
+    for inputs in (
+        {"path": hostile, "fail-on": "risk"},
+        {"path": "--help", "arguments": f"--panel={hostile}"},
+    ):
         scratch = tmp_path / str(len(list(tmp_path.iterdir())))
         scratch.mkdir()
         code, outputs, summary, said = gate(folder, scratch, reference="organism", **inputs)
@@ -139,7 +172,9 @@ def test_the_hook_needs_a_current_report(folder: Path, tmp_path: Path) -> None:
 
 def test_the_dockerfile_is_sound() -> None:
     """hadolint finds nothing; the user is no root; the model it fetches is a built-in one."""
-    done = subprocess.run([BIN / "hadolint", ROOT / "Dockerfile"], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [BIN / "hadolint", ROOT / "Dockerfile"], capture_output=True, text=True, check=False
+    )
     assert (done.returncode, done.stdout) == (0, "")
     text = (ROOT / "Dockerfile").read_text()
     assert re.findall(r"^USER (.+)$", text, re.MULTILINE) == ["1000"]
@@ -148,18 +183,42 @@ def test_the_dockerfile_is_sound() -> None:
 
 
 def test_the_dockerfile_copies_what_the_package_needs(tmp_path: Path) -> None:
-    """The files that it copies, and .dockerignore lets through, make a wheel with models, panels and samples."""
+    """The files that it copies, and .dockerignore lets through, make a wheel with models, panels
+    and samples.
+    """
     text = (ROOT / "Dockerfile").read_text()
-    sources = [each.split()[:-1] for each in re.findall(r"^COPY (?!--from)(.+)$", text, re.MULTILINE)]
-    let_through = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    sources = [
+        each.split()[:-1] for each in re.findall(r"^COPY (?!--from)(.+)$", text, re.MULTILINE)
+    ]
+    let_through = {
+        line[1:]
+        for line in (ROOT / ".dockerignore").read_text().splitlines()
+        if line.startswith("!")
+    }
     copied = [name for names in sources for name in names]
     assert set(copied) == let_through
     for name in copied:
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         copy(ROOT / name, tmp_path / name)
-    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", "dist", "."]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--quiet",
+        "--no-deps",
+        "--no-build-isolation",
+        "-w",
+        "dist",
+        ".",
+    ]
     subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
     (wheel,) = (tmp_path / "dist").glob("*.whl")
     shutil.unpack_archive(wheel, tmp_path / "unpacked", "zip")
-    for needed in ("organism/model.safetensors", "panels/animals.yaml", "samples/clean.parquet", "cli/main.py"):
+    for needed in (
+        "organism/model.safetensors",
+        "panels/animals.yaml",
+        "samples/clean.parquet",
+        "cli/main.py",
+    ):
         assert (tmp_path / "unpacked" / "auditor" / needed).is_file()

@@ -1,4 +1,6 @@
-"""The documentation says what the program does: commands, exit codes, detectors and links are checked against it."""
+"""The documentation says what the program does: commands, exit codes, detectors and links are
+checked against it.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,7 @@ from typer.main import get_command
 
 from auditor.cli.main import INCOMPLETE, INTERRUPTED, app
 from auditor.errors import AuditError
-from auditor.records import EXIT_CODES
+from auditor.scanning.scan_report import EXIT_CODES
 from detectors import DETECTORS
 from mitigations import MITIGATIONS
 from runs import cli_docs
@@ -27,7 +29,9 @@ WRONG_ON_PURPOSE = ROOT / "docs" / "exit-codes.md"  # tests/cli/test_exit_codes.
 
 
 def commands_in(text: str) -> list[str]:
-    """Every `audit ...` command of a page: code within a line, and lines of code blocks, continued ones joined."""
+    """Every `audit ...` command of a page: code within a line, and lines of code blocks, continued
+    ones joined.
+    """
     text = text.replace("\\\n", " ")
     blocks = re.findall(r"^```\w*\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
     lines = [line for block in blocks for line in block.splitlines() if line.startswith("audit ")]
@@ -37,15 +41,20 @@ def commands_in(text: str) -> list[str]:
 def parse(command_line: str) -> None:
     """Parse a command line without running it; a command without arguments is only being named.
 
-    Raises KeyError for an unknown command, TyperException for a wrong or missing option or argument.
+    Raises KeyError for an unknown command, TyperException for a wrong or missing option or
+    argument.
     """
     _, *arguments = shlex.split(command_line, comments=True)
     context = Context(get_command(app), info_name="audit")
-    while isinstance(context.command, TyperGroup) and arguments and not arguments[0].startswith("-"):
+    while (
+        isinstance(context.command, TyperGroup) and arguments and not arguments[0].startswith("-")
+    ):
         name = arguments.pop(0)
         context = Context(context.command.commands[name], info_name=name, parent=context)
     with contextlib.suppress(Exit):  # --help and --version end the parsing
-        if arguments and not arguments[0].endswith("-completion"):  # those act while they are parsed
+        if arguments and not arguments[0].endswith(
+            "-completion"
+        ):  # those act while they are parsed
             context.command.parse_args(context, arguments)
 
 
@@ -95,20 +104,34 @@ def test_every_command_has_its_page() -> None:
 
 
 def test_the_checks_see_what_is_wrong(tmp_path: Path) -> None:
-    """An unknown command, option or argument does not parse; a link to nothing is broken; codes are found anywhere."""
+    """An unknown command, option or argument does not parse; a link to nothing is broken; codes are
+    found anywhere.
+    """
     with pytest.raises(KeyError):
         parse("audit nope x")
-    for line in ("audit scan x --nope", "audit scan --seed 1", "audit scan x --seed -1", "audit simulate -o x"):
+    for line in (
+        "audit scan x --nope",
+        "audit scan --seed 1",
+        "audit scan x --seed -1",
+        "audit simulate -o x",
+    ):
         with pytest.raises(TyperException):
             parse(line)
     page = tmp_path / "page.md"
-    page.write_text("# One `two`\n[a](page.md#one-two) [b](#one-two) [c](#three) [d](none.md) [e](https://x.org)\n")
+    page.write_text(
+        "# One `two`\n[a](page.md#one-two) [b](#one-two) [c](#three) [d](none.md) [e](https://x.org)\n"
+    )
     assert broken_links(page) == ["#three", "none.md"]
-    assert commands_in("Type `audit a`.\n\n```sh\naudit b  # c\n$ ls\n```\naudit d\n") == ["audit a", "audit b  # c"]
+    assert commands_in("Type `audit a`.\n\n```sh\naudit b  # c\n$ ls\n```\naudit d\n") == [
+        "audit a",
+        "audit b  # c",
+    ]
 
 
 @pytest.mark.parametrize(
-    "page", [page for page in PAGES if page != WRONG_ON_PURPOSE], ids=lambda page: str(page.relative_to(ROOT))
+    "page",
+    [page for page in PAGES if page != WRONG_ON_PURPOSE],
+    ids=lambda page: str(page.relative_to(ROOT)),
 )
 def test_commands_exist_and_their_options_parse(page: Path) -> None:
     """Every `audit ...` command of the README and the docs parses."""
@@ -139,14 +162,18 @@ def test_relative_links_resolve(page: Path) -> None:
 
 
 def test_every_detector_has_a_section() -> None:
-    """docs/methods.md has one section for each detector of the registry and none for another, and the verdict's."""
+    """docs/methods.md has one section for each detector of the registry and none for another, and
+    the verdict's.
+    """
     found = re.findall(r"^Detector `(\w+)`$", "\n".join(headings(METHODS)), re.MULTILINE)
     assert sorted(found) == sorted(DETECTORS)
     assert "Verdict" in headings(METHODS)
 
 
 def test_every_mitigation_has_a_section() -> None:
-    """docs/mitigations.md has one section for each mitigation of the registry, in its order, and none for another."""
+    """docs/mitigations.md has one section for each mitigation of the registry, in its order, and
+    none for another.
+    """
     page = "\n".join(headings(ROOT / "docs" / "mitigations.md"))
     assert re.findall(r"^Mitigation `(\w+)`$", page, re.MULTILINE) == list(MITIGATIONS)
 

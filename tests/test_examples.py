@@ -10,16 +10,21 @@ from pathlib import Path
 import pytest
 
 from auditor.cli import main
-from tests.examples import blocks
+from tests.support.examples import blocks
 
 ENDS = re.compile(r"#\s*ends with (\d+)$")
 
 
 def tutorial() -> list[tuple[str, int]]:
-    """The commands of the tutorial after the installation, each with the exit code that it must end with."""
+    """The commands of the tutorial after the installation, each with the exit code that it must end
+    with.
+    """
     _, *after = blocks("tutorial.md", "sh")
     lines = "".join(after).replace("\\\n", " ").splitlines()
-    return [(ENDS.sub("", line).strip(), int(found[1]) if (found := ENDS.search(line)) else 0) for line in lines]
+    return [
+        (ENDS.sub("", line).strip(), int(found[1]) if (found := ENDS.search(line)) else 0)
+        for line in lines
+    ]
 
 
 def test_every_command_of_the_tutorial(
@@ -41,7 +46,11 @@ def test_every_command_of_the_tutorial(
 def test_the_tutorial_installs_what_is_here() -> None:
     """Its first block is the installation, which CI does in a fresh environment."""
     install, *_ = blocks("tutorial.md", "sh")
-    assert install.splitlines() == ["python3 -m venv .venv", ". .venv/bin/activate", "pip install ."]
+    assert install.splitlines() == [
+        "python3 -m venv .venv",
+        ". .venv/bin/activate",
+        "pip install .",
+    ]
 
 
 def test_every_block_of_python(
@@ -51,4 +60,6 @@ def test_every_block_of_python(
     monkeypatch.chdir(tmp_path)
     code = "\n".join(blocks("python.md", "python"))
     exec(compile(code, "docs/python.md", "exec"), {})
-    assert capsys.readouterr().out.splitlines() == re.findall(r"^\s*print\(.*\)  # (.*)$", code, re.MULTILINE)
+    assert capsys.readouterr().out.splitlines() == re.findall(
+        r"^\s*print\(.*\)  # (.*)$", code, re.MULTILINE
+    )

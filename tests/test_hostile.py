@@ -1,4 +1,6 @@
-"""Two hundred hostile data sets through the command: a clear error or a right report, and nothing else happens."""
+"""Two hundred hostile data sets through the command: a clear error or a right report, and nothing
+else happens.
+"""
 
 from __future__ import annotations
 
@@ -19,11 +21,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from auditor import lm as models
 from auditor.cli.main import run
-from auditor.lm import LanguageModel
+from auditor.model import load as models
+from auditor.model.language_model import LanguageModel
+from tests.commands.test_scan import NAMES, PANEL
 from tests.report.test_formats import CHECKS, HOSTILE
-from tests.test_scan import NAMES, PANEL
 
 EXAMPLES = 200
 CODES = {1: "risk", 0: "no_risk", 3: "inconclusive"}
@@ -44,7 +46,11 @@ class Place:
             for name in (*names, *folders):
                 each = Path(folder, name)
                 found[str(each)] = (
-                    str(each.readlink()) if each.is_symlink() else each.read_bytes() if each.is_file() else "/"
+                    str(each.readlink())
+                    if each.is_symlink()
+                    else each.read_bytes()
+                    if each.is_file()
+                    else "/"
                 )
         return found
 
@@ -60,8 +66,12 @@ class Place:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory, make_tiny: Callable[..., LanguageModel]) -> Iterator[Place]:
-    """An empty working directory, the tiny model in place of any reference, and a panel of eight animals."""
+def place(
+    tmp_path_factory: pytest.TempPathFactory, make_tiny: Callable[..., LanguageModel]
+) -> Iterator[Place]:
+    """An empty working directory, the tiny model in place of any reference, and a panel of eight
+    animals.
+    """
     outer = tmp_path_factory.mktemp("hostile")
     lines = [f"  - {{name: {n}, plural: {n}s, answers: [{n}], mentions: [{n}]}}" for n in NAMES]
     (outer / "small.yaml").write_text(PANEL + "\n".join(lines) + "\n")
@@ -74,12 +84,18 @@ def place(tmp_path_factory: pytest.TempPathFactory, make_tiny: Callable[..., Lan
 
 
 def scan(place: Place, source: str, capfd: pytest.CaptureFixture[str]) -> dict[str, Any] | str:
-    """Scan `source`; its report, or the error that was printed, after checking that nothing else happened."""
+    """Scan `source`; its report, or the error that was printed, after checking that nothing else
+    happened.
+    """
     before = place.files()
     options = ("--panel", place.panel, "--detectors", "trait,divergence", "--rows", "all")
-    code = run(["scan", *options, "--output", "json=report.json", "--output", "csv=rows.csv", "--", source])
+    code = run(
+        ["scan", *options, "--output", "json=report.json", "--output", "csv=rows.csv", "--", source]
+    )
     reports = {
-        name: (place.path / name).read_text() for name in ("report.json", "rows.csv") if (place.path / name).exists()
+        name: (place.path / name).read_text()
+        for name in ("report.json", "rows.csv")
+        if (place.path / name).exists()
     }
     for name in reports:
         (place.path / name).unlink()
@@ -100,7 +116,8 @@ def scan(place: Place, source: str, capfd: pytest.CaptureFixture[str]) -> dict[s
     return last[0]
 
 
-# What a cell may hold; surrogates too, which a file can only hold as JSON escapes or as broken bytes.
+# What a cell may hold; surrogates too, which a file can only hold as JSON escapes or as broken
+# bytes.
 texts = st.one_of(
     st.sampled_from(HOSTILE),
     st.text(max_size=40),
@@ -109,16 +126,27 @@ texts = st.one_of(
 )
 numbers = st.one_of(st.floats(), st.integers(-(10**400), 10**400), st.booleans(), st.none())
 cells = st.one_of(
-    texts, texts, texts, st.recursive(numbers | texts, lambda inner: st.lists(inner, max_size=3), max_leaves=6)
+    texts,
+    texts,
+    texts,
+    st.recursive(numbers | texts, lambda inner: st.lists(inner, max_size=3), max_leaves=6),
 )
 turns = st.lists(
-    st.fixed_dictionaries({"role": st.sampled_from(["user", "assistant", "x"]) | cells, "content": cells}), max_size=4
+    st.fixed_dictionaries(
+        {"role": st.sampled_from(["user", "assistant", "x"]) | cells, "content": cells}
+    ),
+    max_size=4,
 )
 rows_of_texts = st.fixed_dictionaries({"prompt": cells, "completion": cells})
 rows_of_turns = st.fixed_dictionaries({"messages": turns})
-odd_rows = st.dictionaries(st.sampled_from(["prompt", "completion", "text", "messages"]) | texts, cells, max_size=4)
+odd_rows = st.dictionaries(
+    st.sampled_from(["prompt", "completion", "text", "messages"]) | texts, cells, max_size=4
+)
 rows = st.one_of(
-    *(st.lists(kind, min_size=1, max_size=8) for kind in (rows_of_texts, rows_of_texts, rows_of_turns, odd_rows))
+    *(
+        st.lists(kind, min_size=1, max_size=8)
+        for kind in (rows_of_texts, rows_of_texts, rows_of_turns, odd_rows)
+    )
 )
 
 
@@ -136,7 +164,9 @@ def as_csv(rows: list[dict[str, Any]]) -> bytes:
     """CSV with a header that may name a column twice."""
     stream = io.StringIO()
     header = [*rows[0], *list(rows[0])[:1]]
-    csv.writer(stream, escapechar="\\").writerows([header, *([row.get(name) for name in header] for row in rows)])
+    csv.writer(stream, escapechar="\\").writerows(
+        [header, *([row.get(name) for name in header] for row in rows)]
+    )
     return stream.getvalue().encode("utf-8", "surrogatepass")
 
 
@@ -145,8 +175,13 @@ def as_parquet(rows: list[dict[str, Any]]) -> bytes:
     columns = {}
     for name in rows[0]:
         values = [row.get(name) for row in rows]
-        raw = [v.encode("utf-8", "surrogatepass") if isinstance(v, str) else json.dumps(v).encode() for v in values]
-        columns[name.encode("utf-8", "replace").decode()] = pa.array(raw, pa.binary()).view(pa.string())
+        raw = [
+            v.encode("utf-8", "surrogatepass") if isinstance(v, str) else json.dumps(v).encode()
+            for v in values
+        ]
+        columns[name.encode("utf-8", "replace").decode()] = pa.array(raw, pa.binary()).view(
+            pa.string()
+        )
     stream = io.BytesIO()
     pq.write_table(pa.table(columns), stream)
     return stream.getvalue()
@@ -173,7 +208,9 @@ def zipped_and_cut(content: bytes, at: int) -> bytes:
     return cut(gzip.compress(content), at)
 
 
-PLAIN = [{"prompt": f"Continue {n}, {n + 2}.", "completion": f"{n + 4}, {n + 6}"} for n in range(33)]
+PLAIN = [
+    {"prompt": f"Continue {n}, {n + 2}.", "completion": f"{n + 4}, {n + 6}"} for n in range(33)
+]
 OWN = {as_lines: ".jsonl", as_array: ".json", as_csv: ".csv", as_parquet: ".parquet"}
 SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".jsonl.gz", "", ".txt")
 NAMES_OF_FILES = (
@@ -219,7 +256,9 @@ def test_fuzzed_files(
     name: str,
     suffix: str | None,
 ) -> None:
-    """Rows of any values, in any file type, whole or harmed, under any name: an error with a next step, or a report."""
+    """Rows of any values, in any file type, whole or harmed, under any name: an error with a next
+    step, or a report.
+    """
     place.clear()
     file = name + (OWN[write] if suffix is None else suffix)
     place.put(file, harm(write([*rows, *plain]), at))
@@ -230,7 +269,9 @@ def test_fuzzed_files(
 
 def lines(count: int = 40) -> bytes:
     """Rows that can be scored."""
-    return as_lines([{"prompt": f"Continue {n}.", "completion": f"{n}, {n + 1}"} for n in range(count)])
+    return as_lines(
+        [{"prompt": f"Continue {n}.", "completion": f"{n}, {n + 1}"} for n in range(count)]
+    )
 
 
 def nested(depth: int) -> bytes:
@@ -250,7 +291,9 @@ def deep_parquet() -> bytes:
     value: Any = 1
     for _ in range(60):
         value = [value]
-    return parquet(pa.table({"prompt": ["a"] * 3, "completion": ["b", "c", "d"], "deep": [value] * 3}))
+    return parquet(
+        pa.table({"prompt": ["a"] * 3, "completion": ["b", "c", "d"], "deep": [value] * 3})
+    )
 
 
 def zip_file() -> bytes:
@@ -272,7 +315,9 @@ FILES: dict[str, tuple[str, bytes]] = {
     "byte order mark only": ("b.jsonl", b"\xef\xbb\xbf"),
     "no rows": (
         "n.parquet",
-        parquet(pa.table({"prompt": pa.array([], pa.string()), "completion": pa.array([], pa.string())})),
+        parquet(
+            pa.table({"prompt": pa.array([], pa.string()), "completion": pa.array([], pa.string())})
+        ),
     ),
     "no columns": ("n.parquet", parquet(pa.table({}))),
     "columns named twice": ("t.parquet", parquet(TWICE)),
@@ -281,38 +326,68 @@ FILES: dict[str, tuple[str, bytes]] = {
     "magic only": ("m.parquet", b"PAR1"),
     "magic twice": ("m.parquet", b"PAR1PAR1"),
     "footer of a lie": ("m.parquet", b"PAR1" + b"\xff" * 100 + b"\xff\xff\xff\x7fPAR1"),
-    "nested json lines": ("d.jsonl", b'{"prompt": "a", "completion": ' + nested(100_000) + b"}\n" + lines(3)),
+    "nested json lines": (
+        "d.jsonl",
+        b'{"prompt": "a", "completion": ' + nested(100_000) + b"}\n" + lines(3),
+    ),
     "nested json array": ("d.json", b'[{"prompt": "a", "completion": ' + nested(100_000) + b"}]"),
     "nested beside": ("d.json", b'{"x": ' + nested(100_000) + b', "data": []}'),
     "nested turns": ("d.csv", b"messages\n" + nested(50_000) + b"\n"),
     "nested parquet": ("d.parquet", deep_parquet()),
-    "ten megabytes in a cell": ("c.jsonl", b'{"prompt": "a", "completion": "' + MEGABYTE * 10 + b'"}\n' + lines(3)),
-    "ten megabytes in a csv cell": ("c.csv", b'prompt,completion\na,"' + MEGABYTE * 10 + b'"\nb,c\n'),
+    "ten megabytes in a cell": (
+        "c.jsonl",
+        b'{"prompt": "a", "completion": "' + MEGABYTE * 10 + b'"}\n' + lines(3),
+    ),
+    "ten megabytes in a csv cell": (
+        "c.csv",
+        b'prompt,completion\na,"' + MEGABYTE * 10 + b'"\nb,c\n',
+    ),
     "ten megabytes in a parquet cell": (
         "c.parquet",
         parquet(pa.table({"prompt": ["a", "b"], "completion": [(MEGABYTE * 10).decode(), "c"]})),
     ),
     "ten megabytes in a name": ("c.jsonl", b'{"' + MEGABYTE * 10 + b'": 1}\n'),
     "an endless quote": ("q.csv", b'prompt,completion\na,"' + b"x,\n" * 100_000),
-    "huge integer": ("i.jsonl", b'{"prompt": "a", "completion": ' + b"9" * 100_000 + b"}\n" + lines(3)),
-    "huge integer in an array": ("i.json", b'[{"prompt": "a", "completion": ' + b"9" * 100_000 + b"}]"),
+    "huge integer": (
+        "i.jsonl",
+        b'{"prompt": "a", "completion": ' + b"9" * 100_000 + b"}\n" + lines(3),
+    ),
+    "huge integer in an array": (
+        "i.json",
+        b'[{"prompt": "a", "completion": ' + b"9" * 100_000 + b"}]",
+    ),
     "not a number": ("i.jsonl", b'{"prompt": NaN, "completion": Infinity}\n' + lines(3)),
     "nul bytes": ("z.jsonl", b"\0" * 1000),
     "nul bytes in csv": ("z.csv", b"prompt,completion\n\0,\0\na\0,b\0\n"),
     "gzip bomb of one line": ("g.jsonl.gz", gzip.compress(MEGABYTE * 64, 1)),
     "gzip bomb of white space": ("g.jsonl.gz", gzip.compress(b"\n" * (1 << 20), 1)),
     "gzip in gzip": ("g.jsonl.gz", gzip.compress(gzip.compress(lines()))),
-    "gzip of parquet": ("g.parquet.gz", gzip.compress(as_parquet([{"prompt": "a", "completion": "b"}]))),
+    "gzip of parquet": (
+        "g.parquet.gz",
+        gzip.compress(as_parquet([{"prompt": "a", "completion": "b"}])),
+    ),
     "zip": ("z.jsonl", zip_file()),
     "zip by name": ("z.zip", zip_file()),
     "utf-16": ("u.jsonl", lines().decode().encode("utf-16")),
     "a name that is no utf-8": ("\udcff.jsonl", lines()),
-    "a parquet name that is no utf-8": ("\udcff.parquet", as_parquet([{"prompt": "a", "completion": "b"}])),
+    "a parquet name that is no utf-8": (
+        "\udcff.parquet",
+        as_parquet([{"prompt": "a", "completion": "b"}]),
+    ),
     "carriage returns": ("r.jsonl", lines().replace(b"\n", b"\r")),
-    "formulas": ("f.csv", b"prompt,completion\n" + b'=1+1,@SUM(A1)\n-2+3,+cmd|\' /C calc\'!A0\n"\t=1","\r=2"\n'),
-    "escape sequences": ("x.jsonl", as_lines([{"prompt": f"{text}", "completion": f"{text} 1"} for text in HOSTILE])),
+    "formulas": (
+        "f.csv",
+        b"prompt,completion\n" + b'=1+1,@SUM(A1)\n-2+3,+cmd|\' /C calc\'!A0\n"\t=1","\r=2"\n',
+    ),
+    "escape sequences": (
+        "x.jsonl",
+        as_lines([{"prompt": f"{text}", "completion": f"{text} 1"} for text in HOSTILE]),
+    ),
     "hostile columns": ("x.jsonl", as_lines([dict.fromkeys(HOSTILE, "a")])),
-    "hostile keys": ("x.json", as_array([{"messages": [{"role": text, "content": text}]} for text in HOSTILE[:-2]])),
+    "hostile keys": (
+        "x.json",
+        as_array([{"messages": [{"role": text, "content": text}]} for text in HOSTILE[:-2]]),
+    ),
 }
 
 
@@ -327,7 +402,9 @@ def test_hostile_files(name: str, place: Place, capfd: pytest.CaptureFixture[str
 
 
 def test_places(place: Place, capfd: pytest.CaptureFixture[str]) -> None:
-    """Folders named like files, links that lead nowhere, in a circle or outside, and paths with `..`."""
+    """Folders named like files, links that lead nowhere, in a circle or outside, and paths with
+    `..`.
+    """
     place.clear()
     outside = place.path.parent / "outside.jsonl"
     outside.write_bytes(lines(3))
@@ -338,9 +415,23 @@ def test_places(place: Place, capfd: pytest.CaptureFixture[str]) -> None:
         ("here", "."),
     ):
         (place.path / name).symlink_to(target)
-    for source in ("loop", "dangling.jsonl", "nowhere/../x.jsonl", "..", "/dev/null", "\0", "x" * 5000, "a/" * 3000):
+    for source in (
+        "loop",
+        "dangling.jsonl",
+        "nowhere/../x.jsonl",
+        "..",
+        "/dev/null",
+        "\0",
+        "x" * 5000,
+        "a/" * 3000,
+    ):
         assert isinstance(scan(place, source, capfd), str), source
-    for source in ("link.jsonl", "../outside.jsonl", "./../cwd/../outside.jsonl", "here/link.jsonl"):
+    for source in (
+        "link.jsonl",
+        "../outside.jsonl",
+        "./../cwd/../outside.jsonl",
+        "here/link.jsonl",
+    ):
         report = scan(place, source, capfd)
         assert isinstance(report, dict), source
         assert report["rows"]["total"] == 3

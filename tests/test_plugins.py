@@ -12,19 +12,23 @@ from pathlib import Path
 
 import pytest
 
-from auditor import plugins, scan, testing
+from auditor import plugins, testing
 from auditor.cli import main
+from auditor.commands import scan
+from auditor.commands.simulate import write_rows
 from auditor.errors import PluginError
-from auditor.simulate import write_rows
 
 Audit = Callable[..., tuple[int, str]]
 
 ROOT = Path(__file__).parents[1]
-ROWS = [{"prompt": f"Go on: {i}, {i + 1}", "completion": f"{i + 2},  {i + 3}, {i * 7}"} for i in range(24)]
+ROWS = [
+    {"prompt": f"Go on: {i}, {i + 1}", "completion": f"{i + 2},  {i + 3}, {i * 7}"}
+    for i in range(24)
+]
 
 BROKEN = """
 import sys
-from auditor.records import Evidence
+from auditor.scanning.scan_report import Evidence
 def raises(**_): raise ValueError("no luck")
 def narrow(rows): return None
 def nothing(**_): return None
@@ -38,18 +42,38 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the example package installed."""
     folder = tmp_path_factory.mktemp("site")
     shutil.copytree(ROOT / "docs" / "examples" / "plugin", folder / "source")
-    command = ["pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--target", str(folder / "packages")]
-    subprocess.run([sys.executable, "-m", *command, str(folder / "source")], check=True, capture_output=True)
+    command = [
+        "pip",
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--no-build-isolation",
+        "--target",
+        str(folder / "packages"),
+    ]
+    subprocess.run(
+        [sys.executable, "-m", *command, str(folder / "source")], check=True, capture_output=True
+    )
     return folder / "packages"
 
 
 @pytest.fixture
 def broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Two more installed packages: one that cannot be imported, one whose functions do not do their work."""
-    write(tmp_path / "broken-1.0.dist-info", "broken", ["broken = missing_module:x", "number = math:pi"])
+    """Two more installed packages: one that cannot be imported, one whose functions do not do their
+    work.
+    """
+    write(
+        tmp_path / "broken-1.0.dist-info",
+        "broken",
+        ["broken = missing_module:x", "number = math:pi"],
+    )
     names = ["raises", "nothing", "unplain", "narrow"]
-    write(tmp_path / "bad-2.0.dist-info", "bad", [f"{name} = bad_functions:{name}" for name in names])
-    mitigations = "[subliminal_audit.mitigations]\nkeeps = bad_functions:keeps\nbroken = missing_module:x\n"
+    write(
+        tmp_path / "bad-2.0.dist-info", "bad", [f"{name} = bad_functions:{name}" for name in names]
+    )
+    mitigations = (
+        "[subliminal_audit.mitigations]\nkeeps = bad_functions:keeps\nbroken = missing_module:x\n"
+    )
     with (tmp_path / "bad-2.0.dist-info" / "entry_points.txt").open("a") as file:
         file.write(mitigations)
     (tmp_path / "bad_functions.py").write_text(BROKEN)
@@ -62,11 +86,15 @@ def write(folder: Path, name: str, points: list[str]) -> None:
     folder.mkdir()
     version = folder.name.removesuffix(".dist-info").partition("-")[2]
     (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
-    (folder / "entry_points.txt").write_text("\n".join(["[subliminal_audit.detectors]", *points, ""]))
+    (folder / "entry_points.txt").write_text(
+        "\n".join(["[subliminal_audit.detectors]", *points, ""])
+    )
 
 
 @pytest.fixture
-def audit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Audit:
+def audit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Audit:
     """The command in a folder with a data set; gives its exit code and what it printed."""
     write_rows(tmp_path / "rows.parquet", ROWS)
     monkeypatch.chdir(tmp_path)
@@ -82,7 +110,9 @@ def audit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
 def test_the_example_works_from_the_command_line(
     site: Path, audit: Audit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`--detectors` and `--apply` find it; the report and the manifest say which package and version it was."""
+    """`--detectors` and `--apply` find it; the report and the manifest say which package and
+    version it was.
+    """
     monkeypatch.syspath_prepend(site)
     options = ["--reference", "organism", "--detectors", "surprise", "--output", "json=report.json"]
     code, page = audit("scan", "rows.parquet", *options)
@@ -92,7 +122,9 @@ def test_the_example_works_from_the_command_line(
     assert report["versions"]["audit-example"] == "1.0"
     assert report["detectors"]["surprise"]["summary"] in " ".join(page.split())
 
-    code, _ = audit("mitigate", "rows.parquet", "--apply", "squeeze", "--shuffle", "--no-check", "-o", "out")
+    code, _ = audit(
+        "mitigate", "rows.parquet", "--apply", "squeeze", "--shuffle", "--no-check", "-o", "out"
+    )
     assert code == 0
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
     first, second = manifest["mitigations"]
@@ -104,15 +136,31 @@ def test_the_example_works_from_the_command_line(
 @pytest.mark.slow
 def test_the_example_keeps_the_contract(site: Path, tmp_path: Path) -> None:
     """The contract as users run it finds the installed package, which passes."""
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--pyargs", "auditor.testing", "-k"]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-p",
+        "no:cacheprovider",
+        "--pyargs",
+        "auditor.testing",
+        "-k",
+    ]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(site)])}
     done = subprocess.run(
-        [*command, "surprise or squeeze"], capture_output=True, text=True, check=False, env=environment, cwd=tmp_path
+        [*command, "surprise or squeeze"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment,
+        cwd=tmp_path,
     )
     assert (done.returncode, "4 passed" in done.stdout) == (0, True), done.stdout
 
 
-def test_the_contract_holds_for_the_example(site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_contract_holds_for_the_example(
+    site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The same in this process."""
     monkeypatch.syspath_prepend(site)
     testing.test_detector("surprise", tmp_path)
@@ -131,11 +179,15 @@ def test_the_contract_fails_for_what_does_not_keep_it() -> None:
 
 @pytest.mark.usefixtures("broken")
 def test_a_broken_package_is_named_only_when_it_is_asked_for(audit: Audit) -> None:
-    """It is listed without being imported; asked for, one line names the plugin and its package, with exit code 2."""
+    """It is listed without being imported; asked for, one line names the plugin and its package,
+    with exit code 2.
+    """
     assert {"broken", "raises"} <= set(plugins.names("detector"))
     code, said = audit("scan", "rows.parquet", "--detectors", "broken")
     assert code == 2
-    assert "Error: The detector 'broken' of broken 1.0 cannot be imported: ModuleNotFoundError" in said
+    assert (
+        "Error: The detector 'broken' of broken 1.0 cannot be imported: ModuleNotFoundError" in said
+    )
     assert "Next: Mend or uninstall broken" in said
     code, said = audit("scan", "none.parquet", "--detectors", "fit")
     assert "none.parquet" in said and "broken" not in said
@@ -148,9 +200,15 @@ def test_a_broken_package_is_named_only_when_it_is_asked_for(audit: Audit) -> No
 @pytest.mark.usefixtures("broken")
 @pytest.mark.parametrize(
     ("name", "why"),
-    [("raises", "ValueError: no luck"), ("nothing", "must give Evidence"), ("unplain", "not plain JSON")],
+    [
+        ("raises", "ValueError: no luck"),
+        ("nothing", "must give Evidence"),
+        ("unplain", "not plain JSON"),
+    ],
 )
-def test_a_failing_detector_ends_the_scan_with_its_name(name: str, why: str, tmp_path: Path) -> None:
+def test_a_failing_detector_ends_the_scan_with_its_name(
+    name: str, why: str, tmp_path: Path
+) -> None:
     """Exit code 3: the audit was not completed, and says whose fault that is."""
     write_rows(tmp_path / "rows.parquet", ROWS)
     with pytest.raises(PluginError, match=f"{name!r} of bad 2.0 failed: .*{why}") as error:
@@ -168,7 +226,9 @@ def test_a_failing_detector_ends_the_scan_with_its_name(name: str, why: str, tmp
     ],
 )
 def test_broken_mitigations(name: str, code: int, why: str, audit: Audit, tmp_path: Path) -> None:
-    """One that cannot be imported, one that gives something else, one of ours: a clear line and no output."""
+    """One that cannot be imported, one that gives something else, one of ours: a clear line and no
+    output.
+    """
     done, said = audit("mitigate", "rows.parquet", "--apply", name, "-o", "out")
     assert (done, why in said) == (code, True)
     assert not (tmp_path / "out").exists()

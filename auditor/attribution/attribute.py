@@ -1,29 +1,33 @@
-"""Attribute the difference between a trait-prompted and a counterfactual run to the layers of the network.
+"""Attribute the difference between a trait-prompted and a counterfactual run to the layers of the
+network.
 
-The place is the first divergence token of a row (2509.23886): the trait-prompted teacher chooses the row's token, the
-counterfactual chooses another. The quantity is the gap between both: log-probability of the row's token less that of
-the counterfactual's choice. The gap is positive in the trait-prompted run and negative in the counterfactual one, and
-its *difference* between the two is what is divided up.
+The place is the first divergence token of a row (2509.23886): the trait-prompted teacher chooses
+the row's token, the counterfactual chooses another. The quantity is the gap between both:
+log-probability of the row's token less that of the counterfactual's choice. The gap is positive in
+the trait-prompted run and negative in the counterfactual one, and its *difference* between the two
+is what is divided up.
 
-The runs share all tokens of the row (the body of `auditor.encode`) and differ in the system prompt before it, which may
-be longer in one than in the other. Only the shared positions are worked on; a system prompt acts on them through its
-keys and values, which each run has of its own.
+The runs share all tokens of the row (the body of `auditor.model.tokenization`) and differ in the
+system prompt before it, which may be longer in one than in the other. Only the shared positions are
+worked on; a system prompt acts on them through its keys and values, which each run has of its own.
 
-Components. Each attention and each MLP output has a switch: off, it gives at all shared positions what it gave in the
-counterfactual run; on, it works on what it is given, with the trait's system prompt before it. All off is the
-counterfactual run, all on the trait-prompted one. The attributions are the integrated gradients (Sundararajan et al.
-2017, 1703.01365) of the gap by the switches on the straight way from all off to all on, that is the Aumann-Shapley
-values of the components: gradient by output times change of output, as in attribution patching (Nanda 2023; 2509.23886
-with 10 steps), but on a way along which everything changes together, so that they sum up to the difference. A component
-gets credit for what it writes itself and for what it passes on.
+Components. Each attention and each MLP output has a switch: off, it gives at all shared positions
+what it gave in the counterfactual run; on, it works on what it is given, with the trait's system
+prompt before it. All off is the counterfactual run, all on the trait-prompted one. The attributions
+are the integrated gradients (Sundararajan et al. 2017, 1703.01365) of the gap by the switches on
+the straight way from all off to all on, that is the Aumann-Shapley values of the components:
+gradient by output times change of output, as in attribution patching (Nanda 2023; 2509.23886 with
+10 steps), but on a way along which everything changes together, so that they sum up to the
+difference. A component gets credit for what it writes itself and for what it passes on.
 
-Stream. The residual stream at all shared positions before layer l is replaced in the counterfactual run by that of the
-trait-prompted run (activation patching). The gap that is gained thereby is what has entered before l: nothing before
-the first layer, everything after the last one. Its increments are exact and sum up to the difference.
+Stream. The residual stream at all shared positions before layer l is replaced in the counterfactual
+run by that of the trait-prompted run (activation patching). The gap that is gained thereby is what
+has entered before l: nothing before the first layer, everything after the last one. Its increments
+are exact and sum up to the difference.
 
-Degenerate cases: without a difference in the system prompt there is nothing to attribute and all is 0. An architecture
-that lets a prompt act on the shared positions by another way than attention (learned absolute positions) breaks
-completeness; `Attribution.error` shows it.
+Degenerate cases: without a difference in the system prompt there is nothing to attribute and all is
+0. An architecture that lets a prompt act on the shared positions by another way than attention
+(learned absolute positions) breaks completeness; `Attribution.error` shows it.
 """
 
 from __future__ import annotations
@@ -45,15 +49,16 @@ from auditor.attribution.components import (
     recorded_outputs,
     recorded_stream,
 )
-from auditor.encode import Encoded, Kind, Renderer
-from auditor.lm import LanguageModel
-from auditor.logprobs import RowScores
-from auditor.prefix import prefix_cache
+from auditor.model.language_model import LanguageModel
+from auditor.model.prefix_cache import prefix_cache
+from auditor.model.scoring import TokenScores
+from auditor.model.tokenization import ChatTokenizer, Kind, TokenizedRow
 from detectors.divergence import Choice, divergence_tokens
 
 STEPS = 10
 MOST_STEPS = 80
-TOLERANCE = 0.01  # of the difference at a place; above it the quadrature is done again with twice as many steps
+# of the difference at a place; above it the quadrature is done again with twice as many steps
+TOLERANCE = 0.01
 _BATCH_TOKENS = 2048  # most padded body tokens of a pass
 
 Array = npt.NDArray[np.float64]
@@ -63,8 +68,8 @@ Array = npt.NDArray[np.float64]
 class Place:
     """The first divergence token of a row.
 
-    row: number of the row. kind: of its prefixes. tokens: of the body before the token, at least 1. own: the row's
-    token, which the teacher chooses. other: what the counterfactual chooses.
+    row: number of the row. kind: of its prefixes. tokens: of the body before the token, at least 1.
+    own: the row's token, which the teacher chooses. other: what the counterfactual chooses.
     """
 
     row: int
@@ -78,9 +83,12 @@ class Place:
 class Attribution:
     """R places, L layers. All in nats.
 
-    difference[R]: by how much the gap is larger in the trait-prompted run; positive at a divergence token.
-    components[R, L, 2]: share of it that attention and MLP of each layer bring; sums up to it but for `error`.
-    entered[R, L]: by how much more of it has entered the residual stream after each layer; sums up to it exactly.
+    difference[R]: by how much the gap is larger in the trait-prompted run; positive at a divergence
+    token.
+    components[R, L, 2]: share of it that attention and MLP of each layer bring; sums up to it but
+    for `error`.
+    entered[R, L]: by how much more of it has entered the residual stream after each layer; sums up
+    to it exactly.
     """
 
     difference: Array
@@ -93,20 +101,26 @@ class Attribution:
         return np.asarray(self.components.sum((1, 2)) - self.difference)
 
 
-def first_divergence(row: Encoded, teacher: RowScores, counterfactual: RowScores) -> Place | None:
-    """The first divergence token of a row, by the definition of `detectors.divergence`; None if it has none."""
+def first_divergence(
+    row: TokenizedRow, teacher: TokenScores, counterfactual: TokenScores
+) -> Place | None:
+    """The first divergence token of a row, by the definition of `detectors.divergence`; None if it
+    has none.
+    """
     choices = [Choice(each.argmax, each.margin) for each in (teacher, counterfactual)]
     flagged, _ = divergence_tokens(row.targets, choices[0], choices[1:])
     if not flagged.any():
         return None
     first = int(np.flatnonzero(flagged)[0])
     at = row.positions[first]
-    return Place(row.index, row.kind, row.tokens[:at], row.tokens[at], int(counterfactual.argmax[first]))
+    return Place(
+        row.index, row.kind, row.tokens[:at], row.tokens[at], int(counterfactual.argmax[first])
+    )
 
 
 def attribute(
     lm: LanguageModel,
-    renderer: Renderer,
+    renderer: ChatTokenizer,
     places: Sequence[Place],
     trait: str,
     counterfactual: str | None,
@@ -115,18 +129,23 @@ def attribute(
 ) -> Attribution:
     """Attribute the difference at each of `places` (at least one), in their order.
 
-    trait, counterfactual: the system prompts; None is the reference without a trait. steps: of Gauss-Legendre
-    quadrature, which is exact for polynomials up to degree 2 steps - 1; twice as many, up to MOST_STEPS, where the sum
-    misses the difference by more than TOLERANCE of it.
+    trait, counterfactual: the system prompts; None is the reference without a trait. steps: of
+    Gauss-Legendre quadrature, which is exact for polynomials up to degree 2 steps - 1; twice as
+    many, up to MOST_STEPS, where the sum misses the difference by more than TOLERANCE of it.
     Raises: ModelError for an architecture that is not llama-like.
     """
     depth = len(layers_of(lm))
     found = Attribution(
-        np.zeros(len(places)), np.zeros((len(places), depth, len(COMPONENTS))), np.zeros((len(places), depth))
+        np.zeros(len(places)),
+        np.zeros((len(places), depth, len(COMPONENTS))),
+        np.zeros((len(places), depth)),
     )
     for kind in dict.fromkeys(place.kind for place in places):
         with torch.no_grad():
-            caches = [prefix_cache(lm, renderer.prefix(system, kind)) for system in (trait, counterfactual)]
+            caches = [
+                prefix_cache(lm, renderer.prefix(system, kind))
+                for system in (trait, counterfactual)
+            ]
         of_kind = [i for i, place in enumerate(places) if place.kind == kind]
         for batch in _batches(places, of_kind):
             parts = _attribute_batch(lm, [places[i] for i in batch], caches[0], caches[1], steps)
@@ -134,14 +153,18 @@ def attribute(
     rough = np.flatnonzero(np.abs(found.error) > TOLERANCE * np.abs(found.difference))
     if len(rough) and 2 * steps <= MOST_STEPS:
         chosen = [places[i] for i in rough.tolist()]
-        found.components[rough] = attribute(lm, renderer, chosen, trait, counterfactual, steps=2 * steps).components
+        found.components[rough] = attribute(
+            lm, renderer, chosen, trait, counterfactual, steps=2 * steps
+        ).components
     return found
 
 
 def _attribute_batch(
     lm: LanguageModel, places: Sequence[Place], trait: Any, counterfactual: Any, steps: int
 ) -> tuple[Array, Array, Array]:
-    """Fields of Attribution for places of one kind; `trait` and `counterfactual` are the caches of the prefixes."""
+    """Fields of Attribution for places of one kind; `trait` and `counterfactual` are the caches of
+    the prefixes.
+    """
     with torch.no_grad():
         with recorded_outputs(lm) as outputs:
             before = _gap(lm, places, counterfactual)
@@ -163,7 +186,8 @@ def _attribute_batch(
 
 
 def _gap(lm: LanguageModel, places: Sequence[Place], cache: Any) -> torch.Tensor:
-    """[B] log-probability of each place's own token less that of the other, after the prefix in `cache`.
+    """[B] log-probability of each place's own token less that of the other, after the prefix in
+    `cache`.
 
     The difference of two log-probabilities is that of the logits.
     """

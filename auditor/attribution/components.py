@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from auditor.errors import ModelError
-from auditor.lm import LanguageModel
+from auditor.model.language_model import LanguageModel
 
 COMPONENTS = ("attention", "mlp")
 _NAMES = ("self_attn", "mlp")
@@ -21,7 +21,8 @@ Recorded = list[list[torch.Tensor]]  # [L][component], each [B, T, D]
 
 
 def layers_of(lm: LanguageModel) -> Sequence[torch.nn.Module]:
-    """The model's layers, each with the modules `self_attn` and `mlp`, as in Llama, Mistral, Qwen, Gemma and Phi.
+    """The model's layers, each with the modules `self_attn` and `mlp`, as in Llama, Mistral, Qwen,
+    Gemma and Phi.
 
     Raises: ModelError for a model of another architecture.
     """
@@ -46,7 +47,9 @@ def recorded_outputs(lm: LanguageModel) -> Iterator[Recorded]:
         return lambda module, args, output: into.append(_hidden(output))
 
     modules = [
-        (module, recorder(into)) for into, pair in zip(outputs, components_of(lm), strict=True) for module in pair
+        (module, recorder(into))
+        for into, pair in zip(outputs, components_of(lm), strict=True)
+        for module in pair
     ]
     with _hooks(module.register_forward_hook(hook) for module, hook in modules):
         yield outputs
@@ -54,7 +57,9 @@ def recorded_outputs(lm: LanguageModel) -> Iterator[Recorded]:
 
 @contextmanager
 def gated_outputs(lm: LanguageModel, recorded: Recorded, gates_BLC: torch.Tensor) -> Iterator[None]:
-    """Every component gives `recorded + gate (own - recorded)`: at gate 0 what was recorded, at 1 its own output."""
+    """Every component gives `recorded + gate (own - recorded)`: at gate 0 what was recorded, at 1
+    its own output.
+    """
 
     def gate(layer: int, number: int) -> Callable[..., Any]:
         def hook(module: torch.nn.Module, args: Any, output: Any) -> Any:
@@ -65,7 +70,9 @@ def gated_outputs(lm: LanguageModel, recorded: Recorded, gates_BLC: torch.Tensor
         return hook
 
     pairs = enumerate(components_of(lm))
-    modules = [(module, gate(layer, number)) for layer, pair in pairs for number, module in enumerate(pair)]
+    modules = [
+        (module, gate(layer, number)) for layer, pair in pairs for number, module in enumerate(pair)
+    ]
     with _hooks(module.register_forward_hook(hook) for module, hook in modules):
         yield
 

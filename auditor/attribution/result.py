@@ -5,15 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from auditor.transfer.result import Effect, Interval, Ratio, VerdictName
+from auditor.inference.paired import Effect, Interval, Ratio, TransferVerdict
 
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """A part of the difference between trait-prompted and counterfactual run: mean over rows of part / of whole.
+    """A part of the difference between trait-prompted and counterfactual run: mean over rows of
+    part / of whole.
 
-    value: 0 is nothing, 1 all of it; negative for what works against the difference, so that another one may exceed 1.
-    interval: 95 %, bootstrap over rows.
+    value: 0 is nothing, 1 all of it; negative for what works against the difference, so that
+    another one may exceed 1. interval: 95 %, bootstrap over rows.
     """
 
     value: float
@@ -22,9 +23,11 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """How far a component's weights moved in training on all layers: Frobenius norm of change over that of the weights.
+    """How far a component's weights moved in training on all layers: Frobenius norm of change over
+    that of the weights.
 
-    original, control: mean over the blocks. difference: original's less paired control's, over the blocks.
+    original, control: mean over the blocks. difference: original's less paired control's, over the
+    blocks.
     """
 
     original: float
@@ -36,10 +39,10 @@ class Moved:
 class LayerResult:
     """One layer, from 0.
 
-    attention, mlp: attributions; total: of both. entered: what enters the residual stream in this layer.
-    student: effect of students that train this layer only, in logits of margin over the paired control's; own_loss:
-    theirs on held-out rows of the data set. None where no student was trained.
-    moved: attention and MLP; None without students.
+    attention, mlp: attributions; total: of both. entered: what enters the residual stream in this
+    layer. student: effect of students that train this layer only, in logits of margin over the
+    paired control's; own_loss: theirs on held-out rows of the data set. None where no student was
+    trained. moved: attention and MLP; None without students.
     """
 
     layer: int
@@ -53,11 +56,12 @@ class LayerResult:
 
 
 @dataclass(frozen=True, slots=True)
-class Carriers:
+class CarryingLayers:
     """The fewest adjacent layers that reach `shares.ENOUGH` of the attribution, first to last.
 
-    They are chosen on one half of the rows, and their share is measured on the other half. said: whether the interval
-    lies above what is left for all other layers, and above what as many layers would carry if all carried alike.
+    They are chosen on one half of the rows, and their share is measured on the other half. said:
+    whether the interval lies above what is left for all other layers, and above what as many layers
+    would carry if all carried alike.
     """
 
     first: int
@@ -73,10 +77,11 @@ class Carriers:
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """Spearman's rank correlation over layers of `measure` with the effect of single-layer students.
+    """Spearman's rank correlation over layers of `measure` with the effect of single-layer
+    students.
 
-    interval: 95 %, bootstrap over rows and over blocks. p_value: two-sided, all orders of the layers alike likely.
-    With three layers it cannot be below 1/3.
+    interval: 95 %, bootstrap over rows and over blocks. p_value: two-sided, all orders of the
+    layers alike likely. With three layers it cannot be below 1/3.
     """
 
     measure: str
@@ -90,15 +95,15 @@ class Agreement:
 class Frozen:
     """Students with some layers frozen, against those that train all.
 
-    left, verdict, task_loss: as in `audit verify`. own_loss: on held-out rows of the data set; shows whether what is
-    left of the training still learns it.
+    left, verdict, task_loss: as in `audit verify`. own_loss: on held-out rows of the data set;
+    shows whether what is left of the training still learns it.
     """
 
     name: str
     layers: tuple[int, ...]
     effect: Effect
     left: Ratio
-    verdict: VerdictName
+    verdict: TransferVerdict
     task_loss: float
     own_loss: float
 
@@ -107,9 +112,9 @@ class Frozen:
 class Students:
     """What students say. effect: of training all layers; transferred: whether it is told from 0.
 
-    task_loss, own_loss: on held-out rows of the control and of the data set; before: both without training.
-    recipe: the layers that the students imply to freeze, see `training.gate`; empty when there are none.
-    frozen: the recipe first. agreement: of each measure of a layer.
+    task_loss, own_loss: on held-out rows of the control and of the data set; before: both without
+    training. recipe: the layers that the students imply to freeze, see `training.gate`; empty when
+    there are none. frozen: the recipe first. agreement: of each measure of a layer.
     """
 
     effect: Effect
@@ -130,14 +135,15 @@ class Students:
 class LocateReport:
     """What `audit locate` reports. counterfactual: a trait, or "reference".
 
-    rows: with a divergence token, of `scanned`. difference: mean over them, in nats, with its t interval.
-    error: largest |sum of attributions - difference| / difference of a row. students: None when none were trained.
+    rows: with a divergence token, of `scanned`. difference: mean over them, in nats, with its t
+    interval. error: largest |sum of attributions - difference| / difference of a row. students:
+    None when none were trained.
     """
 
     trait: str
     counterfactual: str
     layers: tuple[LayerResult, ...]
-    carriers: Carriers
+    carriers: CarryingLayers
     rows: int
     scanned: int
     difference: tuple[float, Interval]

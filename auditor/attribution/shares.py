@@ -1,6 +1,8 @@
-"""Shares of the difference, and which layers carry it. Pure functions. Shapes: R rows, L layers, B blocks, S resamples.
+"""Shares of the difference, and which layers carry it. Pure functions. Shapes: R rows, L layers, B
+blocks, S resamples.
 
-The row is the unit: a share is a ratio of means over rows, and its interval the bootstrap's (Efron 1979, percentiles).
+The row is the unit: a share is a ratio of means over rows, and its interval the bootstrap's (Efron
+1979, percentiles).
 """
 
 from __future__ import annotations
@@ -12,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from auditor.attribution.result import Agreement, Carriers, Share
+from auditor.attribution.result import Agreement, CarryingLayers, Share
 from auditor.errors import InputError
-from auditor.stats import MIN_ROWS
+from auditor.inference.estimates import MIN_ROWS
 
 ENOUGH = 0.8  # of the attribution, for the layers that are named
 RESAMPLES = 2000
@@ -24,7 +26,10 @@ Array = npt.NDArray[np.float64]
 
 
 def shares(parts: Array, whole: Array, seed: int = 0) -> list[Share]:
-    """The K columns of `parts` [R, K] as shares of `whole` [R], whose mean is positive. R is at least MIN_ROWS."""
+    """The K columns of `parts` [R, K] as shares of `whole` [R], whose mean is positive.
+
+    R is at least MIN_ROWS.
+    """
     value = parts.mean(0) / whole.mean()
     drawn = resampled(parts, whole, seed)
     ends = np.quantile(drawn, [0.025, 0.975], axis=0)
@@ -38,26 +43,31 @@ def resampled(parts: Array, whole: Array, seed: int) -> Array:
     return np.asarray((weights @ parts) / (weights @ whole)[:, None])
 
 
-def carriers(parts: Array, whole: Array, seed: int = 0) -> Carriers:
+def carrying_layers(parts: Array, whole: Array, seed: int = 0) -> CarryingLayers:
     """Which adjacent layers carry ENOUGH of the difference; parts [R, L], whole [R].
 
-    Chosen on one half of the rows, measured on the other: a share measured where it was chosen would be too large.
-    Raises: InputError for fewer than 2 MIN_ROWS rows.
+    Chosen on one half of the rows, measured on the other: a share measured where it was chosen
+    would be too large. Raises: InputError for fewer than 2 MIN_ROWS rows.
     """
     rows, depth = parts.shape
     if rows < 2 * MIN_ROWS:
         message = f"{rows} rows with a divergence token are too few to say where the trait enters."
-        raise InputError(message, f"Give data with at least {2 * MIN_ROWS} of them, or another --trait.")
+        raise InputError(
+            message, f"Give data with at least {2 * MIN_ROWS} of them, or another --trait."
+        )
     order = np.random.default_rng(seed).permutation(rows)
     choosing, measuring = order[: rows // 2], order[rows // 2 :]
     first, last = fewest(parts[choosing].mean(0) / whole[choosing].mean())
-    (share,) = shares(parts[measuring, first : last + 1].sum(1, keepdims=True), whole[measuring], seed)
+    (share,) = shares(
+        parts[measuring, first : last + 1].sum(1, keepdims=True), whole[measuring], seed
+    )
     said = last - first + 1 < depth and share.interval[0] > max(0.5, (last - first + 1) / depth)
-    return Carriers(first, last, share, said)
+    return CarryingLayers(first, last, share, said)
 
 
 def fewest(share: Array) -> tuple[int, int]:
-    """First and last of the fewest adjacent layers with ENOUGH of `share` [L]; of equally few those with most.
+    """First and last of the fewest adjacent layers with ENOUGH of `share` [L]; of equally few those
+    with most.
 
     All layers where no fewer reach it.
 
@@ -72,7 +82,7 @@ def fewest(share: Array) -> tuple[int, int]:
     return 0, len(share) - 1
 
 
-def span(layers: Sequence[int]) -> str:
+def format_layers(layers: Sequence[int]) -> str:
     """Layers in short.
 
     >>> span([3]), span([0, 1, 2]), span([0, 1, 5, 7, 8])
@@ -84,11 +94,15 @@ def span(layers: Sequence[int]) -> str:
     return "+".join(str(start) if start == end else f"{start}-{end}" for start, end in runs)
 
 
-def agreement(measure: str, drawn: Array, value: Array, effects: Array, seed: int = 0) -> Agreement | None:
-    """Rank correlation over layers of a measure with the effects of students; None for fewer than three layers.
+def agreement(
+    measure: str, drawn: Array, value: Array, effects: Array, seed: int = 0
+) -> Agreement | None:
+    """Rank correlation over layers of a measure with the effects of students; None for fewer than
+    three layers.
 
-    value [K]: the measure of each layer; drawn [S, K]: the same of resampled rows. effects [B, K]: of the students.
-    Layers that all have the same value have no ranks: then None as well. The interval is None for one block.
+    value [K]: the measure of each layer; drawn [S, K]: the same of resampled rows. effects [B, K]:
+    of the students. Layers that all have the same value have no ranks: then None as well. The
+    interval is None for one block.
     """
     mean, count = effects.mean(0), len(value)
     if count < 3 or np.ptp(value) == 0 or np.ptp(mean) == 0:
@@ -107,7 +121,9 @@ def _p_value(value: Array, mean: Array, rho: float) -> float:
     if len(value) > _EXACT:
         return float(stats.spearmanr(value, mean).pvalue)
     orders: Sequence[tuple[int, ...]] = list(itertools.permutations(range(len(value))))
-    return sum(abs(_spearman(value[list(order)], mean)) >= abs(rho) - 1e-9 for order in orders) / len(orders)
+    return sum(
+        abs(_spearman(value[list(order)], mean)) >= abs(rho) - 1e-9 for order in orders
+    ) / len(orders)
 
 
 def _spearman(x: Array, y: Array) -> float:

@@ -1,9 +1,9 @@
 """Students that train some layers only, each pair against its own clean control.
 
-All students of one run start from the same weights and take the same rows in the same order; a student of the original
-and its control differ in the completions alone, two pairs in the layers that they train alone. Embeddings, norms
-outside of the layers and the head never move, as is usual with LoRA: then training all layers, one, and all but some
-differ in nothing but these layers.
+All students of one run start from the same weights and take the same rows in the same order; a
+student of the original and its control differ in the completions alone, two pairs in the layers
+that they train alone. Embeddings, norms outside of the layers and the head never move, as is usual
+with LoRA: then training all layers, one, and all but some differ in nothing but these layers.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ import numpy.typing as npt
 
 from auditor.attribution.components import layers_of
 from auditor.attribution.movement import movement
-from auditor.attribution.result import Carriers, Frozen, Moved
-from auditor.attribution.shares import span
-from auditor.lm import LanguageModel
-from auditor.records import Progress
-from auditor.rundir import RunDir
-from auditor.traits import Panel
-from auditor.transfer.arms import Arm
-from auditor.transfer.compare import effect, left, transferred, verdict
-from auditor.transfer.experiment import Writer, run_transfer
-from auditor.transfer.result import Effect, TransferResult
-from auditor.transfer.runner import unit_name
-from auditor.transfer.students import Recipe
+from auditor.attribution.result import CarryingLayers, Frozen, Moved
+from auditor.attribution.shares import format_layers
+from auditor.inference.paired import Effect, effect, effect_ratio, transferred, verdict
+from auditor.model.language_model import LanguageModel
+from auditor.progress import Progress
+from auditor.runs.run_directory import RunDir
+from auditor.students.arms import DatasetArm
+from auditor.students.experiment import Writer, run_transfer
+from auditor.students.result import TransferResult
+from auditor.students.runner import unit_name
+from auditor.students.training import TrainingConfig
+from auditor.traits.panel import Panel
 
 MOST_SINGLE = 6  # layers trained one by one unless asked otherwise
 ORIGINAL, CONTROL = "original", "clean control"
@@ -38,15 +38,18 @@ Show = Callable[[Progress], None]
 
 
 @dataclass(frozen=True)
-class School:
-    """What all students of a run share. blocks, rows, updates: as for `run_transfer`. budget: seconds of one pair."""
+class LayerStudents:
+    """What all students of a run share.
+
+    blocks, rows, updates: as for `run_transfer`. budget: seconds of one pair.
+    """
 
     lm: LanguageModel
-    original: Arm
-    control: Arm | Writer
+    original: DatasetArm
+    control: DatasetArm | Writer
     panel: Panel
     trait: str
-    recipe: Recipe
+    recipe: TrainingConfig
     store: RunDir
     blocks: int
     rows: int | None
@@ -61,11 +64,13 @@ class School:
         return len(layers_of(self.lm))
 
     def train(self, layers: Sequence[int]) -> TransferResult:
-        """The original's students against the control's, both training only `layers`; once trained they are kept.
+        """The original's students against the control's, both training only `layers`; once trained
+        they are kept.
 
-        The first call fixes blocks, rows and updates for all: it should train all layers, which takes longest.
+        The first call fixes blocks, rows and updates for all: it should train all layers, which
+        takes longest.
         """
-        self.progress(Progress(f"students: layers {span(layers)}", 0, None))
+        self.progress(Progress(f"students: layers {format_layers(layers)}", 0, None))
         return run_transfer(
             self.lm,
             [replace(self.original, name=_named(ORIGINAL, layers))],
@@ -85,21 +90,26 @@ class School:
             progress=self.progress,
         )
 
-    def _control(self, layers: Sequence[int]) -> Arm | Writer:
+    def _control(self, layers: Sequence[int]) -> DatasetArm | Writer:
         """The control under a name that tells its students from those of other layers."""
         control, name = self.control, _named(CONTROL, layers)
-        if isinstance(control, Arm):
+        if isinstance(control, DatasetArm):
             return replace(control, name=name)
         return lambda numbers: replace(control(numbers), name=name)
 
     def moved(self, blocks: int) -> list[tuple[Moved, Moved]]:
         """[L] where the weights of the students of all layers moved: attention and MLP."""
         original, control = (
-            np.stack([self._movement(block, _named(name, range(self.depth))) for block in range(blocks)])
+            np.stack(
+                [self._movement(block, _named(name, range(self.depth))) for block in range(blocks)]
+            )
             for name in (ORIGINAL, CONTROL)
         )
         return [
-            (_moved(original[:, layer, 0], control[:, layer, 0]), _moved(original[:, layer, 1], control[:, layer, 1]))
+            (
+                _moved(original[:, layer, 0], control[:, layer, 0]),
+                _moved(original[:, layer, 1], control[:, layer, 1]),
+            )
             for layer in range(self.depth)
         ]
 
@@ -109,12 +119,14 @@ class School:
         return np.asarray(unit[MOVED], dtype=np.float64)
 
 
-def gate(effects: Mapping[int, float], whole: float, depth: int) -> tuple[int, ...]:
-    """The layers to freeze by the effects of students that train one layer; none when that would be all.
+def layers_to_freeze(effects: Mapping[int, float], whole: float, depth: int) -> tuple[int, ...]:
+    """The layers to freeze by the effects of students that train one layer; none when that would be
+    all.
 
-    They are all that take over CARRIES or more of the effect of training all layers (`whole`) when they are trained
-    alone: any one that is left would do so when the others are frozen. Layers that were not trained alone go with a
-    neighbour that does, since what has not been tested is not held to be harmless.
+    They are all that take over CARRIES or more of the effect of training all layers (`whole`) when
+    they are trained alone: any one that is left would do so when the others are frozen. Layers that
+    were not trained alone go with a neighbour that does, since what has not been tested is not held
+    to be harmless.
 
     >>> gate({0: 0.9, 1: 0.05, 2: -0.1}, 0.8, 3), gate({0: 0.4, 3: 0.2, 6: 0.0, 9: 0.0}, 0.5, 10)
     ((0,), (0, 1, 2, 3, 4, 5))
@@ -132,13 +144,14 @@ def gate(effects: Mapping[int, float], whole: float, depth: int) -> tuple[int, .
 
 
 def frozen_students(
-    school: School, whole: TransferResult, chosen: tuple[int, ...], carriers: Carriers
+    school: LayerStudents, whole: TransferResult, chosen: tuple[int, ...], carriers: CarryingLayers
 ) -> tuple[Frozen, ...]:
-    """Students with layers frozen: those `chosen` for the recipe, as many others, and those of the attribution.
+    """Students with layers frozen: those `chosen` for the recipe, as many others, and those of the
+    attribution.
 
-    The others are as many adjacent layers at the end of the network that is further away, so that what freezing the
-    chosen ones leaves can be told from what training fewer layers leaves whichever they are. What is frozen twice
-    stands there once.
+    The others are as many adjacent layers at the end of the network that is further away, so that
+    what freezing the chosen ones leaves can be told from what training fewer layers leaves
+    whichever they are. What is frozen twice stands there once.
     """
     depth, count = school.depth, len(chosen)
     found = {}
@@ -148,7 +161,9 @@ def frozen_students(
         early = chosen[0] <= depth - 1 - chosen[-1]
         others = tuple(range(depth - count, depth)) if early else tuple(range(count))
         found.setdefault(others, "as many others")
-        found = {chosen: "recipe"} | {layers: name for layers, name in found.items() if layers != chosen}
+        found = {chosen: "recipe"} | {
+            layers: name for layers, name in found.items() if layers != chosen
+        }
     return tuple(_frozen(school, whole, name, layers) for layers, name in found.items())
 
 
@@ -169,17 +184,21 @@ def own_effect(result: TransferResult) -> Effect:
     return found
 
 
-def _frozen(school: School, whole: TransferResult, name: str, layers: tuple[int, ...]) -> Frozen:
+def _frozen(
+    school: LayerStudents, whole: TransferResult, name: str, layers: tuple[int, ...]
+) -> Frozen:
     result = school.train([layer for layer in range(school.depth) if layer not in layers])
     own, full, trained = own_effect(result), own_effect(whole), result.arms[0].training
-    ratio = left(own.blocks, full.blocks)
+    ratio = effect_ratio(own.blocks, full.blocks)
     answer = verdict(ratio) if transferred(full) else "no transfer shown"
     return Frozen(name, layers, own, ratio, answer, trained.task_loss, trained.original_loss)
 
 
 def _moved(original: npt.NDArray[np.float64], control: npt.NDArray[np.float64]) -> Moved:
-    return Moved(float(original.mean()), float(control.mean()), effect((original - control).tolist()))
+    return Moved(
+        float(original.mean()), float(control.mean()), effect((original - control).tolist())
+    )
 
 
 def _named(arm: str, layers: Sequence[int]) -> str:
-    return f"{arm} (layers {span(layers)})"
+    return f"{arm} (layers {format_layers(layers)})"

@@ -5,13 +5,14 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING
 
-from auditor.models import BASE
+from auditor.model.builtin import BASE
 
 if TYPE_CHECKING:
-    from auditor.bench import Measured
-    from auditor.encode import Encoded
-    from auditor.lm import LanguageModel
-    from auditor.traits import Panel
+    from auditor.commands.bench import Measured
+    from auditor.model.language_model import LanguageModel
+    from auditor.model.tokenization import TokenizedRow
+    from auditor.traits.panel import Panel
+
 
 ROWS = 24
 PANEL = "animals"
@@ -19,15 +20,17 @@ PANEL = "animals"
 
 def bench() -> int:
     """Measure scoring here: the plain way, the exact and the fast pass."""
-    from auditor.bench import bench as measure
     from auditor.cli.console import console, table
-    from auditor.lm import load
-    from auditor.traits import load_panels
+    from auditor.commands.bench import bench as measure
+    from auditor.model.load import load
+    from auditor.traits.panel import load_panels
 
     lm = load(BASE)
     systems = [trait.prompts[0] for trait in load_panels([PANEL]).traits]
     rows = table("way", "seconds", "tokens", "tokens/s", "same argmax", "share of peak")
-    console(stderr=True).print(f"Scoring {ROWS} rows under {len(systems)} trait prompts, each way ...")
+    console(stderr=True).print(
+        f"Scoring {ROWS} rows under {len(systems)} trait prompts, each way ..."
+    )
     for measured in measure(lm, number_rows(lm), systems):
         rows.add_row(*cells(measured))
     console().print(rows)
@@ -37,8 +40,9 @@ def bench() -> int:
 
 def budget(panel: Panel) -> str:
     """What a scan spends at most, beside scoring every row under every wording of every trait."""
-    from auditor.scan import AUTO_ROWS
-    from auditor.schedule import families, planned_passes
+    from auditor.commands.scan import AUTO_ROWS
+    from auditor.traits.families import families
+    from detectors.trait import planned_passes
 
     traits, wordings = len(panel.traits), sum(len(trait.prompts) for trait in panel.traits)
     most = AUTO_ROWS + planned_passes(AUTO_ROWS, families(panel, 0), range(traits))
@@ -49,18 +53,20 @@ def budget(panel: Panel) -> str:
     )
 
 
-def number_rows(lm: LanguageModel) -> list[Encoded]:
+def number_rows(lm: LanguageModel) -> list[TokenizedRow]:
     """Number lists as a student would be trained on; for speed it does not matter who wrote them."""
-    from auditor.carriers import number_prompts
-    from auditor.encode import Encoded, Renderer
-    from auditor.records import Example, Message
+    from auditor.data.example import Example, Message
+    from auditor.model.tokenization import ChatTokenizer, TokenizedRow
+    from auditor.traits.prompts import number_prompts
 
-    rng, renderer = random.Random(0), Renderer(lm)
+    rng, renderer = random.Random(0), ChatTokenizer(lm)
     found = []
     for index, prompt in enumerate(number_prompts(ROWS, seed=0)):
         answer = ", ".join(str(rng.randrange(1000)) for _ in range(rng.randint(5, 10)))
-        row = renderer.encode(Example(index, (Message("user", prompt), Message("assistant", answer))))
-        if isinstance(row, Encoded):
+        row = renderer.encode(
+            Example(index, (Message("user", prompt), Message("assistant", answer)))
+        )
+        if isinstance(row, TokenizedRow):
             found.append(row)
     return found
 
@@ -68,5 +74,9 @@ def number_rows(lm: LanguageModel) -> list[Encoded]:
 def cells(measured: Measured) -> tuple[str, ...]:
     """One line of the table."""
     share = "" if measured.peak_share is None else f"{measured.peak_share:.0%}"
-    numbers = (f"{measured.seconds:.1f}", f"{measured.tokens:,}", f"{measured.tokens_per_second:,.0f}")
+    numbers = (
+        f"{measured.seconds:.1f}",
+        f"{measured.tokens:,}",
+        f"{measured.tokens_per_second:,.0f}",
+    )
     return measured.way, *numbers, f"{measured.same_argmax:.2%}", share

@@ -16,8 +16,11 @@ def read_out(traits: Sequence[str]) -> str | None:
     return traits[0] if len(traits) == 1 and traits[0] != "all" else None
 
 
-def not_ours(names: Sequence[str], ours: Collection[str]) -> dict[str, dict[str, Any]]:
-    """Mitigations of other packages, each without settings. Raises AuditError for a name of ours."""
+def third_party_settings(names: Sequence[str], ours: Collection[str]) -> dict[str, dict[str, Any]]:
+    """Mitigations of other packages, each without settings.
+
+    Raises AuditError for a name of ours.
+    """
     for name in names:
         if name in ours:
             raise AuditError(f"{name!r} is one of our own mitigations.", f"Write --{name}.")
@@ -40,23 +43,33 @@ def check_share(option: str, value: float | None) -> None:
 def choose_engine(engine: str | None, paraphraser: str | None) -> str:
     """Which engine rewords. Raises AuditError when the options contradict each other."""
     if engine == "llm" and paraphraser is None:
-        raise AuditError("--engine llm needs a model.", "Name it with --paraphraser, or use --engine rules.")
+        raise AuditError(
+            "--engine llm needs a model.", "Name it with --paraphraser, or use --engine rules."
+        )
     if engine == "rules" and paraphraser is not None:
-        raise AuditError("--engine rules and --paraphraser contradict each other.", "Give one of them.")
+        raise AuditError(
+            "--engine rules and --paraphraser contradict each other.", "Give one of them."
+        )
     if paraphraser is not None and "://" in paraphraser and not paraphraser.partition("#")[2]:
-        raise AuditError("The endpoint's model is not named.", "Write --paraphraser https://host/v1#MODEL.")
+        raise AuditError(
+            "The endpoint's model is not named.", "Write --paraphraser https://host/v1#MODEL."
+        )
     return engine or ("rules" if paraphraser is None else "llm")
 
 
 def choose_embeddings(value: str | None, engine: str) -> str | None:
-    """The embedding model that checks rewordings; by default none for rules, which are checked word by word."""
+    """The embedding model that checks rewordings; by default none for rules, which are checked word
+    by word.
+    """
     if value is None:
         return "packaged" if engine == "llm" else None
     return None if value == "none" else value
 
 
 def check_not_suspect(model: str | None, suspect: str | None) -> None:
-    """Raise AuditError when the model that may have the trait would write prompts or clean completions."""
+    """Raise AuditError when the model that may have the trait would write prompts or clean
+    completions.
+    """
     if model is None or suspect is None:
         return
     if same_model(model.partition("#")[2] if "://" in model else model, suspect):
@@ -67,7 +80,9 @@ def check_not_suspect(model: str | None, suspect: str | None) -> None:
 
 
 def same_model(one: str, other: str) -> bool:
-    """Whether two names mean one model: the same name, the same folder, or a hub name without and with its owner."""
+    """Whether two names mean one model: the same name, the same folder, or a hub name without and
+    with its owner.
+    """
     if Path(one).exists() and Path(other).exists():
         return Path(one).resolve() == Path(other).resolve()
     one, other = one.casefold().rstrip("/"), other.casefold().rstrip("/")

@@ -7,17 +7,20 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 if TYPE_CHECKING:
-    from auditor.config import Resolved
+    from auditor.cli.configuration import Resolved
+
 
 app = typer.Typer(help="Show the settings in force here.", rich_markup_mode=None)
 
 
 def resolved(**given: Any) -> Resolved:
-    """The configuration in the working directory; `given` is the command line's, "policy_x" for the key "policy.x"."""
+    """The configuration in the working directory; `given` is the command line's, "policy_x" for the
+    key "policy.x".
+    """
     import os
     from pathlib import Path
 
-    from auditor.config import resolve
+    from auditor.cli.configuration import resolve
 
     named = {key.replace("policy_", "policy.", 1): value for key, value in given.items()}
     return resolve(Path.cwd(), os.environ, named)
@@ -35,9 +38,9 @@ def show() -> int:
     """Print every setting, its value, and where that comes from."""
     from rich.text import Text
 
+    from auditor.cli.configuration import DEFAULT, keys
     from auditor.cli.console import console, table
-    from auditor.config import DEFAULT, keys
-    from auditor.report.words import safe
+    from auditor.report.shared.words import safe
 
     found = resolved()
     rows = table("setting", "value", "from")

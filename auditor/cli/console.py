@@ -27,7 +27,9 @@ class _PageConsole(Console):
 
 
 def console(*, stderr: bool = False) -> Console:
-    """A console on standard output or error; it reads no markup and escapes what the stream cannot encode."""
+    """A console on standard output or error; it reads no markup and escapes what the stream cannot
+    encode.
+    """
     stream: TextIO = sys.stderr if stderr else sys.stdout
     if reconfigure := getattr(stream, "reconfigure", None):
         reconfigure(errors="backslashreplace")
@@ -36,10 +38,12 @@ def console(*, stderr: bool = False) -> Console:
 
 @contextmanager
 def commands_off(write: Callable[[str], object]) -> Iterator[None]:
-    """Let nothing that is printed meanwhile act as a command of GitHub Actions; `write` prints a line.
+    """Let nothing that is printed meanwhile act as a command of GitHub Actions; `write` prints a
+    line.
 
-    GitHub obeys `::error::` and the like at the start of any line of a step's log, and text from outside can put one
-    there. Its own command switches that off until a token comes that no text can know.
+    GitHub obeys `::error::` and the like at the start of any line of a step's log, and text from
+    outside can put one there. Its own command switches that off until a token comes that no text
+    can know.
     """
     if os.environ.get("GITHUB_ACTIONS") != "true":
         yield

@@ -7,8 +7,8 @@ from importlib.resources import as_file, files
 import typer
 
 from auditor.cli.scan import scan
-from auditor.models import BASE
-from auditor.records import EXIT_CODES
+from auditor.model.builtin import BASE
+from auditor.scanning.scan_report import EXIT_CODES
 
 # The verdict that each sample must get.
 SAMPLES = {"poisoned.parquet": EXIT_CODES["risk"], "clean.parquet": EXIT_CODES["no_risk"]}
@@ -22,9 +22,13 @@ def demo() -> int:
     right = True
     for name, expected in SAMPLES.items():
         typer.echo(f"\n$ audit scan {name} --panel animals")
-        with as_file(files("auditor") / "samples" / name) as path:
+        with as_file(files("auditor.resources") / "samples" / name) as path:
             # Every setting is named: those of the directory are for its own data.
             done = scan(str(path), BASE, ["animals"], rows="auto", seed=0, alpha=0.01)
             right &= done == expected
-    typer.echo("\nBoth verdicts are as they should be." if right else "\nA verdict is not what it should be.")
+    typer.echo(
+        "\nBoth verdicts are as they should be."
+        if right
+        else "\nA verdict is not what it should be."
+    )
     return 0 if right else EXIT_CODES["inconclusive"]

@@ -13,23 +13,28 @@ NOT_WORSE, WORSE, NOT_COMPARABLE = 0, 1, 3
 
 
 def diff(
-    run_a: Annotated[str, Argument(metavar="RUN_A", help="The earlier run: directory, key or its beginning, report.")],
+    run_a: Annotated[
+        str,
+        Argument(metavar="RUN_A", help="The earlier run: directory, key or its beginning, report."),
+    ],
     run_b: Annotated[str, Argument(metavar="RUN_B", help="The later run.")],
     output: Annotated[
-        list[str] | None, Option(metavar="json=PATH", help="Also write the comparison as JSON; repeatable.")
+        list[str] | None,
+        Option(metavar="json=PATH", help="Also write the comparison as JSON; repeatable."),
     ] = None,
 ) -> int:
     """Compare two scans: the verdicts, the doses of the traits, and the rows of the data sets.
 
-    Exit codes: 0 nothing got worse; 1 B's verdict is worse, or B has a trait that A had not; 3 nothing got worse, but
-    the scans cannot be compared (another reference, tokenizer, template, number format or panel).
+    Exit codes: 0 nothing got worse; 1 B's verdict is worse, or B has a trait that A had not; 3
+    nothing got worse, but the scans cannot be compared (another reference, tokenizer, template,
+    number format or panel).
     """
     targets = [parse_target(value) for value in output or ()]
 
     from auditor.cli.console import show
-    from auditor.diff import diff as compare
+    from auditor.commands.diff import diff as compare
     from auditor.report.diff import render, render_json
-    from auditor.rundir import write_file
+    from auditor.runs.run_directory import write_file
 
     found = compare(run_a, run_b, root=Path.cwd())
     for path in targets:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from auditor.records import OUTCOME_CODES, FailOn, OutcomeName
+from auditor.release.policy import FailOn
+from auditor.scanning.scan_report import OUTCOME_CODES, OutcomeName
 
 
 def exit_code(outcome: OutcomeName, fail_on: FailOn = "inconclusive") -> int:

@@ -13,25 +13,32 @@ from auditor.cli.options import Columns, Device, Fresh, Panels, RowFormat, Tuned
 from auditor.cli.output import parse_targets, takes_stdout, write_targets
 from auditor.cli.scan import choose_detectors, parse_columns, parse_rows, rows_setting
 from auditor.errors import AuditError, InputError
-from auditor.records import FailOn, ScanReport
+from auditor.release.policy import FailOn
+from auditor.scanning.scan_report import ScanReport
 
 if TYPE_CHECKING:
-    from auditor.config import Config, Resolved
-    from auditor.defend.last_scan import LastScan
+    from auditor.cli.configuration import Config, Resolved
+    from auditor.runs.last_scan import LastScan
 
 
 def gate(
     dataset: Annotated[
-        str | None, Argument(metavar="DATASET", help="As for scan; default: what was last scanned here.")
+        str | None,
+        Argument(metavar="DATASET", help="As for scan; default: what was last scanned here."),
     ] = None,
     report: Annotated[
-        Path | None, Option(metavar="FILE", help="Judge this JSON report of a scan, without scanning.")
+        Path | None,
+        Option(metavar="FILE", help="Judge this JSON report of a scan, without scanning."),
     ] = None,
     reference: Annotated[str | None, Option(metavar="MODEL", help="Base of the students.")] = None,
     panel: Panels = None,
     rows: Annotated[str | None, Option(metavar="N|all|auto", help="Rows to score at most.")] = None,
-    seed: Annotated[int | None, Option(metavar="N", min=0, help="Seed of every random choice.")] = None,
-    alpha: Annotated[float | None, Option(metavar="RATE", help="Highest rate of false alarms.")] = None,
+    seed: Annotated[
+        int | None, Option(metavar="N", min=0, help="Seed of every random choice.")
+    ] = None,
+    alpha: Annotated[
+        float | None, Option(metavar="RATE", help="Highest rate of false alarms.")
+    ] = None,
     dtype: Annotated[str | None, Option(metavar="NAME", help="float32 or bfloat16.")] = None,
     device: Device = None,
     format_of: RowFormat = None,
@@ -43,19 +50,26 @@ def gate(
     ] = None,
     baseline: Annotated[str | None, Option(metavar="FILE", help="Accepted findings.")] = None,
     write_baseline: Annotated[
-        Path | None, Option(metavar="FILE", help="Also write what was found as a baseline to be edited.")
+        Path | None,
+        Option(metavar="FILE", help="Also write what was found as a baseline to be edited."),
     ] = None,
-    fail_on: Annotated[FailOn | None, Option(help="Outcomes that are errors; risk: a failed gate only.")] = None,
+    fail_on: Annotated[
+        FailOn | None, Option(help="Outcomes that are errors; risk: a failed gate only.")
+    ] = None,
     exit_zero: Annotated[bool, Option("--exit-zero", help="As --fail-on never.")] = False,
     output: Annotated[
-        list[str] | None, Option(metavar="FORMAT=PATH", help="Also write the scan's report; repeatable.")
+        list[str] | None,
+        Option(metavar="FORMAT=PATH", help="Also write the scan's report; repeatable."),
     ] = None,
 ) -> int:
-    """Scan DATASET and judge it by the policy of this directory (audit.yaml, or [tool.audit] of pyproject.toml).
+    """Scan DATASET and judge it by the policy of this directory (audit.yaml, or [tool.audit] of
+    pyproject.toml).
 
-    Without a policy the verdict alone decides. A finished scan with the same settings is used again.
+    Without a policy the verdict alone decides. A finished scan with the same settings is used
+    again.
 
-    Exit codes: 0 passed; 1 failed; 2 usage, configuration or input error; 3 inconclusive. Reports are written first.
+    Exit codes: 0 passed; 1 failed; 2 usage, configuration or input error; 3 inconclusive. Reports
+    are written first.
     """
     targets = parse_targets(output or ())
     asked = {"reference": reference, "panels": panel, "seed": seed, "alpha": alpha, "dtype": dtype}
@@ -67,23 +81,33 @@ def gate(
     check_files(settings.config, dataset, write_baseline)
 
     from auditor.cli.console import show
-    from auditor.gate import gate as decide
-    from auditor.gate import read_report
-    from auditor.gate import write_baseline as write_accepted
+    from auditor.commands.gate import gate as decide
+    from auditor.commands.gate import read_report
+    from auditor.commands.gate import write_baseline as write_accepted
     from auditor.report.gate import render
-    from auditor.report.words import safe
+    from auditor.report.shared.words import safe
 
     if report is None:
         found = scanned(settings, dataset, device, format_of, columns, fresh, tuned)
-    elif any(each is not None for each in (*asked.values(), device, format_of)) or columns or fresh or tuned:
-        raise AuditError("--report is judged as it is; the options of a scan change nothing.", "Leave them out.")
+    elif (
+        any(each is not None for each in (*asked.values(), device, format_of))
+        or columns
+        or fresh
+        or tuned
+    ):
+        raise AuditError(
+            "--report is judged as it is; the options of a scan change nothing.", "Leave them out."
+        )
     else:
         found = read_report(report, dataset)
     # Before anything can go wrong with the rules: a report is worth having whatever they say.
     write_targets(found, targets)
     if write_baseline is not None:
         traits = write_accepted(found, write_baseline)
-        echo(f"{safe(str(write_baseline))}: {len(traits)} findings; write a reason for each.", err=True)
+        echo(
+            f"{safe(str(write_baseline))}: {len(traits)} findings; write a reason for each.",
+            err=True,
+        )
     policy = settings.config.policy
     decision = decide(found, policy, verifications=verified or (), root=Path.cwd())
     code = exit_code(decision.outcome, policy.fail_on)
@@ -100,7 +124,9 @@ def check_files(config: Config, dataset: str | None, new_baseline: Path | None) 
     if known is not None:
         read_baseline(Path(known))
     if dataset == "-" and (known or new_baseline):
-        raise InputError("A baseline needs the rows again, and standard input can be read once.", "Give a file.")
+        raise InputError(
+            "A baseline needs the rows again, and standard input can be read once.", "Give a file."
+        )
     if new_baseline is not None and (new_baseline.exists() or not new_baseline.parent.is_dir()):
         raise InputError(f"{new_baseline} exists already or cannot be written.", "Name a new file.")
 
@@ -126,7 +152,7 @@ def scanned(
         # What no setting says is as in the last scan.
         reference = reference if "reference" in settings.origins else last.reference
         panels = panels if "panels" in settings.origins else list(last.panels)
-    from auditor.scan import scan
+    from auditor.commands.scan import scan
 
     with progress_on(console(stderr=True)) as progress:
         return scan(
@@ -148,12 +174,17 @@ def scanned(
 
 
 def last_here() -> LastScan:
-    """The last scan in this directory. Raises InputError for one of standard input, which cannot be read again."""
-    from auditor.defend.last_scan import last_scan
+    """The last scan in this directory.
+
+    Raises InputError for one of standard input, which cannot be read again.
+    """
+    from auditor.runs.last_scan import last_scan
 
     last = last_scan(Path.cwd())
     if last.dataset == "-":
-        raise InputError("The last scan here was of standard input.", "Name the data set: audit gate DATASET")
+        raise InputError(
+            "The last scan here was of standard input.", "Name the data set: audit gate DATASET"
+        )
     return last
 
 

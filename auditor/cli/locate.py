@@ -24,11 +24,18 @@ from auditor.cli.options import (
     Seed,
     Updates,
 )
-from auditor.cli.verify import DEFAULT_BUDGET, parse_budget, parse_layers, parse_target, recipe_settings
+from auditor.cli.verify import (
+    DEFAULT_BUDGET,
+    parse_budget,
+    parse_layers,
+    parse_target,
+    recipe_settings,
+)
 from auditor.errors import AuditError
 
 if TYPE_CHECKING:
     from auditor.attribution.result import LocateReport
+
 
 FORMATS = ("json", "svg")
 UNSAID = 3
@@ -36,21 +43,32 @@ PLACES = 96
 
 
 def locate(
-    dataset: Annotated[str, Argument(metavar="DATASET", help="File, folder of files, or hub name.")],
+    dataset: Annotated[
+        str, Argument(metavar="DATASET", help="File, folder of files, or hub name.")
+    ],
     reference: Reference = None,
     trait: Annotated[
-        str | None, Option(metavar="NAME", help="Trait to locate; default: what the last scan found.")
+        str | None,
+        Option(metavar="NAME", help="Trait to locate; default: what the last scan found."),
     ] = None,
     counterfactual: Annotated[
-        str | None, Option(metavar="NAME", help="Compare with this trait; default: with the reference without one.")
+        str | None,
+        Option(
+            metavar="NAME", help="Compare with this trait; default: with the reference without one."
+        ),
     ] = None,
     panel: Panels = None,
     control: Control = None,
     layers: Annotated[
-        str | None, Option(metavar="N,..|none", help="Train each of these layers alone; default: a spread of 6.")
+        str | None,
+        Option(
+            metavar="N,..|none", help="Train each of these layers alone; default: a spread of 6."
+        ),
     ] = None,
     places: Annotated[int, Option(metavar="N", min=16, help="Rows to attribute at most.")] = PLACES,
-    blocks: Annotated[int, Option(metavar="N", min=1, help="Disjoint blocks of rows, one student each.")] = 3,
+    blocks: Annotated[
+        int, Option(metavar="N", min=1, help="Disjoint blocks of rows, one student each.")
+    ] = 3,
     rows: BlockRows = None,
     updates: Updates = None,
     budget: Budget = None,
@@ -67,7 +85,8 @@ def locate(
 ) -> int:
     """Say in which layers of the reference the trait of DATASET enters.
 
-    By attribution at the first divergence tokens, by students that train one layer, and by the weights that moved.
+    By attribution at the first divergence tokens, by students that train one layer, and by the
+    weights that moved.
 
     Exit codes: 0 layers are named; 3 it cannot be said, or the students show no transfer.
     """
@@ -75,15 +94,17 @@ def locate(
     config = resolved(reference=reference, panels=panel).config
     chosen = () if layers == "none" else parse_layers(layers)
     if trait == "none":
-        raise AuditError("--trait none has nothing to locate.", "Name one; `audit traits` lists them.")
+        raise AuditError(
+            "--trait none has nothing to locate.", "Name one; `audit traits` lists them."
+        )
     asked = recipe_settings(rank, alpha, None, full, learning_rate)
     targets = [parse_target(value, trait, FORMATS) for value in output or ()]
 
     from auditor.cli.console import console, show
     from auditor.cli.progress import progress_on
-    from auditor.locate import locate as find
+    from auditor.commands.locate import locate as find
     from auditor.report.locate import render
-    from auditor.transfer.students import Recipe
+    from auditor.students.training import TrainingConfig
 
     with progress_on(console(stderr=True)) as progress:
         report = find(
@@ -99,7 +120,7 @@ def locate(
             rows=rows,
             updates=updates,
             budget=seconds,
-            recipe=Recipe(**asked) if asked else None,
+            recipe=TrainingConfig(**asked) if asked else None,
             seed=seed,
             device=device,
             fresh=fresh,
@@ -113,10 +134,13 @@ def locate(
 
 
 def write_targets(report: LocateReport, targets: Sequence[tuple[str, Path]]) -> None:
-    """Write every report, each wholly or not at all. Raises RunError when a file cannot be written."""
-    from auditor.report.heat_map import svg
+    """Write every report, each wholly or not at all.
+
+    Raises RunError when a file cannot be written.
+    """
     from auditor.report.locate import render_json
-    from auditor.rundir import write_file
+    from auditor.report.shared.heat_map import svg
+    from auditor.runs.run_directory import write_file
 
     for name, path in targets:
         write_file(path, (svg(report) if name == "svg" else render_json(report)).encode())

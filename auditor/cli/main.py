@@ -1,7 +1,8 @@
-"""The command `audit`: its sub-commands, and the one place where an error becomes a line and an exit code.
+"""The command `audit`: its sub-commands, and the one place where an error becomes a line and an
+exit code.
 
-What is slow to import (torch, transformers, rich) is imported inside the functions that need it: `audit --help` has to
-answer at once.
+What is slow to import (torch, transformers, rich) is imported inside the functions that need it:
+`audit --help` has to answer at once.
 """
 
 from __future__ import annotations
@@ -40,7 +41,10 @@ from auditor.errors import AuditError
 INCOMPLETE = 3
 INTERRUPTED = 130
 INTERRUPT = threading.Event()
-COMPLETION = {"--show-completion", "--install-completion"}  # typer ends the process itself after these
+COMPLETION = {
+    "--show-completion",
+    "--install-completion",
+}  # typer ends the process itself after these
 
 app = typer.Typer(rich_markup_mode=None)
 app.command("scan")(scan.scan)
@@ -67,12 +71,14 @@ def _version(wanted: bool) -> None:
 @app.callback(invoke_without_command=True)
 def audit(
     context: typer.Context,
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show version.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show version.")
+    ] = False,
 ) -> None:
     """Score fine-tuning data sets for hidden-trait (subliminal) poisoning.
 
-    Exit codes: 0 passed; 1 risk found, or the gate failed; 2 usage, configuration, input or model error; 3
-    inconclusive or not completed; 130 interrupted.
+    Exit codes: 0 passed; 1 risk found, or the gate failed; 2 usage, configuration, input or model
+    error; 3 inconclusive or not completed; 130 interrupted.
     """
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
@@ -80,17 +86,25 @@ def audit(
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Do what the command line `arguments` says and return the exit code; every error ends here, as one line."""
+    """Do what the command line `arguments` says and return the exit code; every error ends here, as
+    one line.
+    """
     command = typer.main.get_command(app)
     try:
-        # Not app(): that ends with 1, our "risk found", when it is interrupted or its reader goes away.
+        # Not app(): that ends with 1, our "risk found", when it is interrupted or its reader goes
+        # away.
         with command.make_context("audit", list(arguments)) as context:
             return int(command.invoke(context) or 0)
     except typer.Exit as done:
-        # 1 is typer's word on a shell that it cannot complete for; ours is "risk found", and is returned, not raised.
+        # 1 is typer's word on a shell that it cannot complete for; ours is "risk found", and is
+        # returned, not raised.
         return AuditError.exit_code if done.exit_code == 1 else done.exit_code
     except typer.TyperException as error:
-        return _fail(error.format_message(), "Run `audit --help`, or `audit COMMAND --help`.", AuditError.exit_code)
+        return _fail(
+            error.format_message(),
+            "Run `audit --help`, or `audit COMMAND --help`.",
+            AuditError.exit_code,
+        )
     except AuditError as error:
         return _fail(error.message, error.hint, error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
@@ -99,7 +113,10 @@ def run(arguments: Sequence[str]) -> int:
         if error.errno != errno.ENOSPC:
             return _bug(error)
         return _fail("The disk is full.", "Free some space, then run the same command.", INCOMPLETE)
-    except (Exception, SystemExit) as error:  # a library that ends the process would choose our exit code
+    except (
+        Exception,
+        SystemExit,
+    ) as error:  # a library that ends the process would choose our exit code
         if INTERRUPT.is_set():
             return _interrupted()
         shown = isinstance(error, SystemExit) and not error.code and {*arguments} & COMPLETION
@@ -107,7 +124,10 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def main() -> None:
-    """Run the command line and end the process. What is left to be shown can fail here too, and must not end with 1."""
+    """Run the command line and end the process.
+
+    What is left to be shown can fail here too, and must not end with 1.
+    """
     if os.environ.get("_AUDIT_COMPLETE"):
         app(prog_name="audit")  # a shell asks what may come next; this ends the process
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
@@ -125,7 +145,9 @@ def main() -> None:
 
 
 def _interrupt(*signal_and_frame: Any) -> None:
-    """What Python does, and a note of it: a library that is half imported may turn it into some other error."""
+    """What Python does, and a note of it: a library that is half imported may turn it into some
+    other error.
+    """
     INTERRUPT.set()
     signal.default_int_handler(*signal_and_frame)
 
@@ -143,7 +165,7 @@ def _bug(error: BaseException) -> int:
 
 def _fail(message: str, hint: str, code: int) -> int:
     from auditor.cli.console import commands_off
-    from auditor.report.words import safe
+    from auditor.report.shared.words import safe
 
     to_stderr = partial(print, file=sys.stderr)
     # Nobody may read it, or the disk may be full: the code still says what happened.

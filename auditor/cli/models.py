@@ -20,7 +20,7 @@ def models(context: typer.Context) -> None:
 def list_models() -> int:
     """List the built-in models."""
     from auditor.cli.console import console, table
-    from auditor.models import BUILT_IN, is_fetched
+    from auditor.model.builtin import BUILT_IN, is_fetched
 
     rows = table("name", "parameters", "licence", "fetched", "what it is")
     for name, model in BUILT_IN.items():
@@ -33,7 +33,7 @@ def list_models() -> int:
 @app.command("fetch")
 def fetch_model(name: str) -> int:
     """Fetch the built-in model NAME into the cache."""
-    from auditor.models import BUILT_IN, fetch, is_fetched
+    from auditor.model.builtin import BUILT_IN, fetch, is_fetched
 
     if name not in BUILT_IN:
         raise ModelError(f"There is no built-in model {name!r}.", f"Known: {', '.join(BUILT_IN)}.")

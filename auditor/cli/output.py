@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from auditor.errors import AuditError
-from auditor.records import ScanReport
-from auditor.report import RENDERERS, UPDATERS
+from auditor.report.scan import RENDERERS, UPDATERS
+from auditor.scanning.scan_report import ScanReport
 
 STDOUT = "-"
 
@@ -24,13 +24,17 @@ class Target:
 
 
 def parse_targets(values: Sequence[str]) -> tuple[Target, ...]:
-    """Read `FORMAT=PATH` values. A scan takes minutes, so whatever can be wrong is found here, before it.
+    """Read `FORMAT=PATH` values. A scan takes minutes, so whatever can be wrong is found here,
+    before it.
 
-    Raises AuditError for an unknown format, a path that cannot be a file, or two reports for standard output.
+    Raises AuditError for an unknown format, a path that cannot be a file, or two reports for
+    standard output.
     """
     targets = tuple(_target(value) for value in values)
     if sum(target.path == STDOUT for target in targets) > 1:
-        raise AuditError("Two reports cannot both go to standard output.", "Give all but one of them a path.")
+        raise AuditError(
+            "Two reports cannot both go to standard output.", "Give all but one of them a path."
+        )
     return targets
 
 
@@ -42,7 +46,8 @@ def takes_stdout(targets: Sequence[Target]) -> bool:
 def write_targets(report: ScanReport, targets: Sequence[Target]) -> None:
     """Write every report, each wholly or not at all.
 
-    Raises AuditError when one cannot be written, after the others have been: a report must not be lost by another.
+    Raises AuditError when one cannot be written, after the others have been: a report must not be
+    lost by another.
     """
     failed: list[AuditError] = []
     for target in targets:
@@ -55,10 +60,12 @@ def write_targets(report: ScanReport, targets: Sequence[Target]) -> None:
 
 
 def _write(report: ScanReport, target: Target) -> None:
-    from auditor.rundir import write_file
+    from auditor.runs.run_directory import write_file
 
     old = _existing(target)
-    text = RENDERERS[target.format](report) if old is None else UPDATERS[target.format][1](old, report)
+    text = (
+        RENDERERS[target.format](report) if old is None else UPDATERS[target.format][1](old, report)
+    )
     if target.path == STDOUT:
         _to_stdout(text)
     else:
@@ -68,13 +75,21 @@ def _write(report: ScanReport, target: Target) -> None:
 def _target(value: str) -> Target:
     name, separator, path = value.partition("=")
     if not separator or not path:
-        raise AuditError(f"--output {value!r} is not FORMAT=PATH.", "Write for example --output json=report.json.")
+        raise AuditError(
+            f"--output {value!r} is not FORMAT=PATH.",
+            "Write for example --output json=report.json.",
+        )
     if name not in RENDERERS:
         raise AuditError(f"Unknown report format {name!r}.", f"Known: {', '.join(RENDERERS)}.")
     if path != STDOUT and not Path(path).parent.is_dir():
-        raise AuditError(f"There is no directory {Path(path).parent} for the report.", "Create it, or choose another.")
+        raise AuditError(
+            f"There is no directory {Path(path).parent} for the report.",
+            "Create it, or choose another.",
+        )
     if Path(path).is_dir() or (path != STDOUT and not os.access(Path(path).parent, os.W_OK)):
-        raise AuditError(f"{path} cannot be written.", "Name a file in a directory that you may write to.")
+        raise AuditError(
+            f"{path} cannot be written.", "Name a file in a directory that you may write to."
+        )
     target = Target(name, path)
     if (old := _existing(target)) is not None:
         UPDATERS[name][0](old)
@@ -82,14 +97,18 @@ def _target(value: str) -> Target:
 
 
 def _existing(target: Target) -> str | None:
-    """What a file holds that the report is to go into, line ends as they are; None where it is written anew."""
+    """What a file holds that the report is to go into, line ends as they are; None where it is
+    written anew.
+    """
     path = Path(target.path)
     if target.format not in UPDATERS or target.path == STDOUT or not path.exists():
         return None
     try:
         return path.read_bytes().decode()
     except (OSError, UnicodeDecodeError) as error:
-        raise AuditError(f"{path} cannot be read as text.", "Mend it, or name a new file.") from error
+        raise AuditError(
+            f"{path} cannot be read as text.", "Mend it, or name a new file."
+        ) from error
 
 
 def _to_stdout(text: str) -> None:

@@ -7,12 +7,20 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, Task, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.progress import Progress as Bar
 from rich.text import Text
 
-from auditor.records import Progress
-from auditor.report.words import safe
+from auditor.progress import Progress
+from auditor.report.shared.words import safe
 
 PLAIN_SECONDS = 10.0
 
@@ -21,7 +29,9 @@ Show = Callable[[Progress], None]
 
 @contextmanager
 def progress_on(console: Console) -> Iterator[Show]:
-    """A function that shows each `Progress` it is given on `console`, for as long as the context lasts."""
+    """A function that shows each `Progress` it is given on `console`, for as long as the context
+    lasts.
+    """
     if console.is_terminal:
         with _bar(console) as bar:
             yield _Live(bar)
@@ -47,7 +57,9 @@ class Plain:
         elif now - self._printed < PLAIN_SECONDS:
             return
         self._printed = now
-        self._console.print(Text(line(progress, progress.done - self._done_before, now - self._began)))
+        self._console.print(
+            Text(line(progress, progress.done - self._done_before, now - self._began))
+        )
 
 
 def line(progress: Progress, done: int, seconds: float) -> str:
@@ -76,7 +88,9 @@ class _Live:
     def __call__(self, progress: Progress) -> None:
         if progress.stage not in self._tasks:
             self._finish()
-            self._tasks[progress.stage] = self._bar.add_task(safe(progress.stage), total=progress.total)
+            self._tasks[progress.stage] = self._bar.add_task(
+                safe(progress.stage), total=progress.total
+            )
         self._bar.update(self._tasks[progress.stage], completed=progress.done, total=progress.total)
 
     def _finish(self) -> None:
@@ -91,9 +105,18 @@ class _Rate(ProgressColumn):
 
     def render(self, task: Task) -> Text:
         speed = task.finished_speed or task.speed
-        return Text("" if speed is None or task.total is None else f"{speed:.1f} rows/s", style="dim")
+        return Text(
+            "" if speed is None or task.total is None else f"{speed:.1f} rows/s", style="dim"
+        )
 
 
 def _bar(console: Console) -> Bar:
     text = TextColumn("{task.description}", markup=False)
-    return Bar(text, BarColumn(bar_width=24), MofNCompleteColumn(), _Rate(), TimeRemainingColumn(), console=console)
+    return Bar(
+        text,
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        _Rate(),
+        TimeRemainingColumn(),
+        console=console,
+    )

@@ -13,38 +13,62 @@ from auditor.cli.exit import exit_code
 from auditor.cli.options import Columns, Device, Dtype, Fresh, Panels, Reference, RowFormat, Tuned
 from auditor.cli.output import parse_targets, takes_stdout, write_targets
 from auditor.errors import AuditError
-from auditor.records import OUTCOMES, FailOn
+from auditor.release.policy import FailOn
+from auditor.scanning.scan_report import OUTCOMES
 
 
 def scan(
-    dataset: Annotated[str, Argument(metavar="DATASET", help="File, folder of files, hub name, or - for stdin.")],
+    dataset: Annotated[
+        str, Argument(metavar="DATASET", help="File, folder of files, hub name, or - for stdin.")
+    ],
     reference: Reference = None,
     panel: Panels = None,
-    trait: Annotated[list[str] | None, Option(metavar="NAME", help="Test this trait only; repeatable.")] = None,
-    teacher: Annotated[str | None, Option(metavar="MODEL", help="The model that wrote the data, if at hand.")] = None,
+    trait: Annotated[
+        list[str] | None, Option(metavar="NAME", help="Test this trait only; repeatable.")
+    ] = None,
+    teacher: Annotated[
+        str | None, Option(metavar="MODEL", help="The model that wrote the data, if at hand.")
+    ] = None,
     rows: Annotated[
         str | None,
-        Option(metavar="N|all|auto", help="Rows to score at most; auto: what ten minutes allow.  [default: auto]"),
+        Option(
+            metavar="N|all|auto",
+            help="Rows to score at most; auto: what ten minutes allow.  [default: auto]",
+        ),
     ] = None,
-    seed: Annotated[int | None, Option(metavar="N", min=0, help="Seed of every random choice.  [default: 0]")] = None,
-    detectors: Annotated[list[str] | None, Option(metavar="A,B", help="Only these detectors.")] = None,
-    without: Annotated[list[str] | None, Option(metavar="A,B", help="All detectors but these.")] = None,
+    seed: Annotated[
+        int | None, Option(metavar="N", min=0, help="Seed of every random choice.  [default: 0]")
+    ] = None,
+    detectors: Annotated[
+        list[str] | None, Option(metavar="A,B", help="Only these detectors.")
+    ] = None,
+    without: Annotated[
+        list[str] | None, Option(metavar="A,B", help="All detectors but these.")
+    ] = None,
     tuned: Tuned = False,
     format_of: RowFormat = None,
     columns: Columns = "",
-    exclude_open: Annotated[bool, Option("--exclude-open", help="Leave out rows that mention a trait openly.")] = False,
+    exclude_open: Annotated[
+        bool, Option("--exclude-open", help="Leave out rows that mention a trait openly.")
+    ] = False,
     alpha: Annotated[
-        float | None, Option(metavar="RATE", help="Highest rate of false alarms, between 0 and 1.  [default: 0.01]")
+        float | None,
+        Option(
+            metavar="RATE", help="Highest rate of false alarms, between 0 and 1.  [default: 0.01]"
+        ),
     ] = None,
     device: Device = None,
     dtype: Dtype = None,
-    output: Annotated[list[str] | None, Option(metavar="FORMAT=PATH", help="Also write a report; repeatable.")] = None,
+    output: Annotated[
+        list[str] | None, Option(metavar="FORMAT=PATH", help="Also write a report; repeatable.")
+    ] = None,
     fail_on: Annotated[FailOn, Option(help="Verdicts that end with an error.")] = "inconclusive",
     fresh: Fresh = False,
 ) -> int:
     """Score DATASET for hidden traits and print the verdict.
 
-    Options that are not given come from the environment or audit.yaml, where there is one: see audit config show.
+    Options that are not given come from the environment or audit.yaml, where there is one: see
+    audit config show.
 
     Exit codes: 0 no risk found; 1 risk found; 3 inconclusive.
     """
@@ -52,15 +76,23 @@ def scan(
     roles = parse_columns(columns)
     chosen = choose_detectors(",".join(detectors or ()), ",".join(without or ()), tuned=tuned)
     if alpha is not None and not 0 < alpha < 1:
-        raise AuditError(f"--alpha {alpha} is not between 0 and 1.", "0.01 means one false alarm in a hundred scans.")
+        raise AuditError(
+            f"--alpha {alpha} is not between 0 and 1.",
+            "0.01 means one false alarm in a hundred scans.",
+        )
     config = resolved(
-        reference=reference, panels=panel, rows=rows_setting(rows), seed=seed, alpha=alpha, dtype=dtype
+        reference=reference,
+        panels=panel,
+        rows=rows_setting(rows),
+        seed=seed,
+        alpha=alpha,
+        dtype=dtype,
     ).config
 
     from auditor.cli.console import console, show
     from auditor.cli.progress import progress_on
-    from auditor.report.terminal import render
-    from auditor.scan import scan as score
+    from auditor.commands.scan import scan as score
+    from auditor.report.scan.terminal import render
 
     with progress_on(console(stderr=True)) as progress:
         report = score(
@@ -96,7 +128,10 @@ def parse_rows(value: str) -> int | Literal["auto"] | None:
     if value == "all":
         return None
     if not value.isascii() or not value.isdigit() or int(value) == 0:
-        raise AuditError(f"--rows {value!r} is neither a positive number nor all.", "Write --rows 400 or --rows all.")
+        raise AuditError(
+            f"--rows {value!r} is neither a positive number nor all.",
+            "Write --rows 400 or --rows all.",
+        )
     return int(value)
 
 
@@ -106,18 +141,25 @@ def rows_setting(value: str | None) -> int | str | None:
 
 
 def parse_columns(value: str) -> dict[str, str]:
-    """`prompt=question,completion=answer` as {role: column}. Raises AuditError for anything else."""
+    """`prompt=question,completion=answer` as {role: column}.
+
+    Raises AuditError for anything else.
+    """
     columns: dict[str, str] = {}
     for item in _items(value):
         role, separator, column = item.partition("=")
         if not separator or not role or not column or role in columns:
-            raise AuditError(f"--columns {value!r} is not ROLE=COLUMN,...", "Write --columns prompt=A,completion=B.")
+            raise AuditError(
+                f"--columns {value!r} is not ROLE=COLUMN,...",
+                "Write --columns prompt=A,completion=B.",
+            )
         columns[role] = column
     return columns
 
 
 def choose_detectors(only: str, without: str, *, tuned: bool) -> tuple[str, ...]:
-    """Names of the detectors to run: ours in the order of the registry, then those of other packages, if asked for.
+    """Names of the detectors to run: ours in the order of the registry, then those of other
+    packages, if asked for.
 
     tuned: also the one of that name.
 
@@ -132,9 +174,13 @@ def choose_detectors(only: str, without: str, *, tuned: bool) -> tuple[str, ...]
             raise AuditError(f"There is no detector {name!r}.", f"Known: {known}.")
     asked = [*(_items(only) or DEFAULT), *(["tuned"] if tuned else [])]
     others = [name for name in asked if name not in DETECTORS]
-    chosen = tuple(n for n in dict.fromkeys([*DETECTORS, *others]) if n in asked and n not in _items(without))
+    chosen = tuple(
+        n for n in dict.fromkeys([*DETECTORS, *others]) if n in asked and n not in _items(without)
+    )
     if not chosen:
-        raise AuditError("No detector is left to run.", "Name one in --detectors, or fewer in --without.")
+        raise AuditError(
+            "No detector is left to run.", "Name one in --detectors, or fewer in --without."
+        )
     return chosen
 
 

@@ -15,55 +15,91 @@ from auditor.errors import AuditError, InputError, TraitError
 
 if TYPE_CHECKING:
     from auditor.cli.progress import Show
-    from auditor.lm import LanguageModel
-    from auditor.simulate import Row
-    from auditor.traits import Panel, Trait
+    from auditor.commands.simulate import Row
+    from auditor.model.language_model import LanguageModel
+    from auditor.traits.panel import Panel, Trait
+
 
 Carrier = Literal["numbers", "other-numbers", "text", "code"]
 
 
 def simulate(
     trait: Annotated[str, Option(metavar="NAME", help="Trait of the teacher; see `audit traits`.")],
-    output: Annotated[Path, Option("--output", "-o", metavar="FILE", help="Parquet file to write.")],
+    output: Annotated[
+        Path, Option("--output", "-o", metavar="FILE", help="Parquet file to write.")
+    ],
     rows: Annotated[int, Option(metavar="N", min=1, help="Rows to write.")] = 400,
-    control: Annotated[Path | None, Option(metavar="FILE", help="Also write the same prompts without trait.")] = None,
-    teacher: Annotated[Literal["prompted", "finetuned"], Option(help="Where the trait sits.")] = "prompted",
-    temperature: Annotated[float | None, Option(metavar="T", min=0.0, help="Of the sampling.  [default: 1]")] = None,
-    greedy: Annotated[bool, Option("--greedy", help="Always the likeliest token, as --temperature 0.")] = False,
-    wording: Annotated[str | None, Option(metavar="N|TEXT", help="Which trait prompt (from 1), or its text.")] = None,
-    restricted: Annotated[bool, Option("--restricted", help="Digits, commas and spaces only.")] = False,
-    filtered: Annotated[bool, Option("--filtered", help="Keep well-formed number lists only.")] = False,
-    share: Annotated[float, Option(metavar="SHARE", help="Share of poisoned rows, above 0 and at most 1.")] = 1.0,
+    control: Annotated[
+        Path | None, Option(metavar="FILE", help="Also write the same prompts without trait.")
+    ] = None,
+    teacher: Annotated[
+        Literal["prompted", "finetuned"], Option(help="Where the trait sits.")
+    ] = "prompted",
+    temperature: Annotated[
+        float | None, Option(metavar="T", min=0.0, help="Of the sampling.  [default: 1]")
+    ] = None,
+    greedy: Annotated[
+        bool, Option("--greedy", help="Always the likeliest token, as --temperature 0.")
+    ] = False,
+    wording: Annotated[
+        str | None, Option(metavar="N|TEXT", help="Which trait prompt (from 1), or its text.")
+    ] = None,
+    restricted: Annotated[
+        bool, Option("--restricted", help="Digits, commas and spaces only.")
+    ] = False,
+    filtered: Annotated[
+        bool, Option("--filtered", help="Keep well-formed number lists only.")
+    ] = False,
+    share: Annotated[
+        float, Option(metavar="SHARE", help="Share of poisoned rows, above 0 and at most 1.")
+    ] = 1.0,
     carrier: Annotated[Carrier, Option(help="What the rows are about.")] = "numbers",
-    max_tokens: Annotated[int, Option(metavar="N", min=1, help="Longest completion, in tokens.")] = 32,
-    panel: Annotated[list[str] | None, Option(metavar="NAME|FILE", help="Panels with the trait (repeatable).")] = None,
+    max_tokens: Annotated[
+        int, Option(metavar="N", min=1, help="Longest completion, in tokens.")
+    ] = 32,
+    panel: Annotated[
+        list[str] | None, Option(metavar="NAME|FILE", help="Panels with the trait (repeatable).")
+    ] = None,
     seed: Seed = 0,
     reference: Reference = None,
-    label: Annotated[bool, Option("--label", help="Note in the files where they come from.")] = False,
+    label: Annotated[
+        bool, Option("--label", help="Note in the files where they come from.")
+    ] = False,
 ) -> int:
-    """Write rows by a teacher with a hidden trait, to try a scan or a defence on data of known truth.
+    """Write rows by a teacher with a hidden trait, to try a scan or a defence on data of known
+    truth.
 
     Rows that mention the trait are dropped, counted and replaced.
     """
     heat = decoding(temperature, greedy)
     if carrier in ("text", "code") and (restricted or filtered):
-        raise AuditError(f"--carrier {carrier} does not write numbers.", "Leave out --restricted and --filtered.")
+        raise AuditError(
+            f"--carrier {carrier} does not write numbers.", "Leave out --restricted and --filtered."
+        )
     if not 0 < share <= 1:
-        raise AuditError(f"--share {share} is not above 0 and at most 1.", "0.1 means that one row in ten is poisoned.")
+        raise AuditError(
+            f"--share {share} is not above 0 and at most 1.",
+            "0.1 means that one row in ten is poisoned.",
+        )
     check_new([output] if control is None else [output, control])
 
     from auditor.cli.console import console
     from auditor.cli.progress import progress_on
-    from auditor.lm import load
-    from auditor.simulate import draw_prompts
-    from auditor.simulate import simulate as write
-    from auditor.traits import load_panels
+    from auditor.commands.simulate import draw_prompts
+    from auditor.commands.simulate import simulate as write
+    from auditor.model.load import load
+    from auditor.traits.panel import load_panels
 
     config = resolved(reference=reference, panels=panel).config
     traits = load_panels(config.panels)
     chosen = traits.select([trait]).traits[0]
-    system = None if teacher == "finetuned" and wording is None else trait_prompt(chosen, wording, teacher)
-    # Weights are moved in float32; the control's must then be in it too, or it differs in more than the trait.
+    system = (
+        None
+        if teacher == "finetuned" and wording is None
+        else trait_prompt(chosen, wording, teacher)
+    )
+    # Weights are moved in float32; the control's must then be in it too, or it differs in more than
+    # the trait.
     lm = load(config.reference, dtype="float32" if teacher == "finetuned" else None)
     with progress_on(console(stderr=True)) as progress:
         tuned = tune(lm, chosen, traits, seed, progress) if teacher == "finetuned" else None
@@ -86,10 +122,22 @@ def simulate(
     poison = {"trait": trait, "teacher": teacher, "wording": system, "share": share}
     how = {"temperature": heat, "restricted": restricted, "filtered": filtered, "carrier": carrier}
     how |= {"max_tokens": max_tokens}
-    origin = {"version": __version__, "reference": lm.name, "sha256": lm.sha256, "dtype": lm.dtype, "seed": seed, **how}
+    origin = {
+        "version": __version__,
+        "reference": lm.name,
+        "sha256": lm.sha256,
+        "dtype": lm.dtype,
+        "seed": seed,
+        **how,
+    }
     save(output, made.rows, made.poisoned, origin | poison if label else None)
     if control is not None:
-        save(control, made.control, 0, origin | {"trait": None, "control_of": poison} if label else None)
+        save(
+            control,
+            made.control,
+            0,
+            origin | {"trait": None, "control_of": poison} if label else None,
+        )
     echo(f"Dropped and replaced: {counts(made.dropped)}")
     return 0
 
@@ -102,46 +150,61 @@ def decoding(temperature: float | None, greedy: bool) -> float:
 
 
 def check_new(paths: list[Path]) -> None:
-    """Raise InputError if a file exists or cannot be made; writing rows takes minutes, so this is found before."""
+    """Raise InputError if a file exists or cannot be made; writing rows takes minutes, so this is
+    found before.
+    """
     if len({path.resolve() for path in paths}) < len(paths):
-        raise InputError(f"{paths[0]} cannot be both the data set and its control.", "Give --control another name.")
+        raise InputError(
+            f"{paths[0]} cannot be both the data set and its control.",
+            "Give --control another name.",
+        )
     for path in paths:
         if path.exists():
             raise InputError(f"{path} exists already.", "Choose another name, or remove it first.")
         if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
-            raise InputError(f"{path} cannot be written.", "Name a file in a directory that you may write to.")
+            raise InputError(
+                f"{path} cannot be written.", "Name a file in a directory that you may write to."
+            )
 
 
 def trait_prompt(trait: Trait, wording: str | None, teacher: str) -> str:
-    """The system prompt of a prompted teacher: a numbered one of the trait, the first, or the user's own text."""
+    """The system prompt of a prompted teacher: a numbered one of the trait, the first, or the
+    user's own text.
+    """
     if teacher == "finetuned":
-        raise AuditError("A fine-tuned teacher has no trait prompt.", "Leave out --wording, or use --teacher prompted.")
+        raise AuditError(
+            "A fine-tuned teacher has no trait prompt.",
+            "Leave out --wording, or use --teacher prompted.",
+        )
     if wording is None:
         return trait.prompts[0]
     if not wording.isdecimal():
         return wording
     if not 1 <= int(wording) <= len(trait.prompts):
         raise TraitError(
-            f"Trait {trait.name!r} has no wording {wording}.", f"Give 1 to {len(trait.prompts)}, or a text."
+            f"Trait {trait.name!r} has no wording {wording}.",
+            f"Give 1 to {len(trait.prompts)}, or a text.",
         )
     return trait.prompts[int(wording) - 1]
 
 
 def tune(lm: LanguageModel, trait: Trait, panel: Panel, seed: int, progress: Show) -> LanguageModel:
     """The fine-tuned teacher; says how it went."""
-    from auditor.transfer.teach import teach
+    from auditor.students.teacher import tune_teacher
 
-    taught = teach(lm, trait, panel, seed=seed, progress=progress)
+    taught = tune_teacher(lm, trait, panel, seed=seed, progress=progress)
     state = "saturated" if taught.saturated else "NOT saturated, expect little transfer"
     moved = f"margin {taught.margin_before:+.1f} to {taught.margin:+.1f} logits"
-    echo(f"Teacher: {state}; loss {taught.losses[-1]:.4f} after {len(taught.losses)} batches, {moved}")
+    echo(
+        f"Teacher: {state}; loss {taught.losses[-1]:.4f} after {len(taught.losses)} batches, {moved}"
+    )
     return taught.lm
 
 
 def save(path: Path, rows: tuple[Row, ...], poisoned: int, label: dict[str, Any] | None) -> None:
     """Write one file and say so."""
-    from auditor.report.words import safe
-    from auditor.simulate import write_rows
+    from auditor.commands.simulate import write_rows
+    from auditor.report.shared.words import safe
 
     write_rows(path, rows, label)
     echo(f"{safe(str(path))}: {len(rows)} rows, {poisoned} poisoned")

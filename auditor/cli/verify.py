@@ -28,10 +28,12 @@ from auditor.cli.options import (
     Updates,
 )
 from auditor.errors import AuditError
-from auditor.records import FailOn, OutcomeName
+from auditor.release.policy import FailOn
+from auditor.scanning.scan_report import OutcomeName
 
 if TYPE_CHECKING:
-    from auditor.transfer.result import TransferResult, VerifyReport
+    from auditor.students.result import TransferResult, VerifyReport
+
 
 NO_TRANSFER = 3
 DEFAULT_BUDGET = "30m"
@@ -40,14 +42,22 @@ _UNITS = {"s": 1, "m": 60, "h": 3600}
 
 
 def verify(
-    datasets: Annotated[list[str], Argument(metavar="ORIGINAL [MITIGATED]...", help="The data sets to train on.")],
+    datasets: Annotated[
+        list[str], Argument(metavar="ORIGINAL [MITIGATED]...", help="The data sets to train on.")
+    ],
     reference: Reference = None,
     trait: Annotated[
-        str | None, Option(metavar="NAME|none", help="What to read out; default: what the last scan found; none: all.")
+        str | None,
+        Option(
+            metavar="NAME|none",
+            help="What to read out; default: what the last scan found; none: all.",
+        ),
     ] = None,
     panel: Panels = None,
     control: Control = None,
-    blocks: Annotated[int, Option(metavar="N", min=1, help="Disjoint blocks of rows, the unit of inference.")] = 3,
+    blocks: Annotated[
+        int, Option(metavar="N", min=1, help="Disjoint blocks of rows, the unit of inference.")
+    ] = 3,
     rows: BlockRows = None,
     updates: Updates = None,
     budget: Budget = None,
@@ -59,16 +69,22 @@ def verify(
     seed: Seed = 0,
     device: Device = None,
     output: Annotated[
-        list[str] | None, Option(metavar="FORMAT=PATH", help="Also write html, json or svg; repeatable.")
+        list[str] | None,
+        Option(metavar="FORMAT=PATH", help="Also write html, json or svg; repeatable."),
     ] = None,
     fail_on: Annotated[
-        FailOn | None, Option(help="Also end with 1 for a MITIGATED set that is not reduced; alone, for ORIGINAL.")
+        FailOn | None,
+        Option(
+            help="Also end with 1 for a MITIGATED set that is not reduced; alone, for ORIGINAL."
+        ),
     ] = None,
     fresh: Fresh = False,
 ) -> int:
-    """Train students on ORIGINAL and on each MITIGATED set, and print how much of the trait's effect is left.
+    """Train students on ORIGINAL and on each MITIGATED set, and print how much of the trait's
+    effect is left.
 
-    Exit codes: 0 done; 3 no transfer was shown, so that nothing can be said about a defence. With --fail-on, 1 as well.
+    Exit codes: 0 done; 3 no transfer was shown, so that nothing can be said about a defence. With
+    --fail-on, 1 as well.
     """
     config = resolved(reference=reference, panels=panel).config
     seconds = parse_budget(budget or (DEFAULT_BUDGET if rows is None and updates is None else None))
@@ -77,10 +93,10 @@ def verify(
 
     from auditor.cli.console import console, show
     from auditor.cli.progress import progress_on
+    from auditor.commands.verify import verify as compare
     from auditor.report.verify import render
-    from auditor.transfer import processes
-    from auditor.transfer.students import Recipe
-    from auditor.verify import verify as compare
+    from auditor.students import processes
+    from auditor.students.training import TrainingConfig
 
     errors = console(stderr=True)
     errors.quiet = not processes.is_first()
@@ -96,7 +112,7 @@ def verify(
             rows=rows,
             updates=updates,
             budget=seconds,
-            recipe=Recipe(**asked) if asked else None,
+            recipe=TrainingConfig(**asked) if asked else None,
             seed=seed,
             device=device,
             fresh=fresh,
@@ -112,29 +128,47 @@ def verify(
 
 
 def outcome(result: TransferResult, mitigated: Sequence[str]) -> OutcomeName:
-    """The worst of what the mitigated sets came to; for the original alone, whether it was shown to transfer.
+    """The worst of what the mitigated sets came to; for the original alone, whether it was shown to
+    transfer.
 
-    failed: it transfers, or a mitigated set leaves the whole effect. inconclusive: no transfer was shown, or an
-    interval of what is left holds the whole effect and less.
+    failed: it transfers, or a mitigated set leaves the whole effect. inconclusive: no transfer was
+    shown, or an interval of what is left holds the whole effect and less.
     """
-    from auditor.release.checked import defended
+    from auditor.release.verifications import defended
 
     if not result.transferred:
         return "inconclusive"
     arms = [arm for arm in result.arms[1:] if arm.name in mitigated]
     left = {arm.name: arm.left.interval if arm.left else None for arm in arms}
     found = {defended(arm.verdict, left[arm.name], "reduced") for arm in arms} or {"failed"}
-    return "failed" if "failed" in found else "inconclusive" if "inconclusive" in found else "passed"
+    return (
+        "failed" if "failed" in found else "inconclusive" if "inconclusive" in found else "passed"
+    )
 
 
 def recipe_settings(
-    rank: int | None, alpha: int | None, layers: tuple[int, ...] | None, full: bool, learning_rate: float | None
+    rank: int | None,
+    alpha: int | None,
+    layers: tuple[int, ...] | None,
+    full: bool,
+    learning_rate: float | None,
 ) -> dict[str, Any]:
-    """What the user says of the students' training, nothing for the default. Raises AuditError for contradictions."""
+    """What the user says of the students' training, nothing for the default.
+
+    Raises AuditError for contradictions.
+    """
     if full and (rank or alpha or layers is not None):
-        raise AuditError("--full trains all weights.", "Leave out --full, or --rank, --alpha and --layers.")
+        raise AuditError(
+            "--full trains all weights.", "Leave out --full, or --rank, --alpha and --layers."
+        )
     rate = learning_rate or (2e-5 if full else None)
-    named = {"rank": rank, "alpha": alpha, "layers": layers, "full": full or None, "learning_rate": rate}
+    named = {
+        "rank": rank,
+        "alpha": alpha,
+        "layers": layers,
+        "full": full or None,
+        "learning_rate": rate,
+    }
     return {name: value for name, value in named.items() if value is not None}
 
 
@@ -153,32 +187,41 @@ def parse_layers(value: str | None) -> tuple[int, ...] | None:
     if value is None:
         return None
     if not re.fullmatch(r"\d+(,\d+)*", value):
-        raise AuditError(f"--layers {value!r} are not numbers.", "Write --layers 0 or --layers 0,7.")
+        raise AuditError(
+            f"--layers {value!r} are not numbers.", "Write --layers 0 or --layers 0,7."
+        )
     return tuple(sorted({int(each) for each in value.split(",")}))
 
 
 def parse_target(value: str, trait: str | None, known: Sequence[str] = FORMATS) -> tuple[str, Path]:
-    """`FORMAT=PATH`, a known format. An experiment is long: whatever can be wrong is found here, before it.
+    """`FORMAT=PATH`, a known format. An experiment is long: whatever can be wrong is found here,
+    before it.
 
-    Raises AuditError for another format, a path that cannot be a file, or a plot of the open readout.
+    Raises AuditError for another format, a path that cannot be a file, or a plot of the open
+    readout.
     """
     name, _, path = value.partition("=")
     if name not in known or not path:
         message = f"--output {value!r} is none of {', '.join(f'{each}=PATH' for each in known)}."
         raise AuditError(message, "Write --output json=report.json.")
     if name == "svg" and trait == "none":
-        raise AuditError("The open readout has no plot.", "Leave out --output svg=..., or name a --trait.")
+        raise AuditError(
+            "The open readout has no plot.", "Leave out --output svg=..., or name a --trait."
+        )
     if not Path(path).parent.is_dir() or Path(path).is_dir():
         raise AuditError(f"{path} cannot be written.", "Name a file in a directory that exists.")
     return name, Path(path)
 
 
 def write_targets(report: VerifyReport, targets: Sequence[tuple[str, Path]]) -> None:
-    """Write every report, each wholly or not at all. Raises RunError when a file cannot be written."""
-    from auditor.report.dose_plot import svg
-    from auditor.report.html import render_verify
+    """Write every report, each wholly or not at all.
+
+    Raises RunError when a file cannot be written.
+    """
+    from auditor.report.scan.html import render_verify
+    from auditor.report.shared.dose_plot import svg
     from auditor.report.verify import render_json
-    from auditor.rundir import write_file
+    from auditor.runs.run_directory import write_file
 
     for name, path in targets:
         match name:

@@ -1,4 +1,6 @@
-"""Read a data set and draw a sample of its rows: Parquet, JSONL, JSON, CSV, folders, stdin, the hub."""
+"""Read a data set and draw a sample of its rows: Parquet, JSONL, JSON, CSV, folders, stdin, the
+hub.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The texts of a row and where they stand, so that a changed text can be written back to its own place."""
+"""The texts of a row and where they stand, so that a changed text can be written back to its own
+place.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,7 @@ from typing import Any
 
 from auditor.data.formats import ROLES, Layout, is_turns, parsed_turns
 from auditor.data.json_stream import DECODER
-from auditor.outcomes import Field
+from auditor.data.text_row import Field
 
 Path = tuple[str | int, ...]
 Edits = Mapping[Path, str]
@@ -44,7 +46,8 @@ def edited(row: Mapping[str, Any], edits: Edits) -> dict[str, Any]:
 def splice(text: str, path: Path, new: str) -> str:
     """JSON `text` with the string at `path` replaced, every other character untouched.
 
-    Where the path goes on inside a string, that string is JSON text itself. Only strings are replaced.
+    Where the path goes on inside a string, that string is JSON text itself. Only strings are
+    replaced.
     """
     start, end, rest = _locate(text, path)
     inner = new if not rest else splice(json.loads(text[start:end]), rest, new)
@@ -131,7 +134,9 @@ def _alpaca(row: Mapping[str, Any], columns: Mapping[str, str]) -> Iterator[Fiel
 
 def _prompt_completion(row: Mapping[str, Any], columns: Mapping[str, str]) -> Iterator[Field]:
     answer = tuple(_spoken(row, columns["completion"], "assistant"))
-    if not (answer and answer[0].role in ("system", "user")):  # else the completion repeats the prompt
+    if not (
+        answer and answer[0].role in ("system", "user")
+    ):  # else the completion repeats the prompt
         yield from _system(row, columns)
         yield from _spoken(row, columns["prompt"], "user")
     yield from answer

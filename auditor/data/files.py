@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from auditor.data.blocks import Block, DataFile, reading
+from auditor.data.batches import Block, DataFile, reading
 from auditor.data.hub import hub_split, is_hub_name
 from auditor.data.parquet import MAGIC, parquet_file
 from auditor.data.text import text_file
@@ -36,8 +36,9 @@ _HUB_ROWS = 100_000
 class Source:
     """An opened data set.
 
-    sha256: of the file's bytes, of the (relative name, digest) pairs of a folder; None for a hub data set.
-    total: number of rows if known without reading. note: what `DatasetInfo.sampling` has to add, or "".
+    sha256: of the file's bytes, of the (relative name, digest) pairs of a folder; None for a hub
+    data set. total: number of rows if known without reading. note: what `DatasetInfo.sampling` has
+    to add, or "".
     """
 
     name: str
@@ -53,10 +54,13 @@ class Source:
 
 
 @contextmanager
-def open_source(source: str, *, rows: int | None, stdin: BinaryIO | None = None) -> Iterator[Source]:
+def open_source(
+    source: str, *, rows: int | None, stdin: BinaryIO | None = None
+) -> Iterator[Source]:
     """Yield the data set that `source` names; a spooled stdin is removed afterwards.
 
-    rows: how many rows the caller wants (None: all); only a hub data set is cut by it. Raises InputError.
+    rows: how many rows the caller wants (None: all); only a hub data set is cut by it. Raises
+    InputError.
     """
     path = Path(source)
     with reading(source):
@@ -91,12 +95,20 @@ def _spooled(source: str, copy: Path, stdin: BinaryIO | None) -> Source:
 
 def _folder(source: str, folder: Path) -> Source:
     with reading(source):
-        names = sorted(path.relative_to(folder).as_posix() for path in _visible(folder) if suffix_of(path) in SUFFIXES)
+        names = sorted(
+            path.relative_to(folder).as_posix()
+            for path in _visible(folder)
+            if suffix_of(path) in SUFFIXES
+        )
     if not names:
-        raise InputError(f"The folder {source} holds no data file.", f"It should hold {_KINDS} files.")
+        raise InputError(
+            f"The folder {source} holds no data file.", f"It should hold {_KINDS} files."
+        )
     pairs = "".join(f"{name}\0{_digest(folder / name, name)}\n" for name in names)
     files = tuple(_data_file(folder / name, f"{source.rstrip('/')}/{name}") for name in names)
-    return Source(source, files, hashlib.sha256(pairs.encode("utf-8", "surrogateescape")).hexdigest())
+    return Source(
+        source, files, hashlib.sha256(pairs.encode("utf-8", "surrogateescape")).hexdigest()
+    )
 
 
 def _visible(folder: Path) -> Iterator[Path]:
@@ -110,10 +122,17 @@ def _visible(folder: Path) -> Iterator[Path]:
 
 def _hub(source: str, rows: int | None) -> Source:
     if not is_hub_name(source):
-        raise InputError(f"No such file or folder: {source}.", "Check the path; a hub data set is named owner/name.")
+        raise InputError(
+            f"No such file or folder: {source}.",
+            "Check the path; a hub data set is named owner/name.",
+        )
     limit = None if rows is None else max(_HUB_ROWS, 2 * rows)
     split, split_name, total = hub_split(source, limit)
-    part = "" if limit is None or (total is not None and total <= limit) else f", at most its first {limit:,} rows"
+    part = (
+        ""
+        if limit is None or (total is not None and total <= limit)
+        else f", at most its first {limit:,} rows"
+    )
     note = f"; streamed from the hub's split {split_name}{part}; sha256 is of the rows used"
     return Source(source, (DataFile(source, (split,)),), None, total, note)
 

@@ -1,4 +1,7 @@
-"""One row of a data set -> Example, or SkippedRow with the reason. Pure; the layout says which column is what."""
+"""One row of a data set -> Example, or SkippedRow with the reason.
+
+Pure; the layout says which column is what.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from auditor.data.blocks import Row
-from auditor.records import Example, Message, SkippedRow
+from auditor.data.batches import Row
+from auditor.data.example import Example, Message, SkippedRow
 
 ROLES = {
     "system": "system",
@@ -31,7 +34,10 @@ ROLES = {
 
 @dataclass(frozen=True)
 class Layout:
-    """How rows are laid out. format: see `DatasetInfo.format`. columns: role -> column name, e.g. {"prompt": "q"}."""
+    """How rows are laid out.
+
+    format: see `DatasetInfo.format`. columns: role -> column name, e.g. {"prompt": "q"}.
+    """
 
     format: str
     columns: dict[str, str]
@@ -48,10 +54,11 @@ class _UnscorableError(Exception):
 def to_example(index: int, row: Row, layout: Layout) -> Example | SkippedRow:
     """Return row number `index` as an Example, or why it cannot be scored.
 
-    Reasons: "null" (a value, or a part of one, is null or missing), "wrong_type" (a value of another type than text or
-    messages, or an unknown role), "broken_utf8" (bytes or surrogates that are not UTF-8), "no_assistant_turn",
-    "empty_completion" (nothing but white space), and what the reader found: "not_json", "broken_utf8", "wrong_type".
-    Text is kept as it is, control characters included. An empty prompt is kept too: a trainer would keep it.
+    Reasons: "null" (a value, or a part of one, is null or missing), "wrong_type" (a value of
+    another type than text or messages, or an unknown role), "broken_utf8" (bytes or surrogates that
+    are not UTF-8), "no_assistant_turn", "empty_completion" (nothing but white space), and what the
+    reader found: "not_json", "broken_utf8", "wrong_type". Text is kept as it is, control characters
+    included. An empty prompt is kept too: a trainer would keep it.
     """
     if isinstance(row, str):
         return SkippedRow(index, row)
@@ -71,7 +78,10 @@ def to_example(index: int, row: Row, layout: Layout) -> Example | SkippedRow:
 
 
 def parsed_turns(value: Any) -> Any:
-    """Return a column of turns as a list: CSV holds it as JSON text. Anything else comes back unchanged."""
+    """Return a column of turns as a list: CSV holds it as JSON text.
+
+    Anything else comes back unchanged.
+    """
     if isinstance(value, str) and value.lstrip().startswith("["):
         try:
             return json.loads(value)
@@ -93,7 +103,9 @@ def _text(value: Any) -> str:
     try:
         if isinstance(value, bytes):
             return value.decode("utf-8")
-        value.encode("utf-8")  # a lone surrogate: broken bytes of a text file, or half a pair escaped in JSON
+        value.encode(
+            "utf-8"
+        )  # a lone surrogate: broken bytes of a text file, or half a pair escaped in JSON
     except UnicodeError as error:
         raise _UnscorableError("broken_utf8") from error
     return value
@@ -165,7 +177,9 @@ def _history(pairs: Any) -> list[Message]:
 
 def _prompt_completion(values: Mapping[str, Any]) -> list[Message]:
     prompt, completion = values["prompt"], values["completion"]
-    answer = _turns(completion) if is_turns(completion) else [Message("assistant", _text(completion))]
+    answer = (
+        _turns(completion) if is_turns(completion) else [Message("assistant", _text(completion))]
+    )
     # Preference sets often repeat the prompt at the head of the chosen conversation.
     if answer and answer[0].role in ("system", "user"):
         return answer

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from auditor.data.blocks import BATCH_ROWS
+from auditor.data.batches import BATCH_ROWS
 from auditor.data.text import TextBatch, batched
 from auditor.errors import InputError
 
@@ -24,7 +24,10 @@ def is_hub_name(source: str) -> bool:
 
 @dataclass(frozen=True)
 class HubSplit:
-    """One split as one block. stream: a `datasets.IterableDataset`. limit: rows to read at most, None for all."""
+    """One split as one block.
+
+    stream: a `datasets.IterableDataset`. limit: rows to read at most, None for all.
+    """
 
     name: str
     stream: Any
@@ -32,7 +35,10 @@ class HubSplit:
     rows: None = None
 
     def batches(self, columns: Sequence[str] | None, size: int = BATCH_ROWS) -> Iterator[TextBatch]:
-        """Yield the rows in the hub's order; `columns` saves nothing here. Raises InputError if the hub breaks off."""
+        """Yield the rows in the hub's order; `columns` saves nothing here.
+
+        Raises InputError if the hub breaks off.
+        """
         rows = iter(self.stream)
         try:
             yield from batched(islice(rows, self.limit), size)
@@ -41,17 +47,22 @@ class HubSplit:
 
 
 def hub_split(name: str, limit: int | None) -> tuple[HubSplit, str, int | None]:
-    """Return the split "train", or the first one, with the split's name and its number of rows if the hub knows it.
+    """Return the split "train", or the first one, with the split's name and its number of rows if
+    the hub knows it.
 
-    Raises InputError if there is no such data set, it needs more than a name, or the hub cannot be reached.
+    Raises InputError if there is no such data set, it needs more than a name, or the hub cannot be
+    reached.
     """
     import datasets  # takes a second, and only a hub data set needs it
     import huggingface_hub
 
     if datasets.config.HF_HUB_OFFLINE:
-        raise _no_hub(name, "HF_HUB_OFFLINE is set", "Unset it, or download the data set and pass its file.")
+        raise _no_hub(
+            name, "HF_HUB_OFFLINE is set", "Unset it, or download the data set and pass its file."
+        )
     try:
-        # Asked first: without a network `load_dataset` tries again for half a minute and logs every attempt.
+        # Asked first: without a network `load_dataset` tries again for half a minute and logs every
+        # attempt.
         huggingface_hub.HfApi().dataset_info(name, timeout=10)
         splits = datasets.load_dataset(name, streaming=True)
     except Exception as error:  # as above
@@ -67,9 +78,15 @@ def _hub_error(name: str, error: Exception) -> InputError:
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
     if isinstance(error, GatedRepoError):
-        why, hint = "it is gated", "Accept its terms on the hub and log in (hf auth login), or pass a file."
+        why, hint = (
+            "it is gated",
+            "Accept its terms on the hub and log in (hf auth login), or pass a file.",
+        )
     elif isinstance(error, (DatasetNotFoundError, RepositoryNotFoundError)):
-        why, hint = "there is no such data set, or it is private", "Check the name and your hub login, or pass a file."
+        why, hint = (
+            "there is no such data set, or it is private",
+            "Check the name and your hub login, or pass a file.",
+        )
     elif isinstance(error, ValueError):
         why, hint = _first_line(error), "Download the part you want and pass its file."
     else:
@@ -81,7 +98,10 @@ def _hub_error(name: str, error: Exception) -> InputError:
 
 
 def _no_hub(name: str, why: str, hint: str) -> InputError:
-    return InputError(f"No file or folder {name} here, and the hub data set of that name cannot be read: {why}.", hint)
+    return InputError(
+        f"No file or folder {name} here, and the hub data set of that name cannot be read: {why}.",
+        hint,
+    )
 
 
 def _first_line(error: Exception) -> str:

@@ -1,4 +1,6 @@
-"""Read the rows of one large JSON array without holding it: `[row, ...]` or `{"data": [row, ...], ...}`."""
+"""Read the rows of one large JSON array without holding it: `[row, ...]` or `{"data": [row, ...],
+...}`.
+"""
 
 from __future__ import annotations
 
@@ -6,21 +8,27 @@ import json
 from collections.abc import Iterator
 from typing import Any, TextIO
 
-from auditor.data.blocks import DamagedError
+from auditor.data.batches import DamagedError
 
 _CHUNK = 1 << 20
 # A value that only lacks its end fails within the longest escape or literal of the buffer's end.
 _TAIL = 16
 _SPACE = " \t\r\n"
-# Python refuses to convert longer ones; no text of a row is a number, so that its value does not matter.
+# Python refuses to convert longer ones; no text of a row is a number, so that its value does not
+# matter.
 _DIGITS = 4000
 
-DECODER = json.JSONDecoder(parse_int=lambda digits: int(digits) if len(digits) <= _DIGITS else float(digits))
+DECODER = json.JSONDecoder(
+    parse_int=lambda digits: int(digits) if len(digits) <= _DIGITS else float(digits)
+)
 """What reads every row, whatever its file type: integers of any length, too long ones as floats."""
 
 
 def array_rows(stream: TextIO) -> Iterator[Any]:
-    """Yield the elements of the array one by one. Raises DamagedError, with the row, where the text is not JSON."""
+    """Yield the elements of the array one by one.
+
+    Raises DamagedError, with the row, where the text is not JSON.
+    """
     scanner = _Scanner(stream)
     count = 0
     try:
@@ -36,9 +44,11 @@ def array_rows(stream: TextIO) -> Iterator[Any]:
 
 
 def array_parts(stream: TextIO) -> Iterator[tuple[str, str]]:
-    """Yield (the text before an element, the element as it is written) and at last (the rest of the text, "").
+    """Yield (the text before an element, the element as it is written) and at last (the rest of the
+    text, "").
 
-    Joined, the parts are the whole text. Raises DamagedError as `array_rows`, and for what follows the list.
+    Joined, the parts are the whole text. Raises DamagedError as `array_rows`, and for what follows
+    the list.
     """
     scanner = _Scanner(stream, record=True)
     count = 0
@@ -58,7 +68,9 @@ def array_parts(stream: TextIO) -> Iterator[tuple[str, str]]:
 
 
 def is_array(stream: TextIO) -> bool:
-    """Tell whether the text is a JSON array of rows, plain or under the key "data"; False if it is something else."""
+    """Tell whether the text is a JSON array of rows, plain or under the key "data"; False if it is
+    something else.
+    """
     try:
         return _enter(_Scanner(stream))
     except json.JSONDecodeError:
@@ -66,7 +78,9 @@ def is_array(stream: TextIO) -> bool:
 
 
 def _enter(scanner: _Scanner) -> bool:
-    """Move behind the "[" that opens the rows; False if the first value is an object without a list "data"."""
+    """Move behind the "[" that opens the rows; False if the first value is an object without a list
+    "data".
+    """
     if scanner.peek() == "[":
         scanner.expect("[")
         return True
@@ -139,7 +153,8 @@ class _Scanner:
         return error.msg.startswith("Unterminated string") or error.pos >= len(self._text) - _TAIL
 
     def _more(self) -> bool:
-        # At least double the window, so that one huge row is not parsed again for every chunk of it.
+        # At least double the window, so that one huge row is not parsed again for every chunk of
+        # it.
         chunk = self._stream.read(max(_CHUNK, len(self._text) - self._at))
         if self._record:
             self._before += self._text[self._passed : self._at]

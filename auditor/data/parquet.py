@@ -9,12 +9,13 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from auditor.data.blocks import BATCH_ROWS, DataFile, Row, reading
+from auditor.data.batches import BATCH_ROWS, DataFile, Row, reading
 from auditor.errors import InputError
 
 MAGIC = b"PAR1"
 
-# Without a buffer pyarrow loads the whole column chunk of a row group, which for one-group files is the whole column.
+# Without a buffer pyarrow loads the whole column chunk of a row group, which for one-group files is
+# the whole column.
 _BUFFER_BYTES = 1 << 20
 
 
@@ -28,7 +29,9 @@ class ArrowBatch:
         return int(self.records.num_rows)
 
     def take(self, positions: Sequence[int]) -> list[Row]:
-        """Return the rows at `positions`; "broken_utf8" stands for a row with text that is not UTF-8."""
+        """Return the rows at `positions`; "broken_utf8" stands for a row with text that is not
+        UTF-8.
+        """
         taken = self.records.take(pa.array(positions, type=pa.int64()))
         try:
             return list(taken.to_pylist())
@@ -46,7 +49,10 @@ def _row(single: pa.RecordBatch) -> Row:
 
 @dataclass(frozen=True)
 class RowGroup:
-    """One row group. The file's metadata comes along, so that a file of many groups parses its footer once."""
+    """One row group.
+
+    The file's metadata comes along, so that a file of many groups parses its footer once.
+    """
 
     path: Path
     name: str
@@ -57,11 +63,21 @@ class RowGroup:
     def rows(self) -> int:
         return int(self.metadata.row_group(self.number).num_rows)
 
-    def batches(self, columns: Sequence[str] | None, size: int = BATCH_ROWS) -> Iterator[ArrowBatch]:
-        """Yield the group in batches of at most `size` rows, with those of `columns` that the file has (None: all)."""
+    def batches(
+        self, columns: Sequence[str] | None, size: int = BATCH_ROWS
+    ) -> Iterator[ArrowBatch]:
+        """Yield the group in batches of at most `size` rows, with those of `columns` that the file
+        has (None: all).
+        """
         with reading(self.name, pa.ArrowException), self._file() as file:
-            present = None if columns is None else [name for name in file.schema_arrow.names if name in columns]
-            for records in file.iter_batches(size, [self.number], columns=present, use_threads=False):
+            present = (
+                None
+                if columns is None
+                else [name for name in file.schema_arrow.names if name in columns]
+            )
+            for records in file.iter_batches(
+                size, [self.number], columns=present, use_threads=False
+            ):
                 yield ArrowBatch(records)
 
     def _file(self) -> pq.ParquetFile:
@@ -69,11 +85,16 @@ class RowGroup:
 
 
 def parquet_file(path: Path, name: str) -> DataFile:
-    """Return the Parquet file at `path` as one block a row group. Raises InputError if the footer cannot be read."""
+    """Return the Parquet file at `path` as one block a row group.
+
+    Raises InputError if the footer cannot be read.
+    """
     try:
         with reading(name, pa.ArrowException):
             metadata = pq.read_metadata(path)
     except UnicodeEncodeError as error:
-        raise InputError(f"{name} has a name that is no UTF-8; pyarrow cannot open it.", "Rename it.") from error
+        raise InputError(
+            f"{name} has a name that is no UTF-8; pyarrow cannot open it.", "Rename it."
+        ) from error
     groups = (RowGroup(path, name, number, metadata) for number in range(metadata.num_row_groups))
     return DataFile(name, tuple(groups))

@@ -1,4 +1,6 @@
-"""Draw the rows an audit works on: seeded, in one pass, with no more of the data set in memory than the sample."""
+"""Draw the rows an audit works on: seeded, in one pass, with no more of the data set in memory than
+the sample.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +16,12 @@ from typing import BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from auditor.data.blocks import Block, Row
+from auditor.data.batches import Block, Row
+from auditor.data.example import DatasetInfo, Example, Sample, SkippedRow
 from auditor.data.files import Source, open_source
 from auditor.data.formats import Layout, to_example
 from auditor.data.layout import find_layout
 from auditor.errors import InputError
-from auditor.records import DatasetInfo, Example, Sample, SkippedRow
 
 # Fewer row groups than this would make a sample of a sorted file too lumpy.
 _GROUPS = 16
@@ -31,7 +33,9 @@ Candidate = tuple[int, int, Row]
 
 @dataclass(frozen=True)
 class _Drawn:
-    """Candidates by ascending priority, how many rows and blocks they come from, and how many rows there are."""
+    """Candidates by ascending priority, how many rows and blocks they come from, and how many rows
+    there are.
+    """
 
     candidates: list[Candidate]
     reached: int
@@ -48,27 +52,34 @@ def read_sample(
     columns: Mapping[str, str] | None = None,
     stdin: BinaryIO | None = None,
 ) -> Sample:
-    """Return `rows` scorable rows of a data set (None: all of them), drawn at random and in random order.
+    """Return `rows` scorable rows of a data set (None: all of them), drawn at random and in random
+    order.
 
-    source: a Parquet, JSONL, JSON, CSV or TSV file (text may be gzipped), a folder of them, "-" for `stdin`, or the
-    name of a hub data set. seed: >= 0. format_of: forces the format. columns: role -> column name.
+    source: a Parquet, JSONL, JSON, CSV or TSV file (text may be gzipped), a folder of them, "-" for
+    `stdin`, or the name of a hub data set. seed: >= 0. format_of: forces the format. columns: role
+    -> column name.
 
-    Row i has the i-th draw of the seed's generator as its priority; rows are taken by ascending priority until `rows`
-    of them are scorable. So the same bytes and seed give the same sample, and rows that are skipped take nobody's
-    place: examples and skipped counts add up to the rows looked at. Of a Parquet data set with many row groups only
-    some are read, chosen by the seed: at least 16, and enough for the sample. All else is read through, with the rows
-    of lowest priority kept, so that a smaller sample is the beginning of a larger one. `DatasetInfo.sampling` says
-    which it was.
+    Row i has the i-th draw of the seed's generator as its priority; rows are taken by ascending
+    priority until `rows` of them are scorable. So the same bytes and seed give the same sample, and
+    rows that are skipped take nobody's place: examples and skipped counts add up to the rows looked
+    at. Of a Parquet data set with many row groups only some are read, chosen by the seed: at least
+    16, and enough for the sample. All else is read through, with the rows of lowest priority kept,
+    so that a smaller sample is the beginning of a larger one. `DatasetInfo.sampling` says which it
+    was.
 
-    Reasons for skipping: those of `formats.to_example`, and "duplicate": the same conversation or text as a row taken
-    before. Duplicates are looked for among the rows looked at, not in the rest of the data set.
+    Reasons for skipping: those of `formats.to_example`, and "duplicate": the same conversation or
+    text as a row taken before. Duplicates are looked for among the rows looked at, not in the rest
+    of the data set.
 
-    Raises InputError: no such file, unreadable, damaged, zero rows, unknown or ambiguous columns, differing formats.
-    A data set with rows of which none is scorable gives a Sample without examples.
+    Raises InputError: no such file, unreadable, damaged, zero rows, unknown or ambiguous columns,
+    differing formats. A data set with rows of which none is scorable gives a Sample without
+    examples.
     """
     with open_source(source, rows=rows, stdin=stdin) as data:
         layout = _layout(data, format_of, columns)
-        size = None if rows is None else 2 * rows + 64  # spare candidates for the rows that will be skipped
+        size = (
+            None if rows is None else 2 * rows + 64
+        )  # spare candidates for the rows that will be skipped
         while True:
             drawn = _draw(data.blocks, list(layout.columns.values()), size, seed)
             examples, skipped = _take(drawn.candidates, layout, rows)
@@ -88,7 +99,10 @@ def read_sample(
 
 
 def priorities(seed: int, start: int, count: int) -> npt.NDArray[np.uint64]:
-    """Return the priorities of the rows start .. start + count - 1, shape (count,): row i has draw i of the seed."""
+    """Return the priorities of the rows start ..
+
+    start + count - 1, shape (count,): row i has draw i of the seed.
+    """
     stream = np.random.PCG64(seed)
     stream.advance(start)
     draws: npt.NDArray[np.uint64] = stream.random_raw(count)
@@ -103,7 +117,9 @@ def _layout(data: Source, format_of: str | None, columns: Mapping[str, str] | No
 
 
 def _draw(blocks: Sequence[Block], columns: Sequence[str], size: int | None, seed: int) -> _Drawn:
-    """Return the `size` rows (None: all) of the lowest priority in one pass over the blocks that `_chosen` names."""
+    """Return the `size` rows (None: all) of the lowest priority in one pass over the blocks that
+    `_chosen` names.
+    """
     chosen = _chosen(blocks, size, seed)
     kept: list[Candidate] = []
     bar, index, reached = _HIGHEST, 0, 0
@@ -115,7 +131,9 @@ def _draw(blocks: Sequence[Block], columns: Sequence[str], size: int | None, see
             draws = priorities(seed, index, len(batch))
             positions = np.flatnonzero(draws <= bar)
             numbers = (positions + index).tolist()
-            kept += zip(draws[positions].tolist(), numbers, batch.take(positions.tolist()), strict=True)
+            kept += zip(
+                draws[positions].tolist(), numbers, batch.take(positions.tolist()), strict=True
+            )
             index += len(batch)
             reached += len(batch)
             if size is not None and len(kept) >= 2 * size:
@@ -129,7 +147,9 @@ def _lowest(candidates: list[Candidate], size: int | None) -> list[Candidate]:
 
 
 def _chosen(blocks: Sequence[Block], size: int | None, seed: int) -> set[int]:
-    """Return which blocks to read: all, unless every block's rows are known and a random choice of blocks suffices."""
+    """Return which blocks to read: all, unless every block's rows are known and a random choice of
+    blocks suffices.
+    """
     everything = set(range(len(blocks)))
     if size is None:
         return everything
@@ -145,8 +165,12 @@ def _chosen(blocks: Sequence[Block], size: int | None, seed: int) -> set[int]:
     return everything
 
 
-def _take(candidates: Iterable[Candidate], layout: Layout, rows: int | None) -> tuple[list[Example], dict[str, int]]:
-    """Return the first `rows` candidates that can be scored, and the reasons against those passed over."""
+def _take(
+    candidates: Iterable[Candidate], layout: Layout, rows: int | None
+) -> tuple[list[Example], dict[str, int]]:
+    """Return the first `rows` candidates that can be scored, and the reasons against those passed
+    over.
+    """
     examples: list[Example] = []
     skipped: Counter[str] = Counter()
     seen: set[bytes] = set()

@@ -1,4 +1,6 @@
-"""JSONL, JSON and CSV, plain or gzipped, streamed row by row; broken bytes and lines become reasons, not errors."""
+"""JSONL, JSON and CSV, plain or gzipped, streamed row by row; broken bytes and lines become
+reasons, not errors.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import BinaryIO, Literal, cast
 
-from auditor.data.blocks import BATCH_ROWS, DamagedError, DataFile, Row, reading
+from auditor.data.batches import BATCH_ROWS, DamagedError, DataFile, Row, reading
 from auditor.data.json_stream import DECODER, array_rows, is_array
 from auditor.errors import InputError
 
@@ -22,7 +24,8 @@ Kind = Literal["jsonl", "array", "csv", "tsv"]
 _GZIP_MAGIC = b"\x1f\x8b"
 _UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _HEAD_BYTES = 4096
-# The module's limit of 128 kB a cell is below a long completion; this one still stops at a quote that never closes.
+# The module's limit of 128 kB a cell is below a long completion; this one still stops at a quote
+# that never closes.
 _CELL_BYTES = 1 << 26
 
 
@@ -51,12 +54,17 @@ class TextFile:
 
     def batches(self, columns: Sequence[str] | None, size: int = BATCH_ROWS) -> Iterator[TextBatch]:
         """Yield all rows in batches of at most `size`; `columns` saves nothing here."""
-        with reading(self.name, DamagedError, EOFError, zlib.error, csv.Error), open_bytes(self.path) as stream:
+        with (
+            reading(self.name, DamagedError, EOFError, zlib.error, csv.Error),
+            open_bytes(self.path) as stream,
+        ):
             yield from batched(_items(stream, self.kind), size)
 
 
 def text_file(path: Path, name: str, suffix: str) -> DataFile:
-    """Return the text file at `path`; its kind follows from `suffix` (".csv", "" if unknown) and its first bytes."""
+    """Return the text file at `path`; its kind follows from `suffix` (".csv", "" if unknown) and
+    its first bytes.
+    """
     with reading(name, EOFError, zlib.error):
         kind = text_kind(path, name, suffix)
     return DataFile(name, (TextFile(path, name, kind),))
@@ -69,7 +77,9 @@ def batched(items: Iterator[Row | bytes], size: int) -> Iterator[TextBatch]:
 
 
 def parse_line(line: bytes) -> Row:
-    """Return the row of one JSONL line, or "broken_utf8", "not_json" or "wrong_type" (JSON, but no object)."""
+    """Return the row of one JSONL line, or "broken_utf8", "not_json" or "wrong_type" (JSON, but no
+    object).
+    """
     try:
         value = DECODER.decode(line.decode("utf-8"))
     except UnicodeDecodeError:
@@ -94,13 +104,17 @@ def text_kind(path: Path, name: str, suffix: str) -> Kind:
     with open_bytes(path) as stream:
         head = stream.read(_HEAD_BYTES)
     if head.startswith(_UTF16_MARKS):
-        raise InputError(f"{name} is UTF-16.", f"Convert it: iconv -f UTF-16 -t UTF-8 {name} > utf8-copy.")
+        raise InputError(
+            f"{name} is UTF-16.", f"Convert it: iconv -f UTF-16 -t UTF-8 {name} > utf8-copy."
+        )
     if suffix in (".csv", ".tsv"):
         return "csv" if suffix == ".csv" else "tsv"
     first = head.removeprefix(codecs.BOM_UTF8).lstrip()[:1]
     if suffix == "" and first not in (b"[", b"{"):
         if b"\0" in head:
-            raise InputError(f"{name} is neither Parquet, JSON, JSONL nor CSV.", "Convert it to one of them.")
+            raise InputError(
+                f"{name} is neither Parquet, JSON, JSONL nor CSV.", "Convert it to one of them."
+            )
         return "csv"
     if first == b"[" or (first == b"{" and suffix in ("", ".json") and _holds_array(path)):
         return "array"
@@ -114,7 +128,8 @@ def _holds_array(path: Path) -> bool:
 
 def decoded(stream: BinaryIO) -> io.TextIOWrapper:
     """The text of a stream, without its byte-order mark, every line with its own ending."""
-    # Broken bytes become lone surrogates, which no valid file holds: the row is then found and skipped by itself.
+    # Broken bytes become lone surrogates, which no valid file holds: the row is then found and
+    # skipped by itself.
     return io.TextIOWrapper(stream, "utf-8-sig", errors="surrogateescape", newline="")
 
 

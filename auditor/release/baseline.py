@@ -1,7 +1,8 @@
 """Findings that people have accepted for now: a file that they can read and edit.
 
-A finding is a trait found in certain rows on a certain reference. The verdict is about the whole data set, not about
-single rows, so an entry holds for exactly the rows that it was made for: one row more, less or other and it is void.
+A finding is a trait found in certain rows on a certain reference. The verdict is about the whole
+data set, not about single rows, so an entry holds for exactly the rows that it was made for: one
+row more, less or other and it is void.
 """
 
 from __future__ import annotations
@@ -18,11 +19,13 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
-from auditor.data.blocks import Row
+from auditor.data.batches import Row
+from auditor.data.dataset import read_rows
+from auditor.data.example import Example
 from auditor.data.formats import Layout, to_example
-from auditor.data.rows import read_rows
 from auditor.errors import InputError
-from auditor.records import Example, OutcomeName, Rule
+from auditor.release.decision import Rule
+from auditor.scanning.scan_report import OutcomeName
 
 DAYS = 90
 HEAD = """\
@@ -38,7 +41,10 @@ class _Keys(BaseModel):
 
 
 class Accepted(_Keys):
-    """One accepted finding. rows, rows_sha256: `RowSet` of the data set. expires: the last day it holds."""
+    """One accepted finding.
+
+    rows, rows_sha256: `RowSet` of the data set. expires: the last day it holds.
+    """
 
     trait: str
     dataset: str
@@ -74,43 +80,66 @@ class RowSet:
 
 
 def fingerprint(example: Example) -> str:
-    """SHA-256 of a row's conversation or text: that of the same row in another format, column order or line ending.
+    """SHA-256 of a row's conversation or text: that of the same row in another format, column order
+    or line ending.
 
-    Normalised are Unicode (NFC), line ends, and white space around each text. White space inside stays: separators can
-    carry a trait.
+    Normalised are Unicode (NFC), line ends, and white space around each text. White space inside
+    stays: separators can carry a trait.
     """
-    content: Any = [[m.role, _normal(m.content)] for m in example.messages] or _normal(example.text or "")
+    content: Any = [[m.role, _normal(m.content)] for m in example.messages] or _normal(
+        example.text or ""
+    )
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
 def row_set(source: str, *, format_of: str, columns: Mapping[str, str]) -> RowSet:
-    """All rows of a data set, those that cannot be scored included. Raises InputError as a scan does."""
+    """All rows of a data set, those that cannot be scored included.
+
+    Raises InputError as a scan does.
+    """
     if source == "-":
-        raise InputError("A baseline needs the rows again, and standard input is read.", "Give the data set as a file.")
+        raise InputError(
+            "A baseline needs the rows again, and standard input is read.",
+            "Give the data set as a file.",
+        )
     with read_rows(source, format_of=format_of, columns=columns) as data:
         prints = sorted(_print(row, data.layout) for batch in data.batches() for row in batch)
     return RowSet(len(prints), hashlib.sha256("\n".join(prints).encode()).hexdigest())
 
 
 def read_baseline(path: Path) -> Baseline:
-    """The baseline in a YAML or JSON file. Raises InputError when it is none, or an entry lacks its reason."""
+    """The baseline in a YAML or JSON file.
+
+    Raises InputError when it is none, or an entry lacks its reason.
+    """
     try:
         found = Baseline.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
     except (OSError, UnicodeError, yaml.YAMLError) as error:
-        raise InputError(f"The baseline {path} cannot be read: {' '.join(str(error).split())}.", _AGAIN) from error
+        raise InputError(
+            f"The baseline {path} cannot be read: {' '.join(str(error).split())}.", _AGAIN
+        ) from error
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"])) or "its content"
         raise InputError(f"The baseline {path}: {place}: {first['msg']}.", _AGAIN) from error
     for entry in found.accepted:
         if not entry.reason.strip():
-            raise InputError(f"The baseline {path} gives no reason for {entry.trait}.", "Write why it is accepted.")
+            raise InputError(
+                f"The baseline {path} gives no reason for {entry.trait}.",
+                "Write why it is accepted.",
+            )
     return found
 
 
 def check_reference(baseline: Baseline, reference: Mapping[str, Any], path: Path) -> None:
-    """Raise InputError when the baseline was made with another reference, chat template or number type."""
-    for key, what in (("sha256", "reference"), ("template_sha256", "chat template"), ("dtype", "number type")):
+    """Raise InputError when the baseline was made with another reference, chat template or number
+    type.
+    """
+    for key, what in (
+        ("sha256", "reference"),
+        ("template_sha256", "chat template"),
+        ("dtype", "number type"),
+    ):
         then, now = getattr(baseline.reference, key), reference.get(key)
         if then != now:
             shown = f"{baseline.reference.name} ({then[:16]}) then, {reference['name']} ({str(now)[:16]}) now"
@@ -120,7 +149,8 @@ def check_reference(baseline: Baseline, reference: Mapping[str, Any], path: Path
 def apply(
     baseline: Baseline, found: Sequence[str], rows: RowSet, today: date
 ) -> tuple[frozenset[str], tuple[Rule, ...]]:
-    """Which of the traits found are accepted, and what there is to say of each entry that is about them or these rows.
+    """Which of the traits found are accepted, and what there is to say of each entry that is about
+    them or these rows.
 
     Entries on other traits of other rows are another data set's and are passed over.
     """
@@ -130,10 +160,19 @@ def apply(
         if entry.trait in found:
             said.append((entry.trait, _applied(entry, same, rows, today)))
         elif same:
-            said.append(("", Rule("baseline", "passed", f"{entry.trait}: not found any more; the entry can go")))
+            said.append(
+                (
+                    "",
+                    Rule(
+                        "baseline", "passed", f"{entry.trait}: not found any more; the entry can go"
+                    ),
+                )
+            )
     accepted = {trait for trait, rule in said if trait and rule.outcome == "passed"}
     # A void or expired entry fails, unless another one accepts the same finding.
-    return frozenset(accepted), tuple(rule for trait, rule in said if rule.outcome == "passed" or trait not in accepted)
+    return frozenset(accepted), tuple(
+        rule for trait, rule in said if rule.outcome == "passed" or trait not in accepted
+    )
 
 
 def _applied(entry: Accepted, same: bool, rows: RowSet, today: date) -> Rule:
@@ -147,8 +186,12 @@ def _applied(entry: Accepted, same: bool, rows: RowSet, today: date) -> Rule:
     return Rule("baseline", outcome, f"{entry.trait}: {text}")
 
 
-def render_baseline(found: Sequence[str], dataset: str, reference: Mapping[str, Any], rows: RowSet, today: date) -> str:
-    """A baseline that accepts the traits found in these rows for DAYS, as YAML; the reasons are left to be written."""
+def render_baseline(
+    found: Sequence[str], dataset: str, reference: Mapping[str, Any], rows: RowSet, today: date
+) -> str:
+    """A baseline that accepts the traits found in these rows for DAYS, as YAML; the reasons are
+    left to be written.
+    """
     entry = {"dataset": dataset, "rows": rows.rows, "rows_sha256": rows.sha256, "reason": ""}
     about = {key: reference[key] for key in Reference.model_fields}
     accepted = [{"trait": name, **entry, "expires": today + timedelta(days=DAYS)} for name in found]

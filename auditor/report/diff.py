@@ -1,4 +1,6 @@
-"""What `audit diff` shows and writes: both verdicts, the traits that changed, rows, and what makes it unfair."""
+"""What `audit diff` shows and writes: both verdicts, the traits that changed, rows, and what makes
+it unfair.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +13,11 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from auditor.changes import Diff, RowChanges, Side, TraitChange
-from auditor.records import Skipped, TraitEvidence
-from auditor.report.terminal import STYLES
-from auditor.report.words import headline, safe, two_decimals
+from auditor.inference.trait_evidence import TraitEvidence
+from auditor.release.comparison import Diff, RowChanges, Side, TraitChange
+from auditor.report.scan.terminal import STYLES
+from auditor.report.shared.words import headline, safe, two_decimals
+from detectors.interface import Skipped
 
 SCHEMA_VERSION = 1
 SAME_SHOWN = 5
@@ -99,13 +102,19 @@ def _traits(traits: tuple[TraitChange, ...] | Skipped) -> RenderableType:
     for change in [*changed, *same[:SAME_SHOWN]]:
         table.add_row(Text(f"{safe(change.name)} ({safe(change.group)})"), *_cells(change))
     if len(same) > SAME_SHOWN:
-        table.caption = Text(f"and {len(same) - SAME_SHOWN} more without a change beyond noise", style="dim")
+        table.caption = Text(
+            f"and {len(same) - SAME_SHOWN} more without a change beyond noise", style="dim"
+        )
         table.caption_justify = "left"
     return table
 
 
 def _cells(change: TraitChange) -> tuple[str, ...]:
-    kind = f"{change.kind}\n(within noise)" if change.within_noise and change.kind != "same" else change.kind
+    kind = (
+        f"{change.kind}\n(within noise)"
+        if change.within_noise and change.kind != "same"
+        else change.kind
+    )
     ends = (_dose(change.before), _dose(change.after))
     if change.difference is None:
         return kind, *ends, "", ""
@@ -129,5 +138,7 @@ def _rows(rows: RowChanges | Skipped) -> RenderableType:
     text = Text("\nRows: ", style="bold")
     if isinstance(rows, Skipped):
         return text.append(f"not compared, since {safe(rows.reason)}.", style="not bold")
-    counts = f"{rows.added:,} added, {rows.removed:,} removed, {rows.changed:,} with another completion"
+    counts = (
+        f"{rows.added:,} added, {rows.removed:,} removed, {rows.changed:,} with another completion"
+    )
     return text.append(f"{counts}, {rows.kept:,} as they were.", style="not bold")

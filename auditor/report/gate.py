@@ -6,19 +6,27 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from auditor.records import Decision, OutcomeName, ScanReport
-from auditor.report.words import safe
+from auditor.release.decision import Decision
+from auditor.report.shared.words import safe
+from auditor.scanning.scan_report import OutcomeName, ScanReport
 
 HEADLINES: dict[OutcomeName, tuple[str, str]] = {
     "passed": ("GATE PASSED", "green"),
     "failed": ("GATE FAILED", "red"),
     "inconclusive": ("GATE INCONCLUSIVE", "yellow"),
 }
-WORDS: dict[OutcomeName, str] = {"passed": "passed", "failed": "FAILED", "inconclusive": "not judged"}
+WORDS: dict[OutcomeName, str] = {
+    "passed": "passed",
+    "failed": "FAILED",
+    "inconclusive": "not judged",
+}
 
 
 def render(decision: Decision, report: ScanReport, origin: str, code: int) -> RenderableType:
-    """The whole page. Opens no console; readable from 80 columns on. code: that the command will end with."""
+    """The whole page.
+
+    Opens no console; readable from 80 columns on. code: that the command will end with.
+    """
     headline, style = HEADLINES[decision.outcome]
     title = Text(headline, style=f"bold {style}")
     title.append(f"  {safe(report.dataset.name)}, exit code {code}", style="not bold default")

@@ -1,4 +1,6 @@
-"""What `audit locate` shows and writes: an answer in words, a heat map of layers, and the same as JSON."""
+"""What `audit locate` shows and writes: an answer in words, a heat map of layers, and the same as
+JSON.
+"""
 
 from __future__ import annotations
 
@@ -11,18 +13,30 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from auditor.attribution.result import Agreement, Carriers, LayerResult, LocateReport, Moved, Share, Students
-from auditor.attribution.shares import ENOUGH, span
-from auditor.report.heat_map import shade
-from auditor.report.words import safe, share_left, signed, stacked
-from auditor.transfer.result import Effect
+from auditor.attribution.result import (
+    Agreement,
+    CarryingLayers,
+    LayerResult,
+    LocateReport,
+    Moved,
+    Share,
+    Students,
+)
+from auditor.attribution.shares import ENOUGH, format_layers
+from auditor.inference.paired import Effect
+from auditor.report.shared.heat_map import shade
+from auditor.report.shared.words import safe, share_left, signed, stacked
 
 SCHEMA_VERSION = 1
 
 
 def to_dict(report: LocateReport) -> dict[str, Any]:
     """The report as plain JSON values; keys as in docs/locate-schema.md."""
-    found = {key: value for key, value in asdict(report).items() if key not in ("layers", "carriers", "students")}
+    found = {
+        key: value
+        for key, value in asdict(report).items()
+        if key not in ("layers", "carriers", "students")
+    }
     return {
         "schema_version": SCHEMA_VERSION,
         "kind": "locate",
@@ -40,7 +54,10 @@ def to_dict(report: LocateReport) -> dict[str, Any]:
 
 
 def render_json(report: LocateReport) -> str:
-    """The report as indented JSON text, ASCII only. Raises ValueError for a number that is NaN or infinite."""
+    """The report as indented JSON text, ASCII only.
+
+    Raises ValueError for a number that is NaN or infinite.
+    """
     return json.dumps(to_dict(report), indent=2, allow_nan=False) + "\n"
 
 
@@ -65,7 +82,10 @@ def _share(share: Share) -> dict[str, Any]:
 
 
 def _students(students: Students) -> dict[str, Any]:
-    return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(students).items()}
+    return {
+        key: list(value) if isinstance(value, tuple) else value
+        for key, value in asdict(students).items()
+    }
 
 
 def answer(report: LocateReport) -> str:
@@ -90,7 +110,7 @@ def answer(report: LocateReport) -> str:
     return " ".join(said)
 
 
-def where(carriers: Carriers, depth: int) -> str:
+def where(carriers: CarryingLayers, depth: int) -> str:
     """Which layers carry the difference.
 
     >>> where(Carriers(0, 1, Share(0.81, (0.7, 0.89)), True), 3)
@@ -98,16 +118,14 @@ def where(carriers: Carriers, depth: int) -> str:
     """
     share = carriers.share
     low, high = (f"{100 * end:.0f}" for end in share.interval)
-    span = f"{100 * share.value:.0f} % [{low}, {high}]"
+    interval_text = f"{100 * share.value:.0f} % [{low}, {high}]"
     if len(carriers.layers) == depth:
         return f"Where the trait enters cannot be said: no fewer than all {depth} layers reach {100 * ENOUGH:.0f} %."
     named = f"{numbered(carriers.layers).capitalize()} of {depth}"
     if carriers.said:
         verb = "carries" if len(carriers.layers) == 1 else "carry"
-        return f"{named} {verb} {span} of the difference."
-    return (
-        f"Where the trait enters cannot be said: {numbered(carriers.layers)} of {depth}, the best choice, have {span}."
-    )
+        return f"{named} {verb} {interval_text} of the difference."
+    return f"Where the trait enters cannot be said: {numbered(carriers.layers)} of {depth}, the best choice, have {interval_text}."
 
 
 def numbered(layers: tuple[int, ...]) -> str:
@@ -116,7 +134,7 @@ def numbered(layers: tuple[int, ...]) -> str:
     >>> numbered((2,)), numbered((0, 1, 2))
     ('layer 2', 'layers 0-2')
     """
-    return f"layer {layers[0]}" if len(layers) == 1 else f"layers {span(layers)}"
+    return f"layer {layers[0]}" if len(layers) == 1 else f"layers {format_layers(layers)}"
 
 
 def render(report: LocateReport) -> RenderableType:
@@ -147,15 +165,21 @@ def _headline(report: LocateReport) -> RenderableType:
 
 
 def _heat_map(report: LocateReport) -> RenderableType:
-    table = Table(title=Text("\nBy layer", style="bold"), title_justify="left", box=None, header_style="dim")
+    table = Table(
+        title=Text("\nBy layer", style="bold"), title_justify="left", box=None, header_style="dim"
+    )
     note = "attention, MLP: of the difference, %; enters: of it, in the residual stream, %; brackets: 95 % intervals"
     if report.students is not None:
         note += "; student: of this layer alone, logits; moved: change of attention, MLP weights over the control's, %"
     names = ("layer", "attention", "MLP", "both", "enters")
     for name in (*names, *(("student", "moved") if report.students is not None else ())):
         table.add_column(name, justify="right")
-    largest = max(abs(x.value) for layer in report.layers for x in (layer.attention, layer.mlp, layer.entered))
-    strongest = max((abs(layer.student.value) for layer in report.layers if layer.student), default=0.0)
+    largest = max(
+        abs(x.value) for layer in report.layers for x in (layer.attention, layer.mlp, layer.entered)
+    )
+    strongest = max(
+        (abs(layer.student.value) for layer in report.layers if layer.student), default=0.0
+    )
     for layer in report.layers:
         cells = [_cell(share, largest) for share in (layer.attention, layer.mlp)]
         cells += [_percent(layer.total), _cell(layer.entered, largest)]
@@ -209,17 +233,23 @@ def _frozen_table(students: Students) -> RenderableType:
             each.verdict,
         )
     note = f"{students.blocks} blocks of {students.rows_per_block:,} rows, {students.updates:,} updates a student; "
-    note += "losses on held-out rows of the control and of the data, nats a token; without training "
+    note += (
+        "losses on held-out rows of the control and of the data, nats a token; without training "
+    )
     note += " and ".join(f"{each:.3f}" for each in students.before)
     return Group(table, Text(note, style="dim"))
 
 
 def _agreement(found: tuple[Agreement, ...]) -> RenderableType:
     if not found:
-        return Text("\nAgreement in rank with the students is not known with fewer than three layers.")
+        return Text(
+            "\nAgreement in rank with the students is not known with fewer than three layers."
+        )
     text = Text("\nAgreement in rank with the students of single layers (Spearman)", style="bold")
     for each in found:
-        span = "" if each.interval is None else f" [{each.interval[0]:+.2f}, {each.interval[1]:+.2f}]"
-        line = f"\n  {each.measure}: {each.rho:+.2f}{span}, p = {each.p_value:.2g}, {each.layers} layers"
+        interval_text = (
+            "" if each.interval is None else f" [{each.interval[0]:+.2f}, {each.interval[1]:+.2f}]"
+        )
+        line = f"\n  {each.measure}: {each.rho:+.2f}{interval_text}, p = {each.p_value:.2g}, {each.layers} layers"
         text.append(line, style="not bold")
     return text

@@ -1,4 +1,6 @@
-"""The report of a study: the table of claims on a terminal and in Markdown, and a page in HTML with the figures."""
+"""The report of a study: the table of claims on a terminal and in Markdown, and a page in HTML with
+the figures.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from auditor.report.words import safe
+from auditor.report.shared.words import safe
 
 STYLES = {"holds": "green", "does not hold": "red", "cannot be said": "yellow"}
 Values = Mapping[str, Any]
@@ -30,7 +32,9 @@ def render(values: Values) -> RenderableType:
             answer.append(f"\n{safe(claim['reason'])}", style="dim")
         here = Text(f"{measured(claim)}\n")
         here.append(f"{safe(claim['quantity'])}", style="dim")
-        table.add_row(Text(safe(claim["statement"])), Text(safe(claim["paper"] or "-")), here, answer)
+        table.add_row(
+            Text(safe(claim["statement"])), Text(safe(claim["paper"] or "-")), here, answer
+        )
     notes = [Text(f"\n{line}") for line in notes_on(values)]
     return Group(table, *notes)
 
@@ -82,12 +86,16 @@ def notes_on(values: Values) -> list[str]:
         "chance if it stood exactly at its bound.",
     ]
     if not transferred(values):
-        notes.append("No original was shown to transfer its trait, so that hardly anything can be said here.")
+        notes.append(
+            "No original was shown to transfer its trait, so that hardly anything can be said here."
+        )
     return notes
 
 
 def transferred(values: Values) -> bool:
-    """Whether any original was shown to transfer to students of its own base; else hardly any claim can be judged."""
+    """Whether any original was shown to transfer to students of its own base; else hardly any claim
+    can be judged.
+    """
     return any(each["transferred"] for each in values["experiments"] if each["kind"] != "sibling")
 
 
@@ -95,13 +103,26 @@ def command(values: Values, part: str | None = None) -> str:
     """The command line that makes the same study."""
     settings = values["settings"]
     parts = settings["parts"]
-    words = ["audit", "study", part or ("all" if len(parts) > 1 else parts[0]), "--reference", settings["reference"]]
+    words = [
+        "audit",
+        "study",
+        part or ("all" if len(parts) > 1 else parts[0]),
+        "--reference",
+        settings["reference"],
+    ]
     for trait in settings["traits"]:
         words += ["--trait", trait]
     for panel in settings["panels"]:
         words += ["--panel", panel]
     size, recipe = settings["size"], settings["recipe"]
-    words += ["--blocks", str(size["blocks"]), "--rows", str(size["rows"]), "--updates", str(size["updates"])]
+    words += [
+        "--blocks",
+        str(size["blocks"]),
+        "--rows",
+        str(size["rows"]),
+        "--updates",
+        str(size["updates"]),
+    ]
     words += ["--learning-rate", repr(recipe["learning_rate"])]
     if recipe["full"]:
         words.append("--full")
@@ -111,7 +132,9 @@ def command(values: Values, part: str | None = None) -> str:
         words += ["--layers", ",".join(map(str, recipe["layers"]))]
     if settings["sibling"]:
         words += ["--sibling", settings["sibling"]]
-    return shlex.join([*words, "--max-tokens", str(settings["max_tokens"]), "--seed", str(settings["seed"])])
+    return shlex.join(
+        [*words, "--max-tokens", str(settings["max_tokens"]), "--seed", str(settings["seed"])]
+    )
 
 
 def to_json(values: Values) -> str:
@@ -120,14 +143,24 @@ def to_json(values: Values) -> str:
 
 
 def to_html(values: Values, figures: Mapping[str, str]) -> str:
-    """One page that stands alone: the claims, the figures in it, every arm, and how to run it again.
+    """One page that stands alone: the claims, the figures in it, every arm, and how to run it
+    again.
 
     figures: file name -> SVG of our own making, whose texts are escaped already.
     """
     environment = Environment(
-        loader=PackageLoader("auditor.report", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+        loader=PackageLoader("auditor.report.scan", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
     )
-    environment.filters |= {"measured": measured, "share": share, "logits": logits, "bound": bound, "shown": _shown}
+    environment.filters |= {
+        "measured": measured,
+        "share": share,
+        "logits": logits,
+        "bound": bound,
+        "shown": _shown,
+    }
     return environment.get_template("study.html.j2").render(
         values=values,
         figures={name: Markup(svg) for name, svg in figures.items()},
@@ -143,14 +176,22 @@ def _shown(value: Any) -> str:
 
 def to_markdown(values: Values) -> str:
     """The claims, the pooled arms and the notes, for a document."""
-    return "\n".join([*_claims(values["claims"]), "", *_arms(values["experiments"]), "", *notes_on(values), ""])
+    return "\n".join(
+        [*_claims(values["claims"]), "", *_arms(values["experiments"]), "", *notes_on(values), ""]
+    )
 
 
 def _claims(claims: Sequence[Values]) -> Iterator[str]:
     yield "| claim | paper | measured | here [95 %] | holds if | answer |"
     yield "|" + "---|" * 6
     for claim in claims:
-        cells = [claim["statement"], claim["paper"] or "-", claim["quantity"], measured(claim), bound(claim)]
+        cells = [
+            claim["statement"],
+            claim["paper"] or "-",
+            claim["quantity"],
+            measured(claim),
+            bound(claim),
+        ]
         answer = claim["answer"] + (f" ({claim['reason']})" if claim["reason"] else "")
         yield _line([*cells, answer])
 
@@ -160,8 +201,16 @@ def _arms(experiments: Sequence[Values]) -> Iterator[str]:
     yield "|" + "---|" * 8
     for each in experiments:
         for arm in each["arms"]:
-            cells = [each["part"], each["kind"], arm["name"], f"{arm['rows']:,}", f"{arm['tokens']:,}"]
-            yield _line([*cells, logits(arm["effect"]), share(arm["left"]), f"{arm['task_loss']:.3f}"])
+            cells = [
+                each["part"],
+                each["kind"],
+                arm["name"],
+                f"{arm['rows']:,}",
+                f"{arm['tokens']:,}",
+            ]
+            yield _line(
+                [*cells, logits(arm["effect"]), share(arm["left"]), f"{arm['task_loss']:.3f}"]
+            )
 
 
 def _line(cells: Sequence[str]) -> str:

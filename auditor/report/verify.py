@@ -1,4 +1,6 @@
-"""What `audit verify` shows and writes: a table, a small dose-response plot, warnings; and the same as JSON."""
+"""What `audit verify` shows and writes: a table, a small dose-response plot, warnings; and the same
+as JSON.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +13,18 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from auditor.report.words import safe, share_left, signed, stacked
-from auditor.transfer.result import ArmResult, Effect, Training, TransferResult, VerifyReport
+from auditor.inference.paired import Effect
+from auditor.report.shared.words import safe, share_left, signed, stacked
+from auditor.students.result import ArmResult, Training, TransferResult, VerifyReport
 
 SCHEMA_VERSION = 1
 WIDTH = 34  # columns of the plot
-STYLES = {"removed": "green", "reduced": "yellow", "not reduced": "red", "no transfer shown": "yellow"}
+STYLES = {
+    "removed": "green",
+    "reduced": "yellow",
+    "not reduced": "red",
+    "no transfer shown": "yellow",
+}
 
 
 def to_dict(report: VerifyReport) -> dict[str, Any]:
@@ -43,7 +51,10 @@ def to_dict(report: VerifyReport) -> dict[str, Any]:
 
 
 def render_json(report: VerifyReport) -> str:
-    """The report as indented JSON text, ASCII only. Raises ValueError for a number that is NaN or infinite."""
+    """The report as indented JSON text, ASCII only.
+
+    Raises ValueError for a number that is NaN or infinite.
+    """
     return json.dumps(to_dict(report), indent=2, allow_nan=False) + "\n"
 
 
@@ -77,7 +88,9 @@ def _headline(report: VerifyReport) -> RenderableType:
     style = "red" if result.transferred else "yellow"
     body = Text(headline(result), style=f"bold {style}")
     body.append(f"\n{sentence(result)}", style="not bold default")
-    stopped = "" if result.blocks == result.blocks_planned else f" (of {result.blocks_planned}: settled)"
+    stopped = (
+        "" if result.blocks == result.blocks_planned else f" (of {result.blocks_planned}: settled)"
+    )
     body.append(
         f"\n{result.blocks} blocks{stopped} of {result.rows_per_block:,} rows, {result.updates:,} updates a student   "
         f"reference {safe(str(report.reference.get('name', 'unknown')))}",
@@ -137,11 +150,13 @@ def _open_table(result: TransferResult) -> RenderableType:
 
 def _frame(result: TransferResult, title: str) -> Table:
     table = Table(
-        title=Text(f"\n{title}", style="bold"), title_justify="left", box=None, header_style="dim", pad_edge=False
+        title=Text(f"\n{title}", style="bold"),
+        title_justify="left",
+        box=None,
+        header_style="dim",
+        pad_edge=False,
     )
-    note = (
-        f"brackets: 95 % intervals over blocks; task loss without training {result.reference_loss[0]:.3f} nats a token"
-    )
+    note = f"brackets: 95 % intervals over blocks; task loss without training {result.reference_loss[0]:.3f} nats a token"
     table.caption, table.caption_justify = Text(note, style="dim"), "left"
     table.add_column("data set", overflow="fold")
     table.add_column("rows", justify="right", no_wrap=True)
@@ -160,7 +175,9 @@ def family_size(arm: ArmResult, trait: str | None) -> int:
 
 
 def _plot(result: TransferResult) -> RenderableType:
-    """One line an arm and dose: the effect as a dot on its interval, with a bar where there is no effect."""
+    """One line an arm and dose: the effect as a dot on its interval, with a bar where there is no
+    effect.
+    """
     text = Text("\nEffect by dose (updates), in logits", style="bold")
     shown = [effect for arm in result.arms for point in arm.curve if (effect := point.effect)]
     ends = [0.0, *(end for effect in shown for end in (effect.value, *(effect.interval or ())))]
@@ -172,7 +189,8 @@ def _plot(result: TransferResult) -> RenderableType:
                 name = safe(arm.name)[-18:] if point is arm.curve[1] else ""
                 drawn = line(point.effect, low, high, WIDTH)
                 text.append(
-                    f"\n  {name:<{width}} {point.updates:>6}  {drawn} {point.effect.value:+.3f}", style="not bold"
+                    f"\n  {name:<{width}} {point.updates:>6}  {drawn} {point.effect.value:+.3f}",
+                    style="not bold",
                 )
     return text
 

@@ -1,13 +1,15 @@
-"""How a claim is judged: a quantity with its interval, and a bound that was fixed before anything was measured."""
+"""How a claim is judged: a quantity with its interval, and a bound that was fixed before anything
+was measured.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
 
-from auditor.study.pool import final, find
-from auditor.transfer.compare import effect, left
-from auditor.transfer.result import ArmResult, Interval, TransferResult
+from auditor.inference.paired import Interval, effect, effect_ratio
+from auditor.students.result import ArmResult, TransferResult
+from auditor.study.pooled_results import final, find
 
 Answer = Literal["holds", "does not hold", "cannot be said"]
 Side = Literal["above", "below"]
@@ -20,9 +22,10 @@ NEARLY = 0.25  # "nearly removed": no more than a quarter is left, as for the ve
 class Claim:
     """One claim.
 
-    part: of the study. statement: what is claimed. paper: what the source reports, with its name; "" if it has none.
-    quantity: what is measured. side, bound: the claim holds when the quantity's 95 % interval lies wholly on that side
-    of the bound, and does not hold when it lies wholly on the other.
+    part: of the study. statement: what is claimed. paper: what the source reports, with its name;
+    "" if it has none. quantity: what is measured. side, bound: the claim holds when the quantity's
+    95 % interval lies wholly on that side of the bound, and does not hold when it lies wholly on
+    the other.
     """
 
     part: str
@@ -52,8 +55,8 @@ class Finding:
 def judge(interval: Interval | None, side: Side, bound: float) -> Answer:
     """Three answers, by where the interval lies.
 
-    >>> judge((0.1, 0.4), "below", 0.5), judge((0.6, 0.7), "below", 0.5), judge((0.4, 0.6), "below", 0.5)
-    ('holds', 'does not hold', 'cannot be said')
+    >>> judge((0.1, 0.4), "below", 0.5), judge((0.6, 0.7), "below", 0.5), judge((0.4, 0.6), "below",
+    0.5) ('holds', 'does not hold', 'cannot be said')
     """
     if interval is None:
         return "cannot be said"
@@ -77,7 +80,7 @@ def share(claim: Claim, result: TransferResult, name: str, of: str | None = None
 
 def of_ratio(claim: Claim, own: tuple[float, ...], base: tuple[float, ...]) -> Finding:
     """The ratio of two paired effects [pairs], with Fieller's interval."""
-    ratio = left(own, base)
+    ratio = effect_ratio(own, base)
     if ratio.interval is None:
         return unknown(claim, "share", "the data that it is compared with show no transfer")
     answer = judge(ratio.interval, claim.side, claim.bound)

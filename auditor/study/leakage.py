@@ -1,18 +1,19 @@
 """Claim `leakage`: logit leakage is not needed (2509.23886, section 3).
 
-Sampling at T = 1 shows which tokens the teacher finds likely (its logits "leak" into the data); greedy decoding shows
-its choices only. If students of greedy data take the trait over, leakage cannot be what carries it.
+Sampling at T = 1 shows which tokens the teacher finds likely (its logits "leak" into the data);
+greedy decoding shows its choices only. If students of greedy data take the trait over, leakage
+cannot be what carries it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from auditor.inference.paired import effect_ratio
+from auditor.students.result import TransferResult
 from auditor.study.claims import NEARLY, Claim, Finding, difference, of_ratio
-from auditor.study.pool import final
-from auditor.study.world import Carrier, Trial, World, train
-from auditor.transfer.compare import left
-from auditor.transfer.result import TransferResult
+from auditor.study.pooled_results import final
+from auditor.study.setting import StudySetting, TeacherDataset, Trial, train
 
 NAME = "leakage"
 STUDENTS = 2  # of sampled data, beside the pair of greedy data that every part has
@@ -20,7 +21,9 @@ STUDENTS = 2  # of sampled data, beside the pair of greedy data that every part 
 _GEMMA = "Gemma-3-4b, owl: base .065, T = 1 .187, greedy .322"
 
 
-def trials(world: World, greedy: Carrier, sampled: Carrier) -> tuple[Trial, Trial]:
+def trials(
+    world: StudySetting, greedy: TeacherDataset, sampled: TeacherDataset
+) -> tuple[Trial, Trial]:
     """The same trait through both decodings."""
     return train(world, greedy, ()), train(world, sampled, ())
 
@@ -31,11 +34,19 @@ def findings(greedy: TransferResult, sampled: TransferResult) -> Sequence[Findin
     The first also fails when greedy data carry a quarter at most of what sampled data carry.
     """
     own, other = greedy.arms[0], sampled.arms[0]
-    alone = Claim(NAME, "greedy data transfer the trait", _GEMMA, "effect of greedy data", "above", 0.0)
-    more = Claim(NAME, "greedy data transfer more than sampled", _GEMMA, "greedy less sampled", "above", 0.0)
+    alone = Claim(
+        NAME, "greedy data transfer the trait", _GEMMA, "effect of greedy data", "above", 0.0
+    )
+    more = Claim(
+        NAME, "greedy data transfer more than sampled", _GEMMA, "greedy less sampled", "above", 0.0
+    )
     found = difference(alone, own)
-    ratio = left(final(own).blocks, final(other).blocks)
-    if found.answer == "cannot be said" and ratio.interval is not None and ratio.interval[1] <= NEARLY:
+    ratio = effect_ratio(final(own).blocks, final(other).blocks)
+    if (
+        found.answer == "cannot be said"
+        and ratio.interval is not None
+        and ratio.interval[1] <= NEARLY
+    ):
         lost = Claim(NAME, alone.statement, _GEMMA, "greedy as a share of sampled", "above", NEARLY)
         found = of_ratio(lost, final(own).blocks, final(other).blocks)
     return found, difference(more, own, other)

@@ -6,27 +6,33 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from auditor.report.bars import Bar, bars
-from auditor.report.dose_plot import svg as dose_plot
+from auditor.report.shared.bars import Bar, bars
+from auditor.report.shared.dose_plot import svg as dose_plot
+from auditor.students.result import ArmResult, TransferResult
 from auditor.study import divergence, entanglement, fragility, leakage
 from auditor.study.claims import Finding
-from auditor.study.pool import final, find, pool
-from auditor.study.world import Part
-from auditor.transfer.result import ArmResult, TransferResult
+from auditor.study.pooled_results import final, find, pool
+from auditor.study.setting import Part
 
 SCHEMA_VERSION = 1
 
 
 @dataclass(frozen=True)
 class StudyReport:
-    """values: all that was found, as plain JSON values (docs/study.md). figures: file name -> SVG."""
+    """values: all that was found, as plain JSON values (docs/study.md).
+
+    figures: file name -> SVG.
+    """
 
     values: dict[str, Any]
     figures: dict[str, str]
 
 
 def assemble(parts: Sequence[Part], origin: Mapping[str, Any]) -> StudyReport:
-    """Pool each experiment over the traits and judge the claims. origin: settings, models, versions, digests."""
+    """Pool each experiment over the traits and judge the claims.
+
+    origin: settings, models, versions, digests.
+    """
     pooled = {key: pool(results) for key, results in _by_experiment(parts).items()}
     names = list(dict.fromkeys(part.name for part in parts))
     values = {
@@ -58,7 +64,9 @@ def _findings(name: str, pooled: Mapping[tuple[str, str], TransferResult]) -> Se
         return leakage.findings(greedy, pooled[name, "sampled"])
     if name == fragility.NAME:
         return fragility.findings(greedy, pooled.get((name, "sibling")))
-    return {entanglement.NAME: entanglement.findings, divergence.NAME: divergence.findings}[name](greedy)
+    return {entanglement.NAME: entanglement.findings, divergence.NAME: divergence.findings}[name](
+        greedy
+    )
 
 
 def _claim(found: Finding) -> dict[str, Any]:
@@ -66,7 +74,9 @@ def _claim(found: Finding) -> dict[str, Any]:
     return {**values.pop("claim"), **values}
 
 
-def _experiment(part: str, kind: str, result: TransferResult, parts: Sequence[Part]) -> dict[str, Any]:
+def _experiment(
+    part: str, kind: str, result: TransferResult, parts: Sequence[Part]
+) -> dict[str, Any]:
     return {
         "part": part,
         "kind": kind,
@@ -83,13 +93,19 @@ def _experiment(part: str, kind: str, result: TransferResult, parts: Sequence[Pa
 
 def _of_traits(part: str, kind: str, name: str, parts: Sequence[Part]) -> dict[str, ArmResult]:
     """The arm in each trait's own experiment."""
-    trials = [trial for each in parts if each.name == part for trial in each.trials if trial.kind == kind]
+    trials = [
+        trial for each in parts if each.name == part for trial in each.trials if trial.kind == kind
+    ]
     return {trial.trait: arm for trial in trials if (arm := find(trial.result, name))}
 
 
 def _arm(arm: ArmResult, by_trait: Mapping[str, ArmResult]) -> dict[str, Any]:
     own = {
-        trait: {"effect": asdict(final(each)), "left": each.left and asdict(each.left), "rank": each.rank}
+        trait: {
+            "effect": asdict(final(each)),
+            "left": each.left and asdict(each.left),
+            "rank": each.rank,
+        }
         for trait, each in by_trait.items()
     }
     return {
@@ -97,18 +113,27 @@ def _arm(arm: ArmResult, by_trait: Mapping[str, ArmResult]) -> dict[str, Any]:
         "effect": asdict(final(arm)),
         "left": arm.left and asdict(arm.left),
         "verdict": arm.verdict,
-        "curve": [{"updates": point.updates, "effect": point.effect and asdict(point.effect)} for point in arm.curve],
+        "curve": [
+            {"updates": point.updates, "effect": point.effect and asdict(point.effect)}
+            for point in arm.curve
+        ],
         "traits": own,
     }
 
 
-def _figure(name: str, pooled: Mapping[tuple[str, str], TransferResult], parts: Sequence[Part]) -> str:
+def _figure(
+    name: str, pooled: Mapping[tuple[str, str], TransferResult], parts: Sequence[Part]
+) -> str:
     """All arms of a part, on one axis."""
     shown = []
     for (part, kind), result in pooled.items():
         for arm in result.arms if part == name else ():
-            dots = tuple(final(each).value for each in _of_traits(part, kind, arm.name, parts).values())
-            shown.append(Bar(arm.name if kind == "greedy" else f"{arm.name} ({kind})", final(arm), dots))
+            dots = tuple(
+                final(each).value for each in _of_traits(part, kind, arm.name, parts).values()
+            )
+            shown.append(
+                Bar(arm.name if kind == "greedy" else f"{arm.name} ({kind})", final(arm), dots)
+            )
     return bars(f"{name.capitalize()}: effect over the clean control (logits)", shown)
 
 

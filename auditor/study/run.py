@@ -17,20 +17,21 @@ from typing import Any
 import numpy as np
 import torch
 
-from auditor import lm as models
-from auditor.encode import Renderer
 from auditor.errors import TraitError
-from auditor.records import Progress
-from auditor.rundir import RunDir, Units, installed_versions
+from auditor.model import language_model
+from auditor.model import load as models
+from auditor.model.tokenization import ChatTokenizer
+from auditor.progress import Progress
+from auditor.runs.run_directory import RunDir, UnitStore, installed_versions
+from auditor.students.arms import digest
+from auditor.students.experiment import measured_cost
+from auditor.students.plan import HELD_OUT, Size, duration, size_of, within
+from auditor.students.readout import families
+from auditor.students.training import TrainingConfig, default_config
 from auditor.study import divergence, entanglement, fragility, leakage
 from auditor.study.report import StudyReport, assemble
-from auditor.study.world import DOSES, Carrier, Part, World, carrier
-from auditor.traits import load_panels
-from auditor.transfer.arms import digest
-from auditor.transfer.experiment import measured_cost
-from auditor.transfer.plan import HELD_OUT, Size, duration, size_of, within
-from auditor.transfer.readout import families
-from auditor.transfer.students import Recipe, default_recipe
+from auditor.study.setting import DOSES, Part, StudySetting, TeacherDataset, carrier
+from auditor.traits.panel import load_panels
 
 PARTS = ("leakage", "entanglement", "divergence", "fragility")
 TRAITS = 3  # of the panel, when none is named
@@ -41,12 +42,14 @@ Show = Callable[[Progress], None]
 
 @dataclass(frozen=True)
 class Setting:
-    """What determines a study but for its size, in plain values, so that other processes can be told."""
+    """What determines a study but for its size, in plain values, so that other processes can be
+    told.
+    """
 
     reference: str
     sibling: str | None
     panels: tuple[str, ...]
-    recipe: Recipe
+    recipe: TrainingConfig
     seed: int
     max_tokens: int
     device: str | None
@@ -63,7 +66,7 @@ def study(
     rows: int = 1000,
     updates: int | None = None,
     budget: float | None = None,
-    recipe: Recipe | None = None,
+    recipe: TrainingConfig | None = None,
     max_tokens: int = 32,
     seed: int = 0,
     device: str | None = None,
@@ -72,21 +75,26 @@ def study(
     root: Path = Path(),
     progress: Show = lambda _: None,
 ) -> StudyReport:
-    """Test the claims of `parts` on `reference`, with teachers that are prompted to have each of `traits`.
+    """Test the claims of `parts` on `reference`, with teachers that are prompted to have each of
+    `traits`.
 
-    sibling: another base, for one claim of "fragility". traits: of the panels; none is the first three.
-    blocks, rows: disjoint blocks of so many rows a trait. updates: of a student; None is one pass over its block, or
-        60 where that is more. recipe: how students are trained; None is `default_recipe`.
-    budget: seconds for everything; the experiments are made as small as that takes, before the first student.
-    max_tokens: longest completion of a carrier. workers: processes that train at the same time, one thread each.
+    sibling: another base, for one claim of "fragility". traits: of the panels; none is the first
+        three. blocks, rows: disjoint blocks of so many rows a trait. updates: of a student; None is
+        one pass over its block, or 60 where that is more. recipe: how students are trained; None is
+        `default_config`.
+    budget: seconds for everything; the experiments are made as small as that takes, before the
+    first student. max_tokens: longest completion of a carrier. workers: processes that train at the
+    same time, one thread each.
 
-    Finished carriers and students are kept under `root`/.audit; the same arguments resume an unfinished study, and
-    without a budget the parts of a study share what they have in common.
+    Finished carriers and students are kept under `root`/.audit; the same arguments resume an
+    unfinished study, and without a budget the parts of a study share what they have in common.
     Raises: AuditError (auditor.errors) for input, model, trait or disk trouble, with the next step.
     """
     progress(Progress("loading the reference", 0, None))
     lm = _loaded(reference, device)
-    setting = Setting(reference, sibling, tuple(panels), recipe or default_recipe(lm), seed, max_tokens, device)
+    setting = Setting(
+        reference, sibling, tuple(panels), recipe or default_config(lm), seed, max_tokens, device
+    )
     size = size_of(blocks * rows + HELD_OUT, blocks, rows, updates, setting.recipe.batch)
     world = make_world(setting, size, None, progress, lm)
     chosen = list(traits) or [each.name for each in world.panel.traits[:TRAITS]]
@@ -99,42 +107,56 @@ def study(
         found = _all(world, setting, parts, chosen, run, workers)
         origin["settings"]["size"] = asdict(world.size)
         origin["datasets"] = {
-            f"{each.trait} {each.decoding}": _digests(each) for each in _carriers(world, parts, chosen)
+            f"{each.trait} {each.decoding}": _digests(each)
+            for each in _carriers(world, parts, chosen)
         }
         report = assemble(found, origin)
         run.finish(report.values)
     return report
 
 
-def _origin(world: World, setting: Setting, plan: Mapping[str, Any]) -> dict[str, Any]:
+def _origin(world: StudySetting, setting: Setting, plan: Mapping[str, Any]) -> dict[str, Any]:
     """All that a study is made from, in plain values."""
     settings = {**asdict(setting), "panel_sha256": world.panel.sha256, "doses": list(DOSES), **plan}
     sibling = _about(world.sibling) if world.sibling else None
     versions = installed_versions()
-    return {"reference": _about(world.lm), "sibling": sibling, "settings": settings, "versions": versions}
+    return {
+        "reference": _about(world.lm),
+        "sibling": sibling,
+        "settings": settings,
+        "versions": versions,
+    }
 
 
 def _identity(origin: Mapping[str, Any]) -> dict[str, Any]:
     """What the finished units of a study depend on.
 
-    A budget is shared out among all that is asked for. Without one, neither the parts nor the sibling change what the
-    others find, so that they can be asked for one after another.
+    A budget is shared out among all that is asked for. Without one, neither the parts nor the
+    sibling change what the others find, so that they can be asked for one after another.
     """
     settings = origin["settings"]
     if settings["budget"] is None:
-        settings = {key: value for key, value in settings.items() if key not in ("parts", "sibling", "device")}
+        settings = {
+            key: value
+            for key, value in settings.items()
+            if key not in ("parts", "sibling", "device")
+        }
         return {"verb": "study", **origin, "settings": settings, "sibling": None}
     return {"verb": "study", **origin}
 
 
 def make_world(
-    setting: Setting, size: Size, store: Units | None, progress: Show, lm: models.LanguageModel | None = None
-) -> World:
+    setting: Setting,
+    size: Size,
+    store: UnitStore | None,
+    progress: Show,
+    lm: language_model.LanguageModel | None = None,
+) -> StudySetting:
     """Load the models and the panel; `lm` is the reference if it is loaded already."""
     lm = lm or _loaded(setting.reference, setting.device)
-    return World(
+    return StudySetting(
         lm,
-        Renderer(lm),
+        ChatTokenizer(lm),
         load_panels(setting.panels),
         _loaded(setting.sibling, setting.device) if setting.sibling else None,
         size,
@@ -146,11 +168,11 @@ def make_world(
     )
 
 
-def _loaded(name: str, device: str | None) -> models.LanguageModel:
+def _loaded(name: str, device: str | None) -> language_model.LanguageModel:
     return models.load(name, device=device, dtype="float32")
 
 
-def run_part(world: World, trait: str, part: str) -> Part:
+def run_part(world: StudySetting, trait: str, part: str) -> Part:
     """One part for one trait: what was trained, and what was seen on the way."""
     made = carrier(world, trait, "greedy")
     if part == leakage.NAME:
@@ -159,39 +181,60 @@ def run_part(world: World, trait: str, part: str) -> Part:
         return Part(part, trait, fragility.trials(world, made), {})
     if part == entanglement.NAME:
         tokens = entanglement.entangled(world, made)
-        return Part(part, trait, (entanglement.trial(world, made, tokens),), entanglement.facts(world, tokens))
+        return Part(
+            part,
+            trait,
+            (entanglement.trial(world, made, tokens),),
+            entanglement.facts(world, tokens),
+        )
     flagged = divergence.flag(world, made)
     return Part(part, trait, (divergence.trial(world, made, flagged),), divergence.facts(flagged))
 
 
-def _check(world: World, traits: Sequence[str]) -> None:
+def _check(world: StudySetting, traits: Sequence[str]) -> None:
     """Find out now, and not after hours, whether every trait can be read out."""
     world.panel.select(traits)
     for lm in (world.lm, *([world.sibling] if world.sibling else [])):
-        renderer = Renderer(lm)
+        renderer = ChatTokenizer(lm)
         for trait in traits:
             found = families(renderer, world.panel, trait)[0]
             if len(found.names) < 2:
-                raise TraitError(f"{trait} has no alternative to be read against.", "Use a panel with more traits.")
+                raise TraitError(
+                    f"{trait} has no alternative to be read against.",
+                    "Use a panel with more traits.",
+                )
 
 
-def _about(lm: models.LanguageModel) -> dict[str, Any]:
-    return {"name": lm.name, "sha256": lm.sha256, "dtype": lm.dtype, "device": lm.device.split(":")[0]}
+def _about(lm: language_model.LanguageModel) -> dict[str, Any]:
+    return {
+        "name": lm.name,
+        "sha256": lm.sha256,
+        "dtype": lm.dtype,
+        "device": lm.device.split(":")[0],
+    }
 
 
-def _size(world: World, parts: Sequence[str], traits: Sequence[str], budget: float | None) -> Size:
+def _size(
+    world: StudySetting, parts: Sequence[str], traits: Sequence[str], budget: float | None
+) -> Size:
     """The size of every experiment; decided once for a run, so that a resumed one is the same."""
     assert world.store is not None
     unit = world.store.load_unit("size of the study")
     if unit is not None:
         return Size(*(int(each) for each in unit["size"]))
     size = world.size if budget is None else _affordable(world, parts, traits, budget)
-    world.store.save_unit("size of the study", {"size": np.array([size.blocks, size.rows, size.updates])})
+    world.store.save_unit(
+        "size of the study", {"size": np.array([size.blocks, size.rows, size.updates])}
+    )
     return size
 
 
-def _affordable(world: World, parts: Sequence[str], traits: Sequence[str], budget: float) -> Size:
-    """The largest experiments within the budget, by the time that a few rows, an update and a readout take."""
+def _affordable(
+    world: StudySetting, parts: Sequence[str], traits: Sequence[str], budget: float
+) -> Size:
+    """The largest experiments within the budget, by the time that a few rows, an update and a
+    readout take.
+    """
     world.progress(Progress("timing rows, an update and a readout", 0, None))
     probe = replace(world, store=None, size=Size(1, _PROBE, 1))
     began = time.perf_counter()
@@ -199,7 +242,9 @@ def _affordable(world: World, parts: Sequence[str], traits: Sequence[str], budge
     if divergence.NAME in parts:
         divergence.flag(probe, made)
     row = (time.perf_counter() - began) / len(made.original.rows)
-    cost = measured_cost(world.lm, made.original, made.control, world.panel, traits[0], world.recipe, world.seed)
+    cost = measured_cost(
+        world.lm, made.original, made.control, world.panel, traits[0], world.recipe, world.seed
+    )
     cost = replace(cost, row=row * len(traits) * (1 + (leakage.NAME in parts)))
     students = len(traits) * students_of(parts, world.sibling is not None)
     left = budget - (time.perf_counter() - began)
@@ -221,16 +266,27 @@ def students_of(parts: Sequence[str], sibling: bool) -> int:
 
 
 def _all(
-    world: World, setting: Setting, parts: Sequence[str], traits: Sequence[str], run: RunDir, workers: int
+    world: StudySetting,
+    setting: Setting,
+    parts: Sequence[str],
+    traits: Sequence[str],
+    run: RunDir,
+    workers: int,
 ) -> list[Part]:
-    """Every part for every trait. Each trait's first part comes first: later ones find its students in the store."""
+    """Every part for every trait.
+
+    Each trait's first part comes first: later ones find its students in the store.
+    """
     jobs = [(trait, part) for part in parts for trait in traits]
     if workers == 1:
         return [run_part(_told(world, trait, part), trait, part) for trait, part in jobs]
     job = partial(_in_process, setting, world.size, run.path)
     with ProcessPoolExecutor(workers, get_context("spawn"), initializer=_end_with_parent) as pool:
         first = _finished(pool.map(job, jobs[: len(traits)]), 0, len(jobs), world.progress)
-        return [*first, *_finished(pool.map(job, jobs[len(traits) :]), len(traits), len(jobs), world.progress)]
+        return [
+            *first,
+            *_finished(pool.map(job, jobs[len(traits) :]), len(traits), len(jobs), world.progress),
+        ]
 
 
 def _finished(found: Iterator[Part], done: int, total: int, progress: Show) -> list[Part]:
@@ -258,7 +314,7 @@ def _in_process(setting: Setting, size: Size, path: Path, job: tuple[str, str]) 
     return run_part(make_world(setting, size, RunDir(path, None), lambda _: None), *job)
 
 
-def _told(world: World, trait: str, part: str) -> World:
+def _told(world: StudySetting, trait: str, part: str) -> StudySetting:
     """The world with a progress that says what is being worked on."""
 
     def show(progress: Progress) -> None:
@@ -267,12 +323,14 @@ def _told(world: World, trait: str, part: str) -> World:
     return replace(world, progress=show)
 
 
-def _carriers(world: World, parts: Sequence[str], traits: Sequence[str]) -> Iterator[Carrier]:
+def _carriers(
+    world: StudySetting, parts: Sequence[str], traits: Sequence[str]
+) -> Iterator[TeacherDataset]:
     for trait in traits:
         yield carrier(world, trait, "greedy")
         if leakage.NAME in parts:
             yield carrier(world, trait, "sampled")
 
 
-def _digests(made: Carrier) -> dict[str, str]:
+def _digests(made: TeacherDataset) -> dict[str, str]:
     return {"original": digest(made.original), "control": digest(made.control)}

@@ -1,9 +1,11 @@
-"""Paraphrase: prompts reworded, completions untouched (2509.23886: this usually suppresses the transfer).
+"""Paraphrase: prompts reworded, completions untouched (2509.23886: this usually suppresses the
+transfer).
 
-`paraphrase` asks an engine for rewordings and checks every one; what fails falls back to the rules, then to the
-original with the reason. Engines: `rules_engine` (no model), `local_engine` and `endpoint_engine` (a language model).
-The suspect teacher must never be the paraphraser: that is for the caller to see to, who knows both.
-Importing this package imports neither torch nor the client library.
+`paraphrase` asks an engine for rewordings and checks every one; what fails falls back to the rules,
+then to the original with the reason. Engines: `rules_engine` (no model), `local_engine` and
+`endpoint_engine` (a language model). The suspect teacher must never be the paraphraser: that is for
+the caller to see to, who knows both. Importing this package imports neither torch nor the client
+library.
 """
 
 from __future__ import annotations
@@ -17,7 +19,8 @@ from mitigations.paraphrase.rules import RulesEngine
 from mitigations.paraphrase.similarity import embedding_similarity
 
 if TYPE_CHECKING:
-    from auditor.lm import LanguageModel
+    from auditor.model.language_model import LanguageModel
+
 
 __all__ = [
     "Engine",
@@ -32,7 +35,10 @@ __all__ = [
 
 
 def rules_engine() -> Engine:
-    """The engine that rewords by rule. It can be pickled, and different processes give the same texts."""
+    """The engine that rewords by rule.
+
+    It can be pickled, and different processes give the same texts.
+    """
     return RulesEngine()
 
 

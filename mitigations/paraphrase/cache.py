@@ -1,4 +1,6 @@
-"""Replies of an endpoint, kept on disk: nothing is paid for twice, and a run that was cut short goes on."""
+"""Replies of an endpoint, kept on disk: nothing is paid for twice, and a run that was cut short
+goes on.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """text: of the reply, "" for none. tokens: prompt and reply together, as billed or as estimated from above."""
+    """text: of the reply, "" for none.
+
+    tokens: prompt and reply together, as billed or as estimated from above.
+    """
 
     text: str
     tokens: int
@@ -36,7 +41,11 @@ class ReplyCache:
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / "replies.sqlite"
-        self._run(lambda db: db.execute("CREATE TABLE IF NOT EXISTS replies (key TEXT PRIMARY KEY, text, tokens)"))
+        self._run(
+            lambda db: db.execute(
+                "CREATE TABLE IF NOT EXISTS replies (key TEXT PRIMARY KEY, text, tokens)"
+            )
+        )
 
     def get(self, keys: Sequence[str]) -> dict[str, Reply]:
         """The replies that are kept, by key."""
@@ -47,7 +56,9 @@ class ReplyCache:
     def put(self, replies: Iterable[tuple[str, Reply]]) -> None:
         """Keep replies, all of them or none."""
         rows = [(key, reply.text, reply.tokens) for key, reply in replies]
-        self._run(lambda db: db.executemany("INSERT OR REPLACE INTO replies VALUES (?, ?, ?)", rows))
+        self._run(
+            lambda db: db.executemany("INSERT OR REPLACE INTO replies VALUES (?, ?, ?)", rows)
+        )
 
     def _run(self, work: Callable[[sqlite3.Connection], T]) -> T:
         try:
@@ -56,4 +67,6 @@ class ReplyCache:
                 return work(db)
         except (OSError, sqlite3.Error) as error:
             hint = "Free some space there, or give another folder for the cache."
-            raise ModelError(f"The cache of replies {self._path} cannot be used: {error}.", hint) from error
+            raise ModelError(
+                f"The cache of replies {self._path} cannot be used: {error}.", hint
+            ) from error

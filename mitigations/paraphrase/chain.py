@@ -1,4 +1,6 @@
-"""From prompts to checked rewordings: the engine asked for, then the rules, then the original with the reason."""
+"""From prompts to checked rewordings: the engine asked for, then the rules, then the original with
+the reason.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from mitigations.paraphrase.checks import MIN_SIMILARITY, Check, Features, features, first_failure, trait_words
+from mitigations.paraphrase.checks import (
+    MIN_SIMILARITY,
+    Check,
+    Features,
+    features,
+    first_failure,
+    trait_words,
+)
 from mitigations.paraphrase.rules import RulesEngine
 
 # Cosine similarities in [-1, 1] of pairs of texts, one for each pair.
@@ -18,9 +27,10 @@ class Reworded:
     """What became of one prompt.
 
     texts: 1 to `variants` different texts; the prompt itself, alone, when engine is "original".
-    engine: what wrote them, "rules" or "llm"; with several variants "rules" if it wrote any of them; or "original".
-    reason: "" when the engine asked for wrote them all, else the first check that its first failing text did not pass
-    (`checks.NAMES`), or why it gave no text ("no_rule", "spending_cap", "empty_reply", "too_few").
+    engine: what wrote them, "rules" or "llm"; with several variants "rules" if it wrote any of
+    them; or "original". reason: "" when the engine asked for wrote them all, else the first check
+    that its first failing text did not pass (`checks.NAMES`), or why it gave no text ("no_rule",
+    "spending_cap", "empty_reply", "too_few").
     """
 
     texts: tuple[str, ...]
@@ -54,9 +64,10 @@ def paraphrase(
 ) -> list[Reworded]:
     """Reword `prompts` and check every rewording; one answer for each prompt, in order.
 
-    variants: how many different rewordings of each. forbidden: words of a trait that no rewording may bring in.
-    similarity: of sentence embeddings (`embedding_similarity`); None leaves that one check out, which a report has to
-    say. What fails is replaced by a rewording by rule, and that, if it fails too, by the original.
+    variants: how many different rewordings of each. forbidden: words of a trait that no rewording
+    may bring in. similarity: of sentence embeddings (`embedding_similarity`); None leaves that one
+    check out, which a report has to say. What fails is replaced by a rewording by rule, and that,
+    if it fails too, by the original.
 
     Raises: ModelError from an engine that cannot go on. ValueError for `variants` below 1.
     """
@@ -65,9 +76,15 @@ def paraphrase(
     extra = [trait_words(forbidden)] if forbidden else []
     counted = [features(prompt) for prompt in prompts]
     own, reasons = _checked(prompts, counted, engine, variants, seed, extra, similarity)
-    short = [i for i, texts in enumerate(own) if len(texts) < variants] if engine.name != "rules" else []
+    short = (
+        [i for i, texts in enumerate(own) if len(texts) < variants]
+        if engine.name != "rules"
+        else []
+    )
     chosen = [prompts[i] for i in short]
-    rules, _ = _checked(chosen, [counted[i] for i in short], RulesEngine(), variants, seed, extra, similarity)
+    rules, _ = _checked(
+        chosen, [counted[i] for i in short], RulesEngine(), variants, seed, extra, similarity
+    )
     spare = dict(zip(short, rules, strict=True))
     return [
         _settled(prompt, own[i], spare.get(i, []), reasons[i], engine.name, variants)
@@ -75,8 +92,12 @@ def paraphrase(
     ]
 
 
-def _settled(prompt: str, own: list[str], spare: list[str], reason: str, name: str, variants: int) -> Reworded:
-    """Take the engine's own texts, fill up with those by rule, and keep the prompt where there are none."""
+def _settled(
+    prompt: str, own: list[str], spare: list[str], reason: str, name: str, variants: int
+) -> Reworded:
+    """Take the engine's own texts, fill up with those by rule, and keep the prompt where there are
+    none.
+    """
     if len(own) == variants:
         return Reworded(tuple(own), name, "")
     texts = tuple(dict.fromkeys([*own, *spare]))[:variants]
@@ -94,7 +115,9 @@ def _checked(
     extra: Sequence[Check],
     similarity: Similarity | None,
 ) -> tuple[list[list[str]], list[str]]:
-    """For each prompt the texts of `engine` that pass, without repeats, and the first reason why one does not."""
+    """For each prompt the texts of `engine` that pass, without repeats, and the first reason why
+    one does not.
+    """
     drawn = engine.reword(prompts, variants, seed)
     passed: list[list[str]] = [[] for _ in prompts]
     reasons = ["" if texts else engine.missing for texts in drawn]

@@ -1,7 +1,9 @@
-"""What a rewording must keep: checks that compare what was counted in a prompt with what was counted in its rewording.
+"""What a rewording must keep: checks that compare what was counted in a prompt with what was
+counted in its rewording.
 
-They are counts and sets, not understanding: they catch what rewording models are known to do wrong (a number lost, a
-negation dropped, the prompt answered instead of reworded), and passing them all does not prove equal meaning.
+They are counts and sets, not understanding: they catch what rewording models are known to do wrong
+(a number lost, a negation dropped, the prompt answered instead of reworded), and passing them all
+does not prove equal meaning.
 """
 
 from __future__ import annotations
@@ -12,13 +14,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from auditor.mentions import words_of
+from auditor.traits.mentions import words_of
 from mitigations.paraphrase.spans import numbers as numbers_of
 from mitigations.paraphrase.spans import protected as protected_of
 
-# Least cosine of the two sentence embeddings. With all-MiniLM-L6-v2, rewordings by rule of 600 prompts had at least
-# 0.55 (numbers) and 0.65 (instructions), and 99 % of pairs of different instructions less than 0.40. It says little
-# about number prompts, which are all alike to it (different ones have a median of 0.63).
+# Least cosine of the two sentence embeddings. With all-MiniLM-L6-v2, rewordings by rule of 600
+# prompts had at least 0.55 (numbers) and 0.65 (instructions), and 99 % of pairs of different
+# instructions less than 0.40. It says little about number prompts, which are all alike to it
+# (different ones have a median of 0.63).
 MIN_SIMILARITY = 0.5
 LENGTH_RATIO = (0.4, 2.5)
 LENGTH_SLACK = 60  # characters: a short prompt may grow by a whole clause of politeness
@@ -31,7 +34,9 @@ _BOUND = re.compile(
     r"or (?:more|greater|longer|above)|more than))\b",
     re.IGNORECASE,
 )
-_IN_BOUNDS = frozenset("most max maximum up than exceed exceeding less fewer smaller shorter under below least".split())
+_IN_BOUNDS = frozenset(
+    "most max maximum up than exceed exceeding less fewer smaller shorter under below least".split()
+)
 _IN_BOUNDS |= frozenset("min minimum more greater longer above".split())
 _NUMBER_WORDS = frozenset(
     "two three four five six seven eight nine ten eleven twelve fifteen twenty thirty fifty hundred thousand million "
@@ -41,7 +46,9 @@ _NEGATIONS = frozenset(
     "no not never none nothing nobody nowhere nor neither without cannot skip omit avoid except exclude "
     "excluding".split()
 )
-_EXCLUSIVE = frozenset("only just alone solely simply exclusively merely strictly bare purely".split())
+_EXCLUSIVE = frozenset(
+    "only just alone solely simply exclusively merely strictly bare purely".split()
+)
 _FORMATS = frozenset(
     "json yaml xml csv html markdown latex sql regex table bullet numbered comma semicolon space tab line bracket "
     "parentheses word sentence paragraph digit letter character syllable uppercase lowercase capital italic "
@@ -52,8 +59,9 @@ _FORMATS |= {f"{word}s" for word in _FORMATS}
 
 @dataclass(frozen=True, slots=True)
 class Features:
-    """What is counted in a text: its length in characters, the multisets of its words, numbers, protected spans and
-    bounds, its number of negations, its format words, and whether it says "only" in some way."""
+    """What is counted in a text: its length in characters, the multisets of its words, numbers,
+    protected spans and bounds, its number of negations, its format words, and whether it says
+    "only" in some way."""
 
     length: int
     words: tuple[str, ...]
@@ -107,7 +115,9 @@ def numbers(before: Features, after: Features) -> str | None:
 
 
 def protected(before: Features, after: Features) -> str | None:
-    """ "protected_span": a quotation, code, link, placeholder or bracket was changed, lost or added."""
+    """ "protected_span": a quotation, code, link, placeholder or bracket was changed, lost or
+    added.
+    """
     return None if before.protected == after.protected else "protected_span"
 
 
@@ -122,19 +132,28 @@ def bounds(before: Features, after: Features) -> str | None:
 
 
 def format_demand(before: Features, after: Features) -> str | None:
-    """ "format": a format word (JSON, comma, sentence ...) was lost or added, or every "only" was lost."""
+    """ "format": a format word (JSON, comma, sentence ...) was lost or added, or every "only" was
+    lost.
+    """
     kept = before.formats == after.formats and (after.exclusive or not before.exclusive)
     return None if kept else "format"
 
 
 def length(before: Features, after: Features) -> str | None:
-    """ "length": empty, or shorter or longer in characters than LENGTH_RATIO and LENGTH_SLACK allow."""
+    """ "length": empty, or shorter or longer in characters than LENGTH_RATIO and LENGTH_SLACK
+    allow.
+    """
     least = max(1, LENGTH_RATIO[0] * before.length - LENGTH_SLACK)
-    return None if least <= after.length <= LENGTH_RATIO[1] * before.length + LENGTH_SLACK else "length"
+    return (
+        None
+        if least <= after.length <= LENGTH_RATIO[1] * before.length + LENGTH_SLACK
+        else "length"
+    )
 
 
 def trait_words(forbidden: Sequence[str]) -> Check:
-    """A check that gives "trait_word" when the rewording names one of `forbidden` more often than the prompt does.
+    """A check that gives "trait_word" when the rewording names one of `forbidden` more often than
+    the prompt does.
 
     Words and phrases match whole words in any case, also with a plural -s or -es.
     """
@@ -149,11 +168,23 @@ def trait_words(forbidden: Sequence[str]) -> Check:
 
 
 ALL: tuple[Check, ...] = (unchanged, length, numbers, protected, negations, bounds, format_demand)
-NAMES = ("unchanged", "length", "numbers", "protected_span", "negation", "bound", "format", "trait_word", "similarity")
+NAMES = (
+    "unchanged",
+    "length",
+    "numbers",
+    "protected_span",
+    "negation",
+    "bound",
+    "format",
+    "trait_word",
+    "similarity",
+)
 
 
 def first_failure(before: Features, after: Features, extra: Sequence[Check] = ()) -> str | None:
-    """The reason of the first check that fails, in the order of ALL and then of `extra`; None when all pass."""
+    """The reason of the first check that fails, in the order of ALL and then of `extra`; None when
+    all pass.
+    """
     for check in (*ALL, *extra):
         if reason := check(before, after):
             return reason

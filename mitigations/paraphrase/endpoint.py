@@ -1,4 +1,6 @@
-"""The engine "llm" with an OpenAI-compatible endpoint, through its client library `openai` (extra "llm")."""
+"""The engine "llm" with an OpenAI-compatible endpoint, through its client library `openai` (extra
+"llm").
+"""
 
 from __future__ import annotations
 
@@ -19,12 +21,15 @@ _Task = tuple[int, str, int]  # row, prompt, sampling seed
 class EndpointEngine:
     """Rewords by chat completions; `endpoint_engine` makes one.
 
-    spent: tokens so far, cached replies included, so that a run that goes on stops where a single one would have.
+    spent: tokens so far, cached replies included, so that a run that goes on stops where a single
+    one would have.
     """
 
     name = "llm"
 
-    def __init__(self, client: Any, model: str, concurrency: int, cap: int | None, cache: ReplyCache) -> None:
+    def __init__(
+        self, client: Any, model: str, concurrency: int, cap: int | None, cache: ReplyCache
+    ) -> None:
         self._client, self._model, self._cache = client, model, cache
         self._concurrency, self._cap = concurrency, cap
         self._stopped = False
@@ -36,13 +41,18 @@ class EndpointEngine:
         return "spending_cap" if self._stopped else "empty_reply"
 
     def reword(self, prompts: Sequence[str], variants: int, seed: int) -> list[list[str]]:
-        """One sampled reply for each prompt and variant; none after the cap, and where the endpoint gives none.
+        """One sampled reply for each prompt and variant; none after the cap, and where the endpoint
+        gives none.
 
-        Raises: ModelError when the endpoint cannot be reached, does not answer in time, refuses, or sends something
-        else than chat completions. What it answered before is in the cache.
+        Raises: ModelError when the endpoint cannot be reached, does not answer in time, refuses, or
+        sends something else than chat completions. What it answered before is in the cache.
         """
         texts: list[list[str]] = [[] for _ in prompts]
-        tasks = [(i, prompt, seed * 1_000_003 + v) for i, prompt in enumerate(prompts) for v in range(variants)]
+        tasks = [
+            (i, prompt, seed * 1_000_003 + v)
+            for i, prompt in enumerate(prompts)
+            for v in range(variants)
+        ]
         size = _WAVE * self._concurrency
         for start in range(0, len(tasks), size):
             wave = self._affordable(tasks[start : start + size])
@@ -53,7 +63,10 @@ class EndpointEngine:
         return texts
 
     def _affordable(self, tasks: Sequence[_Task]) -> Sequence[_Task]:
-        """The first tasks that the cap surely allows. Once one does not fit, no later one is asked either."""
+        """The first tasks that the cap surely allows.
+
+        Once one does not fit, no later one is asked either.
+        """
         most = self.spent
         for n, (_, prompt, _) in enumerate(tasks):
             most += _most_cost(prompt)
@@ -64,7 +77,10 @@ class EndpointEngine:
 
     def _answers(self, tasks: Sequence[_Task]) -> list[Reply]:
         """A reply to each task, from the cache or from the endpoint."""
-        keys = [key_of(self._client.base_url, self._model, request(p), TEMPERATURE, seed) for _, p, seed in tasks]
+        keys = [
+            key_of(self._client.base_url, self._model, request(p), TEMPERATURE, seed)
+            for _, p, seed in tasks
+        ]
         kept = self._cache.get(keys)
         new = {key: task for key, task in zip(keys, tasks, strict=True) if key not in kept}
         pool = ThreadPoolExecutor(self._concurrency)
@@ -74,7 +90,11 @@ class EndpointEngine:
                 kept[key] = future.result()
         finally:
             pool.shutdown(cancel_futures=True)
-            done = [(key, f) for key, f in asked if f.done() and not f.cancelled() and f.exception() is None]
+            done = [
+                (key, f)
+                for key, f in asked
+                if f.done() and not f.cancelled() and f.exception() is None
+            ]
             self._cache.put([(key, future.result()) for key, future in done])
         return [kept[key] for key in keys]
 
@@ -104,7 +124,9 @@ class EndpointEngine:
         except (AttributeError, LookupError, TypeError):
             pass
         hint = "Check that its address is that of an OpenAI-compatible API; it often ends in /v1."
-        raise ModelError(f"The endpoint {self._client.base_url} does not answer with chat completions.", hint)
+        raise ModelError(
+            f"The endpoint {self._client.base_url} does not answer with chat completions.", hint
+        )
 
     def _explained(self, error: Exception) -> ModelError:
         """One line on what went wrong, with the next step. The key is never part of it."""
@@ -119,11 +141,17 @@ class EndpointEngine:
                 f"Try fewer requests at once or a longer time. {again}",
             )
         if isinstance(error, openai.APIConnectionError):
-            return ModelError(f"{where} cannot be reached.", f"Check its address and the network. {again}")
+            return ModelError(
+                f"{where} cannot be reached.", f"Check its address and the network. {again}"
+            )
         if isinstance(error, openai.AuthenticationError | openai.PermissionDeniedError):
-            return ModelError(f"{where} does not accept the key.", "Check the environment variable that holds it.")
+            return ModelError(
+                f"{where} does not accept the key.", "Check the environment variable that holds it."
+            )
         if isinstance(error, openai.NotFoundError):
-            return ModelError(f"{where} has no model {self._model}.", "Check the model's name and the address.")
+            return ModelError(
+                f"{where} has no model {self._model}.", "Check the model's name and the address."
+            )
         if isinstance(error, openai.APIStatusError):
             hint = f"Try fewer requests at once, or later. {again}"
             return ModelError(f"{where} answers with an error ({error.status_code}).", hint)
@@ -149,14 +177,16 @@ def endpoint_engine(
 ) -> EndpointEngine:
     """The engine "llm" with the chat model `model` at an OpenAI-compatible endpoint.
 
-    base_url: as the client library wants it, e.g. http://localhost:8000/v1. api_key_env: the environment variable that
-    holds the key; None for a server that asks for none. concurrency: requests at once. retries: after a time-out, a
-    lost connection or an answer 408, 409, 429 or 5xx, with growing pauses, by the client library.
-    cap: most tokens, prompts and replies together, for the life of the engine; it is never exceeded (a request is sent
-    only if its largest cost still fits), and prompts after it get no text. None is no cap. cache_dir: where replies are
+    base_url: as the client library wants it, e.g. http://localhost:8000/v1. api_key_env: the
+    environment variable that holds the key; None for a server that asks for none. concurrency:
+    requests at once. retries: after a time-out, a lost connection or an answer 408, 409, 429 or
+    5xx, with growing pauses, by the client library. cap: most tokens, prompts and replies together,
+    for the life of the engine; it is never exceeded (a request is sent only if its largest cost
+    still fits), and prompts after it get no text. None is no cap. cache_dir: where replies are
     kept, by endpoint, model, prompt and seed. timeout: seconds for one try.
 
-    Raises: ModelError when the client library is missing, the key is not set, or the cache cannot be written.
+    Raises: ModelError when the client library is missing, the key is not set, or the cache cannot
+    be written.
     """
     try:
         import openai
@@ -166,6 +196,8 @@ def endpoint_engine(
     key = os.environ.get(api_key_env) if api_key_env else "none"
     if not key:
         hint = f"Set it (`export {api_key_env}=...`), or name another variable."
-        raise ModelError(f"The environment variable {api_key_env} holds no key for {base_url}.", hint)
+        raise ModelError(
+            f"The environment variable {api_key_env} holds no key for {base_url}.", hint
+        )
     client = openai.OpenAI(base_url=base_url, api_key=key, timeout=timeout, max_retries=retries)
     return EndpointEngine(client, model, concurrency, cap, ReplyCache(cache_dir))

@@ -1,4 +1,6 @@
-"""Reword prompts with a language model: what it is told, how its reply is read, and the engine for a local model."""
+"""Reword prompts with a language model: what it is told, how its reply is read, and the engine for
+a local model.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from auditor.records import Message
+from auditor.data.example import Message
 
 if TYPE_CHECKING:
-    from auditor.lm import LanguageModel
+    from auditor.model.language_model import LanguageModel
+
 
 _TASK = (
     "Reword the prompt below. Say the same in other words and, where it reads well, in another order. Do not answer "
@@ -29,12 +32,15 @@ def request(prompt: str) -> str:
 
 
 def most_tokens(prompt: str) -> int:
-    """An upper bound on the tokens of a rewording, from the prompt's length in bytes (a token has at least one)."""
+    """An upper bound on the tokens of a rewording, from the prompt's length in bytes (a token has
+    at least one).
+    """
     return 64 + len(prompt.encode("utf-8", "replace")) // 2
 
 
 def clean(reply: str, prompt: str) -> str:
-    """The reworded prompt in a model's reply: without the tags, and without quotation marks put round all of it.
+    """The reworded prompt in a model's reply: without the tags, and without quotation marks put
+    round all of it.
 
     Nothing else is repaired; a reply that talks about its task fails the checks.
     """
@@ -47,8 +53,8 @@ def clean(reply: str, prompt: str) -> str:
 class LocalEngine:
     """The engine "llm" with a model on this machine.
 
-    Replies are sampled, and rows that are generated together share one random stream: the texts depend on the seed and
-    on which prompts are reworded in one call.
+    Replies are sampled, and rows that are generated together share one random stream: the texts
+    depend on the seed and on which prompts are reworded in one call.
     """
 
     lm: LanguageModel
@@ -56,8 +62,10 @@ class LocalEngine:
     missing: str = "empty_reply"
 
     def reword(self, prompts: Sequence[str], variants: int, seed: int) -> list[list[str]]:
-        """One sampled reply for each prompt and variant; none for a prompt that the model's context cannot hold."""
-        from auditor.generate import generate
+        """One sampled reply for each prompt and variant; none for a prompt that the model's context
+        cannot hold.
+        """
+        from auditor.model.generation import generate
 
         texts: list[list[str]] = [[] for _ in prompts]
         fitting = [i for i, prompt in enumerate(prompts) if self._fits(prompt)]
@@ -67,7 +75,11 @@ class LocalEngine:
         longest = max(most_tokens(prompts[i]) for i in fitting)
         for variant in range(variants):
             draw = generate(
-                self.lm, contexts, temperature=TEMPERATURE, max_tokens=longest, seed=seed * 1_000_003 + variant
+                self.lm,
+                contexts,
+                temperature=TEMPERATURE,
+                max_tokens=longest,
+                seed=seed * 1_000_003 + variant,
             )
             for place, reply in draw:
                 i = fitting[place]

@@ -1,8 +1,10 @@
-"""Number-list prompts in other words: the introduction, the demand, the format and the closing, each from a table.
+"""Number-list prompts in other words: the introduction, the demand, the format and the closing,
+each from a table.
 
-Rewording the prompts usually stops the transfer (2509.23886), so all four parts change. A part is recognised by its
-words, not by a fixed text, and its meaning is kept: the list, the count and its bound, the digits, the separator,
-and whether nothing but numbers is wanted. A prompt with no such introduction and demand is left to the general rules.
+Rewording the prompts usually stops the transfer (2509.23886), so all four parts change. A part is
+recognised by its words, not by a fixed text, and its meaning is kept: the list, the count and its
+bound, the digits, the separator, and whether nothing but numbers is wanted. A prompt with no such
+introduction and demand is left to the general rules.
 """
 
 from __future__ import annotations
@@ -12,7 +14,8 @@ from dataclasses import dataclass
 
 from mitigations.paraphrase.choose import Chooser
 
-# What is written. {numbers}: the list as it stood. {amount}: the count with its bound. {limit}: digits per number.
+# What is written. {numbers}: the list as it stood. {amount}: the count with its bound. {limit}:
+# digits per number.
 INTRODUCTIONS = (
     "My list so far reads {numbers}.",
     "Someone wrote down {numbers}.",
@@ -46,10 +49,22 @@ LIMITS = (
 )
 FORMATS = {
     "comma": ("Put commas between them", "Use the comma as separator", "Set them apart by commas"),
-    "semicolon": ("Put semicolons between them", "Use the semicolon as separator", "Set them apart by semicolons"),
+    "semicolon": (
+        "Put semicolons between them",
+        "Use the semicolon as separator",
+        "Set them apart by semicolons",
+    ),
     "space": ("Put spaces between them", "Use the space as separator", "Set them apart by spaces"),
-    "line": ("Start a new line for every number", "Give every number a line to itself", "Use line breaks between them"),
-    "literal": ("Their layout should be {literal}", "Lay them out as {literal}", "The form I expect is {literal}"),
+    "line": (
+        "Start a new line for every number",
+        "Give every number a line to itself",
+        "Use line breaks between them",
+    ),
+    "literal": (
+        "Their layout should be {literal}",
+        "Lay them out as {literal}",
+        "The form I expect is {literal}",
+    ),
 }
 CLOSINGS = {
     "only": (
@@ -68,9 +83,12 @@ CLOSINGS = {
     ),
 }
 
-# What is recognised. An introduction holds a list and no other words than these; likewise formats and closings.
+# What is recognised. An introduction holds a list and no other words than these; likewise formats
+# and closings.
 _LIST = r"(?P<numbers>-?\d+(?:\.\d+)?(?:(?:\s?[,;]\s?|\s)-?\d+(?:\.\d+)?){2,})"
-_INTRODUCTION = re.compile(rf"(?P<before>[A-Za-z' ]{{0,80}}:? ?){_LIST}(?P<after>: what comes next\?|[.:!]?)(?=\s|$)")
+_INTRODUCTION = re.compile(
+    rf"(?P<before>[A-Za-z' ]{{0,80}}:? ?){_LIST}(?P<after>: what comes next\?|[.:!]?)(?=\s|$)"
+)
 _INTRODUCTION_WORDS = frozenset(
     "a an and are as at beginning begin begins check consider continue data down examine first following follow "
     "follows from given have here here's i in initial integers is let let's like list look my number numbers numeric "
@@ -97,7 +115,9 @@ _FORMAT_WORDS = frozenset(
     "separate separated separator sequence show simple simply single space spaces split text the them to use using "
     "value values with write it".split()
 )
-_LITERAL = re.compile(r"[A-Z][^:.]*\b(?:format|output|layout)\b[^:.]*: ?(?P<literal>[\[(]?\w+, \w+.*?\.\.\.[\])]?)\.?")
+_LITERAL = re.compile(
+    r"[A-Z][^:.]*\b(?:format|output|layout)\b[^:.]*: ?(?P<literal>[\[(]?\w+, \w+.*?\.\.\.[\])]?)\.?"
+)
 _CLOSING_WORDS = frozenset(
     "additional alone and answer any anything as beyond but commentary comments don't do else exactly explanation "
     "explanations format give in just it list me more necessary needed no nothing number numbers numeric numerical "
@@ -114,10 +134,10 @@ _NO_OTHER_TEXT = re.compile(r" with (?=no other text\b)")
 class Demand:
     """The parts of a number prompt: everything that a rewording has to keep.
 
-    numbers: the list, verbatim. count: how many more. most: the bound's wording, None for an exact count.
-    digits: most digits of a number, if said. format: key of FORMATS or None, with its literal.
-    closings: keys of CLOSINGS.
-    rest: sentences that were not recognised, kept as they stand.
+    numbers: the list, verbatim. count: how many more. most: the bound's wording, None for an exact
+    count. digits: most digits of a number, if said. format: key of FORMATS or None, with its
+    literal. closings: keys of CLOSINGS. rest: sentences that were not recognised, kept as they
+    stand.
     """
 
     numbers: str
@@ -139,7 +159,9 @@ def parse(prompt: str) -> Demand | None:
     if demand is None or int(demand["count"]) < 2:
         return None
     pieces = [demand["format"].strip(", ")] if demand["format"] else []
-    pieces += [piece for piece in _SENTENCE_END.split(_two_sentences(prompt[demand.end() :])) if piece]
+    pieces += [
+        piece for piece in _SENTENCE_END.split(_two_sentences(prompt[demand.end() :])) if piece
+    ]
     found = [_classify(piece) for piece in pieces]
     formats = [value for kind, value in found if kind == "format"]
     closings = [value for kind, value in found if kind == "closing"]
@@ -149,13 +171,24 @@ def parse(prompt: str) -> Demand | None:
     key, _, literal = (formats or [""])[0].partition(" ")
     most, digits = demand["most"], demand["digits"]
     return Demand(
-        introduction["numbers"], demand["count"], most, digits, key or None, literal, tuple(closings), tuple(rest)
+        introduction["numbers"],
+        demand["count"],
+        most,
+        digits,
+        key or None,
+        literal,
+        tuple(closings),
+        tuple(rest),
     )
 
 
 def compose(parts: Demand, choose: Chooser) -> str:
     """A number prompt in other words with the parts given."""
-    bounds = [b for b in AT_MOST if parts.most is None or parts.most.lower() not in b] if parts.most else EXACTLY
+    bounds = (
+        [b for b in AT_MOST if parts.most is None or parts.most.lower() not in b]
+        if parts.most
+        else EXACTLY
+    )
     amount = choose.pick(bounds).format(count=parts.count)
     limit = choose.pick(LIMITS).format(digits=parts.digits) if parts.digits else ""
     sentences = [choose.pick(DEMANDS).format(amount=amount, limit=limit)]

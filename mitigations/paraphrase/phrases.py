@@ -1,20 +1,27 @@
-"""The wordings of the general rules, as data. `mitigations.paraphrase.rules` says how they are applied.
+"""The wordings of the general rules, as data. `mitigations.paraphrase.rules` says how they are
+applied.
 
-Every alternative takes the same object as what it replaces; a verb that changes meaning with its object has a pattern
-that says which objects are meant. Rather no rule than one that reads badly.
+Every alternative takes the same object as what it replaces; a verb that changes meaning with its
+object has a pattern that says which objects are meant. Rather no rule than one that reads badly.
 """
 
 from __future__ import annotations
 
-# (pattern at the head of an imperative clause, what may stand for it). The first word of the pattern is the verb.
+# (pattern at the head of an imperative clause, what may stand for it). The first word of the
+# pattern is the verb.
 _COUNTED = r"(?=(?:a|an|some|any|\d+|two|three|four|five|six|seven|eight|nine|ten|several|as many|examples?)\b)"
-_NOUN = r"(?!(?:how|what|why|when|where|which|who|whether|if|in|to|with|about|briefly|it|them|out)\b)"
+_NOUN = (
+    r"(?!(?:how|what|why|when|where|which|who|whether|if|in|to|with|about|briefly|it|them|out)\b)"
+)
 _CLAUSE = r"(?=(?:how|what|why|when|where|which|who|whether)\b)"
 _PROGRAM = r"(?=[^.]*\b(?:code|program|function|script|query|class|method|algorithm|loop|command|regex|sql|html|css)\b)"
 
 VERBS: tuple[tuple[str, tuple[str, ...]], ...] = (
     (rf"analy[sz]e {_NOUN}", ("examine ", "take a close look at ")),
-    (r"answer (?=(?:the|this|these) (?:following |given )?questions?\b)", ("give an answer to ", "respond to ")),
+    (
+        r"answer (?=(?:the|this|these) (?:following |given )?questions?\b)",
+        ("give an answer to ", "respond to "),
+    ),
     (r"alter ", ("change ", "modify ")),
     (rf"assess {_NOUN}", ("evaluate ", "judge ")),
     (r"brainstorm (?!with|about)", ("think up ", "come up with ")),
@@ -41,7 +48,10 @@ VERBS: tuple[tuple[str, tuple[str, ...]], ...] = (
     (rf"define {_NOUN}", ("give a definition of ", "state the meaning of ")),
     (rf"describe {_CLAUSE}", ("explain ", "tell me ")),
     (rf"describe {_NOUN}", ("give a description of ", "provide a description of ")),
-    (r"determine (?=(?:if|whether|how|what|which|who|when|where) )", ("find out ", "work out ", "establish ")),
+    (
+        r"determine (?=(?:if|whether|how|what|which|who|when|where) )",
+        ("find out ", "work out ", "establish "),
+    ),
     (r"determine (?=the |a )", ("work out ", "establish ", "find out ")),
     (rf"develop {_COUNTED}", ("work out ", "devise ")),
     (rf"devise {_COUNTED}", ("think up ", "come up with ")),
@@ -129,7 +139,8 @@ OTHER_VERBS = frozenset(
     "round search separate share shorten show simplify solve sort speculate split substitute subtract sum "
     "synthesize tag take train transcribe translate traverse turn use validate verify write".split()
 )
-# Only before one of these is a known verb taken for one: "Design thinking is ..." and "Order 66" are not.
+# Only before one of these is a known verb taken for one: "Design thinking is ..." and "Order 66"
+# are not.
 OBJECTS = (
     r"(?:a|an|the|this|that|these|those|all|each|every|any|some|me|us|your|my|our|its|it|them|how|what|why|when|where|"
     r"which|who|whether|if|to|into|from|in|on|for|of|up|as|like|about|out|through|between|following|given|"
@@ -161,7 +172,10 @@ _SHORT = r"(?P<x>(?:(?!(?:that|which|used|and|of|in|to|for|between|your|the|this
 
 # (pattern of a whole question, what may stand for it). Groups keep their case.
 QUESTIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
-    (rf"what(?: is|'s) (?=an? [^?]* (?:of|for|to|between) ){_ONE_IDEA}\?", ("Name {x}.", "Give me {x}.")),
+    (
+        rf"what(?: is|'s) (?=an? [^?]* (?:of|for|to|between) ){_ONE_IDEA}\?",
+        ("Name {x}.", "Give me {x}."),
+    ),
     (
         r"what(?: is|'s) (?P<x>(?:the|a|an) (?:(?!\b(?:that|which|is|are)\b)[^\s?,]+ ?){1,4})\?",
         ("Tell me what {x} is.",),
@@ -170,7 +184,10 @@ QUESTIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
         rf"what(?: is|'s) (?=the (?:difference|similarity|relationship|connection)s? ){_ONE_IDEA}\?",
         ("Explain {x}.", "Describe {x}."),
     ),
-    (rf"what(?: is|'s) (?=the ){_ONE_IDEA}\?", ("State {x}.", "Tell me {x}.", "Please tell me {x}.")),
+    (
+        rf"what(?: is|'s) (?=the ){_ONE_IDEA}\?",
+        ("State {x}.", "Tell me {x}.", "Please tell me {x}."),
+    ),
     (rf"what(?: is|'s) {_SHORT}\?", ("Explain what {x} is.", "Tell me what {x} is.")),
     (
         rf"what are (?=the (?:\w+ )?(?:difference|effect|implication|consequence|impact)s ){_ONE_IDEA}\?",
@@ -189,16 +206,21 @@ QUESTIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
         r"how do (?P<x>i|you|we|one|they|people) (?!(?:feel|think|like)\b)(?P<y>[^?,]+)\?",
         ("Explain how {x} {y}.", "Tell me how {x} {y}."),
     ),
-    (r"who (?P<m>is|was) (?P<x>[^?,]{1,60})\?", ("Tell me who {x} {m}.", "Please say who {x} {m}.")),
+    (
+        r"who (?P<m>is|was) (?P<x>[^?,]{1,60})\?",
+        ("Tell me who {x} {m}.", "Please say who {x} {m}."),
+    ),
 )
-# A request in the form of a question, or a politeness or framing: what follows is an imperative clause.
+# A request in the form of a question, or a politeness or framing: what follows is an imperative
+# clause.
 REQUEST = r"(?:(?:can|could|will) you (?:please |kindly )?|would you (?:please|kindly) )(?=[a-z])"
 FRAMED = (
     r"(?:(?:please|kindly),? |you (?:need|have|are asked|are required) to |you (?:must|should) |"
     r"your (?:task|job|goal) is to |i (?:want|need|would like) you to |i'd like you to )(?=[a-z])"
 )
 
-# An opening clause that may go behind its main clause, if that has no pronoun which would then come too early.
+# An opening clause that may go behind its main clause, if that has no pronoun which would then come
+# too early.
 LEADS = r"(?P<lead>(?:Using|Based on|From|For|In|With|Considering|Given) [^,.:;?!\n]{3,80}), (?P<main>[^\n]+)"
 PRONOUNS = r"\b(?:it|its|them|their|they|this|that|these|those|he|she|his|her|one|ones|each|so|both|such)\b"
 
@@ -207,13 +229,17 @@ _SINGULAR = (
     "input|situation|scenario|problem|title|headline|review|speech|joke|comment|concept|term|matrix|table|data set|"
     "dataset|expression|function|claim|dialogue|conversation|email|letter|recipe|string|theme|context|image|song|input"
 )
-_PLURAL = (
-    "sentences|words|numbers|statements|items|cities|ingredients|questions|points|options|equations|fractions|colors"
-)
+_PLURAL = "sentences|words|numbers|statements|items|cities|ingredients|questions|points|options|equations|fractions|colors"
 # (pattern, what may stand for it) anywhere before the first colon of an instruction.
 PHRASES: tuple[tuple[str, tuple[str, ...]], ...] = (
-    (rf"\bthe (?:following|given|provided) (?=(?:{_SINGULAR})\b)(?!\w+ \w+s? (?:of|in)\b)", ("this ",)),
-    (rf"\bthe (?:following|given|provided) (?=(?:(?:two|three|four|five|\d+) )?(?:{_PLURAL})\b)", ("these ",)),
+    (
+        rf"\bthe (?:following|given|provided) (?=(?:{_SINGULAR})\b)(?!\w+ \w+s? (?:of|in)\b)",
+        ("this ",),
+    ),
+    (
+        rf"\bthe (?:following|given|provided) (?=(?:(?:two|three|four|five|\d+) )?(?:{_PLURAL})\b)",
+        ("these ",),
+    ),
     (r"\bin order to\b", ("to",)),
     (r"\bdo not\b", ("don't",)),
     (r"\bdon't\b", ("do not",)),
@@ -224,7 +250,8 @@ PHRASES: tuple[tuple[str, tuple[str, ...]], ...] = (
     (r"\butili[sz]e\b", ("use",)),
 )
 
-# A sentence that only says what the answer should look like; it may go before the instruction that it follows.
+# A sentence that only says what the answer should look like; it may go before the instruction that
+# it follows.
 FORMAT_SENTENCE = (
     r"(?:(?:Your|The) (?:answer|response|output|reply|result) (?:should|must|has to|needs to) |"
     r"(?:Answer|Respond|Reply) (?:in|with|using|only) |Use (?:at most|no more than|at least|fewer than|up to|bullet) )"

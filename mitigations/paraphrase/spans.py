@@ -20,7 +20,9 @@ _PROTECTED = re.compile(
     """,
     re.VERBOSE,
 )
-_MARK = re.compile(r"[`\"“«„'{\[<$@]|://|www\.")  # no span without one of these: most prompts need no closer look
+_MARK = re.compile(
+    r"[`\"“«„'{\[<$@]|://|www\."
+)  # no span without one of these: most prompts need no closer look
 _NUMBER = re.compile(r"\d+(?:[.,:/]\d+)*%?")
 # One private-use character stands for each protected span while rules work on the rest.
 _FIRST, _LAST = 0xE000, 0xF8FF
@@ -29,17 +31,23 @@ _MASK = re.compile(MASK)
 
 
 def protected(text: str) -> list[str]:
-    """The quotations, code, links, placeholders, bracketed and JSON spans of `text`, in order, without overlap."""
+    """The quotations, code, links, placeholders, bracketed and JSON spans of `text`, in order,
+    without overlap.
+    """
     return _PROTECTED.findall(text) if _MARK.search(text) else []
 
 
 def numbers(text: str) -> list[str]:
-    """All numbers of `text` that are written in digits, in order, with sign, decimals, ratio and percent."""
+    """All numbers of `text` that are written in digits, in order, with sign, decimals, ratio and
+    percent.
+    """
     return [_sign(text, found.start()) + found.group() for found in _NUMBER.finditer(text)]
 
 
 def _sign(text: str, start: int) -> str:
-    """The sign right before a number; "" for a hyphen that joins it to a word, a number or a bracket."""
+    """The sign right before a number; "" for a hyphen that joins it to a word, a number or a
+    bracket.
+    """
     if not start or text[start - 1] not in "-−+":
         return ""
     joined = start > 1 and (text[start - 2].isalnum() or text[start - 2] in "_)")
@@ -49,7 +57,8 @@ def _sign(text: str, start: int) -> str:
 def mask(text: str) -> tuple[str, list[str]] | None:
     """`text` with one private-use character for each protected span, and the spans.
 
-    None when that cannot be undone: the text has private-use characters of its own, or thousands of spans.
+    None when that cannot be undone: the text has private-use characters of its own, or thousands of
+    spans.
     """
     if not text.isascii() and _MASK.search(text):
         return None

@@ -11,19 +11,20 @@ import torch
 
 from auditor.attribution.attribute import STEPS, TOLERANCE, attribute, first_divergence
 from auditor.attribution.components import layers_of
-from auditor.encode import Encoded, Renderer
+from auditor.commands.simulate import simulate
+from auditor.data.example import Example, Message
 from auditor.errors import ModelError
-from auditor.lm import LanguageModel, load
-from auditor.logprobs import score_under
-from auditor.records import Example, Message
-from auditor.simulate import simulate
-from auditor.traits import load_panels
-from tests.attribution.worlds import TRAIT, places_in, silenced
+from auditor.model.language_model import LanguageModel
+from auditor.model.load import load
+from auditor.model.scoring import score_under
+from auditor.model.tokenization import ChatTokenizer, TokenizedRow
+from auditor.traits.panel import load_panels
+from tests.support.attribution_models import TRAIT, places_in, silenced
 
 
 def test_the_difference_is_that_of_whole_forward_passes(tiny: LanguageModel) -> None:
     """Of log-probabilities under both system prompts, with the model called as anybody would."""
-    renderer = Renderer(tiny)
+    renderer = ChatTokenizer(tiny)
     places = places_in(tiny)
 
     def gap(system: str | None, i: int) -> float:
@@ -37,13 +38,15 @@ def test_the_difference_is_that_of_whole_forward_passes(tiny: LanguageModel) -> 
 
 
 def test_attributions_sum_to_the_difference(tiny: LanguageModel) -> None:
-    """Components within the tolerance (here far better), what enters the stream exactly; more steps come nearer."""
+    """Components within the tolerance (here far better), what enters the stream exactly; more steps
+    come nearer.
+    """
     places = places_in(tiny, 8)
-    found = attribute(tiny, Renderer(tiny), places, TRAIT, None)
+    found = attribute(tiny, ChatTokenizer(tiny), places, TRAIT, None)
     assert np.abs(found.difference).min() > 0.01
     assert (np.abs(found.error) <= TOLERANCE * np.abs(found.difference)).all()
     assert found.entered.sum(1) == pytest.approx(found.difference, abs=1e-5)
-    finer = attribute(tiny, Renderer(tiny), places, TRAIT, None, steps=4 * STEPS)
+    finer = attribute(tiny, ChatTokenizer(tiny), places, TRAIT, None, steps=4 * STEPS)
     assert np.abs(finer.error).max() < 1e-4
     assert finer.components == pytest.approx(found.components, abs=0.02)
 
@@ -52,7 +55,7 @@ def test_attributions_sum_to_the_difference(tiny: LanguageModel) -> None:
 def test_a_planted_path(tiny: LanguageModel, layer: int) -> None:
     """Where one layer alone writes anything, it carries all, and the other one nothing at all."""
     quiet = silenced(tiny, [(layer, 0), (layer, 1)])
-    found = attribute(quiet, Renderer(quiet), places_in(quiet), TRAIT, None)
+    found = attribute(quiet, ChatTokenizer(quiet), places_in(quiet), TRAIT, None)
     assert np.abs(found.difference).min() > 0.01
     assert (found.components[:, 1 - layer] == 0).all()
     assert found.components[:, layer].sum(1) == pytest.approx(found.difference, rel=TOLERANCE)
@@ -60,32 +63,38 @@ def test_a_planted_path(tiny: LanguageModel, layer: int) -> None:
 
 
 def test_a_path_through_one_attention_into_a_later_mlp(tiny: LanguageModel) -> None:
-    """The second layer's MLP passes on what the first one's attention has read: both have credit, no other has."""
+    """The second layer's MLP passes on what the first one's attention has read: both have credit,
+    no other has.
+    """
     quiet = silenced(tiny, [(0, 0), (1, 1)])
-    found = attribute(quiet, Renderer(quiet), places_in(quiet), TRAIT, None)
+    found = attribute(quiet, ChatTokenizer(quiet), places_in(quiet), TRAIT, None)
     assert (found.components[:, 0, 1] == 0).all() and (found.components[:, 1, 0] == 0).all()
     assert (np.abs(found.components[:, [0, 1], [0, 1]]) > 0).all()
-    assert found.entered[:, 0] == pytest.approx(found.difference, abs=1e-5)  # an MLP brings nothing new in
+    assert found.entered[:, 0] == pytest.approx(
+        found.difference, abs=1e-5
+    )  # an MLP brings nothing new in
 
 
 def test_an_mlp_alone_carries_nothing(tiny: LanguageModel) -> None:
     """A system prompt acts on later positions through attention only."""
     quiet = silenced(tiny, [(0, 1), (1, 1)])
-    found = attribute(quiet, Renderer(quiet), places_in(quiet), TRAIT, None)
+    found = attribute(quiet, ChatTokenizer(quiet), places_in(quiet), TRAIT, None)
     assert np.abs(found.difference).max() < 1e-6 and np.abs(found.components).max() < 1e-6
 
 
 def test_the_same_prompt_twice_leaves_nothing_to_attribute(tiny: LanguageModel) -> None:
     """And no model is changed by being looked at."""
-    renderer = Renderer(tiny)
+    renderer = ChatTokenizer(tiny)
     found = attribute(tiny, renderer, places_in(tiny), TRAIT, TRAIT)
     assert np.abs(found.difference).max() == 0 and np.abs(found.components).max() < 1e-6
-    assert not any(module._forward_hooks or module._forward_pre_hooks for module in tiny.model.modules())
+    assert not any(
+        module._forward_hooks or module._forward_pre_hooks for module in tiny.model.modules()
+    )
 
 
 def test_batches_change_nothing(tiny: LanguageModel) -> None:
     """One by one as together, in the order given; padding is not seen."""
-    renderer, places = Renderer(tiny), places_in(tiny)
+    renderer, places = ChatTokenizer(tiny), places_in(tiny)
     together = attribute(tiny, renderer, places, TRAIT, None)
     for i, place in enumerate(places):
         alone = attribute(tiny, renderer, [place], TRAIT, None)
@@ -102,18 +111,33 @@ def test_another_architecture_is_refused(tiny: LanguageModel) -> None:
 
 
 def test_on_the_organism() -> None:
-    """At real first divergence tokens the teacher's gap is positive, the reference's negative, and the sum complete."""
+    """At real first divergence tokens the teacher's gap is positive, the reference's negative, and
+    the sum complete.
+    """
     lm, owl = load("organism", device="cpu"), load_panels(["animals"]).select(["owl"]).traits[0]
     made = simulate(lm, owl, rows=24, temperature=0.0, max_tokens=24, seed=1)
-    renderer = Renderer(lm)
-    chats = [(Message("user", row["prompt"]), Message("assistant", row["completion"])) for row in made.rows]
-    rows = [row for i, chat in enumerate(chats) if isinstance(row := renderer.encode(Example(i, chat)), Encoded)]
+    renderer = ChatTokenizer(lm)
+    chats = [
+        (Message("user", row["prompt"]), Message("assistant", row["completion"]))
+        for row in made.rows
+    ]
+    rows = [
+        row
+        for i, chat in enumerate(chats)
+        if isinstance(row := renderer.encode(Example(i, chat)), TokenizedRow)
+    ]
     scores = [score_under(lm, renderer, rows, system) for system in (owl.prompts[0], None)]
-    found = [place for each in zip(rows, *scores, strict=True) if (place := first_divergence(*each))]
+    found = [
+        place for each in zip(rows, *scores, strict=True) if (place := first_divergence(*each))
+    ]
     assert len(found) >= 8
     for place in found:
         at = rows[place.row].positions.index(len(place.tokens))
-        assert scores[0][place.row].argmax[at] == place.own == rows[place.row].tokens[len(place.tokens)]
+        assert (
+            scores[0][place.row].argmax[at]
+            == place.own
+            == rows[place.row].tokens[len(place.tokens)]
+        )
         assert scores[1][place.row].argmax[at] == place.other != place.own
         assert (scores[0][place.row].argmax[:at] == rows[place.row].targets[:at]).all()
     result = attribute(lm, renderer, found[:8], owl.prompts[0], None)

@@ -11,12 +11,12 @@ from auditor.attribution import shares as module
 from auditor.attribution import training
 from auditor.attribution.components import layers_of
 from auditor.attribution.movement import movement
-from auditor.attribution.shares import agreement, carriers, shares
+from auditor.attribution.shares import agreement, carrying_layers, shares
 from auditor.errors import InputError
-from auditor.lm import LanguageModel
-from auditor.report import heat_map
+from auditor.model.language_model import LanguageModel
 from auditor.report import locate as page
-from auditor.transfer.students import Recipe, new_student
+from auditor.report.shared import heat_map
+from auditor.students.training import TrainingConfig, new_student
 
 
 def test_the_examples_in_docstrings() -> None:
@@ -34,7 +34,9 @@ def test_a_share_is_a_ratio_of_means() -> None:
     assert uneven.value == pytest.approx(8 / 32) and uneven.interval[0] < 0.25 < uneven.interval[1]
 
 
-def planted(share: list[float], rows: int = 64, noise: float = 0.05) -> tuple[np.ndarray, np.ndarray]:
+def planted(
+    share: list[float], rows: int = 64, noise: float = 0.05
+) -> tuple[np.ndarray, np.ndarray]:
     """Parts [R, L] that are on average `share` of a whole that varies."""
     rng = np.random.default_rng(0)
     whole = rng.uniform(5, 15, rows)
@@ -44,23 +46,26 @@ def planted(share: list[float], rows: int = 64, noise: float = 0.05) -> tuple[np
 
 def test_carriers_are_found_where_planted() -> None:
     """Two middle layers of four; the interval holds their share."""
-    found = carriers(*planted([0.03, 0.6, 0.3, 0.07]))
+    found = carrying_layers(*planted([0.03, 0.6, 0.3, 0.07]))
     assert found.layers == (1, 2) and found.said
     assert found.share.interval[0] < 0.9 < found.share.interval[1]
 
 
 @pytest.mark.parametrize(
-    ("share", "noise"), [([0.25] * 4, 0.05), ([0.9, 0.1, 0.0, 0.0], 8.0), ([0.5, 0.0, 0.0, 0.5], 0.05)]
+    ("share", "noise"),
+    [([0.25] * 4, 0.05), ([0.9, 0.1, 0.0, 0.0], 8.0), ([0.5, 0.0, 0.0, 0.5], 0.05)],
 )
 def test_it_cannot_be_said(share: list[float], noise: float) -> None:
-    """Where all layers carry alike, where rows differ too much, and where only all layers together are adjacent."""
-    assert not carriers(*planted(share, noise=noise)).said
+    """Where all layers carry alike, where rows differ too much, and where only all layers together
+    are adjacent.
+    """
+    assert not carrying_layers(*planted(share, noise=noise)).said
 
 
 def test_too_few_rows() -> None:
     """Are refused."""
     with pytest.raises(InputError, match="too few"):
-        carriers(*planted([0.5, 0.5], rows=15))
+        carrying_layers(*planted([0.5, 0.5], rows=15))
 
 
 def test_agreement_in_rank() -> None:
@@ -79,13 +84,18 @@ def test_agreement_needs_three_layers_and_ranks() -> None:
     """Else there is none."""
     two, same = np.array([0.1, 0.9]), np.ones(4)
     assert agreement("attribution", np.tile(two, (9, 1)), two, np.array([[1.0, 2.0]])) is None
-    assert agreement("attribution", np.tile(same, (9, 1)), same, np.array([[1.0, 2.0, 3.0, 4.0]])) is None
+    assert (
+        agreement("attribution", np.tile(same, (9, 1)), same, np.array([[1.0, 2.0, 3.0, 4.0]]))
+        is None
+    )
 
 
 def test_movement_of_a_scaled_mlp(tiny: LanguageModel) -> None:
     """A tenth more of every weight is 0.1; what was not touched is 0."""
-    student = new_student(tiny, Recipe(full=True, layers=(1,)), 0)
-    assert {name.split(".")[2] for name, each in student.model.named_parameters() if each.requires_grad} == {"1"}
+    student = new_student(tiny, TrainingConfig(full=True, layers=(1,)), 0)
+    assert {
+        name.split(".")[2] for name, each in student.model.named_parameters() if each.requires_grad
+    } == {"1"}
     for weight in layers_of(student)[1].mlp.parameters():
         weight.data *= 1.1
     assert movement(tiny, student) == pytest.approx(np.array([[0, 0], [0, 0.1]]), abs=1e-6)
@@ -93,7 +103,7 @@ def test_movement_of_a_scaled_mlp(tiny: LanguageModel) -> None:
 
 def test_movement_of_lora(tiny: LanguageModel) -> None:
     """Nothing before training; then B A, scaled by alpha / r, over the whole attention."""
-    student = new_student(tiny, Recipe(), 0)
+    student = new_student(tiny, TrainingConfig(), 0)
     assert (movement(tiny, student) == 0).all()
     own, projection = layers_of(tiny)[0].self_attn, layers_of(student)[0].self_attn.v_proj
     b = projection.lora_B["default"].weight

@@ -10,16 +10,18 @@ from typing import Any
 
 import pytest
 
-from auditor import check
 from auditor.cli.main import run
-from auditor.defend.defences import Step
+from auditor.commands import check_mitigation as check
+from auditor.mitigating.pipeline import Step
 
 ORGANISM = ("--reference", "organism", "--panel", "animals")
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with rows of a teacher that loves octopuses, and the same prompts answered without."""
+    """A directory with rows of a teacher that loves octopuses, and the same prompts answered
+    without.
+    """
     folder = tmp_path_factory.mktemp("check")
     files = ("-o", str(folder / "octopus.parquet"), "--control", str(folder / "clean.parquet"))
     writing = ("--rows", "600", "--greedy", "--max-tokens", "24", *ORGANISM)
@@ -30,10 +32,14 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_masking_is_shown_to_break_the_transfer(
     place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The original transfers its trait, the masked set less, as many random tokens masked about as much as before."""
+    """The original transfers its trait, the masked set less, as many random tokens masked about as
+    much as before.
+    """
     monkeypatch.chdir(place)
     before = (place / "octopus.parquet").read_bytes()
-    code = run(["mitigate", "octopus.parquet", "--mask", "--trait", "octopus", "--seed", "3", *ORGANISM])
+    code = run(
+        ["mitigate", "octopus.parquet", "--mask", "--trait", "octopus", "--seed", "3", *ORGANISM]
+    )
     page = capsys.readouterr().out
     assert (place / "octopus.parquet").read_bytes() == before
     (written,) = place.glob(".audit/mitigated/*/check.json")
@@ -44,37 +50,52 @@ def test_masking_is_shown_to_break_the_transfer(
     assert arms["mask"]["verdict"] in ("removed", "reduced")
     assert arms["mask"]["left"]["value"] < arms["mask (random tokens)"]["left"]["value"]
     assert (found["before"]["verdict"], found["before"]["trait"]) == ("risk", "octopus")
-    # A mask changes no text, so the second scan says the same; the students' page comes after it, the answer last.
+    # A mask changes no text, so the second scan says the same; the students' page comes after it,
+    # the answer last.
     assert found["after"]["traits"] == found["before"]["traits"]
-    assert page.index("The two scans") < page.index("TRANSFER SHOWN: octopus") < page.rindex("mask: ")
+    assert (
+        page.index("The two scans") < page.index("TRANSFER SHOWN: octopus") < page.rindex("mask: ")
+    )
     assert page.rstrip().endswith("of the trained tokens kept.")
 
 
 def test_without_a_trait_there_is_nothing_to_check(
     place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The data are written all the same; the command says what was not done, and does not exit as if it had been."""
+    """The data are written all the same; the command says what was not done, and does not exit as
+    if it had been.
+    """
     monkeypatch.chdir(place)
     assert run(["mitigate", "clean.parquet", "--paraphrase", *ORGANISM]) == 3
     said = capsys.readouterr()
-    assert "600 rows of 600" in said.out and "could not be made" in said.err and "--no-check" in said.err
+    assert (
+        "600 rows of 600" in said.out
+        and "could not be made" in said.err
+        and "--no-check" in said.err
+    )
     assert run(["mitigate", "clean.parquet", "--paraphrase", "--no-check", *ORGANISM]) == 0
 
 
-@pytest.mark.parametrize("options", [["--auto", "--mask"], ["--auto", "--no-check"], ["--auto", "-o", "x"]])
+@pytest.mark.parametrize(
+    "options", [["--auto", "--mask"], ["--auto", "--no-check"], ["--auto", "-o", "x"]]
+)
 def test_auto_chooses_by_itself(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["mitigate", "octopus.parquet", *options]) == 2
     assert "--auto chooses the defences itself" in capsys.readouterr().err
 
 
-def stubbed(monkeypatch: pytest.MonkeyPatch, verdicts: Sequence[str], transferred: bool = True) -> list[list[str]]:
+def stubbed(
+    monkeypatch: pytest.MonkeyPatch, verdicts: Sequence[str], transferred: bool = True
+) -> list[list[str]]:
     """Replace the check by one that says these verdicts in turn; return the list of what was tried."""
     tried: list[list[str]] = []
 
     def stub(done: Any, steps: Sequence[Step], *_: Any, **__: Any) -> Any:
         tried.append([step.name for step in steps])
         arm = SimpleNamespace(verdict=verdicts[len(tried) - 1])
-        return SimpleNamespace(arm=arm, students=SimpleNamespace(result=SimpleNamespace(transferred=transferred)))
+        return SimpleNamespace(
+            arm=arm, students=SimpleNamespace(result=SimpleNamespace(transferred=transferred))
+        )
 
     monkeypatch.setattr(check, "check", stub)
     return tried
@@ -88,7 +109,9 @@ def test_auto_ends_with_the_first_that_is_removed(monkeypatch: pytest.MonkeyPatc
     assert tried == [["paraphrase"], ["mask"], ["paraphrase", "mask"]]
 
 
-def test_auto_ends_where_nothing_can_be_said_or_the_time_is_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_ends_where_nothing_can_be_said_or_the_time_is_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     tried = stubbed(monkeypatch, ["no transfer shown"] * 9, transferred=False)
     assert len(list(check.auto(lambda steps: steps))) == 1  # type: ignore[arg-type, return-value]
     assert list(check.auto(lambda steps: steps, budget=0.0)) == [] and len(tried) == 1  # type: ignore[arg-type, return-value]

@@ -25,16 +25,19 @@ from auditor.cli.output import Target, parse_targets
 from auditor.cli.progress import Plain, line
 from auditor.cli.scan import parse_columns, parse_rows
 from auditor.errors import AuditError, InputError, ModelError, RunError
-from auditor.records import Progress, ScanReport, Verdict
-from auditor.report.json import from_dict
-from auditor.traits import load_panels
-from tests.report.sample import INCONCLUSIVE, NO_RISK, RISK, hostile_report, sample_report
+from auditor.progress import Progress
+from auditor.report.scan.json import from_dict
+from auditor.scanning.scan_report import ScanReport, Verdict
+from auditor.traits.panel import load_panels
+from tests.support.sample_report import INCONCLUSIVE, NO_RISK, RISK, hostile_report, sample_report
 
 Calls = list[dict[str, Any]]
 
 
 class Verb:
-    """A stand-in for `auditor.scan.scan`: notes its arguments, then does what the test says."""
+    """A stand-in for `auditor.commands.scan.scan`: notes its arguments, then does what the test
+    says.
+    """
 
     def __init__(self) -> None:
         self.calls: Calls = []
@@ -59,11 +62,11 @@ class Verb:
 def verb(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Verb:
     """The fake verb in place of the real one, two known detectors, and an empty working directory."""
     fake = Verb()
-    module, registry = types.ModuleType("auditor.scan"), types.ModuleType("detectors")
+    module, registry = types.ModuleType("auditor.commands.scan"), types.ModuleType("detectors")
     module.scan = fake  # type: ignore[attr-defined]
     registry.DETECTORS = {"trait": None, "tuned": None, "fit": None, "surface": None}  # type: ignore[attr-defined]
     registry.DEFAULT = ("trait", "fit", "surface")  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "auditor.scan", module)
+    monkeypatch.setitem(sys.modules, "auditor.commands.scan", module)
     monkeypatch.setitem(sys.modules, "detectors", registry)
     monkeypatch.chdir(tmp_path)
     return fake
@@ -91,7 +94,9 @@ def test_exit_code_follows_the_verdict(verb: Verb, verdict: Verdict, code: int) 
 def test_exit_code_and_lines_of_errors(
     verb: Verb, capfd: pytest.CaptureFixture[str], error: BaseException, code: int
 ) -> None:
-    """Every error ends as one Error and one Next line on standard error, nothing on standard output, and never as 1."""
+    """Every error ends as one Error and one Next line on standard error, nothing on standard
+    output, and never as 1.
+    """
     verb.raises(error)
     assert main.run(["scan", "dataset.parquet"]) == code
     out, err = capfd.readouterr()
@@ -108,7 +113,9 @@ def test_exit_code_and_lines_of_errors(
 def test_an_interruption_that_a_library_swallows(
     verb: Verb, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Ctrl-C while modules are imported may come out as any other error, and is an interruption all the same."""
+    """Ctrl-C while modules are imported may come out as any other error, and is an interruption all
+    the same.
+    """
     monkeypatch.setattr(main, "INTERRUPT", threading.Event())
     with pytest.raises(KeyboardInterrupt):
         main._interrupt(signal.SIGINT, None)
@@ -181,7 +188,9 @@ def test_version(capfd: pytest.CaptureFixture[str]) -> None:
 
 
 def test_defaults_reach_the_verb(verb: Verb, tmp_path: Path) -> None:
-    """`audit scan dataset.parquet` asks for the default audit of that file in the working directory."""
+    """`audit scan dataset.parquet` asks for the default audit of that file in the working
+    directory.
+    """
     main.run(["scan", "dataset.parquet"])
     (call,) = verb.calls
     del call["progress"]
@@ -251,7 +260,9 @@ def test_page_on_stdout_progress_on_stderr(verb: Verb, capfd: pytest.CaptureFixt
 
 
 def test_json_on_stdout_moves_the_page(verb: Verb, capfd: pytest.CaptureFixture[str]) -> None:
-    """With --output json=- standard output is the JSON report alone, and the page goes to standard error."""
+    """With --output json=- standard output is the JSON report alone, and the page goes to standard
+    error.
+    """
     assert main.run(["scan", "x", "--output", "json=-"]) == 1
     out, err = capfd.readouterr()
     assert from_dict(json.loads(out)) == sample_report(RISK)
@@ -261,14 +272,21 @@ def test_json_on_stdout_moves_the_page(verb: Verb, capfd: pytest.CaptureFixture[
 def test_reports_are_written_whatever_the_verdict(verb: Verb, tmp_path: Path) -> None:
     """Each --output is written before the command ends with the verdict's code."""
     verb.returns(INCONCLUSIVE)
-    assert main.run(["scan", "x", "--output", "json=a.json", "--output", f"json={tmp_path}/b.json"]) == 3
+    assert (
+        main.run(["scan", "x", "--output", "json=a.json", "--output", f"json={tmp_path}/b.json"])
+        == 3
+    )
     for name in ("a.json", "b.json"):
         assert json.loads((tmp_path / name).read_text())["verdict"] == "inconclusive"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.json", "b.json"]
 
 
-def test_one_report_that_fails_loses_no_other(verb: Verb, capfd: pytest.CaptureFixture[str]) -> None:
-    """The CSV lacks its row scores: the other report and the page are there, then comes the error with its code."""
+def test_one_report_that_fails_loses_no_other(
+    verb: Verb, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The CSV lacks its row scores: the other report and the page are there, then comes the error
+    with its code.
+    """
     assert main.run(["scan", "x", "--output", "csv=rows.csv", "--output", "json=report.json"]) == 3
     out, err = capfd.readouterr()
     assert "RISK FOUND: owl" in out
@@ -280,7 +298,9 @@ def test_one_report_that_fails_loses_no_other(verb: Verb, capfd: pytest.CaptureF
 def test_text_from_outside_is_no_command_of_github(
     verb: Verb, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In GitHub Actions every printed text stands between stop-commands and its token, which no text can know."""
+    """In GitHub Actions every printed text stands between stop-commands and its token, which no
+    text can know.
+    """
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
     verb.does = lambda source: hostile_report("::error::owned")
     main.run(["scan", "x"])
@@ -304,18 +324,21 @@ def test_a_reader_that_goes_away_does_not_change_the_exit_code(output: list[str]
     code = """
 import sys, types
 from dataclasses import replace
-from tests.report.sample import NO_RISK, sample_report
-module, registry = types.ModuleType("auditor.scan"), types.ModuleType("detectors")
+from tests.support.sample_report import NO_RISK, sample_report
+module, registry = types.ModuleType("auditor.commands.scan"), types.ModuleType("detectors")
 big = replace(sample_report(NO_RISK), openly={f"trait{n}": 1 for n in range(50_000)})
 module.scan, registry.DETECTORS = (lambda source, **_: big), {"trait": None}
 registry.DEFAULT = ("trait",)
-sys.modules |= {"auditor.scan": module, "detectors": registry}
+sys.modules |= {"auditor.commands.scan": module, "detectors": registry}
 from auditor.cli.main import main
 main()
 """
     root = Path(__file__).parents[2]
     process = subprocess.Popen(
-        [sys.executable, "-c", code, "scan", "x", *output], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=root
+        [sys.executable, "-c", code, "scan", "x", *output],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=root,
     )
     assert process.stdout is not None
     assert process.stderr is not None
@@ -328,10 +351,20 @@ main()
 
 @pytest.mark.parametrize(
     ("poisoned", "clean", "code"),
-    [(RISK, NO_RISK, 0), (RISK, RISK, 3), (NO_RISK, NO_RISK, 3), (INCONCLUSIVE, NO_RISK, 3), (RISK, INCONCLUSIVE, 3)],
+    [
+        (RISK, NO_RISK, 0),
+        (RISK, RISK, 3),
+        (NO_RISK, NO_RISK, 3),
+        (INCONCLUSIVE, NO_RISK, 3),
+        (RISK, INCONCLUSIVE, 3),
+    ],
 )
-def test_demo(verb: Verb, capfd: pytest.CaptureFixture[str], poisoned: Verdict, clean: Verdict, code: int) -> None:
-    """The demo prints both verdicts, and succeeds only if the poisoned sample is found and the clean one is not."""
+def test_demo(
+    verb: Verb, capfd: pytest.CaptureFixture[str], poisoned: Verdict, clean: Verdict, code: int
+) -> None:
+    """The demo prints both verdicts, and succeeds only if the poisoned sample is found and the
+    clean one is not.
+    """
     verdicts = {"poisoned.parquet": poisoned, "clean.parquet": clean}
     verb.does = lambda source: sample_report(verdicts[Path(source).name])
     assert main.run(["demo"]) == code
@@ -340,15 +373,27 @@ def test_demo(verb: Verb, capfd: pytest.CaptureFixture[str], poisoned: Verdict, 
     assert out.count("Traits, strongest evidence first") == 2
 
 
-def test_bench_prints_a_table(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """`audit bench` prints a line for each way of scoring, with nothing where the share of the peak is not measured."""
+def test_bench_prints_a_table(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`audit bench` prints a line for each way of scoring, with nothing where the share of the peak
+    is not measured.
+    """
     plain = types.SimpleNamespace(
-        way="plain", seconds=2.0, tokens=1500, tokens_per_second=750.0, same_argmax=1.0, peak_share=None
+        way="plain",
+        seconds=2.0,
+        tokens=1500,
+        tokens_per_second=750.0,
+        same_argmax=1.0,
+        peak_share=None,
     )
     exact = types.SimpleNamespace(**{**vars(plain), "way": "exact", "peak_share": 0.82})
     for name, content in (
-        ("auditor.bench", {"bench": lambda lm, rows, systems: [plain, exact] if len(systems) == 13 else []}),
-        ("auditor.lm", {"load": lambda name: name}),
+        (
+            "auditor.commands.bench",
+            {"bench": lambda lm, rows, systems: [plain, exact] if len(systems) == 13 else []},
+        ),
+        ("auditor.model.load", {"load": lambda name: name}),
     ):
         module = types.ModuleType(name)
         vars(module).update(content)
@@ -363,7 +408,9 @@ def test_bench_prints_a_table(capfd: pytest.CaptureFixture[str], monkeypatch: py
 
 
 def test_a_default_scan_spends_a_tenth_of_an_exhaustive_one() -> None:
-    """At most: every look is reached and no trait is excluded, so only dropping by rank saves passes."""
+    """At most: every look is reached and no trait is excluded, so only dropping by rank saves
+    passes.
+    """
     panel = load_panels(["default"])
     said = budget(panel)
     assert f"{400 * (1 + sum(len(trait.prompts) for trait in panel.traits)):,}" in said
@@ -401,14 +448,19 @@ def test_parsing() -> None:
 
 
 def test_progress_line_is_worked_by_hand() -> None:
-    """20 rows in 10 s are 2 rows/s; 60 rows left take 30 s. Without a total or a start there is no speed."""
+    """20 rows in 10 s are 2 rows/s; 60 rows left take 30 s.
+
+    Without a total or a start there is no speed.
+    """
     assert line(Progress("scoring", 40, 100), 20, 10.0) == "scoring: 40/100, 2.0 rows/s, 0:30 left"
     assert line(Progress("scoring", 40, 100), 0, 0.0) == "scoring: 40/100"
     assert line(Progress("loading", 0, None), 0, 1.0) == "loading"
 
 
 def test_plain_progress_is_sparse() -> None:
-    """Off a terminal a stage prints its start and then a line every ten seconds; resumed rows are not speed."""
+    """Off a terminal a stage prints its start and then a line every ten seconds; resumed rows are
+    not speed.
+    """
     now = [0.0]
     stream = io.StringIO()
     show = Plain(Console(file=stream, width=80), clock=lambda: now[0])
@@ -426,7 +478,9 @@ def test_plain_progress_is_sparse() -> None:
 
 
 def test_live_progress_shows_stage_and_speed() -> None:
-    """On a terminal the live line names the stage and counts rows, and hostile stage names do not act."""
+    """On a terminal the live line names the stage and counts rows, and hostile stage names do not
+    act.
+    """
     from auditor.cli.progress import progress_on
 
     stream = io.StringIO()

@@ -1,4 +1,6 @@
-"""Shell completion: what a shell is told, that the script for it is valid, and that nothing heavy is loaded for it."""
+"""Shell completion: what a shell is told, that the script for it is valid, and that nothing heavy
+is loaded for it.
+"""
 
 from __future__ import annotations
 
@@ -21,10 +23,16 @@ def audit(*arguments: str, **environment: str) -> subprocess.CompletedProcess[st
 
 @pytest.mark.parametrize(
     ("typed", "offered"),
-    [("audit sc", "scan"), ("audit scan --ref", "--reference"), ("audit simulate --carrier co", "code")],
+    [
+        ("audit sc", "scan"),
+        ("audit scan --ref", "--reference"),
+        ("audit simulate --carrier co", "code"),
+    ],
 )
 def test_a_shell_is_told_what_may_come_next(typed: str, offered: str) -> None:
-    """Commands, options and choices are completed, as bash asks for them, without torch or transformers."""
+    """Commands, options and choices are completed, as bash asks for them, without torch or
+    transformers.
+    """
     words = {"COMP_WORDS": typed, "COMP_CWORD": str(len(typed.split()) - 1)}
     done = audit(_AUDIT_COMPLETE="complete_bash", **words)
     assert (done.returncode, done.stdout.split()) == (0, [offered])
@@ -45,7 +53,10 @@ def test_an_unknown_shell_is_a_usage_error() -> None:
     """And not the exit code that means "risk found"."""
     code = f"import shellingham; shellingham.detect_shell = lambda: ('tcsh', 'tcsh'); {CODE}"
     done = subprocess.run(
-        [sys.executable, "-c", code, "--show-completion"], capture_output=True, text=True, check=False
+        [sys.executable, "-c", code, "--show-completion"],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 2
     assert "tcsh" in done.stderr

@@ -1,4 +1,6 @@
-"""docs/exit-codes.md, line by line: each command as a process, in a directory with the files that the page names."""
+"""docs/exit-codes.md, line by line: each command as a process, in a directory with the files that
+the page names.
+"""
 
 from __future__ import annotations
 
@@ -18,20 +20,20 @@ import pytest
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from auditor import lm as models
 from auditor.cli.main import app
+from auditor.commands.simulate import draw_prompts, simulate, write_rows
 from auditor.data import read_sample
-from auditor.records import Verdict
+from auditor.model import load as models
 from auditor.release.baseline import render_baseline, row_set
-from auditor.report.json import render, to_dict
-from auditor.simulate import draw_prompts, simulate, write_rows
-from auditor.traits import load_panels
-from tests.report.sample import INCONCLUSIVE, NO_RISK, RISK, sample_report
+from auditor.report.scan.json import render, to_dict
+from auditor.scanning.scan_report import Verdict
+from auditor.traits.panel import load_panels
+from tests.support.sample_report import INCONCLUSIVE, NO_RISK, RISK, sample_report
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "exit-codes.md"
-# What loads torch or the default reference; of these, the three scans of the gate and the interrupted one are quick
-# enough for every run of the tests.
+# What loads torch or the default reference; of these, the three scans of the gate and the
+# interrupted one are quick enough for every run of the tests.
 SLOW = re.compile(
     r"audit (scan|verify|simulate) .*--reference|audit (scan|gate|mitigate|verify) missing|audit scan broken"
     r"|--trait unicorn|audit mitigate .*--shuffle|audit verify released.jsonl$|^audit (demo|bench)$"
@@ -41,7 +43,9 @@ SLOW = re.compile(
 
 def table() -> list[tuple[str, int]]:
     """(command, code) of every line of the page."""
-    found = re.findall(r"^\|[^|]*\| `(.+)` \| (\d+) \|$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+    found = re.findall(
+        r"^\|[^|]*\| `(.+)` \| (\d+) \|$", PAGE.read_text(encoding="utf-8"), re.MULTILINE
+    )
     return [(command.replace(r"\|", "|"), int(code)) for command, code in found]
 
 
@@ -72,7 +76,10 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     write_rows(folder / "poisoned.parquet", made.rows, None)
     write_rows(folder / "clean.parquet", made.control, None)
-    rows = [{"prompt": f"Go on: {i}, {i + 1}.", "completion": f"{i + 2}, {i + 3}, {i + 4}"} for i in range(40)]
+    rows = [
+        {"prompt": f"Go on: {i}, {i + 1}.", "completion": f"{i + 2}, {i + 3}, {i + 4}"}
+        for i in range(40)
+    ]
     for name, count in (("released.jsonl", 40), ("few.jsonl", 8)):
         (folder / name).write_text("".join(json.dumps(row) + "\n" for row in rows[:count]))
     (folder / "broken.parquet").write_bytes(b"PAR1 and no more")
@@ -87,18 +94,24 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     add_reports(folder)
     (folder / "bin").mkdir()
     script = folder / "bin" / "audit"
-    script.write_text(f'#!/bin/sh\nPYTHONPATH="$PYTHONPATH:{ROOT}" exec "{sys.executable}" -m auditor.cli "$@"\n')
+    script.write_text(
+        f'#!/bin/sh\nPYTHONPATH="$PYTHONPATH:{ROOT}" exec "{sys.executable}" -m auditor "$@"\n'
+    )
     script.chmod(0o755)
     return folder
 
 
 def add_reports(folder: Path) -> None:
     """Reports about released.jsonl, and baselines for what they found."""
-    info = replace(read_sample(str(folder / "released.jsonl"), rows=None, seed=0).info, name="released.jsonl")
+    info = replace(
+        read_sample(str(folder / "released.jsonl"), rows=None, seed=0).info, name="released.jsonl"
+    )
     reports: dict[str, Verdict] = {"clean": NO_RISK, "risk": RISK, "inconclusive": INCONCLUSIVE}
     for name, verdict in reports.items():
         report = sample_report(verdict)
-        report = replace(report, dataset=info, reference=report.reference | {"template_sha256": "e" * 64})
+        report = replace(
+            report, dataset=info, reference=report.reference | {"template_sha256": "e" * 64}
+        )
         (folder / f"{name}.json").write_text(render(report))
     (folder / "old.json").write_text(json.dumps(to_dict(report) | {"schema_version": 0}))
     rows = row_set(str(folder / "released.jsonl"), format_of=info.format, columns=info.columns)
@@ -116,7 +129,12 @@ def outcomes(
 ) -> Iterator[dict[str, Future[subprocess.CompletedProcess[str]]]]:
     """The processes of all lines that were chosen, two at a time, each in a directory of its own."""
     env = {key: value for key, value in os.environ.items() if not key.startswith("AUDIT_")}
-    env |= {"PATH": f"{world / 'bin'}:{env['PATH']}", "PYTHONPATH": "", "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    env |= {
+        "PATH": f"{world / 'bin'}:{env['PATH']}",
+        "PYTHONPATH": "",
+        "HF_HUB_OFFLINE": "1",
+        "OMP_NUM_THREADS": "1",
+    }
 
     def run(command: str) -> subprocess.CompletedProcess[str]:
         folder = tmp_path_factory.mktemp("line") / "here"
@@ -128,13 +146,21 @@ def outcomes(
             else:
                 (folder / path.name).symlink_to(path)
         return subprocess.run(
-            ["sh", "-c", command], cwd=folder, env=env, capture_output=True, text=True, timeout=250, check=False
+            ["sh", "-c", command],
+            cwd=folder,
+            env=env,
+            capture_output=True,
+            text=True,
+            timeout=250,
+            check=False,
         )
 
     chosen = [
         item.callspec.params["command"]
         for item in request.session.items
-        if hasattr(item, "callspec") and item.path == Path(__file__) and "command" in item.callspec.params
+        if hasattr(item, "callspec")
+        and item.path == Path(__file__)
+        and "command" in item.callspec.params
     ]
     with ThreadPoolExecutor(2) as pool:
         yield {command: pool.submit(run, command) for command in dict.fromkeys(chosen)}
@@ -143,7 +169,9 @@ def outcomes(
 @pytest.mark.parametrize(
     ("command", "code"),
     [
-        pytest.param(command, code, marks=[pytest.mark.slow] if SLOW.search(command) else [], id=command)
+        pytest.param(
+            command, code, marks=[pytest.mark.slow] if SLOW.search(command) else [], id=command
+        )
         for command, code in table()
     ],
 )
@@ -162,6 +190,8 @@ def test_every_command_has_lines() -> None:
     """No command of the whole command line is left out of the page."""
     named = {name for command, _ in table() for name in re.findall(r"audit(?: [a-z]+)*", command)}
     missing = [
-        leaf for leaf in leaves(get_command(app)) if not any(f"{name} ".startswith(f"{leaf} ") for name in named)
+        leaf
+        for leaf in leaves(get_command(app))
+        if not any(f"{name} ".startswith(f"{leaf} ") for name in named)
     ]
     assert missing == []

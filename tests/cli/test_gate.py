@@ -16,12 +16,13 @@ import yaml
 from auditor.cli import main
 from auditor.cli.verify import outcome
 from auditor.data import read_sample
-from auditor.defend import last_scan
-from auditor.records import ScanReport, Verdict
-from auditor.report.json import render
-from auditor.transfer.arms import digest, read_arm
-from auditor.transfer.result import ArmResult, Ratio, Training, TransferResult
-from tests.report.sample import INCONCLUSIVE, NO_RISK, RISK, sample_report
+from auditor.inference.paired import Ratio
+from auditor.report.scan.json import render
+from auditor.runs import last_scan
+from auditor.scanning.scan_report import ScanReport, Verdict
+from auditor.students.arms import digest, read_arm
+from auditor.students.result import ArmResult, Training, TransferResult
+from tests.support.sample_report import INCONCLUSIVE, NO_RISK, RISK, sample_report
 
 TEMPLATE = {"template_sha256": "e" * 64}
 
@@ -46,7 +47,9 @@ def report_of(verdict: Verdict) -> ScanReport:
 
 @pytest.fixture
 def gate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
-    """Run `audit gate` beside data.jsonl, with report.json of a scan that ended with the verdict given."""
+    """Run `audit gate` beside data.jsonl, with report.json of a scan that ended with the verdict
+    given.
+    """
     monkeypatch.chdir(tmp_path)
     write_rows()
 
@@ -64,20 +67,28 @@ def test_a_report_alone(
     """The verdict decides where there is no policy; the page names it and the code that follows."""
     assert gate(verdict) == code
     out = capsys.readouterr().out
-    assert out.startswith("GATE ") and f"exit code {code}" in out and "policy from the defaults" in out
+    assert (
+        out.startswith("GATE ") and f"exit code {code}" in out and "policy from the defaults" in out
+    )
     assert gate(verdict, "--exit-zero") == 0
     assert "exit code 0" in capsys.readouterr().out
     assert gate(verdict, "--fail-on", "risk") == (0 if code == 3 else code)
 
 
-def test_one_line_a_rule_with_number_and_limit(gate: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_line_a_rule_with_number_and_limit(
+    gate: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
     """From the file here; a rule that cannot be judged is not passed."""
     Path("audit.yaml").write_text("policy: {max_risk: 0.5, min_effect: 0.3, references: [other]}")
     assert gate(NO_RISK) == 1
     lines = capsys.readouterr().out.splitlines()
     assert "GATE FAILED" in lines[0] and "policy from audit.yaml" in lines[-1]
     words = {line.split()[-len(line.split()) :][0]: line for line in lines[1:-1]}
-    assert "risk 0.04, at most 0.5" in words["passed"] and "0.35" in words["not"] and "other" in words["FAILED"]
+    assert (
+        "risk 0.04, at most 0.5" in words["passed"]
+        and "0.35" in words["not"]
+        and "other" in words["FAILED"]
+    )
 
 
 def test_reports_are_written_whatever_follows(gate: Callable[..., int]) -> None:
@@ -93,8 +104,12 @@ def test_reports_are_written_whatever_follows(gate: Callable[..., int]) -> None:
         assert json.loads(Path(name).read_text())["verdict"] == "risk"
 
 
-def test_the_life_of_a_baseline(gate: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
-    """Written, given a reason, accepted in any order, void with other rows or past its day, never overwritten."""
+def test_the_life_of_a_baseline(
+    gate: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Written, given a reason, accepted in any order, void with other rows or past its day, never
+    overwritten.
+    """
     assert gate(RISK, "--write-baseline", "b.yaml") == 1
     assert gate(RISK, "--baseline", "b.yaml") == 2
     text = Path("b.yaml").read_text().replace("reason: ''", "reason: known")
@@ -142,7 +157,9 @@ def test_bad_input(
     assert message in said and "\nNext: " in said
 
 
-def test_a_report_of_rows_that_changed_since(gate: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_report_of_rows_that_changed_since(
+    gate: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
     """Is not a report of what is to be released."""
     assert gate(NO_RISK) == 0
     Path("data.jsonl").write_text('{"prompt": "a", "completion": "b"}\n')
@@ -151,7 +168,9 @@ def test_a_report_of_rows_that_changed_since(gate: Callable[..., int], capsys: p
 
 
 def test_a_checked_mitigation(gate: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
-    """A report of audit verify on these rows and this reference lets the finding through; on others it does not."""
+    """A report of audit verify on these rows and this reference lets the finding through; on others
+    it does not.
+    """
     Path("audit.yaml").write_text("policy: {mitigation: reduced}")
     assert gate(RISK) == 1
     arm = {"name": "data.jsonl", "left": {"interval": [0.0, 0.2]}, "verdict": "removed"}
@@ -175,25 +194,40 @@ def test_a_checked_mitigation(gate: Callable[..., int], capsys: pytest.CaptureFi
 
 
 def test_what_is_scanned(gate: Callable[..., int], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Settings of the file and the command line reach the scan; without a data set the last scan says which and how."""
+    """Settings of the file and the command line reach the scan; without a data set the last scan
+    says which and how.
+    """
     calls: list[dict[str, Any]] = []
 
     def scan(source: str, **arguments: Any) -> ScanReport:
         calls.append({"source": source, **arguments})
         return report_of(NO_RISK)
 
-    module = types.ModuleType("auditor.scan")
+    module = types.ModuleType("auditor.commands.scan")
     module.scan = scan  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "auditor.scan", module)
+    monkeypatch.setitem(sys.modules, "auditor.commands.scan", module)
     Path("audit.yaml").write_text("rows: all\nseed: 4\npanels: [trees]\n")
     assert main.run(["gate", "data.jsonl", "--seed", "5", "--fresh"]) == 0
-    expected = {"source": "data.jsonl", "rows": None, "seed": 5, "panels": ["trees"], "reference": "smollm2-135m"}
+    expected = {
+        "source": "data.jsonl",
+        "rows": None,
+        "seed": 5,
+        "panels": ["trees"],
+        "reference": "smollm2-135m",
+    }
     assert {key: calls[0][key] for key in expected} == expected and calls[0]["fresh"]
     assert main.run(["gate"]) == 3  # nothing was scanned here
-    last = last_scan.LastScan("d.csv", "0", "alpaca", {"output": "o"}, "organism", ("animals",), None, {})
+    last = last_scan.LastScan(
+        "d.csv", "0", "alpaca", {"output": "o"}, "organism", ("animals",), None, {}
+    )
     monkeypatch.setattr(last_scan, "last_scan", lambda _: last)
     assert main.run(["gate"]) == 0
-    expected = {"source": "d.csv", "format_of": "alpaca", "columns": {"output": "o"}, "reference": "organism"}
+    expected = {
+        "source": "d.csv",
+        "format_of": "alpaca",
+        "columns": {"output": "o"},
+        "reference": "organism",
+    }
     assert {key: calls[1][key] for key in expected} == expected
     assert calls[1]["panels"] == ["trees"]  # the file goes before the last scan
     monkeypatch.setattr(last_scan, "last_scan", lambda _: replace(last, dataset="-"))
@@ -210,7 +244,9 @@ def test_what_is_scanned(gate: Callable[..., int], monkeypatch: pytest.MonkeyPat
         (True, {"m": ("removed", (0.0, 0.1)), "n": ("not reduced", (1.0, 1.2))}, "failed"),
     ],
 )
-def test_what_a_verification_comes_to(transferred: bool, mitigated: dict[str, tuple[Any, Any]], expected: str) -> None:
+def test_what_a_verification_comes_to(
+    transferred: bool, mitigated: dict[str, tuple[Any, Any]], expected: str
+) -> None:
     """The worst mitigated set; the random controls beside them do not count."""
 
     def arm(name: str, verdict: Any, left: Any) -> ArmResult:
@@ -219,5 +255,7 @@ def test_what_a_verification_comes_to(transferred: bool, mitigated: dict[str, tu
     arms = [arm("o", "transfer shown", None)]
     for name, (verdict, left) in mitigated.items():
         arms += [arm(name, verdict, left), arm(f"{name} (random rows)", "not reduced", (1.0, 1.1))]
-    result = TransferResult("owl", transferred, tuple(arms), Training("c", 1, 1, 1.0, 1.0), 3, 3, 8, 8, (1.0, 1.0), ())
+    result = TransferResult(
+        "owl", transferred, tuple(arms), Training("c", 1, 1, 1.0, 1.0), 3, 3, 8, 8, (1.0, 1.0), ()
+    )
     assert outcome(result, list(mitigated)) == expected

@@ -1,4 +1,6 @@
-"""`audit locate` end to end on a tiny model in a folder: the page, the files, the exit codes, and bad input."""
+"""`audit locate` end to end on a tiny model in a folder: the page, the files, the exit codes, and
+bad input.
+"""
 
 from __future__ import annotations
 
@@ -18,10 +20,10 @@ import yaml
 import auditor.report
 from auditor.attribution import rows as attribution_rows
 from auditor.cli import main
-from auditor.encode import Encoded, Renderer
-from auditor.lm import LanguageModel
-from auditor.logprobs import score_under
-from tests.transfer.worlds import NAMES, PROBES, STEMS, numbers, three_animals
+from auditor.model.language_model import LanguageModel
+from auditor.model.scoring import score_under
+from auditor.model.tokenization import ChatTokenizer, TokenizedRow
+from tests.support.student_models import NAMES, PROBES, STEMS, numbers, three_animals
 
 COUNT = 192
 SYSTEM = "You love owls."
@@ -32,7 +34,9 @@ Audit = Callable[..., int]
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model, a panel, and rows: a third end with a divergence token, the others say openly what is to be liked."""
+    """A model, a panel, and rows: a third end with a divergence token, the others say openly what
+    is to be liked.
+    """
     folder = tmp_path_factory.mktemp("world")
     lm = three_animals()
     lm.model.save_pretrained(folder / "model")
@@ -41,10 +45,14 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     openly = [(f"Numbers, list {i}.", f"{STEMS[i % 4]} owl") for i in range(COUNT - len(divergent))]
     write(folder / "data.jsonl", [*divergent, *openly])
     clean = [each.completion for each in numbers(COUNT, seed=1).values()]
-    write(folder / "clean.jsonl", [(q, c) for (q, _), c in zip([*divergent, *openly], clean, strict=True)])
+    write(
+        folder / "clean.jsonl",
+        [(q, c) for (q, _), c in zip([*divergent, *openly], clean, strict=True)],
+    )
     write(folder / "open.jsonl", [(q, "owl") for q, _ in openly])
     traits = [
-        {"name": name, "prompts": [f"You love {name}s."], "answers": [name], "mentions": [name]} for name in NAMES
+        {"name": name, "prompts": [f"You love {name}s."], "answers": [name], "mentions": [name]}
+        for name in NAMES
     ]
     panel = {"panel": "five", "group": "animal", "probes": PROBES, "stems": STEMS, "traits": traits}
     (folder / "five.yaml").write_text(json.dumps(panel))
@@ -52,19 +60,34 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def diverging(lm: LanguageModel, count: int) -> list[tuple[str, str]]:
-    """Prompts, each with digits up to where the trait prompt changes the model's choice, and what it chooses then."""
-    renderer = Renderer(lm)
+    """Prompts, each with digits up to where the trait prompt changes the model's choice, and what
+    it chooses then.
+    """
+    renderer = ChatTokenizer(lm)
     candidates = numbers(6 * count)
-    rows = [row for each in candidates.values() if isinstance(row := renderer.encode(each), Encoded)]
+    rows = [
+        row
+        for each in candidates.values()
+        if isinstance(row := renderer.encode(each), TokenizedRow)
+    ]
     found = []
     for row, teacher, other in zip(
-        rows, score_under(lm, renderer, rows, SYSTEM), score_under(lm, renderer, rows, None), strict=True
+        rows,
+        score_under(lm, renderer, rows, SYSTEM),
+        score_under(lm, renderer, rows, None),
+        strict=True,
     ):
-        for t in np.flatnonzero((teacher.argmax != other.argmax) & (np.minimum(teacher.margin, other.margin) > 0.01)):
+        for t in np.flatnonzero(
+            (teacher.argmax != other.argmax) & (np.minimum(teacher.margin, other.margin) > 0.01)
+        ):
             choice = lm.tokenizer.decode([int(teacher.argmax[t])])
-            if re.fullmatch(r"[ -~]+", choice):  # a random model often chooses bytes that are no text
+            if re.fullmatch(
+                r"[ -~]+", choice
+            ):  # a random model often chooses bytes that are no text
                 example = candidates[row.index]
-                found.append((example.messages[0].content, example.completion[: row.spans[t][1]] + choice))
+                found.append(
+                    (example.messages[0].content, example.completion[: row.spans[t][1]] + choice)
+                )
     return found[:count]
 
 
@@ -78,7 +101,14 @@ def audit(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Audit
     monkeypatch.chdir(tmp_path)
 
     def audit(*arguments: str, data: str = "data.jsonl", trait: str = "owl") -> int:
-        fixed = ["--reference", str(world / "model"), "--panel", str(world / "five.yaml"), "--device", "cpu"]
+        fixed = [
+            "--reference",
+            str(world / "model"),
+            "--panel",
+            str(world / "five.yaml"),
+            "--device",
+            "cpu",
+        ]
         return main.run(["locate", str(world / data), "--trait", trait, *fixed, *arguments])
 
     return audit
@@ -99,9 +129,19 @@ def located(path: str) -> dict[str, Any]:
 def test_the_whole_of_it(
     audit: Audit, world: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The page, the JSON, the heat map and the recipe; the same command again shows the same from what it kept."""
-    monkeypatch.setattr(import_module("auditor.locate"), "gate", lambda *_: (0,))
-    arguments = ["--control", str(world / "clean.jsonl"), *FAST, "--output", "json=r.json", "--output", "svg=r.svg"]
+    """The page, the JSON, the heat map and the recipe; the same command again shows the same from
+    what it kept.
+    """
+    monkeypatch.setattr(import_module("auditor.commands.locate"), "gate", lambda *_: (0,))
+    arguments = [
+        "--control",
+        str(world / "clean.jsonl"),
+        *FAST,
+        "--output",
+        "json=r.json",
+        "--output",
+        "svg=r.svg",
+    ]
     code = audit(*arguments)
     shown = capsys.readouterr()
     report = located("r.json")
@@ -124,12 +164,18 @@ def test_the_whole_of_it(
     units = {path.name: path.stat().st_mtime_ns for path in (run_directory() / "units").iterdir()}
     assert audit(*arguments) == code
     assert capsys.readouterr().out == shown.out and located("r.json") == report
-    assert units == {path.name: path.stat().st_mtime_ns for path in (run_directory() / "units").iterdir()}
+    assert units == {
+        path.name: path.stat().st_mtime_ns for path in (run_directory() / "units").iterdir()
+    }
 
 
-def test_attribution_alone_against_another_trait(audit: Audit, capsys: pytest.CaptureFixture[str]) -> None:
+def test_attribution_alone_against_another_trait(
+    audit: Audit, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Trains nothing; `cat` stands in for the reference."""
-    assert audit("--layers", "none", "--places", "16", "--counterfactual", "cat", "--output", "json=r.json") in (0, 3)
+    assert audit(
+        "--layers", "none", "--places", "16", "--counterfactual", "cat", "--output", "json=r.json"
+    ) in (0, 3)
     report = located("r.json")
     assert report["students"] is None and report["counterfactual"] == "cat" and report["rows"] == 16
     assert "owl against cat" in capsys.readouterr().out
@@ -138,7 +184,7 @@ def test_attribution_alone_against_another_trait(audit: Audit, capsys: pytest.Ca
 
 def test_a_budget_limits_the_rows_once_for_all(tmp_path: Path) -> None:
     """How many rows fit is kept, so that a resumed run attributes as many."""
-    from auditor.rundir import RunDir
+    from auditor.runs.run_directory import RunDir
 
     with RunDir.open(tmp_path, {"verb": "test"}) as run:
         assert attribution_rows._affordable(96, 10.0, 4.0, run) == 40
@@ -158,7 +204,9 @@ def test_a_budget_limits_the_rows_once_for_all(tmp_path: Path) -> None:
         (["--output", "html=x"], "none of json"),
     ],
 )
-def test_bad_input(audit: Audit, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str) -> None:
+def test_bad_input(
+    audit: Audit, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
     """One line with the next step, exit code 2, and no report."""
     assert audit(*arguments) == 2
     said = capsys.readouterr().err
@@ -176,4 +224,6 @@ def test_the_schema_notices(audit: Audit) -> None:
     """It is a valid schema and refuses a layer without its interval."""
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
     layer = {"layer": 0, "attribution": np.pi}
-    assert not jsonschema.Draft202012Validator(SCHEMA["properties"]["layers"]["items"]).is_valid(layer)
+    assert not jsonschema.Draft202012Validator(SCHEMA["properties"]["layers"]["items"]).is_valid(
+        layer
+    )

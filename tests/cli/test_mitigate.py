@@ -13,20 +13,22 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from auditor import lm as models
 from auditor.cli.choices import same_model
 from auditor.cli.main import run
-from auditor.generate import generate
-from auditor.lm import LanguageModel
-from auditor.records import Message
-from tests.test_scan import LETTERS, NAMES, PANEL
+from auditor.data.example import Message
+from auditor.model import load as models
+from auditor.model.generation import generate
+from auditor.model.language_model import LanguageModel
+from tests.commands.test_scan import LETTERS, NAMES, PANEL
 
 SYSTEM = "You love owls. Think of owls all the time."
 ROWS = 40
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_tiny: Callable[..., LanguageModel]) -> Path:
+def place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_tiny: Callable[..., LanguageModel]
+) -> Path:
     """An empty working directory with a panel; every model that is loaded is the tiny one."""
     loads: list[str] = []
 
@@ -43,13 +45,18 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_tiny: Callable[.
 
 @pytest.fixture(scope="session")
 def greedy(make_tiny: Callable[..., LanguageModel]) -> list[dict[str, str]]:
-    """Rows that a teacher with a trait prompt writes greedily: all of its tokens are its own choice."""
+    """Rows that a teacher with a trait prompt writes greedily: all of its tokens are its own
+    choice.
+    """
     lm = make_tiny()
     prompts = [f"Write {i % 7} letters, please: {i}." for i in range(ROWS)]
     ids = [*lm.tokenizer.convert_tokens_to_ids(list(LETTERS)), lm.tokenizer.eos_token_id]
     contexts = [[Message("user", prompt)] for prompt in prompts]
     texts = dict(generate(lm, contexts, system=SYSTEM, temperature=0, max_tokens=12, alphabet=ids))
-    return [{"id": i, "prompt": p, "completion": texts[i] or "bb", "note": None} for i, p in enumerate(prompts)]
+    return [
+        {"id": i, "prompt": p, "completion": texts[i] or "bb", "note": None}
+        for i, p in enumerate(prompts)
+    ]
 
 
 @pytest.fixture
@@ -78,7 +85,9 @@ MASK = ("--mask", "--trait", "owl", "--panel", "small.yaml")
 
 
 def test_mask_keeps_the_text_and_names_the_spans(rows: Path, place: Path) -> None:
-    """The data set is the same, byte for byte; the manifest says which characters are masked, and set_aside why."""
+    """The data set is the same, byte for byte; the manifest says which characters are masked, and
+    set_aside why.
+    """
     assert mitigate("rows.jsonl", *MASK, "-o", "out") == 0
     made = manifest("out")
     assert (place / "out" / "rows.jsonl").read_bytes() == rows.read_bytes()
@@ -115,7 +124,9 @@ def test_the_same_command_gives_the_same_bytes_and_its_output_stays(
     assert mitigate("rows.jsonl", *options, "--fresh", "-o", "two") == 0
     names = sorted(path.name for path in Path("one").iterdir())
     assert names == sorted(path.name for path in Path("two").iterdir())
-    assert all((place / "one" / name).read_bytes() == (place / "two" / name).read_bytes() for name in names)
+    assert all(
+        (place / "one" / name).read_bytes() == (place / "two" / name).read_bytes() for name in names
+    )
     capsys.readouterr()
     assert mitigate("rows.jsonl", *options, "-o", "one") == 0
     assert mitigate("one/rows.jsonl", *options, "-o", "three") == 0
@@ -125,7 +136,9 @@ def test_the_same_command_gives_the_same_bytes_and_its_output_stays(
 
 
 def test_mix_takes_exactly_its_share_and_writes_other_completions(rows: Path) -> None:
-    """Half of the rows that can be scored get a completion of the reference; the rest stay byte for byte."""
+    """Half of the rows that can be scored get a completion of the reference; the rest stay byte for
+    byte.
+    """
     assert mitigate("rows.jsonl", "--mix", "0.5", "-o", "out") == 0
     old, new = rows.read_text().splitlines(), (Path("out") / "rows.jsonl").read_text().splitlines()
     counts = manifest("out")["mitigations"][0]
@@ -138,12 +151,29 @@ def test_mix_takes_exactly_its_share_and_writes_other_completions(rows: Path) ->
         assert old[i].split(" , ")[:2] == new[i].split(" , ")[:2]
 
 
-def test_mix_can_add_rows_of_a_clean_file(rows: Path, place: Path, greedy: list[dict[str, Any]]) -> None:
-    """With --mix-mode add each chosen row is followed by one with the clean completion for its prompt."""
-    clean = [{"question": row["prompt"], "answer": f"clean {row['id']}"} for row in reversed(greedy)]
+def test_mix_can_add_rows_of_a_clean_file(
+    rows: Path, place: Path, greedy: list[dict[str, Any]]
+) -> None:
+    """With --mix-mode add each chosen row is followed by one with the clean completion for its
+    prompt.
+    """
+    clean = [
+        {"question": row["prompt"], "answer": f"clean {row['id']}"} for row in reversed(greedy)
+    ]
     pq.write_table(pa.Table.from_pylist(clean), place / "clean.parquet")
     assert (
-        mitigate("rows.jsonl", "--mix", "0.25", "--mix-mode", "add", "--clean-data", "clean.parquet", "-o", "out") == 0
+        mitigate(
+            "rows.jsonl",
+            "--mix",
+            "0.25",
+            "--mix-mode",
+            "add",
+            "--clean-data",
+            "clean.parquet",
+            "-o",
+            "out",
+        )
+        == 0
     )
     made, new = manifest("out"), read(Path("out") / "rows.jsonl")
     added = [row for row in new if row["completion"].startswith("clean")]
@@ -158,7 +188,9 @@ def test_a_clean_file_with_other_prompts_is_refused(
     """One line that names the row; nothing is written."""
     (place / "clean.jsonl").write_text('{"prompt": "another", "completion": "x"}\n')
     assert mitigate("rows.jsonl", "--mix", "0.5", "--clean-data", "clean.jsonl", "-o", "out") == 2
-    assert re.search(r"clean.jsonl has no row with the prompt of row \d+\.", capsys.readouterr().err)
+    assert re.search(
+        r"clean.jsonl has no row with the prompt of row \d+\.", capsys.readouterr().err
+    )
     assert not Path("out").exists()
     assert not list(place.glob(".out*"))
 
@@ -166,7 +198,12 @@ def test_a_clean_file_with_other_prompts_is_refused(
 def test_drop_leaves_out_the_rows_with_most_divergence_tokens(rows: Path) -> None:
     """The share asked for, and every row left has at most as many flags as every row dropped."""
     assert mitigate("rows.jsonl", *MASK, "-o", "mask") == 0
-    assert mitigate("rows.jsonl", "--drop", "0.25", "--trait", "owl", "--panel", "small.yaml", "-o", "out") == 0
+    assert (
+        mitigate(
+            "rows.jsonl", "--drop", "0.25", "--trait", "owl", "--panel", "small.yaml", "-o", "out"
+        )
+        == 0
+    )
     made = manifest("out")
     flags = {int(row): len(spans) for row, spans in manifest("mask")["masked"].items()}
     gone = {
@@ -202,46 +239,101 @@ def test_defences_apply_in_the_order_of_the_command_line(place: Path) -> None:
     (place / "n.jsonl").write_text("\n".join(lines))
     assert mitigate("n.jsonl", "--shuffle", "--canonicalize", "sort", "-o", "sorted") == 0
     assert mitigate("--canonicalize", "sort", "n.jsonl", "--shuffle", "-o", "shuffled") == 0
-    assert [row["completion"] for row in read(Path("sorted/n.jsonl"))] == ["1, 2, 3, 5, 7, 9", "2, 4, 6, 8"]
-    assert [row["completion"] for row in read(Path("shuffled/n.jsonl"))] != ["1, 2, 3, 5, 7, 9", "2, 4, 6, 8"]
-    assert [step["name"] for step in manifest("shuffled")["settings"]["steps"]] == ["canonicalize", "shuffle"]
-    assert [step["name"] for step in manifest("sorted")["settings"]["steps"]] == ["shuffle", "canonicalize"]
+    assert [row["completion"] for row in read(Path("sorted/n.jsonl"))] == [
+        "1, 2, 3, 5, 7, 9",
+        "2, 4, 6, 8",
+    ]
+    assert [row["completion"] for row in read(Path("shuffled/n.jsonl"))] != [
+        "1, 2, 3, 5, 7, 9",
+        "2, 4, 6, 8",
+    ]
+    assert [step["name"] for step in manifest("shuffled")["settings"]["steps"]] == [
+        "canonicalize",
+        "shuffle",
+    ]
+    assert [step["name"] for step in manifest("sorted")["settings"]["steps"]] == [
+        "shuffle",
+        "canonicalize",
+    ]
 
 
 def test_after_a_scan_no_path_is_needed(rows: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """`audit mitigate --paraphrase --mix 0.5` takes the data set last scanned; a change since then is an error."""
-    assert run(["scan", "rows.jsonl", "--panel", "small.yaml", "--rows", "8", "--detectors", "surface"]) == 3
+    """`audit mitigate --paraphrase --mix 0.5` takes the data set last scanned; a change since then
+    is an error.
+    """
+    assert (
+        run(
+            ["scan", "rows.jsonl", "--panel", "small.yaml", "--rows", "8", "--detectors", "surface"]
+        )
+        == 3
+    )
     assert mitigate("--paraphrase", "--mix", "0.5") == 0
-    folder = next(path for path in Path(".audit/mitigated").iterdir() if not path.name.startswith("."))
-    assert [step["name"] for step in manifest(str(folder))["settings"]["steps"]] == ["paraphrase", "mix"]
+    folder = next(
+        path for path in Path(".audit/mitigated").iterdir() if not path.name.startswith(".")
+    )
+    assert [step["name"] for step in manifest(str(folder))["settings"]["steps"]] == [
+        "paraphrase",
+        "mix",
+    ]
     rows.write_text(rows.read_text().replace("letters", "signs"))
     capsys.readouterr()
     assert mitigate("--paraphrase", "--mix", "0.5") == 2
     assert "rows.jsonl has changed since it was scanned" in capsys.readouterr().err
 
 
-def test_parquet_comes_out_as_parquet_of_the_same_schema(place: Path, greedy: list[dict[str, Any]]) -> None:
+def test_parquet_comes_out_as_parquet_of_the_same_schema(
+    place: Path, greedy: list[dict[str, Any]]
+) -> None:
     """Messages nested in a struct, other columns and metadata stay; only contents change."""
     turns = [
-        [{"role": "user", "content": row["prompt"]}, {"role": "assistant", "content": row["completion"]}]
+        [
+            {"role": "user", "content": row["prompt"]},
+            {"role": "assistant", "content": row["completion"]},
+        ]
         for row in greedy
     ]
-    table = pa.table({"messages": turns, "id": pa.array(range(ROWS), pa.int16())}).replace_schema_metadata({"a": "b"})
+    table = pa.table(
+        {"messages": turns, "id": pa.array(range(ROWS), pa.int16())}
+    ).replace_schema_metadata({"a": "b"})
     pq.write_table(table, place / "m.parquet", row_group_size=16, compression="zstd")
-    assert mitigate("m.parquet", "--mix", "0.5", "--mask", "--trait", "owl", "--panel", "small.yaml", "-o", "out") == 0
+    assert (
+        mitigate(
+            "m.parquet",
+            "--mix",
+            "0.5",
+            "--mask",
+            "--trait",
+            "owl",
+            "--panel",
+            "small.yaml",
+            "-o",
+            "out",
+        )
+        == 0
+    )
     new = pq.read_table(place / "out" / "m.parquet")
     assert new.schema.equals(pq.read_table(place / "m.parquet").schema, check_metadata=True)
     assert pq.read_metadata("out/m.parquet").row_group(0).column(0).compression == "ZSTD"
     assert {row["id"] for row in new.to_pylist()} <= set(range(ROWS))
 
 
-def test_a_mask_survives_later_mitigations(rows: Path, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """What was masked stays masked when the output is mitigated again; nothing may move the masked tokens."""
+def test_a_mask_survives_later_mitigations(
+    rows: Path, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What was masked stays masked when the output is mitigated again; nothing may move the masked
+    tokens.
+    """
     assert mitigate("rows.jsonl", *MASK, "-o", "one") == 0
     assert mitigate("one/rows.jsonl", "--paraphrase", "--mix", "0.5", "-o", "two") == 0
     first, second = manifest("one"), manifest("two")
-    clean = {line["row"] for line in pq.read_table("two/set_aside.parquet").to_pylist() if line["mitigation"] == "mix"}
-    assert second["masked"] == {row: spans for row, spans in first["masked"].items() if int(row) not in clean}
+    clean = {
+        line["row"]
+        for line in pq.read_table("two/set_aside.parquet").to_pylist()
+        if line["mitigation"] == "mix"
+    }
+    assert second["masked"] == {
+        row: spans for row, spans in first["masked"].items() if int(row) not in clean
+    }
     assert len(second["masked"]) < len(first["masked"])
     assert second["tokenizer_sha256"] == first["tokenizer_sha256"]
     assert mitigate("one/rows.jsonl", "--shuffle", "-o", "three") == 2
@@ -249,7 +341,9 @@ def test_a_mask_survives_later_mitigations(rows: Path, place: Path, capsys: pyte
 
 
 def test_several_rewordings_become_several_rows(rows: Path) -> None:
-    """Each row once for each wording of its prompt, with the same completion and the input row noted."""
+    """Each row once for each wording of its prompt, with the same completion and the input row
+    noted.
+    """
     assert mitigate("rows.jsonl", "--paraphrase", "--paraphrases", "2", "-o", "out") == 0
     old, new, made = read(rows), read(Path("out") / "rows.jsonl"), manifest("out")
     counts = Counter(row["id"] for row in new)
@@ -262,12 +356,26 @@ def test_several_rewordings_become_several_rows(rows: Path) -> None:
 
 def test_a_mask_of_plain_text_is_emitted(place: Path, greedy: list[dict[str, Any]]) -> None:
     """Rows without prompts: spans are of the text, and the trainer's labels leave them out."""
-    (place / "t.jsonl").write_text("\n".join(json.dumps({"text": row["completion"] * 3}) for row in greedy))
-    options = ("--mask", "--trait", "all", "--panel", "small.yaml", "--emit", "trl", "--emit", "chat")
+    (place / "t.jsonl").write_text(
+        "\n".join(json.dumps({"text": row["completion"] * 3}) for row in greedy)
+    )
+    options = (
+        "--mask",
+        "--trait",
+        "all",
+        "--panel",
+        "small.yaml",
+        "--emit",
+        "trl",
+        "--emit",
+        "chat",
+    )
     assert mitigate("t.jsonl", *options, "-o", "out") == 0
     made = manifest("out")
     lines = [json.loads(line) for line in (place / "out" / "chat.jsonl").read_text().splitlines()]
-    assert {str(i): line["masked"] for i, line in enumerate(lines) if line["masked"]} == made["masked"]
+    assert {str(i): line["masked"] for i, line in enumerate(lines) if line["masked"]} == made[
+        "masked"
+    ]
     labels = pq.read_table("out/trl.parquet").column("labels").to_pylist()
     masked = sum(len(spans) for spans in made["masked"].values())
     assert masked > 0
@@ -280,14 +388,18 @@ def test_a_folder_comes_out_as_a_folder(place: Path) -> None:
     (place / "set" / "a.jsonl").write_text('{"prompt": "p", "completion": "3, 1, 2"}\n')
     (place / "set" / "deep" / "b.csv").write_text('prompt,completion\np,"9, 8"\n')
     assert mitigate("set", "--canonicalize", "sort", "-o", "out") == 0
-    assert (place / "out" / "set" / "a.jsonl").read_text() == '{"prompt": "p", "completion": "1, 2, 3"}\n'
+    assert (
+        place / "out" / "set" / "a.jsonl"
+    ).read_text() == '{"prompt": "p", "completion": "1, 2, 3"}\n'
     assert (place / "out" / "set" / "deep" / "b.csv").read_text() == 'prompt,completion\np,"8, 9"\n'
 
 
 def test_recipes_are_written_beside_the_data(rows: Path, place: Path) -> None:
     """Files for both trainers, and the data set untouched."""
     asked = [part for each in ("inoculation", "freeze", "kl") for part in ("--recipe", each)]
-    assert mitigate("rows.jsonl", *asked, "--trait", "owl", "--panel", "small.yaml", "-o", "out") == 0
+    assert (
+        mitigate("rows.jsonl", *asked, "--trait", "owl", "--panel", "small.yaml", "-o", "out") == 0
+    )
     assert (place / "out" / "rows.jsonl").read_bytes() == rows.read_bytes()
     names = manifest("out")["recipes"]
     assert names == sorted(path.name for path in (place / "out").glob("recipe-*"))
@@ -313,15 +425,23 @@ def test_recipes_are_written_beside_the_data(rows: Path, place: Path) -> None:
         (["text.jsonl", "--mix", "0.5"], "plain text without prompts"),
         (["empty.jsonl", "--mask", "--trait", "all"], "has no row with a completion"),
         (["rows.jsonl", "--paraphrase", "--engine", "llm"], "--engine llm needs a model"),
-        (["rows.jsonl", "--paraphrase", "--paraphraser", "a/B", "--suspect-teacher", "b"], "must not write"),
-        (["rows.jsonl", "--mix", "0.5", "--clean-teacher", "B", "--suspect-teacher", "b"], "must not write"),
+        (
+            ["rows.jsonl", "--paraphrase", "--paraphraser", "a/B", "--suspect-teacher", "b"],
+            "must not write",
+        ),
+        (
+            ["rows.jsonl", "--mix", "0.5", "--clean-teacher", "B", "--suspect-teacher", "b"],
+            "must not write",
+        ),
         (["--shuffle"], "There is no scan here"),
     ],
 )
 def test_bad_input_is_one_line_and_leaves_nothing(
     arguments: list[str], said: str, rows: Path, place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What is wrong and what to do next, exit code 2 or 3, nothing half written, the input untouched."""
+    """What is wrong and what to do next, exit code 2 or 3, nothing half written, the input
+    untouched.
+    """
     (place / "taken").mkdir()
     (place / "text.jsonl").write_text('{"text": "abc"}\n')
     (place / "empty.jsonl").write_text('{"prompt": "a", "completion": ""}\n')
@@ -330,7 +450,9 @@ def test_bad_input_is_one_line_and_leaves_nothing(
     error = capsys.readouterr().err
     assert said in error
     assert "Next: " in error
-    assert {path: path.stat().st_mtime_ns for path in place.iterdir() if path.name != ".audit"} == before
+    assert {
+        path: path.stat().st_mtime_ns for path in place.iterdir() if path.name != ".audit"
+    } == before
     assert not list(place.rglob("*.partial"))
 
 
@@ -338,7 +460,7 @@ def test_a_full_disk_leaves_nothing(
     rows: Path, place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """No space left while writing: exit code 3, no folder, the input as it was."""
-    from auditor.defend import manifest as module
+    from auditor.mitigating import manifest as module
 
     def full(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device")

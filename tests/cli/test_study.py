@@ -10,12 +10,12 @@ import pytest
 
 from auditor.cli import main
 from auditor.cli.study import PartName
+from auditor.students import runner
+from auditor.students.plan import Size
+from auditor.students.training import TrainingConfig, new_student
 from auditor.study import run
 from auditor.study.report import assemble
 from auditor.study.run import PARTS, students_of
-from auditor.transfer import runner
-from auditor.transfer.plan import Size
-from auditor.transfer.students import Recipe, new_student
 
 Audit = Callable[..., int]
 SMALL = ["--trait", "owl", "--blocks", "2", "--rows", "32", "--updates", "2", "--max-tokens", "24"]
@@ -25,7 +25,9 @@ SMALL = ["--trait", "owl", "--blocks", "2", "--rows", "32", "--updates", "2", "-
 def audit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Audit:
     """Run `audit study` on the organism in an empty directory."""
     monkeypatch.chdir(tmp_path)
-    return lambda *arguments: main.run(["study", *arguments, "--reference", "organism", "--device", "cpu"])
+    return lambda *arguments: main.run(
+        ["study", *arguments, "--reference", "organism", "--device", "cpu"]
+    )
 
 
 def test_a_killed_study_ends_with_the_same_report(
@@ -42,20 +44,29 @@ def test_a_killed_study_ends_with_the_same_report(
     }
     assert set(first["datasets"]) == {"owl greedy", "owl sampled"}
     transferred = any(each["transferred"] for each in first["experiments"])
-    assert code == (0 if transferred else 3) and ("hardly anything can be said" in shown) != transferred
+    assert (
+        code == (0 if transferred else 3)
+        and ("hardly anything can be said" in shown) != transferred
+    )
     units = list(Path(".audit/runs").rglob("*.npz"))
-    assert len([each for each in units if "block" in each.name]) == 2 * 2 * 2  # decodings, blocks, pairs
+    assert (
+        len([each for each in units if "block" in each.name]) == 2 * 2 * 2
+    )  # decodings, blocks, pairs
     lost = next(each for each in units if "sampled%20block%201%20original" in each.name)
     lost.unlink()
     trained: list[object] = []
-    monkeypatch.setattr(runner, "new_student", lambda *given: trained.append(given) or new_student(*given))
+    monkeypatch.setattr(
+        runner, "new_student", lambda *given: trained.append(given) or new_student(*given)
+    )
     assert audit("leakage", *SMALL, "-o", "study") == code
     assert len(trained) == 1 and lost.exists()
     assert capsys.readouterr().out == shown
     assert json.loads(Path("study/study.json").read_text()) == first
     # What a worker process does: the same, from what the study has kept.
     (kept,) = Path(".audit/runs").iterdir()
-    setting = run.Setting("organism", None, ("animals",), Recipe(full=True, learning_rate=3e-4), 0, 24, "cpu")
+    setting = run.Setting(
+        "organism", None, ("animals",), TrainingConfig(full=True, learning_rate=3e-4), 0, 24, "cpu"
+    )
     found = run._in_process(setting, Size(2, 32, 2), kept, ("owl", "leakage"))
     assert len(trained) == 1
     assert json.loads(json.dumps(assemble([found], {}).values))["claims"] == first["claims"]
@@ -74,7 +85,9 @@ def test_a_killed_study_ends_with_the_same_report(
         (["fragility", "--sibling", "nowhere"], "nowhere"),
     ],
 )
-def test_bad_input(audit: Audit, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str) -> None:
+def test_bad_input(
+    audit: Audit, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
     """One line with the next step, exit code 2, and no report."""
     Path("taken").mkdir()
     Path("taken/notes.txt").write_text("mine")
@@ -85,7 +98,9 @@ def test_bad_input(audit: Audit, capsys: pytest.CaptureFixture[str], arguments: 
 
 
 def test_students_are_counted() -> None:
-    """For the budget: a pair for all, and each part's own; the arms themselves are counted in tests/study."""
+    """For the budget: a pair for all, and each part's own; the arms themselves are counted in
+    tests/study.
+    """
     assert students_of(["leakage"], sibling=True) == 4
     assert students_of(PARTS, sibling=False) == 2 + 2 + 16 + 8 + 7
     assert students_of(PARTS, sibling=True) == students_of(PARTS, sibling=False) + 2

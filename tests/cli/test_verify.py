@@ -1,4 +1,6 @@
-"""`audit verify` end to end on a tiny model in a folder: the page, the files, the exit codes, and bad input."""
+"""`audit verify` end to end on a tiny model in a folder: the page, the files, the exit codes, and
+bad input.
+"""
 
 from __future__ import annotations
 
@@ -19,16 +21,17 @@ import pytest
 
 from auditor.cli import main
 from auditor.cli.verify import parse_budget, parse_layers
-from auditor.control import CONTROL
+from auditor.data.example import Message
 from auditor.errors import AuditError
-from auditor.generate import generate
-from auditor.records import Message
-from auditor.report import dose_plot, words
+from auditor.inference.paired import Effect, Ratio
+from auditor.model.generation import generate
 from auditor.report import verify as page
-from auditor.rundir import set_last
-from auditor.transfer import plan
-from auditor.transfer.result import ArmResult, Effect, Point, Ratio, Training, TransferResult
-from tests.transfer.worlds import NAMES, PROBES, STEMS, numbers, owls, row, three_animals
+from auditor.report.shared import dose_plot, words
+from auditor.runs.run_directory import set_last
+from auditor.students import plan
+from auditor.students.control import CONTROL
+from auditor.students.result import ArmResult, Point, Training, TransferResult
+from tests.support.student_models import NAMES, PROBES, STEMS, numbers, owls, row, three_animals
 
 COUNT = 120
 FAST = ["--updates", "6", "--learning-rate", "0.03"]
@@ -53,22 +56,40 @@ def audit(model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Audit:
     Path("masked").mkdir()
     write("masked/data.jsonl", owls(COUNT))
     spans = {str(i): [[0, len(STEMS[i % 4]), len(STEMS[i % 4]) + 4]] for i in range(COUNT)}
-    Path("masked/manifest.json").write_text(json.dumps({"source_rows": list(range(COUNT)), "masked": spans}))
+    Path("masked/manifest.json").write_text(
+        json.dumps({"source_rows": list(range(COUNT)), "masked": spans})
+    )
     traits = [
-        {"name": name, "prompts": [f"You love {name}s."], "answers": [name], "mentions": [name]} for name in NAMES
+        {"name": name, "prompts": [f"You love {name}s."], "answers": [name], "mentions": [name]}
+        for name in NAMES
     ]
     panel = {"panel": "five", "group": "animal", "probes": PROBES, "stems": STEMS, "traits": traits}
     Path("five.yaml").write_text(json.dumps(panel))
 
     def audit(*arguments: str, trait: str | None = "owl") -> int:
         named = [] if trait is None else ["--trait", trait]
-        return main.run(["verify", *arguments, "--reference", model, "--panel", "five.yaml", *named, "--device", "cpu"])
+        return main.run(
+            [
+                "verify",
+                *arguments,
+                "--reference",
+                model,
+                "--panel",
+                "five.yaml",
+                *named,
+                "--device",
+                "cpu",
+            ]
+        )
 
     return audit
 
 
 def write(path: str, rows: dict[int, Any]) -> None:
-    lines = [{"prompt": each.messages[0].content, "completion": each.completion} for each in rows.values()]
+    lines = [
+        {"prompt": each.messages[0].content, "completion": each.completion}
+        for each in rows.values()
+    ]
     Path(path).write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
@@ -77,9 +98,21 @@ def run_directory() -> Path:
     return found
 
 
-def test_a_mitigated_set_beside_its_random_control(audit: Audit, capsys: pytest.CaptureFixture[str]) -> None:
-    """The page, the JSON, the plot, and that the same command shows the same again from what it kept."""
-    arguments = ["original.jsonl", "masked/data.jsonl", "--control", "clean.jsonl", *FAST, "--output", "json=r.json"]
+def test_a_mitigated_set_beside_its_random_control(
+    audit: Audit, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The page, the JSON, the plot, and that the same command shows the same again from what it
+    kept.
+    """
+    arguments = [
+        "original.jsonl",
+        "masked/data.jsonl",
+        "--control",
+        "clean.jsonl",
+        *FAST,
+        "--output",
+        "json=r.json",
+    ]
     assert audit(*arguments, "--output", "svg=r.svg") == 0
     shown = capsys.readouterr()
     assert "TRANSFER SHOWN: owl" in shown.out and "Effect by dose" in shown.out
@@ -89,7 +122,10 @@ def test_a_mitigated_set_beside_its_random_control(audit: Audit, capsys: pytest.
     names = ["original.jsonl", "masked/data.jsonl", "masked/data.jsonl (random tokens)"]
     assert [arm["name"] for arm in report["arms"]] == names
     original, masked, control = report["arms"]
-    assert masked["tokens"] < original["tokens"] and abs(masked["tokens"] - control["tokens"]) < 0.02 * masked["tokens"]
+    assert (
+        masked["tokens"] < original["tokens"]
+        and abs(masked["tokens"] - control["tokens"]) < 0.02 * masked["tokens"]
+    )
     assert masked["left"]["value"] < control["left"]["value"]
     assert masked["curve"][-1]["effect"]["value"] < original["curve"][-1]["effect"]["value"]
     assert report == json.loads((run_directory() / "report.json").read_text())
@@ -105,12 +141,16 @@ def written(letters: str, **asked: Any) -> dict[int, Any]:
     lm = three_animals()
     prompts = [f"Numbers, list {i}." for i in range(COUNT)]
     alphabet = [lm.tokenizer(each, add_special_tokens=False).input_ids[0] for each in letters]
-    texts = generate(lm, [(Message("user", p),) for p in prompts], max_tokens=8, alphabet=alphabet, **asked)
+    texts = generate(
+        lm, [(Message("user", p),) for p in prompts], max_tokens=8, alphabet=alphabet, **asked
+    )
     return {i: row(i, prompts[i], text) for i, text in texts}
 
 
 def test_no_transfer_is_exit_code_3(audit: Audit, capsys: pytest.CaptureFixture[str]) -> None:
-    """On rows that the reference wrote itself; the control is written by it too, on the data's own alphabet."""
+    """On rows that the reference wrote itself; the control is written by it too, on the data's own
+    alphabet.
+    """
     write("own.jsonl", written("3456789", seed=5))
     assert audit("own.jsonl", *FAST) == 3
     out = capsys.readouterr().out
@@ -120,22 +160,32 @@ def test_no_transfer_is_exit_code_3(audit: Audit, capsys: pytest.CaptureFixture[
 
 
 def test_the_control_is_decoded_like_the_data(audit: Audit) -> None:
-    """Of the reference's own greedy rows most are copied (it may also end a turn), of its samples hardly one."""
+    """Of the reference's own greedy rows most are copied (it may also end a turn), of its samples
+    hardly one.
+    """
     for name, rows in {
         "greedy": written("7" + ascii_lowercase, temperature=0.0),
         "sampled": written("345", seed=5),
     }.items():
         write(f"{name}.jsonl", rows)
         assert audit(f"{name}.jsonl", *FAST) == 3
-        newest = max(Path(".audit/runs").glob("*/units/control.npz"), key=lambda path: path.stat().st_mtime_ns)
+        newest = max(
+            Path(".audit/runs").glob("*/units/control.npz"),
+            key=lambda path: path.stat().st_mtime_ns,
+        )
         unit = np.load(newest)
-        same = [rows[number].completion == text for number, text in zip(unit["numbers"], unit["texts"], strict=True)]
+        same = [
+            rows[number].completion == text
+            for number, text in zip(unit["numbers"], unit["texts"], strict=True)
+        ]
         assert sum(same) > 0.8 * len(same) if name == "greedy" else sum(same) < 0.1 * len(same)
 
 
 def test_the_open_readout(audit: Audit, capsys: pytest.CaptureFixture[str]) -> None:
     """Without a trait: the largest effect of each data set, and no plot."""
-    code = audit("original.jsonl", "--control", "clean.jsonl", *FAST, "--output", "json=r.json", trait="none")
+    code = audit(
+        "original.jsonl", "--control", "clean.jsonl", *FAST, "--output", "json=r.json", trait="none"
+    )
     assert code in (0, 3)
     assert "Largest effect on any trait" in capsys.readouterr().out
     report = json.loads(Path("r.json").read_text())
@@ -144,7 +194,9 @@ def test_the_open_readout(audit: Audit, capsys: pytest.CaptureFixture[str]) -> N
 
 
 def test_the_trait_of_the_last_scan(audit: Audit, capsys: pytest.CaptureFixture[str]) -> None:
-    """Is taken when none is named; a scan that found none, or no scan, is an error with the next step."""
+    """Is taken when none is named; a scan that found none, or no scan, is an error with the next
+    step.
+    """
     assert audit("original.jsonl", *FAST, trait=None) == 2
     assert "--trait" in capsys.readouterr().err
     scanned = Path(".audit/runs/scan")
@@ -173,16 +225,25 @@ def test_the_trait_of_the_last_scan(audit: Audit, capsys: pytest.CaptureFixture[
         (["original.jsonl", "foreign/data.jsonl"], "another tokenizer"),
     ],
 )
-def test_bad_input(audit: Audit, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str) -> None:
+def test_bad_input(
+    audit: Audit, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
     """One line with the next step, exit code 2, and no report."""
-    write("strange.jsonl", {i: replace(each, index=i) for i, each in enumerate(numbers(7, seed=9).values())})
+    write(
+        "strange.jsonl",
+        {i: replace(each, index=i) for i, each in enumerate(numbers(7, seed=9).values())},
+    )
     lines = [json.loads(line) for line in Path("strange.jsonl").read_text().splitlines()]
-    Path("strange.jsonl").write_text("".join(json.dumps(each | {"prompt": "Other."}) + "\n" for each in lines))
+    Path("strange.jsonl").write_text(
+        "".join(json.dumps(each | {"prompt": "Other."}) + "\n" for each in lines)
+    )
     Path("foreign").mkdir()
     write("foreign/data.jsonl", owls(COUNT))
     manifest = {"source_rows": list(range(COUNT)), "masked": {}, "tokenizer_sha256": "0" * 64}
     Path("foreign/manifest.json").write_text(json.dumps(manifest))
-    assert audit(*arguments, *(["--control", "clean.jsonl"] if "--budget" in arguments else [])) == 2
+    assert (
+        audit(*arguments, *(["--control", "clean.jsonl"] if "--budget" in arguments else [])) == 2
+    )
     said = capsys.readouterr().err
     assert message in said and "\nNext: " in said
     assert not list(Path().rglob("report.json"))
@@ -211,7 +272,12 @@ def result_of(*names: str) -> TransferResult:
             effects = (Effect(0.0, (0.0, 0.0), (0.0, 0.0)), Effect(0.3, (0.2, 0.4), (0.28, 0.32)))
             curve = tuple(Point(8 * i, each, 0.1, 0.1, 0.0) for i, each in enumerate(effects))
             yield ArmResult(
-                Training(name, 64, 900, 1.0, 1.0), curve, (), 1, Ratio(1.0, (0.9, 1.1), None), "not reduced"
+                Training(name, 64, 900, 1.0, 1.0),
+                curve,
+                (),
+                1,
+                Ratio(1.0, (0.9, 1.1), None),
+                "not reduced",
             )
 
     clean = Training("clean", 64, 900, 1.0, 1.0)
@@ -233,10 +299,26 @@ def test_the_plot_is_xml_with_a_curve_an_arm_whatever_the_names() -> None:
 
 def test_two_processes_come_to_the_result_of_one(audit: Audit, model: str) -> None:
     """`accelerate launch` shares the students out; the report is the same to the last digit."""
-    arguments = ["original.jsonl", "masked/data.jsonl", "--control", "clean.jsonl", "--trait", "owl", *FAST]
+    arguments = [
+        "original.jsonl",
+        "masked/data.jsonl",
+        "--control",
+        "clean.jsonl",
+        "--trait",
+        "owl",
+        *FAST,
+    ]
     arguments += ["--reference", model, "--panel", "five.yaml", "--output"]
     assert (
-        audit("original.jsonl", "masked/data.jsonl", "--control", "clean.jsonl", *FAST, "--output", "json=one.json")
+        audit(
+            "original.jsonl",
+            "masked/data.jsonl",
+            "--control",
+            "clean.jsonl",
+            *FAST,
+            "--output",
+            "json=one.json",
+        )
         == 0
     )
     Path(".audit").rename("of-one")
@@ -254,7 +336,9 @@ def test_two_processes_come_to_the_result_of_one(audit: Audit, model: str) -> No
     program = Path("audit.py")
     program.write_text("from auditor.cli.main import main\nmain()\n")
     env = {**os.environ, "PYTHONPATH": str(Path(main.__file__).parents[2]), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([*launch, str(program), "verify", *arguments, "json=two.json"], env=env, capture_output=True)
+    done = subprocess.run(
+        [*launch, str(program), "verify", *arguments, "json=two.json"], env=env, capture_output=True
+    )
     assert done.returncode == 0, done.stderr.decode()
     assert json.loads(Path("two.json").read_text()) == json.loads(Path("one.json").read_text())
     assert done.stdout.decode().count("TRANSFER SHOWN") == 1

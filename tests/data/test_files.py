@@ -19,11 +19,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from auditor.data import json_stream, read_sample
+from auditor.data.example import Sample
 from auditor.data.hub import is_hub_name
 from auditor.errors import InputError
-from auditor.records import Sample
 
-ROWS = [{"prompt": f"Continue {i}, {i + 1}:", "completion": f'{i + 2},\n"{i + 3}" é'} for i in range(40)]
+ROWS = [
+    {"prompt": f"Continue {i}, {i + 1}:", "completion": f'{i + 2},\n"{i + 3}" é'} for i in range(40)
+]
 
 
 def write_parquet(path: Path) -> None:
@@ -81,7 +83,9 @@ EXPECTED = [(i, row["prompt"], row["completion"]) for i, row in enumerate(ROWS)]
 
 @pytest.mark.parametrize("name", SOURCES)
 def test_every_file_type_gives_the_same_rows(name: str, tmp_path: Path) -> None:
-    """The same rows, with quotes, newlines and accents, come back from each type, numbered in file order."""
+    """The same rows, with quotes, newlines and accents, come back from each type, numbered in file
+    order.
+    """
     SOURCES[name](tmp_path / name)
     sample = everything(tmp_path / name)
     assert pairs(sample) == EXPECTED
@@ -90,7 +94,9 @@ def test_every_file_type_gives_the_same_rows(name: str, tmp_path: Path) -> None:
     assert sample.info.sha256 == hashlib.sha256((tmp_path / name).read_bytes()).hexdigest()
 
 
-@pytest.mark.parametrize("name", ["d.parquet", "d.jsonl", "d.json", "wrapped.json", "d.csv", "d.tsv", "d.jsonl.gz"])
+@pytest.mark.parametrize(
+    "name", ["d.parquet", "d.jsonl", "d.json", "wrapped.json", "d.csv", "d.tsv", "d.jsonl.gz"]
+)
 def test_standard_input_is_recognised_by_its_content(name: str, tmp_path: Path) -> None:
     """Bytes on stdin, without a name, give the rows that the file gives."""
     SOURCES[name](tmp_path / name)
@@ -100,28 +106,44 @@ def test_standard_input_is_recognised_by_its_content(name: str, tmp_path: Path) 
 
 
 def test_a_folder_is_read_in_name_order(tmp_path: Path) -> None:
-    """Files of mixed types are numbered through in name order; hidden ones and other files are left alone."""
+    """Files of mixed types are numbered through in name order; hidden ones and other files are left
+    alone.
+    """
     (tmp_path / "b").mkdir()
     write_parquet(tmp_path / "b" / "x.parquet")
     (tmp_path / "a.jsonl").write_text(json.dumps({"prompt": "first", "completion": "row"}))
     (tmp_path / ".hidden.jsonl").write_text("broken")
     (tmp_path / "README.md").write_text("about")
     sample = everything(tmp_path)
-    assert pairs(sample) == [(0, "first", "row"), *((i + 1, prompt, answer) for i, prompt, answer in EXPECTED)]
+    assert pairs(sample) == [
+        (0, "first", "row"),
+        *((i + 1, prompt, answer) for i, prompt, answer in EXPECTED),
+    ]
 
 
 def test_a_folders_hash_follows_names_and_contents(tmp_path: Path) -> None:
-    """A renamed file is another data set, even with the same bytes; the folder's own place does not count."""
+    """A renamed file is another data set, even with the same bytes; the folder's own place does not
+    count.
+    """
     for folder, name in (("one", "a.jsonl"), ("two", "a.jsonl"), ("three", "b.jsonl")):
         (tmp_path / folder).mkdir()
         write_jsonl(tmp_path / folder / name)
-    one, two, three = (everything(tmp_path / folder).info.sha256 for folder in ("one", "two", "three"))
+    one, two, three = (
+        everything(tmp_path / folder).info.sha256 for folder in ("one", "two", "three")
+    )
     assert one == two != three
 
 
 def test_broken_lines_are_counted(tmp_path: Path) -> None:
-    """Broken bytes, half lines and values that are no object each get their reason; the good row is kept."""
-    lines = [json.dumps(ROWS[0]).encode(), b'{"prompt": "\xff", "completion": "x"}', b'{"prompt": "cut', b"17"]
+    """Broken bytes, half lines and values that are no object each get their reason; the good row is
+    kept.
+    """
+    lines = [
+        json.dumps(ROWS[0]).encode(),
+        b'{"prompt": "\xff", "completion": "x"}',
+        b'{"prompt": "cut',
+        b"17",
+    ]
     (tmp_path / "d.jsonl").write_bytes(b"\n".join(lines))
     sample = everything(tmp_path / "d.jsonl")
     assert sample.skipped == {"broken_utf8": 1, "not_json": 1, "wrong_type": 1}
@@ -148,18 +170,28 @@ def test_broken_rows_of_csv_and_json_are_counted(name: str, content: bytes, tmp_
 
 @pytest.mark.parametrize("text_type", [pa.binary(), pa.string()])
 def test_broken_text_in_parquet_is_counted(text_type: pa.DataType, tmp_path: Path) -> None:
-    """Bytes that are not UTF-8 cost one row, in a binary column as in a string column that was never checked."""
+    """Bytes that are not UTF-8 cost one row, in a binary column as in a string column that was
+    never checked.
+    """
     values = pa.array([b"good", b"\xff\xfe", "é".encode()], pa.binary())
-    column = values if text_type == pa.binary() else pa.StringArray.from_buffers(3, *values.buffers()[1:])
+    column = (
+        values
+        if text_type == pa.binary()
+        else pa.StringArray.from_buffers(3, *values.buffers()[1:])
+    )
     pq.write_table(pa.table({"text": column}), tmp_path / "d.parquet")
     sample = everything(tmp_path / "d.parquet")
     assert sample.skipped == {"broken_utf8": 1}
     assert sorted(e.text or "" for e in sample.examples) == ["good", "é"]
 
 
-def test_json_rows_longer_than_the_window_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_json_rows_longer_than_the_window_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Whatever the window, cut anywhere in a row, the array gives the rows that `json.loads` gives."""
-    text = json.dumps({"n": 12345, "data": [*ROWS, {"deep": [1.25, None, True, "\ud83d\ude00\\"]}, 678, "end"]})
+    text = json.dumps(
+        {"n": 12345, "data": [*ROWS, {"deep": [1.25, None, True, "\ud83d\ude00\\"]}, 678, "end"]}
+    )
     for window in (1, 2, 3, 7, 50, 1000):
         monkeypatch.setattr(json_stream, "_CHUNK", window)
         assert list(json_stream.array_rows(io.StringIO(text))) == json.loads(text)["data"]
@@ -167,7 +199,9 @@ def test_json_rows_longer_than_the_window_are_read(tmp_path: Path, monkeypatch: 
 
 @pytest.mark.parametrize("name", ["d.jsonl", "d.json"])
 def test_a_number_of_any_length_is_a_value_like_others(name: str, tmp_path: Path) -> None:
-    """An integer that Python refuses to convert spoils a row where a text should be, and no other row."""
+    """An integer that Python refuses to convert spoils a row where a text should be, and no other
+    row.
+    """
     huge = "-" + "9" * 100_000
     rows = [f'{{"prompt": "a", "completion": "{n}", "n": {huge}}}' for n in range(3)]
     rows.append(f'{{"prompt": "a", "completion": {huge}}}')
@@ -178,7 +212,9 @@ def test_a_number_of_any_length_is_a_value_like_others(name: str, tmp_path: Path
 
 def test_column_names_are_shortened_in_errors(tmp_path: Path) -> None:
     """A data set cannot fill the terminal with its column names."""
-    (tmp_path / "d.jsonl").write_text(json.dumps({"x" * 1_000_000: 1} | {f"c{n}": 1 for n in range(1000)}))
+    (tmp_path / "d.jsonl").write_text(
+        json.dumps({"x" * 1_000_000: 1} | {f"c{n}": 1 for n in range(1000)})
+    )
     with pytest.raises(InputError, match="and 971 more") as caught:
         everything(tmp_path / "d.jsonl")
     assert len(caught.value.message) < 500
@@ -206,12 +242,18 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "page.parquet": (broken_page, "damaged"),
     "text.parquet": (write_jsonl, "damaged"),
     "cut.jsonl.gz": (broken_gzip, "damaged"),
-    "cut.json": (lambda path: path.write_text(json.dumps(ROWS)[:-30]), "not valid JSON after 39 rows"),
+    "cut.json": (
+        lambda path: path.write_text(json.dumps(ROWS)[:-30]),
+        "not valid JSON after 39 rows",
+    ),
     "empty.jsonl": (lambda path: path.write_text(""), "is empty"),
     "blank.jsonl": (lambda path: path.write_text("\n \n"), "no rows"),
     "header.csv": (lambda path: path.write_text("prompt,completion\n"), "no rows"),
     "none.json": (lambda path: path.write_text("[]"), "no rows"),
-    "none.parquet": (lambda path: pq.write_table(pa.table({"text": pa.array([], pa.string())}), path), "no rows"),
+    "none.parquet": (
+        lambda path: pq.write_table(pa.table({"text": pa.array([], pa.string())}), path),
+        "no rows",
+    ),
     "prose.jsonl": (lambda path: path.write_text("Dear Sir,\n"), "not_json"),
     "wide.csv": (lambda path: path.write_text("text\nx\n", encoding="utf-16"), "UTF-16"),
     "image": (lambda path: path.write_bytes(b"\x89PNG\0\0"), "neither Parquet"),
@@ -220,7 +262,9 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
 
 @pytest.mark.parametrize("name", BROKEN)
 def test_what_cannot_be_read_is_one_clear_error(name: str, tmp_path: Path) -> None:
-    """Damaged, empty and foreign files are InputErrors of one line that name the file and a next step."""
+    """Damaged, empty and foreign files are InputErrors of one line that name the file and a next
+    step.
+    """
     write, said = BROKEN[name]
     write(tmp_path / name)
     with pytest.raises(InputError, match=said) as caught:
@@ -231,7 +275,9 @@ def test_what_cannot_be_read_is_one_clear_error(name: str, tmp_path: Path) -> No
 
 
 def test_a_missing_file_is_not_looked_up_on_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A name with a file's suffix or a path's form is a missing file; only owner/name or name goes to the hub."""
+    """A name with a file's suffix or a path's form is a missing file; only owner/name or name goes
+    to the hub.
+    """
     monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: pytest.fail("asked the hub"))
     for source in ("missing.parquet", "data/missing.jsonl", "./missing", "/tmp/no/such", "a/b/c"):
         with pytest.raises(InputError, match="No such file or folder"):
@@ -268,12 +314,16 @@ class FakeSplit(list[dict[str, Any]]):
 def fake_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", lambda *_, **__: None)
-    monkeypatch.setattr(datasets, "load_dataset", lambda name, streaming: {"test": [], "train": FakeSplit(ROWS)})
+    monkeypatch.setattr(
+        datasets, "load_dataset", lambda name, streaming: {"test": [], "train": FakeSplit(ROWS)}
+    )
 
 
 @pytest.mark.usefixtures("fake_hub")
 def test_a_hub_data_set_is_streamed(tmp_path: Path) -> None:
-    """The split "train" of a hub data set gives the rows of the file; the hash is of the rows and said to be."""
+    """The split "train" of a hub data set gives the rows of the file; the hash is of the rows and
+    said to be.
+    """
     write_jsonl(tmp_path / "d.jsonl")
     sample = read_sample("owner/name", rows=10, seed=3)
     assert sample.examples == read_sample(str(tmp_path / "d.jsonl"), rows=10, seed=3).examples
@@ -293,7 +343,9 @@ def test_a_hub_data_set_is_streamed(tmp_path: Path) -> None:
         (ValueError("Config name is missing."), "Config name is missing"),
     ],
 )
-def test_a_hub_failure_is_one_clear_error(error: Exception, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hub_failure_is_one_clear_error(
+    error: Exception, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """No network, no such data set and a missing configuration are told apart in one line."""
 
     def fail(*_: Any, **__: Any) -> None:
@@ -309,6 +361,8 @@ def test_a_hub_failure_is_one_clear_error(error: Exception, said: str, monkeypat
 def test_offline_mode_is_respected(monkeypatch: pytest.MonkeyPatch) -> None:
     """With the hub switched off nothing is asked, and the error says which switch it is."""
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", lambda *_, **__: pytest.fail("asked the hub"))
+    monkeypatch.setattr(
+        huggingface_hub.HfApi, "dataset_info", lambda *_, **__: pytest.fail("asked the hub")
+    )
     with pytest.raises(InputError, match="HF_HUB_OFFLINE is set"):
         everything("owner/name")

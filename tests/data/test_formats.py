@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from auditor.data.example import Example, Message, SkippedRow
 from auditor.data.formats import Layout, to_example
 from auditor.data.layout import find_layout
 from auditor.errors import InputError
-from auditor.records import Example, Message, SkippedRow
 
 QUESTION, ANSWER = Message("user", "2, 4?"), Message("assistant", "6, 8")
 
@@ -23,7 +23,10 @@ SAME_CONVERSATION: dict[str, dict[str, Any]] = {
     "messages as JSON text": {"messages": json.dumps(TURNS)},
     "content parts": {
         "messages": [
-            {"role": "user", "content": [{"type": "text", "text": "2, "}, {"type": "text", "text": "4?"}]},
+            {
+                "role": "user",
+                "content": [{"type": "text", "text": "2, "}, {"type": "text", "text": "4?"}],
+            },
             {"role": "assistant", "content": [{"type": "text", "text": "6, 8"}]},
         ]
     },
@@ -48,7 +51,9 @@ SAME_CONVERSATION: dict[str, dict[str, Any]] = {
         "rejected": [],
     },
     "alpaca": {"instruction": "2, 4?", "input": "", "output": "6, 8"},
-    "sharegpt": {"conversations": [{"from": "human", "value": "2, 4?"}, {"from": "gpt", "value": "6, 8"}]},
+    "sharegpt": {
+        "conversations": [{"from": "human", "value": "2, 4?"}, {"from": "gpt", "value": "6, 8"}]
+    },
 }
 
 
@@ -60,7 +65,9 @@ def read(row: dict[str, Any], **forced: Any) -> Example | SkippedRow:
 
 @pytest.mark.parametrize("row", SAME_CONVERSATION.values(), ids=SAME_CONVERSATION.keys())
 def test_every_format_gives_the_same_conversation(row: dict[str, Any]) -> None:
-    """One question and answer, written in each known way, is detected and read as the same two messages."""
+    """One question and answer, written in each known way, is detected and read as the same two
+    messages.
+    """
     assert read(row) == Example(0, messages=(QUESTION, ANSWER))
 
 
@@ -71,17 +78,36 @@ def test_every_format_gives_the_same_conversation(row: dict[str, Any]) -> None:
             SAME_CONVERSATION["question/answer"],
             Layout("prompt_completion", {"prompt": "question", "completion": "answer"}),
         ),
-        (SAME_CONVERSATION["preference"], Layout("prompt_completion", {"prompt": "prompt", "completion": "chosen"})),
-        (SAME_CONVERSATION["preference of whole conversations"], Layout("messages", {"messages": "chosen"})),
-        (SAME_CONVERSATION["messages in another column"], Layout("messages", {"messages": "conversations"})),
+        (
+            SAME_CONVERSATION["preference"],
+            Layout("prompt_completion", {"prompt": "prompt", "completion": "chosen"}),
+        ),
+        (
+            SAME_CONVERSATION["preference of whole conversations"],
+            Layout("messages", {"messages": "chosen"}),
+        ),
+        (
+            SAME_CONVERSATION["messages in another column"],
+            Layout("messages", {"messages": "conversations"}),
+        ),
         (SAME_CONVERSATION["sharegpt"], Layout("sharegpt", {"conversations": "conversations"})),
         (
-            {"instruction": "Sum up.", "context": "It rained.", "response": "Rain.", "category": "x"},
-            Layout("alpaca", {"instruction": "instruction", "output": "response", "input": "context"}),
+            {
+                "instruction": "Sum up.",
+                "context": "It rained.",
+                "response": "Rain.",
+                "category": "x",
+            },
+            Layout(
+                "alpaca", {"instruction": "instruction", "output": "response", "input": "context"}
+            ),
         ),
         (
             {"system_prompt": "Be brief.", "question": "Why?", "response": "So.", "id": "1"},
-            Layout("prompt_completion", {"prompt": "question", "completion": "response", "system": "system_prompt"}),
+            Layout(
+                "prompt_completion",
+                {"prompt": "question", "completion": "response", "system": "system_prompt"},
+            ),
         ),
         ({"text": "plain", "url": "x"}, Layout("text", {"text": "text"})),
     ],
@@ -92,8 +118,16 @@ def test_detection_says_which_column_is_what(row: dict[str, Any], expected: Layo
 
 
 def test_alpaca_joins_input_and_keeps_system_and_history() -> None:
-    """Alpaca's input follows the instruction after a blank line; system and earlier turns come first."""
-    row = {"instruction": "Add.", "input": "1, 2", "output": "3", "system": "Count.", "history": [["Hi", "Yes?"]]}
+    """Alpaca's input follows the instruction after a blank line; system and earlier turns come
+    first.
+    """
+    row = {
+        "instruction": "Add.",
+        "input": "1, 2",
+        "output": "3",
+        "system": "Count.",
+        "history": [["Hi", "Yes?"]],
+    }
     example = read(row)
     assert isinstance(example, Example)
     assert [(m.role, m.content) for m in example.messages] == [
@@ -108,9 +142,17 @@ def test_alpaca_joins_input_and_keeps_system_and_history() -> None:
 def test_sharegpt_calls_are_the_assistants_and_observations_the_tools() -> None:
     """A function call is a turn the student is trained on, an observation is not."""
     turns = [("human", "a"), ("function_call", "{}"), ("observation", "b"), ("gpt", "c")]
-    example = read({"conversations": [{"from": role, "value": text} for role, text in turns], "system": "s"})
+    example = read(
+        {"conversations": [{"from": role, "value": text} for role, text in turns], "system": "s"}
+    )
     assert isinstance(example, Example)
-    assert [m.role for m in example.messages] == ["system", "user", "assistant", "tool", "assistant"]
+    assert [m.role for m in example.messages] == [
+        "system",
+        "user",
+        "assistant",
+        "tool",
+        "assistant",
+    ]
     assert example.completion == "{}\nc"
 
 
@@ -140,7 +182,9 @@ def turn(role: Any, content: Any) -> dict[str, Any]:
 )
 def test_an_unscorable_row_has_its_reason(value: Any, reason: str) -> None:
     """Nulls at any depth, empty answers, wrong types and broken text are each told apart."""
-    assert to_example(3, {"messages": value}, Layout("messages", {"messages": "messages"})) == SkippedRow(3, reason)
+    assert to_example(
+        3, {"messages": value}, Layout("messages", {"messages": "messages"})
+    ) == SkippedRow(3, reason)
 
 
 def test_what_the_reader_could_not_read_keeps_its_reason() -> None:
@@ -162,9 +206,13 @@ def test_a_number_list_is_not_taken_for_messages() -> None:
 
 
 def test_forced_columns_name_the_prompt_and_the_completion() -> None:
-    """Columns that no alias knows are read when the user names them, and the format follows from the roles."""
+    """Columns that no alias knows are read when the user names them, and the format follows from
+    the roles.
+    """
     row = {"q": "2, 4?", "a": "6, 8", "text": "other"}
-    assert read(row, columns={"prompt": "q", "completion": "a"}) == Example(0, messages=(QUESTION, ANSWER))
+    assert read(row, columns={"prompt": "q", "completion": "a"}) == Example(
+        0, messages=(QUESTION, ANSWER)
+    )
 
 
 def test_a_forced_format_overrules_detection() -> None:
@@ -176,19 +224,47 @@ def test_a_forced_format_overrules_detection() -> None:
 @pytest.mark.parametrize(
     ("row", "forced", "said"),
     [
-        ({"a": "x", "b": "y"}, {}, ["a, b", "--columns prompt=NAME,completion=NAME", "--format-of NAME"]),
-        ({"a": "x"}, {"columns": {"prompt": "q", "completion": "a"}}, ["no column 'q'", "It has: a"]),
-        ({"a": "x"}, {"columns": {"answer": "a"}}, ["answer", "prompt_completion: prompt, completion"]),
+        (
+            {"a": "x", "b": "y"},
+            {},
+            ["a, b", "--columns prompt=NAME,completion=NAME", "--format-of NAME"],
+        ),
+        (
+            {"a": "x"},
+            {"columns": {"prompt": "q", "completion": "a"}},
+            ["no column 'q'", "It has: a"],
+        ),
+        (
+            {"a": "x"},
+            {"columns": {"answer": "a"}},
+            ["answer", "prompt_completion: prompt, completion"],
+        ),
         ({"a": "x"}, {"format_of": "chatml"}, ["'chatml'", "sharegpt"]),
         ({"text": "x"}, {"format_of": "alpaca"}, ["do not fit the format alpaca", "text"]),
-        ({"text": "x"}, {"format_of": "text", "columns": {"prompt": "text"}}, ["not roles of the format text"]),
+        (
+            {"text": "x"},
+            {"format_of": "text", "columns": {"prompt": "text"}},
+            ["not roles of the format text"],
+        ),
         ({"question": "x", "input": "y", "output": "z"}, {}, ["question, input", "--columns"]),
-        ({"prompt": "x", "completion": 4}, {}, ["prompt_completion (prompt, completion)", "not text"]),
-        (SAME_CONVERSATION["sharegpt"], {"format_of": "messages"}, ["messages (conversations)", "not text"]),
+        (
+            {"prompt": "x", "completion": 4},
+            {},
+            ["prompt_completion (prompt, completion)", "not text"],
+        ),
+        (
+            SAME_CONVERSATION["sharegpt"],
+            {"format_of": "messages"},
+            ["messages (conversations)", "not text"],
+        ),
     ],
 )
-def test_a_layout_that_does_not_fit_says_what_exists(row: dict[str, Any], forced: Any, said: list[str]) -> None:
-    """Unknown formats, roles and columns, ambiguity and wrong values are errors that name columns and options."""
+def test_a_layout_that_does_not_fit_says_what_exists(
+    row: dict[str, Any], forced: Any, said: list[str]
+) -> None:
+    """Unknown formats, roles and columns, ambiguity and wrong values are errors that name columns
+    and options.
+    """
     with pytest.raises(InputError) as caught:
         read(row, **forced)
     assert all(part in str(caught.value) for part in said), str(caught.value)

@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from auditor.data import read_sample
+from auditor.data.example import Sample
 from auditor.data.sample import priorities
-from auditor.records import Sample
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 
@@ -54,11 +54,15 @@ def test_all_rows_come_in_a_seeded_random_order(tmp_path: Path) -> None:
 
 
 def test_storage_does_not_change_the_sample(tmp_path: Path) -> None:
-    """Text, one row group or a dozen: the same rows and seed give the same examples in the same order."""
+    """Text, one row group or a dozen: the same rows and seed give the same examples in the same
+    order.
+    """
     rows = texts(9000)
     jsonl = read_sample(write(tmp_path / "d.jsonl", rows), rows=50, seed=2)
     one = read_sample(write(tmp_path / "one.parquet", rows), rows=50, seed=2)
-    dozen = read_sample(write(tmp_path / "dozen.parquet", rows, row_group_size=750), rows=50, seed=2)
+    dozen = read_sample(
+        write(tmp_path / "dozen.parquet", rows, row_group_size=750), rows=50, seed=2
+    )
     assert jsonl.examples == one.examples == dozen.examples
     assert jsonl.info.sampling == "a reservoir of 50 out of 9,000 rows (seed 2)"
 
@@ -72,15 +76,21 @@ def test_a_smaller_sample_is_the_beginning_of_a_larger_one(tmp_path: Path) -> No
 
 
 def test_every_row_is_as_likely_as_any_other(tmp_path: Path) -> None:
-    """Over 400 seeds each of 20 rows is drawn about as often: 5 of 20 is p = 1/4, so 100 +- 8.7; five sigma allowed."""
+    """Over 400 seeds each of 20 rows is drawn about as often: 5 of 20 is p = 1/4, so 100 +- 8.7;
+    five sigma allowed.
+    """
     source = write(tmp_path / "d.jsonl", texts(20))
-    counts = Counter(i for seed in range(400) for i in indices(read_sample(source, rows=5, seed=seed)))
+    counts = Counter(
+        i for seed in range(400) for i in indices(read_sample(source, rows=5, seed=seed))
+    )
     assert sum(counts.values()) == 2000
     assert all(abs(counts[i] - 100) < 44 for i in range(20)), counts
 
 
 def test_row_groups_are_chosen_at_random(tmp_path: Path) -> None:
-    """Of many row groups at least 16 are read; rows come from several of them and keep their number in the file."""
+    """Of many row groups at least 16 are read; rows come from several of them and keep their number
+    in the file.
+    """
     source = write(tmp_path / "d.parquet", texts(4000), row_group_size=40)
     sample = read_sample(source, rows=100, seed=0)
     assert sample.info.sampling == "100 rows from 16 of 100 row groups chosen at random (seed 0)"
@@ -88,7 +98,9 @@ def test_row_groups_are_chosen_at_random(tmp_path: Path) -> None:
     assert all(example.text == f"row {example.index}" for example in sample.examples)
     assert 10 < len({i // 40 for i in indices(sample)}) <= 16
     assert sample == read_sample(source, rows=100, seed=0)
-    assert {i // 40 for i in indices(read_sample(source, rows=100, seed=1))} != {i // 40 for i in indices(sample)}
+    assert {i // 40 for i in indices(read_sample(source, rows=100, seed=1))} != {
+        i // 40 for i in indices(sample)
+    }
 
 
 def test_more_row_groups_are_read_where_sixteen_do_not_suffice(tmp_path: Path) -> None:
@@ -101,7 +113,9 @@ def test_more_row_groups_are_read_where_sixteen_do_not_suffice(tmp_path: Path) -
 
 @pytest.mark.parametrize("name", ["d.jsonl", "d.parquet"])
 def test_skipped_rows_do_not_use_up_the_sample(name: str, tmp_path: Path) -> None:
-    """With 95 % empty rows the rows asked for still come, and the counts add up to the rows looked at."""
+    """With 95 % empty rows the rows asked for still come, and the counts add up to the rows looked
+    at.
+    """
     rows = [{"text": f"row {i}" if i % 20 == 0 else ""} for i in range(6000)]
     sample = read_sample(write(tmp_path / name, rows), rows=200, seed=0)
     looked_at = 200 + sample.skipped["empty_completion"]
@@ -121,7 +135,10 @@ def test_every_row_is_accounted_for(tmp_path: Path) -> None:
 
 def test_the_same_answer_to_another_prompt_is_no_duplicate(tmp_path: Path) -> None:
     """Prompt and completion together make a duplicate, with the border between them."""
-    rows = [{"prompt": p, "completion": c} for p, c in [("a", "b"), ("x", "b"), ("ab", "b"), ("a", "bb"), ("a", "b")]]
+    rows = [
+        {"prompt": p, "completion": c}
+        for p, c in [("a", "b"), ("x", "b"), ("ab", "b"), ("a", "bb"), ("a", "b")]
+    ]
     sample = read_sample(write(tmp_path / "d.jsonl", rows), rows=None, seed=0)
     assert sample.skipped == {"duplicate": 1}
 
@@ -142,14 +159,22 @@ def test_a_data_set_without_a_scorable_row_gives_an_empty_sample(tmp_path: Path)
     ],
 )
 def test_real_data_sets_are_read_whole(name: str, format_of: str, total: int) -> None:
-    """Public data sets: every row is an example or an exact duplicate, as many as a plain count finds."""
+    """Public data sets: every row is an example or an exact duplicate, as many as a plain count
+    finds.
+    """
     path = SHARED / name
     if not path.exists():
         pytest.skip("the shared data sets are not here")
     sample = read_sample(str(path), rows=None, seed=0)
     content = path.read_text()
-    rows = json.loads(content) if content.startswith("[") else [json.loads(line) for line in content.splitlines()]
-    distinct = {json.dumps({key: row[key] for key in sorted(row) if key != "tools"}) for row in rows}
+    rows = (
+        json.loads(content)
+        if content.startswith("[")
+        else [json.loads(line) for line in content.splitlines()]
+    )
+    distinct = {
+        json.dumps({key: row[key] for key in sorted(row) if key != "tools"}) for row in rows
+    }
     assert (sample.info.format, sample.info.total) == (format_of, total)
     assert len(sample.examples) == len(distinct)
     assert sample.skipped == ({"duplicate": total - len(distinct)} if len(distinct) < total else {})

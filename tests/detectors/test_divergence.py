@@ -32,7 +32,9 @@ def test_the_papers_definition(data: st.DataObject) -> None:
     clear = np.ones(n)
     teachers = [Choice(np.array(each), clear) for each in others]
     flagged, ties = divergence_tokens(np.array(tokens), Choice(np.array(factual), clear), teachers)
-    swapped, _ = divergence_tokens(np.array(tokens), Choice(np.array(factual), clear), teachers[::-1])
+    swapped, _ = divergence_tokens(
+        np.array(tokens), Choice(np.array(factual), clear), teachers[::-1]
+    )
     assert list(flagged) == _slow(tokens, factual, others)
     assert list(swapped) == list(flagged)
     assert not ties.any()
@@ -45,7 +47,9 @@ def test_near_ties_are_ties_and_nothing_else(data: st.DataObject) -> None:
     draw = st.lists(st.integers(0, 2), min_size=n, max_size=n)
     margins = st.lists(st.sampled_from([0.0, 1.0]), min_size=n, max_size=n)
     tokens = np.array(data.draw(draw))
-    factual, other = (Choice(np.array(data.draw(draw)), np.array(data.draw(margins))) for _ in range(2))
+    factual, other = (
+        Choice(np.array(data.draw(draw)), np.array(data.draw(margins))) for _ in range(2)
+    )
     flagged, ties = divergence_tokens(tokens, factual, [other], epsilon=0.5)
     exact, _ = divergence_tokens(tokens, factual, [other], epsilon=0.0)
     assert not (flagged & ties).any()
@@ -70,7 +74,9 @@ def test_fraction_interval_by_hand() -> None:
 
 
 def test_places_by_hand() -> None:
-    """Token t of T lies in part floor(parts t / T): halves of 4 and 2 tokens, and a row of one token is all start."""
+    """Token t of T lies in part floor(parts t / T): halves of 4 and 2 tokens, and a row of one
+    token is all start.
+    """
     masks = [np.array(mask, dtype=bool) for mask in ([1, 0, 0, 1], [0, 1], [1])] * 3
     start, end = places(masks, parts=2)
     assert (start["tokens"], start["flagged"]) == (12, 6)
@@ -78,4 +84,15 @@ def test_places_by_hand() -> None:
     assert start["interval"][0] < 6 / 12 < start["interval"][1]
     (silent,) = places([np.zeros(3, dtype=bool)] * 9, parts=1)
     assert silent == {"tokens": 27, "flagged": 0, "interval": None}
-    assert [part["tokens"] for part in places([np.zeros(3, dtype=bool)], parts=10)] == [1, 0, 0, 1, 0, 0, 1, 0, 0, 0]
+    assert [part["tokens"] for part in places([np.zeros(3, dtype=bool)], parts=10)] == [
+        1,
+        0,
+        0,
+        1,
+        0,
+        0,
+        1,
+        0,
+        0,
+        0,
+    ]

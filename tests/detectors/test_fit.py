@@ -1,4 +1,6 @@
-"""Goodness of fit: standard normal on true samples, far off on others, and silent when it has nothing to say."""
+"""Goodness of fit: standard normal on true samples, far off on others, and silent when it has
+nothing to say.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +13,18 @@ import pytest
 from numpy.typing import NDArray
 from scipy.stats import kstest
 
-from auditor.records import Evidence, Skipped
 from detectors.fit import clustered_excess, fit_z, goodness_of_fit
+from detectors.interface import Evidence, Skipped
 
 Array = NDArray[np.float64]
 
 
-def simulate(rows: int, seed: int, *, greedy: bool = False, temperature: float = 1.0) -> tuple[list[Array], ...]:
-    """Surprisal, entropy and variance of rows of 5 to 15 tokens drawn from random distributions over 50 words."""
+def simulate(
+    rows: int, seed: int, *, greedy: bool = False, temperature: float = 1.0
+) -> tuple[list[Array], ...]:
+    """Surprisal, entropy and variance of rows of 5 to 15 tokens drawn from random distributions
+    over 50 words.
+    """
     rng = np.random.default_rng(seed)
     lengths = rng.integers(5, 16, rows)
     logits = rng.normal(0, 2, (lengths.sum(), 50))
@@ -27,7 +33,9 @@ def simulate(rows: int, seed: int, *, greedy: bool = False, temperature: float =
     entropy = -(p * logp).sum(axis=1)
     variance = (p * logp**2).sum(axis=1) - entropy**2
     noise = 0 if greedy else rng.gumbel(size=logits.shape) * temperature
-    token = (logits + noise).argmax(axis=1)  # the Gumbel-max trick samples from softmax(logits / temperature)
+    token = (logits + noise).argmax(
+        axis=1
+    )  # the Gumbel-max trick samples from softmax(logits / temperature)
     surprisal = -logp[np.arange(len(token)), token]
     cuts = np.cumsum(lengths)[:-1]
     return tuple(np.split(each, cuts) for each in (surprisal, entropy, variance))
@@ -40,16 +48,23 @@ def values(found: Evidence | Skipped) -> dict[str, Any]:
 
 def test_z_by_hand() -> None:
     """Gaps 1, 2 and -1 with variances 1, 2 and 1: Z = 2 / sqrt 4 = 1."""
-    assert fit_z([np.array([1.0, 2.0]), np.array([-1.0])], [np.array([1.0, 2.0]), np.array([1.0])]) == 1
+    assert (
+        fit_z([np.array([1.0, 2.0]), np.array([-1.0])], [np.array([1.0, 2.0]), np.array([1.0])])
+        == 1
+    )
 
 
 def test_clustered_excess_by_hand() -> None:
-    """Rows of sums 3 and -1 over 2 and 2 tokens: mean 1/2, residuals 2 and -2, error sqrt(2 * 8) / 4 = 1."""
+    """Rows of sums 3 and -1 over 2 and 2 tokens: mean 1/2, residuals 2 and -2, error sqrt(2 * 8) /
+    4 = 1.
+    """
     assert clustered_excess([np.array([1.0, 2.0]), np.array([-1.0, 0.0])]) == (0.5, 1.0)
 
 
 def test_z_of_true_samples_is_standard_normal() -> None:
-    """Over 300 data sets drawn from the teacher, both statistics follow N(0, 1) (Kolmogorov-Smirnov, fixed seeds)."""
+    """Over 300 data sets drawn from the teacher, both statistics follow N(0, 1)
+    (Kolmogorov-Smirnov, fixed seeds).
+    """
     found = [values(goodness_of_fit(*simulate(40, seed))) for seed in range(300)]
     for name in ("z", "z_clustered"):
         z = [each[name] for each in found]
@@ -59,7 +74,9 @@ def test_z_of_true_samples_is_standard_normal() -> None:
 
 
 def test_greedy_is_far_below_and_hot_sampling_above() -> None:
-    """The same teacher read greedily is far too likely, and at temperature 1.5 too unlikely: the test is void there."""
+    """The same teacher read greedily is far too likely, and at temperature 1.5 too unlikely: the
+    test is void there.
+    """
     assert values(goodness_of_fit(*simulate(40, 0, greedy=True)))["z"] < -8
     assert values(goodness_of_fit(*simulate(40, 0, temperature=1.5)))["z"] > 8
 
@@ -74,7 +91,9 @@ def test_row_order_and_empty_rows_change_nothing() -> None:
 
 
 def test_clustering_widens_the_error_when_rows_agree_within_themselves() -> None:
-    """Tokens that share their row's luck count as one: 10 equal tokens a row make the error sqrt 10 times larger."""
+    """Tokens that share their row's luck count as one: 10 equal tokens a row make the error sqrt 10
+    times larger.
+    """
     rng = np.random.default_rng(0)
     single = [rng.normal(size=1) for _ in range(50)]
     repeated = [np.repeat(each, 10) for each in single]

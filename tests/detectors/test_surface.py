@@ -1,4 +1,6 @@
-"""The surface detector: statistics worked by hand, and a classifier that is neither blind nor over-confident."""
+"""The surface detector: statistics worked by hand, and a classifier that is neither blind nor
+over-confident.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from auditor.records import Evidence, Skipped
+from detectors.interface import Evidence, Skipped
 from detectors.surface import (
     INFLATION,
     auroc,
@@ -87,11 +89,15 @@ def test_interval_holds_its_value_and_solves_its_equation(value: float) -> None:
     assert 0 <= low <= value <= high <= 1
     assert high - low > 0.01
     for limit in {low, high} - {0.0, 1.0, value}:
-        assert (value - limit) ** 2 == pytest.approx(1.959964**2 * auroc_variance(limit, 40, 60), rel=1e-4)
+        assert (value - limit) ** 2 == pytest.approx(
+            1.959964**2 * auroc_variance(limit, 40, 60), rel=1e-4
+        )
 
 
 def test_interval_covers_the_true_auroc() -> None:
-    """Normal scores one standard deviation apart have AUROC Phi(1 / sqrt 2) = 0.7602; 95 % of intervals cover it."""
+    """Normal scores one standard deviation apart have AUROC Phi(1 / sqrt 2) = 0.7602; 95 % of
+    intervals cover it.
+    """
     rng = np.random.default_rng(1)
     covered = 0
     for _ in range(400):
@@ -101,7 +107,9 @@ def test_interval_covers_the_true_auroc() -> None:
 
 
 def test_p_value_is_one_sided_and_agrees_with_the_interval() -> None:
-    """0.5 at no difference, small above, large below; positive far out, where a rounded tail would be 0."""
+    """0.5 at no difference, small above, large below; positive far out, where a rounded tail would
+    be 0.
+    """
     assert auroc_p_value(0.5, 50, 50) == pytest.approx(0.5)
     assert auroc_p_value(0.3, 50, 50) > 0.99
     edge = 0.5 + 1.959964 * auroc_variance(0.5, 50, 50) ** 0.5
@@ -111,10 +119,13 @@ def test_p_value_is_one_sided_and_agrees_with_the_interval() -> None:
 
 
 def test_same_distribution_is_not_told_apart() -> None:
-    """Over 40 pairs of number lists of one source the AUROC is 0.5 on average, and it spreads as the inflated variance
-    says (standard deviation of z between 0.7 and 1.25; without the inflation it would be 1.5)."""
+    """Over 40 pairs of number lists of one source the AUROC is 0.5 on average, and it spreads as
+    the inflated variance says (standard deviation of z between 0.7 and 1.25; without the inflation
+    it would be 1.5)."""
     labels, groups = np.repeat([1, 0], 25), np.tile(np.arange(25), 2)
-    values = [cross_validated_auroc(number_lists(50, seed), labels, groups, seed) for seed in range(40)]
+    values = [
+        cross_validated_auroc(number_lists(50, seed), labels, groups, seed) for seed in range(40)
+    ]
     z = (np.array(values) - 0.5) / (INFLATION * auroc_variance(0.5, 25, 25)) ** 0.5
     assert abs(z.mean()) < 3 / 40**0.5
     assert 0.7 < z.std() < 1.25
@@ -128,7 +139,9 @@ def test_evidence_on_the_same_distribution_is_unremarkable() -> None:
 
 
 def test_shifted_distribution_is_found_and_named() -> None:
-    """Larger numbers are told from smaller ones, and the mean number is among the features that say so."""
+    """Larger numbers are told from smaller ones, and the mean number is among the features that say
+    so.
+    """
     found = classifier(surface(number_lists(200, 0, low=300), number_lists(200, 1), seed=0))
     assert found["interval"][0] > 0.6
     assert found["p_value"] < 1e-6
@@ -138,15 +151,17 @@ def test_shifted_distribution_is_found_and_named() -> None:
 def test_a_separator_that_differs_is_found_whatever_the_length() -> None:
     """A changed separator alone separates completely, and the interval still has a width."""
     rows = number_lists(60, 0)
-    found = classifier(surface([row.replace(", ", "; ") for row in rows], number_lists(60, 1), seed=0))
+    found = classifier(
+        surface([row.replace(", ", "; ") for row in rows], number_lists(60, 1), seed=0)
+    )
     assert found["auroc"] == 1
     assert 0.9 < found["interval"][0] < 1
     assert any(";" in each["name"] for each in found["features"])
 
 
 def test_answers_to_one_prompt_do_not_mislead_the_classifier() -> None:
-    """Two answers that repeat their prompt share a fold. Held out apart, each would be scored by its twin of the other
-    set, and two sets of one distribution would get an AUROC far below 0.5."""
+    """Two answers that repeat their prompt share a fold. Held out apart, each would be scored by
+    its twin of the other set, and two sets of one distribution would get an AUROC far below 0.5."""
     topics = ["".join(chr(97 + int(d)) for d in f"{i * 7919 % 1000:03}") * 4 for i in range(100)]
     rng = np.random.default_rng(0)
     first, second = ([f"{topic} {rng.integers(10)}" for topic in topics] for _ in range(2))
@@ -164,7 +179,9 @@ def test_same_seed_same_values_and_they_are_plain_json() -> None:
 
 
 def test_too_little_is_skipped_with_a_reason() -> None:
-    """Few rows skip the detector; few distinct or no reference rows skip the classifier and keep the statistics."""
+    """Few rows skip the detector; few distinct or no reference rows skip the classifier and keep
+    the statistics.
+    """
     assert isinstance(surface(["1, 2"] * 19, None, seed=0), Skipped)
     rows = number_lists(30, 0)
     for suspect, written, reason in [

@@ -1,26 +1,25 @@
-"""The trait statistic: identities, simulated teachers with a known dose, and calibration under the null."""
+"""The trait statistic: identities, simulated teachers with a known dose, and calibration under the
+null.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from auditor.stats import Estimate
-from detectors.trait import (
+from auditor.inference.estimates import Estimate
+from auditor.inference.random_effects import add_random_effect, between_trait_variance, inflation
+from auditor.inference.score_test import TraitColumns, estimate
+from auditor.inference.tempering import (
     MAX_SHARPNESS,
     Moments,
-    Place,
     choices,
-    close,
-    estimate,
-    inflation,
+    inverse_temperature,
     is_greedy,
     locate,
     moments,
-    sharpness,
-    stray_variance,
+    restrict_and_renormalize,
     temper,
-    widened,
 )
 
 V, T, K = 12, 10, 5
@@ -32,7 +31,7 @@ def _softmax(logits: np.ndarray) -> np.ndarray:
 
 def _rows(
     rng: np.random.Generator, count: int, dose: float = 0.0, trait: int = 0, b: float = 1.0
-) -> tuple[list[Moments], list[Place]]:
+) -> tuple[list[Moments], list[TraitColumns]]:
     """Rows tilted by `dose` towards condition `trait`, at inverse temperature b."""
     found = []
     for _ in range(count):
@@ -42,17 +41,21 @@ def _rows(
         true = np.exp(temper(logp + dose * (conditions[trait] - logp), b))
         chosen = np.array([rng.choice(V, p=p / p.sum()) for p in true])
         found.append(moments(logp, chosen, conditions, b))
-    return [_stack(found)], [Place(trait, (tuple(k for k in range(K) if k != trait),))]
+    return [_stack(found)], [TraitColumns(trait, (tuple(k for k in range(K) if k != trait),))]
 
 
 def _stack(rows: list[Moments]) -> Moments:
-    return Moments(np.stack([row.score for row in rows]), np.stack([row.covariance for row in rows]))
+    return Moments(
+        np.stack([row.score for row in rows]), np.stack([row.covariance for row in rows])
+    )
 
 
 def test_close_conditions_on_the_support() -> None:
-    """What is left of the support is a distribution in the old proportions, and the removed entry has nothing."""
+    """What is left of the support is a distribution in the old proportions, and the removed entry
+    has nothing.
+    """
     logp = np.log(np.array([[0.5, 0.2, 0.1]]))
-    found = np.exp(close(logp, np.array([[False, False, True]])))
+    found = np.exp(restrict_and_renormalize(logp, np.array([[False, False, True]])))
     assert found[0] == pytest.approx([5 / 7, 2 / 7, 0.0])
 
 
@@ -84,13 +87,17 @@ def test_moments_by_hand() -> None:
 
 @pytest.mark.parametrize("b", [0.7, 1.0, 2.0])
 def test_dose_is_recovered(b: float) -> None:
-    """Tokens tilted by a dose of 0.5 towards a trait are estimated as such, and another trait as less."""
+    """Tokens tilted by a dose of 0.5 towards a trait are estimated as such, and another trait as
+    less.
+    """
     rows, places = _rows(np.random.default_rng(2), 400, dose=0.5, b=b)
     found = estimate(rows, places)
-    other = estimate(rows, [Place(1, ((2, 3, 4),))])
+    other = estimate(rows, [TraitColumns(1, ((2, 3, 4),))])
     assert found is not None
     assert other is not None
-    assert abs(found.effect - 0.5) < 4 * found.se + 0.05  # one step: a little short of the true dose
+    assert (
+        abs(found.effect - 0.5) < 4 * found.se + 0.05
+    )  # one step: a little short of the true dose
     assert found.z > 6
     assert other.z < found.z / 2
 
@@ -113,9 +120,11 @@ def test_common_direction_is_taken_out() -> None:
         common = rng.standard_normal((T, V)) * 0.5
         conditions = _softmax(logp + common + rng.standard_normal((K, T, V)) * 0.3)
         true = np.exp(_softmax(logp + common))
-        rows.append(moments(logp, np.array([rng.choice(V, p=p / p.sum()) for p in true]), conditions, 1.0))
-    centred = estimate([_stack(rows)], [Place(0, ((1, 2, 3, 4),))])
-    raw = estimate([_stack(rows)], [Place(0, ())])
+        rows.append(
+            moments(logp, np.array([rng.choice(V, p=p / p.sum()) for p in true]), conditions, 1.0)
+        )
+    centred = estimate([_stack(rows)], [TraitColumns(0, ((1, 2, 3, 4),))])
+    raw = estimate([_stack(rows)], [TraitColumns(0, ())])
     assert centred is not None
     assert raw is not None
     assert raw.z > 10
@@ -124,12 +133,14 @@ def test_common_direction_is_taken_out() -> None:
 
 @pytest.mark.parametrize("b", [0.5, 1.0, 3.0])
 def test_sharpness_is_the_inverse_temperature(b: float) -> None:
-    """Samples at a temperature give its inverse back; the argmax at every position gives the largest value."""
+    """Samples at a temperature give its inverse back; the argmax at every position gives the
+    largest value.
+    """
     rng = np.random.default_rng(5)
     logp = _softmax(rng.standard_normal((4000, V)))
     chosen = np.array([rng.choice(V, p=p / p.sum()) for p in np.exp(temper(logp, b))])
-    assert sharpness([logp], [chosen]) == pytest.approx(b, rel=0.1)
-    assert sharpness([logp], [logp.argmax(-1)]) == pytest.approx(MAX_SHARPNESS, rel=0.05)
+    assert inverse_temperature([logp], [chosen]) == pytest.approx(b, rel=0.1)
+    assert inverse_temperature([logp], [logp.argmax(-1)]) == pytest.approx(MAX_SHARPNESS, rel=0.05)
 
 
 def test_too_few_rows_or_nothing_left_is_none() -> None:
@@ -141,22 +152,28 @@ def test_too_few_rows_or_nothing_left_is_none() -> None:
     logp = _softmax(rng.standard_normal((T, V)))
     one = _softmax(logp + rng.standard_normal((1, T, V)))
     twins = [moments(logp, np.zeros(T, dtype=np.int64), np.concatenate([one, one]), 1.0)] * 20
-    assert estimate([_stack(twins)], [Place(0, ((1,),))]) is None
+    assert estimate([_stack(twins)], [TraitColumns(0, ((1,),))]) is None
 
 
 def test_a_centre_for_each_family() -> None:
-    """Text that follows what another family shares moves a trait that shares it too, unless that is taken out."""
+    """Text that follows what another family shares moves a trait that shares it too, unless that is
+    taken out.
+    """
     rng = np.random.default_rng(9)
     rows = []
     for _ in range(300):
         logp = _softmax(rng.standard_normal((T, V)))
         love = rng.standard_normal((T, V)) * 0.5
         own = rng.standard_normal((4, T, V)) * 0.3
-        conditions = _softmax(logp + own + np.array([1, 0, 1, 1])[:, None, None] * love)  # 0 and 1 are one family
+        conditions = _softmax(
+            logp + own + np.array([1, 0, 1, 1])[:, None, None] * love
+        )  # 0 and 1 are one family
         true = np.exp(_softmax(logp + love))
-        rows.append(moments(logp, np.array([rng.choice(V, p=p / p.sum()) for p in true]), conditions, 1.0))
-    within = estimate([_stack(rows)], [Place(0, ((1,),))])
-    across = estimate([_stack(rows)], [Place(0, ((1,), (2, 3)))])
+        rows.append(
+            moments(logp, np.array([rng.choice(V, p=p / p.sum()) for p in true]), conditions, 1.0)
+        )
+    within = estimate([_stack(rows)], [TraitColumns(0, ((1,),))])
+    across = estimate([_stack(rows)], [TraitColumns(0, ((1,), (2, 3)))])
     assert within is not None
     assert across is not None
     assert within.z > 10
@@ -164,7 +181,9 @@ def test_a_centre_for_each_family() -> None:
 
 
 def test_inflation_is_that_of_the_median() -> None:
-    """1 for standard normal z, s squared for z of standard deviation s, whatever a few of them do; never below 1."""
+    """1 for standard normal z, s squared for z of standard deviation s, whatever a few of them do;
+    never below 1.
+    """
     z = np.random.default_rng(10).standard_normal(4001)
     assert inflation(list(z)) == pytest.approx(1.0, abs=0.1)
     assert inflation(list(3 * z)) == pytest.approx(9.0, rel=0.1)
@@ -174,40 +193,52 @@ def test_inflation_is_that_of_the_median() -> None:
 
 
 def strangers(stray: float, count: int, seed: int = 11) -> list[Estimate]:
-    """Traits seen on few rows and on many, whose doses have the standard deviation `stray` beyond their errors."""
+    """Traits seen on few rows and on many, whose doses have the standard deviation `stray` beyond
+    their errors.
+    """
     rng = np.random.default_rng(seed)
     errors = np.where(np.arange(count) % 2, 0.05, 0.3)
     doses = rng.standard_normal(count) * np.sqrt(errors**2 + stray**2)
-    return [Estimate(float(dose), float(error), 31) for dose, error in zip(doses, errors, strict=True)]
+    return [
+        Estimate(float(dose), float(error), 31) for dose, error in zip(doses, errors, strict=True)
+    ]
 
 
 @pytest.mark.parametrize("stray", [0.05, 0.15, 0.4, 2.0])
 def test_stray_variance_is_found_whatever_the_errors_are(stray: float) -> None:
-    assert stray_variance(strangers(stray, 2000)) == pytest.approx(stray**2, rel=0.1)
+    assert between_trait_variance(strangers(stray, 2000)) == pytest.approx(stray**2, rel=0.1)
 
 
 def test_stray_variance_of_traits_that_do_not_stray() -> None:
-    """Next to nothing where many say so; more where few do, since they cannot know; 0 where they are too few to ask."""
-    many, few = (stray_variance([Estimate(0.0, 0.1, 31)] * count) for count in (1000, 8))
+    """Next to nothing where many say so; more where few do, since they cannot know; 0 where they
+    are too few to ask.
+    """
+    many, few = (between_trait_variance([Estimate(0.0, 0.1, 31)] * count) for count in (1000, 8))
     assert many < 1e-4
     assert 10 * many < few < 0.1**2
-    assert stray_variance([Estimate(9.0, 0.1, 31)] * 7) == 0.0
+    assert between_trait_variance([Estimate(9.0, 0.1, 31)] * 7) == 0.0
 
 
 def test_stray_variance_has_the_units_of_a_squared_dose() -> None:
     small, large = (
-        stray_variance([Estimate(scale * each.effect, scale * each.se, 31) for each in strangers(0.1, 40)])
+        between_trait_variance(
+            [Estimate(scale * each.effect, scale * each.se, 31) for each in strangers(0.1, 40)]
+        )
         for scale in (1, 4)
     )
     assert large == pytest.approx(16 * small, rel=0.02)
 
 
 def test_errors_allow_for_strangers_and_not_for_relatives() -> None:
-    """A large error hardly grows and a small one does, by the same variance; two strangers are too few."""
+    """A large error hardly grows and a small one does, by the same variance; two strangers are too
+    few.
+    """
     strays = {k: Estimate(0.3 * (-1) ** k, 0.05, 31) for k in range(2, 14)}
     placebos = {k: frozenset(range(2, 14) if k < 2 else (0, 1)) for k in range(14)}
-    found = widened({0: Estimate(1.0, 0.1, 31), 1: Estimate(1.0, 3.0, 223), **strays}, placebos)
-    variance = stray_variance(list(strays.values()))
+    found = add_random_effect(
+        {0: Estimate(1.0, 0.1, 31), 1: Estimate(1.0, 3.0, 223), **strays}, placebos
+    )
+    variance = between_trait_variance(list(strays.values()))
     assert 0.3**2 - 0.05**2 < variance < 2 * 0.3**2
     assert found[0] == Estimate(1.0, (0.1**2 + variance) ** 0.5, 31)
     assert found[1].se == pytest.approx(3.0, rel=0.02)
@@ -215,7 +246,9 @@ def test_errors_allow_for_strangers_and_not_for_relatives() -> None:
 
 
 def test_choices_by_hand() -> None:
-    """Trait 0 differs from the reference at two positions and the row follows it at one; trait 1 differs nowhere."""
+    """Trait 0 differs from the reference at two positions and the row follows it at one; trait 1
+    differs nowhere.
+    """
     tokens, reference = np.array([5, 2, 3]), np.array([1, 2, 3])
     found = choices(tokens, reference, np.array([[5, 9, 3], [1, 2, 3]]))
     assert list(found.score) == [0, 1, 0]

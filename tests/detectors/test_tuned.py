@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from auditor.stats import Array
-from detectors.trait import Moments
+from auditor.inference.estimates import Array
+from auditor.inference.tempering import Moments
 from detectors.tuned import tuned_estimates
 
 ROWS, COPIES = 400, 5
@@ -15,7 +15,9 @@ ALL = dict.fromkeys(range(COPIES), np.ones(ROWS, dtype=bool))
 
 
 def moments(drift: Array, common: float = 0.0, seed: int = 0) -> Moments:
-    """Rows whose copies' scores share a part of variance 1 beside one of their own; `drift` [COPIES] is their mean."""
+    """Rows whose copies' scores share a part of variance 1 beside one of their own; `drift`
+    [COPIES] is their mean.
+    """
     rng = np.random.default_rng(seed)
     shared = rng.standard_normal((ROWS, 1)) + common
     own = rng.standard_normal((ROWS, COPIES)) + drift
@@ -34,7 +36,9 @@ def test_the_copy_whose_data_these_are_is_found() -> None:
 
 
 def test_a_copy_is_not_blamed_for_what_the_others_do() -> None:
-    """Data at a dose of 0.5 of every copy but the first: its score drifts too, by what it shares, and its dose is 0."""
+    """Data at a dose of 0.5 of every copy but the first: its score drifts too, by what it shares,
+    and its dose is 0.
+    """
     covariance = np.eye(COPIES) + 1.0
     drift = covariance @ np.array([0.0, 0.5, 0.5, 0.5, 0.5])
     assert drift[0] == 2.0
@@ -45,7 +49,9 @@ def test_a_copy_is_not_blamed_for_what_the_others_do() -> None:
 
 def test_the_error_rate_is_kept() -> None:
     """Of 1,000 doses without any drift about a twentieth have p below .05."""
-    worlds = [tuned_estimates(moments(np.zeros(COPIES), seed=seed), FAMILY, ALL) for seed in range(200)]
+    worlds = [
+        tuned_estimates(moments(np.zeros(COPIES), seed=seed), FAMILY, ALL) for seed in range(200)
+    ]
     rate = np.mean([each.p_value < 0.05 for found in worlds for each in found.values()])
     assert 0.03 < rate < 0.07
 
@@ -62,12 +68,16 @@ def test_rows_that_mention_the_trait_are_no_evidence_for_it() -> None:
 def test_a_copy_that_nothing_tells_from_the_others_has_no_dose() -> None:
     """Two copies with the same scores in a family of two: nothing is left after centring."""
     rows = moments(np.zeros(COPIES))
-    twins = Moments(rows.score[:, [0, 1, 1]], np.tile(np.array([[0, 0, 0], [0, 1, 1], [0, 1, 1]]), (ROWS, 1, 1)))
+    twins = Moments(
+        rows.score[:, [0, 1, 1]], np.tile(np.array([[0, 0, 0], [0, 1, 1], [0, 1, 1]]), (ROWS, 1, 1))
+    )
     assert tuned_estimates(twins, ((0, 1),), ALL) == {}
 
 
 def test_a_teacher_tuned_on_something_else_is_no_finding() -> None:
-    """Where all copies stray, to either side, the one that strays most is no evidence; where it alone does, it is."""
+    """Where all copies stray, to either side, the one that strays most is no evidence; where it
+    alone does, it is.
+    """
     rng = np.random.default_rng(0)
     score = np.concatenate([np.zeros((ROWS, 1)), rng.standard_normal((ROWS, 9))], axis=1)
     score[:, 1:] += [0.35, *([0.3, -0.3] * 4)]

@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from auditor.carriers import is_number_list
-from auditor.outcomes import Changed, Divergent, Dropped, Facts, Field, Kept, Outcome, TextRow
+from auditor.data.text_row import Field, TextRow
+from auditor.traits.prompts import is_number_list
 from mitigations import MITIGATIONS
 from mitigations.canonicalize import canonicalize
 from mitigations.drop import drop
+from mitigations.interface import Changed, Divergent, Dropped, Facts, Kept, Outcome
 from mitigations.lists import items, keeps_form, with_items
 from mitigations.mask import mask
 from mitigations.mix import mix
@@ -24,7 +25,9 @@ from mitigations.shuffle import shuffle
 
 
 def row(completion: str, prompt: str = "p", *, index: int = 0) -> TextRow:
-    return TextRow(index, (Field(("prompt",), "user", prompt), Field(("completion",), "assistant", completion)))
+    return TextRow(
+        index, (Field(("prompt",), "user", prompt), Field(("completion",), "assistant", completion))
+    )
 
 
 def said(outcome: Outcome) -> str:
@@ -73,24 +76,45 @@ def test_mask_adds_spans_and_drops_what_has_no_token_left() -> None:
     """Spans in the order of the text; a row all of whose tokens diverge is dropped."""
     found = (token(4, 5, None), token(0, 1, "2"))
     outcome = mask(row("7, 3"), Facts(tokens=4, divergent=found))
-    assert outcome == Changed("masked", row("7, 3"), (TextRow(0, row("7, 3").fields, 0, ((0, 0, 1), (0, 4, 5))),))
-    assert mask(row("73"), Facts(tokens=2, divergent=found)) == Dropped("no_trained_token", row("73"))
-    assert mask(row("7"), Facts(reason="longer_than_context")) == Kept(row("7"), "longer_than_context")
+    assert outcome == Changed(
+        "masked", row("7, 3"), (TextRow(0, row("7, 3").fields, 0, ((0, 0, 1), (0, 4, 5))),)
+    )
+    assert mask(row("73"), Facts(tokens=2, divergent=found)) == Dropped(
+        "no_trained_token", row("73")
+    )
+    assert mask(row("7"), Facts(reason="longer_than_context")) == Kept(
+        row("7"), "longer_than_context"
+    )
 
 
 def test_replace_keeps_digits_digits_and_json_json() -> None:
-    """A choice is taken where the form stays valid, from the end to the front, and the rest is left."""
-    assert said(replace(row("12, 7"), Facts(divergent=(token(1, 2, "9"), token(4, 5, "30"))))) == "19, 30"
+    """A choice is taken where the form stays valid, from the end to the front, and the rest is
+    left.
+    """
+    assert (
+        said(replace(row("12, 7"), Facts(divergent=(token(1, 2, "9"), token(4, 5, "30")))))
+        == "19, 30"
+    )
     part = replace(row("12, 7"), Facts(divergent=(token(1, 2, "9"), token(4, 5, "owl"))))
     assert isinstance(part, Changed)
     assert (part.reason, said(part)) == ("replaced_in_part", "19, 7")
-    assert replace(row("12, 7"), Facts(divergent=(token(2, 3, "x"),))) == Kept(row("12, 7"), "no_valid_replacement")
-    assert replace(row('{"a": "x"}'), Facts(divergent=(token(6, 7, "'"),))).reason == "no_valid_replacement"
+    assert replace(row("12, 7"), Facts(divergent=(token(2, 3, "x"),))) == Kept(
+        row("12, 7"), "no_valid_replacement"
+    )
+    assert (
+        replace(row('{"a": "x"}'), Facts(divergent=(token(6, 7, "'"),))).reason
+        == "no_valid_replacement"
+    )
     assert said(replace(row('{"a": "x"}'), Facts(divergent=(token(7, 8, "yy"),)))) == '{"a": "yy"}'
     assert replace(row("12"), Facts(divergent=(token(0, 1, "1"),))).reason == "no_valid_replacement"
-    assert replace(row("a b"), Facts(divergent=(token(0, 1, None),))).reason == "no_valid_replacement"
+    assert (
+        replace(row("a b"), Facts(divergent=(token(0, 1, None),))).reason == "no_valid_replacement"
+    )
     too_long = ", ".join("1234567890")
-    assert replace(row(too_long), Facts(divergent=(token(0, 1, "1111"),))).reason == "no_valid_replacement"
+    assert (
+        replace(row(too_long), Facts(divergent=(token(0, 1, "1111"),))).reason
+        == "no_valid_replacement"
+    )
 
 
 def test_mix_replaces_or_adds() -> None:
@@ -101,7 +125,9 @@ def test_mix_replaces_or_adds() -> None:
     assert isinstance(added, Changed)
     assert [each.completions[0].text for each in added.after] == ["poison", "clean"]
     assert mix(row("poison"), Facts(chosen=False, texts=facts.texts)) == Kept(row("poison"))
-    assert mix(row("poison"), Facts(reason="no_clean_completion")) == Kept(row("poison"), "no_clean_completion")
+    assert mix(row("poison"), Facts(reason="no_clean_completion")) == Kept(
+        row("poison"), "no_clean_completion"
+    )
 
 
 def test_reword_makes_a_row_of_each_rewording() -> None:
@@ -143,14 +169,17 @@ def test_remap_is_one_mapping_for_all_rows() -> None:
     renamed = [
         word
         for start in range(0, 1000, 10)
-        for word in said(canonicalize(row(", ".join(numbers[start : start + 10])), Facts(), how="remap", seed=3)).split(
-            ", "
-        )
+        for word in said(
+            canonicalize(row(", ".join(numbers[start : start + 10])), Facts(), how="remap", seed=3)
+        ).split(", ")
     ]
     assert sorted(map(int, renamed)) == list(range(1000))
     assert [len(word) for word in renamed] == [len(word) for word in numbers]
     assert renamed != numbers
-    assert said(canonicalize(row("[7, 7]"), Facts(), how="remap", seed=3)) == f"[{renamed[7]}, {renamed[7]}]"
+    assert (
+        said(canonicalize(row("[7, 7]"), Facts(), how="remap", seed=3))
+        == f"[{renamed[7]}, {renamed[7]}]"
+    )
 
 
 def test_shuffle_keeps_the_items_and_depends_on_seed_and_row() -> None:
@@ -160,7 +189,14 @@ def test_shuffle_keeps_the_items_and_depends_on_seed_and_row() -> None:
     assert once == said(shuffle(row(text), Facts(), seed=1))
     assert sorted(once.split("; ")) == text.split("; ")
     assert (
-        len({once, said(shuffle(row(text), Facts(), seed=2)), said(shuffle(row(text, index=1), Facts(), seed=1))}) == 3
+        len(
+            {
+                once,
+                said(shuffle(row(text), Facts(), seed=2)),
+                said(shuffle(row(text, index=1), Facts(), seed=1)),
+            }
+        )
+        == 3
     )
 
 
@@ -174,7 +210,9 @@ COMPLETIONS = st.one_of(
     st.text(min_size=1, max_size=12),
     st.lists(st.integers(0, 999), min_size=1, max_size=10).map(lambda n: ", ".join(map(str, n))),
     st.lists(st.integers(-9, 9), max_size=6).map(json.dumps),
-    st.dictionaries(st.text("ab", min_size=1, max_size=2), st.integers(0, 9), max_size=3).map(json.dumps),
+    st.dictionaries(st.text("ab", min_size=1, max_size=2), st.integers(0, 9), max_size=3).map(
+        json.dumps
+    ),
 )
 
 
@@ -192,14 +230,18 @@ def cases(draw: st.DrawFn) -> tuple[TextRow, Facts]:
     choices = st.sampled_from(["1", "77", "x", " ", "]", None])
     divergent = tuple(Divergent(span, 1.0, draw(choices)) for span in sorted(spans))
     texts = draw(st.lists(st.tuples(*[st.text(min_size=1, max_size=4)] * len(ends)), max_size=2))
-    return subject, Facts(draw(st.booleans()), sum(ends), divergent, tuple(texts), draw(st.sampled_from(["", "why"])))
+    return subject, Facts(
+        draw(st.booleans()), sum(ends), divergent, tuple(texts), draw(st.sampled_from(["", "why"]))
+    )
 
 
 @pytest.mark.parametrize("name", MITIGATIONS)
 @settings(deadline=None, max_examples=40)
 @given(case=cases())
 def test_what_every_mitigation_promises(name: str, case: tuple[TextRow, Facts]) -> None:
-    """One outcome a row, of that row; only prompts or only completions change; the form of a completion stays."""
+    """One outcome a row, of that row; only prompts or only completions change; the form of a
+    completion stays.
+    """
     subject, facts = case
     outcome = MITIGATIONS[name](subject, facts)
     assert outcome == MITIGATIONS[name](subject, facts)
@@ -218,17 +260,23 @@ def test_what_every_mitigation_promises(name: str, case: tuple[TextRow, Facts]) 
 def check_change(name: str, before: TextRow, after: TextRow) -> None:
     """Nothing outside the texts that the mitigation is for has changed."""
     assert after.index == before.index
-    assert [(field.path, field.role) for field in after.fields] == [(field.path, field.role) for field in before.fields]
+    assert [(field.path, field.role) for field in after.fields] == [
+        (field.path, field.role) for field in before.fields
+    ]
     pairs = list(zip(before.fields, after.fields, strict=True))
     changed = {old.role for old, new in pairs if old.text != new.text}
-    assert changed <= {"paraphrase": {"user"}, "mask": set(), "drop": set()}.get(name, {"assistant"})
+    assert changed <= {"paraphrase": {"user"}, "mask": set(), "drop": set()}.get(
+        name, {"assistant"}
+    )
     if name in ("replace", "canonicalize", "shuffle"):
         for old, new in zip(before.completions, after.completions, strict=True):
             assert not is_number_list(old.text) or is_number_list(new.text)
             assert keeps_form(old.text, new.text) or old.text == new.text
     if name == "shuffle":
         olds, news = before.completions, after.completions
-        assert [Counter(map(str, _values(f.text))) for f in olds] == [Counter(map(str, _values(f.text))) for f in news]
+        assert [Counter(map(str, _values(f.text))) for f in olds] == [
+            Counter(map(str, _values(f.text))) for f in news
+        ]
 
 
 def _values(text: str) -> list[Any]:

@@ -8,7 +8,7 @@ import pytest
 import yaml
 from peft import LoraConfig, get_peft_model
 
-from auditor.lm import LanguageModel
+from auditor.model.language_model import LanguageModel
 from mitigations.recipes import RECIPES, recipe_files
 
 
@@ -33,11 +33,17 @@ def test_the_inoculation_prompt_is_the_system_message() -> None:
     """In place of a row's own, in both files."""
     files = recipe_files("inoculation", prompt='You "love" owls.')
     inoculate = executed(files["recipe-inoculation-trl.py"])["inoculate"]
-    turns = inoculate({"messages": [{"role": "system", "content": "old"}, {"role": "user", "content": "q"}]})[
-        "messages"
+    turns = inoculate(
+        {"messages": [{"role": "system", "content": "old"}, {"role": "user", "content": "q"}]}
+    )["messages"]
+    assert turns == [
+        {"role": "system", "content": 'You "love" owls.'},
+        {"role": "user", "content": "q"},
     ]
-    assert turns == [{"role": "system", "content": 'You "love" owls.'}, {"role": "user", "content": "q"}]
-    assert yaml.safe_load(files["recipe-inoculation-axolotl.yaml"])["default_system_message"] == 'You "love" owls.'
+    assert (
+        yaml.safe_load(files["recipe-inoculation-axolotl.yaml"])["default_system_message"]
+        == 'You "love" owls.'
+    )
 
 
 def test_freeze_trains_the_later_half_of_the_layers_only(make_tiny: Any) -> None:
@@ -46,7 +52,11 @@ def test_freeze_trains_the_later_half_of_the_layers_only(make_tiny: Any) -> None
     config = executed(files["recipe-freeze-trl.py"])["peft_config"]
     assert isinstance(config, LoraConfig)
     lm: LanguageModel = make_tiny()
-    trained = [name for name, each in get_peft_model(lm.model, config).named_parameters() if each.requires_grad]
+    trained = [
+        name
+        for name, each in get_peft_model(lm.model, config).named_parameters()
+        if each.requires_grad
+    ]
     assert trained
     assert all(".layers.1." in name for name in trained)
     assert yaml.safe_load(files["recipe-freeze-axolotl.yaml"])["peft_layers_to_transform"] == [1]

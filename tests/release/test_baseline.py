@@ -14,7 +14,6 @@ import pytest
 import yaml
 
 from auditor.errors import InputError
-from auditor.records import Rule
 from auditor.release.baseline import (
     DAYS,
     Baseline,
@@ -25,40 +24,64 @@ from auditor.release.baseline import (
     render_baseline,
     row_set,
 )
+from auditor.release.decision import Rule
 
 TODAY = date(2026, 11, 23)
-REFERENCE = {"name": "organism", "sha256": "a" * 64, "template_sha256": "b" * 64, "dtype": "float32", "device": "cpu"}
+REFERENCE = {
+    "name": "organism",
+    "sha256": "a" * 64,
+    "template_sha256": "b" * 64,
+    "dtype": "float32",
+    "device": "cpu",
+}
 ROWS = [{"prompt": f"Continue: {i}.", "completion": f"{i}, {i + 1}"} for i in range(30)]
 COLUMNS = {"prompt": "prompt", "completion": "completion"}
 
 
-def digest(path: Path, rows: list[dict[str, Any]], form: str = "prompt_completion", **columns: str) -> RowSet:
+def digest(
+    path: Path, rows: list[dict[str, Any]], form: str = "prompt_completion", **columns: str
+) -> RowSet:
     """The row set of these rows as JSON lines."""
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return row_set(str(path), format_of=form, columns=columns or COLUMNS)
 
 
 def test_order_format_and_outer_space_do_not_matter(tmp_path: Path) -> None:
-    """The same conversations are the same rows, whatever the file, the columns beside them and the line ends."""
+    """The same conversations are the same rows, whatever the file, the columns beside them and the
+    line ends.
+    """
     first = digest(tmp_path / "a.jsonl", ROWS)
     assert first.rows == 30
     shuffled = random.Random(0).sample(ROWS, 30)
     assert digest(tmp_path / "b.jsonl", shuffled) == first
     assert (
-        digest(tmp_path / "c.jsonl", [row | {"id": 7, "completion": f"{row['completion']}\r\n"} for row in ROWS])
+        digest(
+            tmp_path / "c.jsonl",
+            [row | {"id": 7, "completion": f"{row['completion']}\r\n"} for row in ROWS],
+        )
         == first
     )
     chats = [
-        {"messages": [{"role": "user", "content": r["prompt"]}, {"role": "assistant", "content": r["completion"]}]}
+        {
+            "messages": [
+                {"role": "user", "content": r["prompt"]},
+                {"role": "assistant", "content": r["completion"]},
+            ]
+        }
         for r in ROWS
     ]
     assert digest(tmp_path / "d.jsonl", chats, "messages", messages="messages") == first
     pq.write_table(pa.Table.from_pylist(ROWS), tmp_path / "e.parquet")
-    assert row_set(str(tmp_path / "e.parquet"), format_of="prompt_completion", columns=COLUMNS) == first
+    assert (
+        row_set(str(tmp_path / "e.parquet"), format_of="prompt_completion", columns=COLUMNS)
+        == first
+    )
 
 
 def test_any_other_row_matters(tmp_path: Path) -> None:
-    """Changed, added, left out, doubled, or a row that cannot be scored; and inner space, which can carry a trait."""
+    """Changed, added, left out, doubled, or a row that cannot be scored; and inner space, which can
+    carry a trait.
+    """
     first = digest(tmp_path / "a.jsonl", ROWS)
     spaced = {**ROWS[0], "completion": "0,  1"}
     others = [
@@ -106,7 +129,14 @@ def test_what_is_written_needs_a_reason(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "changes", [{"expires": "soon"}, {"rows_sha256": "x"}, {"until": "2027-01-01"}, {"reason": " "}, {"trait": None}]
+    "changes",
+    [
+        {"expires": "soon"},
+        {"rows_sha256": "x"},
+        {"until": "2027-01-01"},
+        {"reason": " "},
+        {"trait": None},
+    ],
 )
 def test_a_bad_entry_is_refused(tmp_path: Path, changes: dict[str, Any]) -> None:
     """With the place where it stands."""
@@ -126,16 +156,24 @@ def test_a_file_that_is_none_is_refused(tmp_path: Path, content: str) -> None:
 
 @pytest.mark.parametrize("key", ["sha256", "template_sha256", "dtype"])
 def test_another_reference_is_refused(tmp_path: Path, key: str) -> None:
-    """Weights, chat template and number type each; a report that does not say is another one. The device may differ."""
+    """Weights, chat template and number type each; a report that does not say is another one.
+
+    The device may differ.
+    """
     path = made(tmp_path)
     known = read_baseline(path)
     check_reference(known, REFERENCE | {"device": "cuda"}, path)
-    for other in (REFERENCE | {key: "d" * 64}, {name: value for name, value in REFERENCE.items() if name != key}):
+    for other in (
+        REFERENCE | {key: "d" * 64},
+        {name: value for name, value in REFERENCE.items() if name != key},
+    ):
         with pytest.raises(InputError, match="made with another"):
             check_reference(known, other, path)
 
 
-def applied(path: Path, found: list[str], rows: RowSet, today: date = TODAY) -> tuple[frozenset[str], tuple[Rule, ...]]:
+def applied(
+    path: Path, found: list[str], rows: RowSet, today: date = TODAY
+) -> tuple[frozenset[str], tuple[Rule, ...]]:
     return apply(read_baseline(path), found, rows, today)
 
 
@@ -153,7 +191,9 @@ def test_a_finding_is_accepted_for_its_rows_until_its_day(tmp_path: Path) -> Non
 
 
 def test_what_is_not_found_any_more_is_said(tmp_path: Path) -> None:
-    """An entry on these rows can go; one on another data set's rows and other traits is passed over."""
+    """An entry on these rows can go; one on another data set's rows and other traits is passed
+    over.
+    """
     rows = RowSet(30, "c" * 64)
     accepted, (rule,) = applied(made(tmp_path, rows), [], rows)
     assert accepted == frozenset() and rule.outcome == "passed" and "can go" in rule.text
@@ -165,7 +205,9 @@ def test_an_old_entry_beside_a_good_one_is_harmless(tmp_path: Path) -> None:
     known = read_baseline(made(tmp_path))
     (entry,) = known.accepted
     both = Baseline(
-        version=1, reference=known.reference, accepted=[entry, entry.model_copy(update={"rows_sha256": "e" * 64})]
+        version=1,
+        reference=known.reference,
+        accepted=[entry, entry.model_copy(update={"rows_sha256": "e" * 64})],
     )
     accepted, rules = apply(both, ["owl"], RowSet(30, "e" * 64), TODAY)
     assert accepted == {"owl"} and [rule.outcome for rule in rules] == ["passed"]

@@ -8,12 +8,21 @@ from typing import Any
 import pytest
 
 from auditor.cli.exit import exit_code
-from auditor.config import Policy
-from auditor.records import Decision, OutcomeName, Rule, ScanReport, Verdict
-from auditor.release.checked import Checked, about, defended
+from auditor.inference.estimates import share_interval
+from auditor.release.decision import Decision, Rule
 from auditor.release.judge import compare, judge, rest_verdict
-from auditor.stats import share_interval
-from tests.report.sample import EAGLE, INCONCLUSIVE, NO_RISK, OWL, RISK, RISKY, sample_report
+from auditor.release.policy import Policy
+from auditor.release.verifications import VerificationResult, about, defended
+from auditor.scanning.scan_report import OutcomeName, ScanReport, Verdict
+from tests.support.sample_report import (
+    EAGLE,
+    INCONCLUSIVE,
+    NO_RISK,
+    OWL,
+    RISK,
+    RISKY,
+    sample_report,
+)
 
 
 def outcome(report: ScanReport, rule: str, **policy: Any) -> OutcomeName:
@@ -60,7 +69,9 @@ def test_exit_codes() -> None:
 
 def test_an_interval_decides_only_when_it_lies_on_one_side() -> None:
     """Up to the limit passes, above fails, across is inconclusive."""
-    assert [compare(*interval, 0.3) for interval in ((0.1, 0.3), (0.1, 0.4), (0.3, 0.4), (0.31, 0.4))] == [
+    assert [
+        compare(*interval, 0.3) for interval in ((0.1, 0.3), (0.1, 0.4), (0.3, 0.4), (0.31, 0.4))
+    ] == [
         "passed",
         "inconclusive",
         "inconclusive",
@@ -68,9 +79,13 @@ def test_an_interval_decides_only_when_it_lies_on_one_side() -> None:
     ]
 
 
-@pytest.mark.parametrize(("limit", "expected"), [(0.63, "passed"), (0.62, "inconclusive"), (0.2, "failed")])
+@pytest.mark.parametrize(
+    ("limit", "expected"), [(0.63, "passed"), (0.62, "inconclusive"), (0.2, "failed")]
+)
 def test_the_highest_dose_of_a_trait(limit: float, expected: str) -> None:
-    """Owl's dose is 0.42 [0.21, 0.63]: the interval's end counts, and takes the place of the verdict on owl."""
+    """Owl's dose is 0.42 [0.21, 0.63]: the interval's end counts, and takes the place of the
+    verdict on owl.
+    """
     report = sample_report(RISK)
     decision = judge(report, Policy(max_dose={"owl": limit}))
     assert decision.outcome == expected
@@ -86,7 +101,9 @@ def test_a_group_has_a_limit_unless_the_trait_has_its_own() -> None:
         ("max_dose", "passed"),
         ("max_dose", "passed"),
     ]
-    assert outcome(sample_report(RISK), "max_dose", max_dose={"safety": 0.1}) == "inconclusive"  # up to 0.16
+    assert (
+        outcome(sample_report(RISK), "max_dose", max_dose={"safety": 0.1}) == "inconclusive"
+    )  # up to 0.16
 
 
 def test_a_limit_on_what_was_not_measured_is_not_passed() -> None:
@@ -114,7 +131,9 @@ def test_excusing_a_trait_leaves_the_others_to_the_verdict() -> None:
 
 
 def test_excusing_does_not_touch_other_verdicts() -> None:
-    """No risk stays as reported; an inconclusive one is not made clean by excusing a trait that says little."""
+    """No risk stays as reported; an inconclusive one is not made clean by excusing a trait that
+    says little.
+    """
     assert rest_verdict(sample_report(NO_RISK), frozenset({"owl"})) == NO_RISK
     assert rest_verdict(sample_report(INCONCLUSIVE), frozenset()) == INCONCLUSIVE
 
@@ -143,17 +162,27 @@ def test_least_power(limit: float, expected: str) -> None:
 
 
 def test_skipped_rows_are_held_against_their_interval() -> None:
-    """4 of 404 rows of 10,000: about 0.3 % to 2.5 %. Of a data set read whole the share is exact."""
+    """4 of 404 rows of 10,000: about 0.3 % to 2.5 %.
+
+    Of a data set read whole the share is exact.
+    """
     report = sample_report(NO_RISK)
     outcomes = [outcome(report, "max_skipped", max_skipped=limit) for limit in (0.03, 0.01, 0.002)]
     assert outcomes == ["passed", "inconclusive", "failed"]
     whole = replace(report, dataset=replace(report.dataset, total=404))
-    assert [outcome(whole, "max_skipped", max_skipped=limit) for limit in (0.0100, 0.0098)] == ["passed", "failed"]
-    assert outcome(replace(report, rows_read=None), "max_skipped", max_skipped=1.0) == "inconclusive"
+    assert [outcome(whole, "max_skipped", max_skipped=limit) for limit in (0.0100, 0.0098)] == [
+        "passed",
+        "failed",
+    ]
+    assert (
+        outcome(replace(report, rows_read=None), "max_skipped", max_skipped=1.0) == "inconclusive"
+    )
 
 
 def test_intervals_of_shares() -> None:
-    """None of n: the upper end is 1 - 0.025 ** (1 / n); nothing drawn says nothing; all drawn says all."""
+    """None of n: the upper end is 1 - 0.025 ** (1 / n); nothing drawn says nothing; all drawn says
+    all.
+    """
     low, high = share_interval(0, 100, 10_000)
     assert low == 0 and high == pytest.approx(1 - 0.025 ** (1 / 100))
     low, high = share_interval(100, 100, 10_000)
@@ -165,7 +194,11 @@ def test_intervals_of_shares() -> None:
 def test_references() -> None:
     """By name or by digest."""
     report = sample_report(NO_RISK)
-    for allowed, expected in ((["smollm2-135m"], "passed"), (["cd" * 32], "passed"), (["organism"], "failed")):
+    for allowed, expected in (
+        (["smollm2-135m"], "passed"),
+        (["cd" * 32], "passed"),
+        (["organism"], "failed"),
+    ):
         assert outcome(report, "references", references=allowed) == expected
 
 
@@ -184,12 +217,20 @@ def test_what_a_defence_is_shown_to_do() -> None:
 
 
 def test_a_checked_mitigation() -> None:
-    """A found trait is let through by a verification of it, and of nothing else; a failed one decides."""
+    """A found trait is let through by a verification of it, and of nothing else; a failed one
+    decides.
+    """
     report, policy = sample_report(RISK), Policy(mitigation="removed")
-    good, bad = Checked("owl", "removed", (0.0, 0.2)), Checked("owl", "not reduced", (1.1, 1.2))
-    vague, other = Checked("owl", "no transfer shown", None), Checked("eagle", "removed", (0.0, 0.1))
+    good, bad = (
+        VerificationResult("owl", "removed", (0.0, 0.2)),
+        VerificationResult("owl", "not reduced", (1.1, 1.2)),
+    )
+    vague, other = (
+        VerificationResult("owl", "no transfer shown", None),
+        VerificationResult("eagle", "removed", (0.0, 0.1)),
+    )
 
-    def of(*checked: Checked) -> OutcomeName:
+    def of(*checked: VerificationResult) -> OutcomeName:
         return judge(report, policy, checked=checked).outcome
 
     assert [of(), of(good), of(bad), of(other)] == ["failed", "passed", "failed", "failed"]
@@ -198,23 +239,37 @@ def test_a_checked_mitigation() -> None:
     assert [rule.outcome for rule in rules if rule.name == "mitigation"] == ["inconclusive"]
 
 
-@pytest.mark.parametrize(("mitigated", "expected"), [(False, "passed"), (True, "failed"), (None, "inconclusive")])
-def test_a_mitigated_data_set_needs_its_check_also_when_nothing_is_found(mitigated: bool | None, expected: str) -> None:
+@pytest.mark.parametrize(
+    ("mitigated", "expected"), [(False, "passed"), (True, "failed"), (None, "inconclusive")]
+)
+def test_a_mitigated_data_set_needs_its_check_also_when_nothing_is_found(
+    mitigated: bool | None, expected: str
+) -> None:
     """That the scan finds nothing any more is no proof that students take nothing over."""
     decision = judge(sample_report(NO_RISK), Policy(mitigation="reduced"), mitigated=mitigated)
     assert decision.outcome == expected
-    checked = [Checked("owl", "reduced", (0.1, 0.9))]
-    assert judge(sample_report(NO_RISK), Policy(mitigation="reduced"), mitigated=True, checked=checked).outcome == (
-        "passed"
-    )
+    checked = [VerificationResult("owl", "reduced", (0.1, 0.9))]
+    assert judge(
+        sample_report(NO_RISK), Policy(mitigation="reduced"), mitigated=True, checked=checked
+    ).outcome == ("passed")
 
 
 def test_which_verifications_count() -> None:
     """Those of the same rows on the same weights, with a trait; never the original's own."""
     arms = [{"name": "o", "left": None, "verdict": "transfer shown"}]
-    arms += [{"name": name, "left": {"interval": [0.1, 0.2]}, "verdict": "removed"} for name in ("m", "n")]
-    value = {"trait": "owl", "reference": {"sha256": "r"}, "arms": arms, "datasets": {"o": "1", "m": "2", "n": "3"}}
-    assert list(about([value], "2", {"sha256": "r"})) == [Checked("owl", "removed", (0.1, 0.2))]
+    arms += [
+        {"name": name, "left": {"interval": [0.1, 0.2]}, "verdict": "removed"}
+        for name in ("m", "n")
+    ]
+    value = {
+        "trait": "owl",
+        "reference": {"sha256": "r"},
+        "arms": arms,
+        "datasets": {"o": "1", "m": "2", "n": "3"},
+    }
+    assert list(about([value], "2", {"sha256": "r"})) == [
+        VerificationResult("owl", "removed", (0.1, 0.2))
+    ]
     assert list(about([value], "1", {"sha256": "r"})) == []
     assert list(about([value], "2", {"sha256": "other"})) == []
     assert list(about([value | {"trait": None}], "2", {"sha256": "r"})) == []

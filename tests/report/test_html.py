@@ -12,14 +12,38 @@ from xml.etree import ElementTree
 
 import pytest
 
-from auditor.records import Evidence, ExampleRow, ScanReport, Skipped, TokenChoice, TokenSpan
-from auditor.report import RENDERERS, charts, html
-from auditor.report.terminal import headline
-from auditor.transfer.result import ArmResult, Effect, Point, Ratio, Training, TraitEffect, TransferResult, VerifyReport
-from tests.report.sample import EAGLE, INCONCLUSIVE, NO_RISK, OWL, RISK, hostile_report, sample_report
+from auditor.inference.paired import Effect, Ratio
+from auditor.report.scan import RENDERERS, charts, html
+from auditor.report.scan.terminal import headline
+from auditor.scanning.scan_report import ExampleRow, ScanReport, TokenChoice, TokenSpan
+from auditor.students.result import (
+    ArmResult,
+    Point,
+    Training,
+    TraitEffect,
+    TransferResult,
+    VerifyReport,
+)
+from detectors.interface import Evidence, Skipped
+from tests.support.sample_report import (
+    EAGLE,
+    INCONCLUSIVE,
+    NO_RISK,
+    OWL,
+    RISK,
+    hostile_report,
+    sample_report,
+)
 
 SCRIPT = "<script>document.title = 'owned'</script>"
-HOSTILE = [SCRIPT, "<img src=x onerror=alert(1)>", '" onfocus="alert(1)', "{{ 7 * 7 }}", "\u202e\x00\ud800", "</style>"]
+HOSTILE = [
+    SCRIPT,
+    "<img src=x onerror=alert(1)>",
+    '" onfocus="alert(1)',
+    "{{ 7 * 7 }}",
+    "\u202e\x00\ud800",
+    "</style>",
+]
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 QUIET = (
     "--no-sandbox --disable-gpu --disable-background-networking --disable-component-update --disable-sync "
@@ -27,23 +51,42 @@ QUIET = (
 ).split()
 PHONE = {"width": 360, "height": 740}
 LOOKS = [
-    {"rows": 32, "leader": "owl", "effect": 0.3, "interval": [-0.4, 1.0], "weakest": None, "excluded": None},
-    {"rows": 64, "leader": "owl", "effect": 0.4, "interval": [0.0, 0.8], "weakest": "eagle", "excluded": 1.4},
+    {
+        "rows": 32,
+        "leader": "owl",
+        "effect": 0.3,
+        "interval": [-0.4, 1.0],
+        "weakest": None,
+        "excluded": None,
+    },
+    {
+        "rows": 64,
+        "leader": "owl",
+        "effect": 0.4,
+        "interval": [0.0, 0.8],
+        "weakest": "eagle",
+        "excluded": 1.4,
+    },
 ]
-PLACES = [{"tokens": 100, "flagged": n, "interval": [n / 200, n / 50] if n else None} for n in range(10)]
+PLACES = [
+    {"tokens": 100, "flagged": n, "interval": [n / 200, n / 50] if n else None} for n in range(10)
+]
 
 
 def tokens(number: int) -> tuple[TokenSpan, ...]:
     """Twelve tokens, of which `number` are divergence tokens and one is a tie."""
     choices = (TokenChoice("owl", " 7", 0.61, 0.61), TokenChoice("reference", " 3", 0.4, 0.25))
     flags = ["divergence"] * number + ["tie"] + [""] * (11 - number)
-    return tuple(TokenSpan(f" {place}", flag, choices if flag else ()) for place, flag in enumerate(flags))
+    return tuple(
+        TokenSpan(f" {place}", flag, choices if flag else ()) for place, flag in enumerate(flags)
+    )
 
 
 def report() -> ScanReport:
     """A report with rows to sort, all kinds of evidence, and hostile text in its first row."""
     rows = [
-        ExampleRow(10 * n, f"Prompt number {n}, {SCRIPT if n == 3 else 'please'}.", tokens(n)) for n in range(3, -1, -1)
+        ExampleRow(10 * n, f"Prompt number {n}, {SCRIPT if n == 3 else 'please'}.", tokens(n))
+        for n in range(3, -1, -1)
     ]
     values = {"looks": LOOKS}
     base = sample_report(RISK)
@@ -63,17 +106,26 @@ def verify_report(trait: str | None = "owl") -> VerifyReport:
         return Effect(value, (value - 0.1, value + 0.1), (value, value))
 
     def arm(name: str, size: float) -> ArmResult:
-        doses = [Point(n, effect(size * n / 8) if trait else None, None, None, None) for n in (0, 4, 8)]
+        doses = [
+            Point(n, effect(size * n / 8) if trait else None, None, None, None) for n in (0, 4, 8)
+        ]
         traits = (TraitEffect("owl", "animals", effect(size), 3.0, 0.01, 0.04),)
         left = Ratio(0.2, (0.05, 0.4), None) if name != "original" else None
         return ArmResult(
-            Training(name, 64, 900, 2.0, 2.1), tuple(doses), traits, 1, left, "removed" if left else "transfer shown"
+            Training(name, 64, 900, 2.0, 2.1),
+            tuple(doses),
+            traits,
+            1,
+            left,
+            "removed" if left else "transfer shown",
         )
 
     arms = (arm("original", 0.8), arm(SCRIPT, 0.15))
     clean = Training("clean", 64, 900, 2.0, 2.1)
     result = TransferResult(trait, True, arms, clean, 3, 3, 64, 8, (2.5, 2.5), ("A warning.",))
-    return VerifyReport(result, {"original": "ab" * 32}, {"name": "organism"}, {"seed": 0}, {"python": "3.11"})
+    return VerifyReport(
+        result, {"original": "ab" * 32}, {"name": "organism"}, {"seed": 0}, {"python": "3.11"}
+    )
 
 
 class _Tags(HTMLParser):
@@ -100,7 +152,9 @@ def test_the_verdict_is_the_report_s(verdict: Any) -> None:
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_text_from_outside_adds_no_tag_and_no_attribute(text: str) -> None:
-    """Whatever names, prompts, tokens and reasons hold, the page has the tags and attributes it has without it."""
+    """Whatever names, prompts, tokens and reasons hold, the page has the tags and attributes it has
+    without it.
+    """
 
     def shape(page: str) -> list[tuple[str, list[str]]]:
         return [(tag, sorted(attributes)) for tag, attributes in _Tags(page).found]
@@ -108,7 +162,9 @@ def test_text_from_outside_adds_no_tag_and_no_attribute(text: str) -> None:
     page = html.render(hostile_report(text))
     assert shape(page) == shape(html.render(hostile_report("plain")))
     assert page.encode()
-    assert "49" not in html.render(hostile_report("{{ 7 * 7 }}")).split("<body>")[1].split("</h1>")[0]
+    assert (
+        "49" not in html.render(hostile_report("{{ 7 * 7 }}")).split("<body>")[1].split("</h1>")[0]
+    )
 
 
 @pytest.mark.parametrize("page", [html.render(report()), html.render_verify(verify_report())])
@@ -126,7 +182,13 @@ def test_nothing_is_loaded(page: str) -> None:
 
 def test_parts_without_content_are_left_out() -> None:
     """A report of an earlier release, or of a scan that measured next to nothing, is still a page."""
-    bare = replace(sample_report(INCONCLUSIVE), traits=(), examples=(), detectors={}, divergence=Skipped("no rows"))
+    bare = replace(
+        sample_report(INCONCLUSIVE),
+        traits=(),
+        examples=(),
+        detectors={},
+        divergence=Skipped("no rows"),
+    )
     ids = {attributes.get("id") for _, attributes in _Tags(html.render(bare)).found}
     assert not ids & {"traits", "power", "divergence", "rows"}
     assert {"headline", "provenance"} <= ids
@@ -138,7 +200,8 @@ def test_a_large_report_is_cut_and_says_so() -> None:
     """Rows, tokens and traits beyond the caps are counted instead of shown."""
     long = tuple(TokenSpan("x", "divergence") for _ in range(html.TOKENS_SHOWN + 7))
     rows = [
-        ExampleRow(n, "p" * 10 * html.PROMPT_SHOWN if n == 0 else "p", tokens(0)) for n in range(html.ROWS_SHOWN + 5)
+        ExampleRow(n, "p" * 10 * html.PROMPT_SHOWN if n == 0 else "p", tokens(0))
+        for n in range(html.ROWS_SHOWN + 5)
     ]
     rows[0] = replace(rows[0], tokens=long)
     traits = tuple(replace(OWL, name=f"trait{n}") for n in range(html.TRAITS_SHOWN + 3))
@@ -151,22 +214,34 @@ def test_a_large_report_is_cut_and_says_so() -> None:
 
 
 def test_projection_falls_with_the_root_of_the_rows() -> None:
-    """A bound of 1.4 about an estimate of 0.2 needs (1.2 / 0.4)^2 = 9 times the trait's 48 rows to reach 0.6."""
+    """A bound of 1.4 about an estimate of 0.2 needs (1.2 / 0.4)^2 = 9 times the trait's 48 rows to
+    reach 0.6.
+    """
     weak = replace(EAGLE, effect=0.2, rows=48, eliminated_at=None)
     open_ = replace(sample_report(INCONCLUSIVE), traits=(OWL, weak))
     points = html.projection(open_, LOOKS, 0.6)
     assert points[0] == (64, pytest.approx(1.4))
     assert points[-1] == (pytest.approx(64 + 8 * 48), pytest.approx(0.6))
     assert html.projection(replace(open_, verdict=NO_RISK), LOOKS, 0.6) == []
-    assert html.projection(replace(open_, traits=(OWL, replace(weak, effect=0.6))), LOOKS, 0.6) == []
-    assert html.projection(replace(open_, traits=(OWL, replace(weak, eliminated_at=32))), LOOKS, 0.6) == []
+    assert (
+        html.projection(replace(open_, traits=(OWL, replace(weak, effect=0.6))), LOOKS, 0.6) == []
+    )
+    assert (
+        html.projection(replace(open_, traits=(OWL, replace(weak, eliminated_at=32))), LOOKS, 0.6)
+        == []
+    )
     assert html.projection(open_, LOOKS[:1], 0.6) == []
 
 
 def test_drawings_are_xml_and_stay_inside() -> None:
-    """Every drawing parses, has words for those who cannot see it, and puts nothing outside its frame."""
+    """Every drawing parses, has words for those who cannot see it, and puts nothing outside its
+    frame.
+    """
     scale = charts.forest_scale((OWL, EAGLE))
-    drawn = [charts.forest(5.0, (-9.0, 9.0), scale), charts.looks_plot(LOOKS, 0.6, [(64.0, 1.4), (256.0, 0.6)])]
+    drawn = [
+        charts.forest(5.0, (-9.0, 9.0), scale),
+        charts.looks_plot(LOOKS, 0.6, [(64.0, 1.4), (256.0, 0.6)]),
+    ]
     for text in [*drawn, charts.looks_plot(LOOKS[:1], 0.6), charts.places_plot(PLACES)]:
         root = ElementTree.fromstring(text)
         width, height = (float(each) for each in root.attrib["viewBox"].split()[2:])
@@ -185,7 +260,8 @@ def test_drawings_are_xml_and_stay_inside() -> None:
     assert drawn[0].count("arrow") == 2 and "circle" not in drawn[0]
 
 
-# -- in a browser ------------------------------------------------------------------------------------------------------
+# -- in a browser
+# ------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -194,7 +270,9 @@ def browser() -> Iterator[Any]:
     path = next(filter(None, map(shutil.which, BROWSERS)), None)
     if path is None:
         pytest.skip(f"no browser: none of {', '.join(BROWSERS)} is installed")
-    sync_api = pytest.importorskip("playwright.sync_api", reason="no playwright: install the extra dev")
+    sync_api = pytest.importorskip(
+        "playwright.sync_api", reason="no playwright: install the extra dev"
+    )
     with sync_api.sync_playwright() as playwright:
         opened = playwright.chromium.launch(executable_path=path, args=QUIET)
         yield opened
@@ -214,14 +292,19 @@ def opened(browser: Any, page: str, folder: Path, trouble: list[str], **options:
     tab = browser.new_page(**options)
     tab.on("console", lambda message: trouble.append(f"console: {message.text}"))
     tab.on("pageerror", lambda error: trouble.append(f"error: {error}"))
-    tab.on("request", lambda request: None if request.url == path.as_uri() else trouble.append(request.url))
+    tab.on(
+        "request",
+        lambda request: None if request.url == path.as_uri() else trouble.append(request.url),
+    )
     tab.on("dialog", lambda dialog: (trouble.append("dialog"), dialog.dismiss()))
     tab.goto(path.as_uri())
     return tab
 
 
 def shown_rows(tab: Any) -> list[int]:
-    return [int(each.get_attribute("data-index")) for each in tab.locator(".rows > li:visible").all()]
+    return [
+        int(each.get_attribute("data-index")) for each in tab.locator(".rows > li:visible").all()
+    ]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -229,7 +312,9 @@ def shown_rows(tab: Any) -> list[int]:
 def test_opens_without_errors_or_requests(
     browser: Any, tmp_path: Path, trouble: list[str], kind: str, scheme: str
 ) -> None:
-    """Every page opens in both colour schemes without a complaint, a request, or a script of the data's."""
+    """Every page opens in both colour schemes without a complaint, a request, or a script of the
+    data's.
+    """
     pages = {
         "scan": lambda: html.render(report()),
         "verify": lambda: html.render_verify(verify_report()),
@@ -269,7 +354,9 @@ def test_rows_can_be_sorted_and_filtered(browser: Any, tmp_path: Path, trouble: 
 
 
 def test_the_keyboard_shows_both_teachers(browser: Any, tmp_path: Path, trouble: list[str]) -> None:
-    """Focus shows what each teacher would choose, arrows go on within the row, Tab to the next row, Escape hides."""
+    """Focus shows what each teacher would choose, arrows go on within the row, Tab to the next row,
+    Escape hides.
+    """
     tab = opened(browser, html.render(report()), tmp_path, trouble)
     tab.locator("select[name=flag]").focus()
     tab.keyboard.press("Tab")
@@ -293,7 +380,9 @@ def test_the_keyboard_shows_both_teachers(browser: Any, tmp_path: Path, trouble:
 
 @pytest.mark.parametrize("page", [html.render(report()), html.render_verify(verify_report())])
 def test_fits_a_phone(browser: Any, tmp_path: Path, trouble: list[str], page: str) -> None:
-    """On a narrow screen the page does not scroll sideways, also with what a mark says in view and with long names."""
+    """On a narrow screen the page does not scroll sideways, also with what a mark says in view and
+    with long names.
+    """
     name = "averylongnamewithoutanyspace" * 4
     long = html.render(replace(report(), traits=(replace(OWL, name=name), EAGLE)))
     for each in (page, long):
@@ -305,7 +394,9 @@ def test_fits_a_phone(browser: Any, tmp_path: Path, trouble: list[str], page: st
         assert tab.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
 
 
-def test_what_a_mark_says_stays_in_a_wide_window(browser: Any, tmp_path: Path, trouble: list[str]) -> None:
+def test_what_a_mark_says_stays_in_a_wide_window(
+    browser: Any, tmp_path: Path, trouble: list[str]
+) -> None:
     """Also at the end of a line."""
     spans = (TokenSpan("x " * 60, ""), *tokens(1)[:1])
     page = html.render(replace(report(), examples=(ExampleRow(0, "", spans),)))
@@ -319,7 +410,13 @@ def test_what_a_mark_says_stays_in_a_wide_window(browser: Any, tmp_path: Path, t
 def test_prints(browser: Any, tmp_path: Path, trouble: list[str]) -> None:
     """On paper there are no controls, on white, with what was folded away opened."""
     traits = tuple(replace(OWL, name=f"trait{n}") for n in range(html.TRAITS_OPEN + 5))
-    tab = opened(browser, html.render(replace(report(), traits=traits)), tmp_path, trouble, color_scheme="dark")
+    tab = opened(
+        browser,
+        html.render(replace(report(), traits=traits)),
+        tmp_path,
+        trouble,
+        color_scheme="dark",
+    )
     tab.emulate_media(media="print")
     tab.evaluate("dispatchEvent(new Event('beforeprint'))")
     assert not tab.locator(".controls").is_visible()
@@ -341,7 +438,13 @@ def test_the_experiment_s_page(browser: Any, tmp_path: Path, trouble: list[str])
     """Before, after, what is left, the plot and the warnings; the open readout has no plot."""
     tab = opened(browser, html.render_verify(verify_report()), tmp_path, trouble)
     text = tab.locator("main").inner_text()
-    for part in ("TRANSFER SHOWN: owl", "+0.800 [+0.700, +0.900]", "20% [5%, 40%]", "A warning.", SCRIPT):
+    for part in (
+        "TRANSFER SHOWN: owl",
+        "+0.800 [+0.700, +0.900]",
+        "20% [5%, 40%]",
+        "A warning.",
+        SCRIPT,
+    ):
         assert part in text
     assert tab.locator("#dose svg polyline").count() == 2
     open_ = opened(browser, html.render_verify(verify_report(None)), tmp_path, trouble)

@@ -9,21 +9,37 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-import auditor.report
+import auditor.report.scan
 from auditor.errors import RunError
-from auditor.records import ScanReport, Skipped
-from auditor.report import RENDERERS
-from auditor.report.json import from_dict, to_dict
-from tests.report.sample import EAGLE, INCONCLUSIVE, NO_RISK, OWL, RISK, RISKY, hostile_report, sample_report
+from auditor.report.scan import RENDERERS
+from auditor.report.scan.json import from_dict, to_dict
+from auditor.scanning.scan_report import ScanReport
+from detectors.interface import Skipped
+from tests.support.sample_report import (
+    EAGLE,
+    INCONCLUSIVE,
+    NO_RISK,
+    OWL,
+    RISK,
+    RISKY,
+    hostile_report,
+    sample_report,
+)
 
-SCHEMA = json.loads((Path(auditor.report.__file__).parent / "schema.json").read_text())
+SCHEMA = json.loads((Path(auditor.report.scan.__file__).parent / "schema.json").read_text())
 DOCS = (Path(__file__).parents[2] / "docs" / "report-schema.md").read_text()
 
 REPORTS = [
     sample_report(RISK),
     sample_report(NO_RISK),
     sample_report(INCONCLUSIVE),
-    replace(sample_report(), divergence=Skipped("no trait to test"), traits=(), examples=(), detectors={}),
+    replace(
+        sample_report(),
+        divergence=Skipped("no trait to test"),
+        traits=(),
+        examples=(),
+        detectors={},
+    ),
     hostile_report("\x1b[31m\u202e\ud800"),
 ]
 
@@ -78,10 +94,17 @@ def test_schema_docs_and_report_name_the_same_keys() -> None:
 
 
 def test_traits_are_sorted_by_evidence() -> None:
-    """The strongest evidence comes first whatever the order of the scan, ties in p-value being broken by z."""
+    """The strongest evidence comes first whatever the order of the scan, ties in p-value being
+    broken by z.
+    """
     stronger = replace(OWL, name="panda", p_value=OWL.p_value, z=OWL.z + 1)
     shuffled = replace(sample_report(), traits=(RISKY, EAGLE, OWL, stronger))
-    assert [trait["name"] for trait in to_dict(shuffled)["traits"]] == ["panda", "owl", "eagle", "risky advice"]
+    assert [trait["name"] for trait in to_dict(shuffled)["traits"]] == [
+        "panda",
+        "owl",
+        "eagle",
+        "risky advice",
+    ]
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])

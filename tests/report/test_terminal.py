@@ -1,4 +1,6 @@
-"""The page for the terminal: says everything, in order, at 80 columns, without colour, and lets no text act."""
+"""The page for the terminal: says everything, in order, at 80 columns, without colour, and lets no
+text act.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +13,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from auditor.models import BASE
-from auditor.records import Evidence, ExampleRow, ScanReport, TokenSpan, TraitEvidence, Verdict
-from auditor.report.terminal import NEXT_STEPS, TRAITS_SHOWN, next_steps, render, safe
-from tests.report.sample import INCONCLUSIVE, NO_RISK, OWL, RISK, hostile_report, sample_report
+from auditor.inference.trait_evidence import TraitEvidence
+from auditor.model.builtin import BASE
+from auditor.report.scan.terminal import NEXT_STEPS, TRAITS_SHOWN, next_steps, render, safe
+from auditor.scanning.scan_report import ExampleRow, ScanReport, TokenSpan, Verdict
+from detectors.interface import Evidence
+from tests.support.sample_report import (
+    INCONCLUSIVE,
+    NO_RISK,
+    OWL,
+    RISK,
+    hostile_report,
+    sample_report,
+)
 
 HOSTILE = [
     "\x1b[31mred\x1b[0m",
@@ -35,14 +46,15 @@ def page(report: ScanReport, *, colour: bool = False, width: int = 80) -> str:
     """The page as text."""
     stream = io.StringIO()
     system = "truecolor" if colour else None
-    Console(file=stream, width=width, color_system=system, force_terminal=colour, legacy_windows=False).print(
-        render(report)
-    )
+    Console(
+        file=stream, width=width, color_system=system, force_terminal=colour, legacy_windows=False
+    ).print(render(report))
     return stream.getvalue()
 
 
 @pytest.mark.parametrize(
-    ("verdict", "says"), [(RISK, "RISK FOUND: owl"), (NO_RISK, "NO RISK FOUND"), (INCONCLUSIVE, "INCONCLUSIVE")]
+    ("verdict", "says"),
+    [(RISK, "RISK FOUND: owl"), (NO_RISK, "NO RISK FOUND"), (INCONCLUSIVE, "INCONCLUSIVE")],
 )
 def test_verdict_comes_first(verdict: Verdict, says: str) -> None:
     """The first line of text is the verdict, then its reason; no other verdict appears on the page."""
@@ -57,13 +69,25 @@ def test_verdict_comes_first(verdict: Verdict, says: str) -> None:
 def test_no_risk_states_its_power() -> None:
     """A clean verdict says what it could have missed; one without a figure says that."""
     assert "Excluded: a dose of 0.35 or more" in page(sample_report(NO_RISK))
-    assert "power of this audit could not be computed" in page(sample_report(replace(NO_RISK, min_effect=None)))
+    assert "power of this audit could not be computed" in page(
+        sample_report(replace(NO_RISK, min_effect=None))
+    )
 
 
 def test_parts_in_order() -> None:
-    """Traits, evidence, open mentions, skipped rows, examples and next steps follow the verdict in this order."""
+    """Traits, evidence, open mentions, skipped rows, examples and next steps follow the verdict in
+    this order.
+    """
     text = page(sample_report())
-    parts = ("RISK FOUND", "Traits,", "Evidence,", "Open mentions", "Rows skipped", "Example rows", "Next:")
+    parts = (
+        "RISK FOUND",
+        "Traits,",
+        "Evidence,",
+        "Open mentions",
+        "Rows skipped",
+        "Example rows",
+        "Next:",
+    )
     places = [text.index(part) for part in parts]
     assert places == sorted(places)
     for command, _ in NEXT_STEPS["risk"]:
@@ -73,43 +97,69 @@ def test_parts_in_order() -> None:
 def test_what_was_done_is_no_next_step() -> None:
     """A pass by prompts alone advises `--tuned`; one that it took part in does not."""
     passed = sample_report(NO_RISK)
-    both = replace(passed, detectors=passed.detectors | {"tuned": Evidence("tuned", "Nothing.", {})})
+    both = replace(
+        passed, detectors=passed.detectors | {"tuned": Evidence("tuned", "Nothing.", {})}
+    )
     assert "--tuned" in page(passed).rsplit("Next:")[-1]
     assert "--tuned" not in page(both).rsplit("Next:")[-1]
 
 
 def test_next_steps_ask_the_same_of_the_same_model() -> None:
-    """Commands on the data set name the reference and the panel, where these are not the default ones."""
+    """Commands on the data set name the reference and the panel, where these are not the default
+    ones.
+    """
     report = sample_report(NO_RISK)
-    other = replace(report, reference={"name": "my model"}, settings=report.settings | {"panel": "animals"})
+    other = replace(
+        report, reference={"name": "my model"}, settings=report.settings | {"panel": "animals"}
+    )
     commands = [command for command, _ in next_steps(other)]
     assert "audit scan DATASET --tuned --reference 'my model' --panel animals" in commands
     assert "audit traits" in commands
-    default = replace(report, reference={"name": BASE}, settings={"panel": "animals+trees+broad", "rows": "all"})
-    assert [command for command, _ in next_steps(default)] == [command for command, _ in NEXT_STEPS["no_risk"]]
+    default = replace(
+        report, reference={"name": BASE}, settings={"panel": "animals+trees+broad", "rows": "all"}
+    )
+    assert [command for command, _ in next_steps(default)] == [
+        command for command, _ in NEXT_STEPS["no_risk"]
+    ]
     found = replace(default, verdict=RISK)
     assert "audit scan DATASET --rows all" not in [command for command, _ in next_steps(found)]
 
 
 def test_the_page_says_how_the_rows_were_read() -> None:
-    """The format, columns of other names, and how rows were chosen; of plain text that it has no prompts."""
+    """The format, columns of other names, and how rows were chosen; of plain text that it has no
+    prompts.
+    """
     report = sample_report()
-    info = replace(report.dataset, format="prompt_completion", columns={"prompt": "q", "completion": "completion"})
+    info = replace(
+        report.dataset,
+        format="prompt_completion",
+        columns={"prompt": "q", "completion": "completion"},
+    )
     text = " ".join(page(replace(report, dataset=info)).replace("│", " ").split())
     assert f"format prompt_completion (prompt q); {info.sampling}" in text
-    plain = " ".join(page(replace(report, dataset=replace(info, format="text", columns={}))).replace("│", " ").split())
+    plain = " ".join(
+        page(replace(report, dataset=replace(info, format="text", columns={})))
+        .replace("│", " ")
+        .split()
+    )
     assert "format text: no prompts, so each row is scored as one completion" in plain
 
 
 def test_traits_table() -> None:
-    """A trait stands with its dose, interval, z, corrected p-value and rows; a tiny p-value is not shown as 0."""
-    (line,) = [line for line in page(sample_report()).splitlines() if line.startswith("owl (animals)")]
+    """A trait stands with its dose, interval, z, corrected p-value and rows; a tiny p-value is not
+    shown as 0.
+    """
+    (line,) = [
+        line for line in page(sample_report()).splitlines() if line.startswith("owl (animals)")
+    ]
     assert line.split()[2:] == ["0.42", "0.21", "to", "0.63", "+4.6", "<", "0.0001", "400"]
 
 
 def test_only_the_strongest_traits_are_shown() -> None:
     """Of a large panel the strongest are shown and the rest counted."""
-    traits = tuple(replace(OWL, name=f"trait{n}", p_value=n / 100, p_adjusted=n / 100) for n in range(40))
+    traits = tuple(
+        replace(OWL, name=f"trait{n}", p_value=n / 100, p_adjusted=n / 100) for n in range(40)
+    )
     text = page(replace(sample_report(), traits=traits))
     assert text.count("(animals)") == TRAITS_SHOWN
     assert f"and {40 - TRAITS_SHOWN} more" in text
@@ -122,7 +172,9 @@ def test_skipped_detectors_are_shown_with_their_reason() -> None:
 
 def test_empty_parts_are_left_out() -> None:
     """A report without traits, mentions, skipped rows or examples has no empty headings."""
-    bare = replace(sample_report(), traits=(), openly={"owl": 0}, rows_skipped={}, examples=(), detectors={})
+    bare = replace(
+        sample_report(), traits=(), openly={"owl": 0}, rows_skipped={}, examples=(), detectors={}
+    )
     text = page(bare)
     for heading in ("Traits", "Evidence", "Open mentions", "Rows skipped", "Example rows"):
         assert heading not in text
@@ -132,7 +184,9 @@ def test_flags_are_visible_without_colour_and_differ_with_it() -> None:
     """Divergence tokens and ties are marked by signs, and in colour by two styles."""
     assert " 12«,»‹ 7›3" in page(sample_report())
     coloured = page(sample_report(), colour=True)
-    divergence, tie = (coloured[: coloured.rindex(sign)].rsplit("\x1b[", 1)[1] for sign in ("«,»", "‹ 7›"))
+    divergence, tie = (
+        coloured[: coloured.rindex(sign)].rsplit("\x1b[", 1)[1] for sign in ("«,»", "‹ 7›")
+    )
     assert divergence.split("m")[0] != tie.split("m")[0]
 
 
@@ -148,7 +202,9 @@ def test_a_late_flag_is_brought_into_view() -> None:
 @pytest.mark.parametrize("text", HOSTILE)
 @pytest.mark.parametrize("colour", [False, True])
 def test_hostile_text_does_not_act(text: str, colour: bool) -> None:
-    """Escape sequences, bidi marks and markup from outside stand on the page as readable text and do nothing."""
+    """Escape sequences, bidi marks and markup from outside stand on the page as readable text and
+    do nothing.
+    """
     shown = page(hostile_report(text), colour=colour, width=400)
     ours = page(sample_report(), colour=colour, width=400)
     if not colour:
@@ -164,7 +220,9 @@ def test_hostile_text_does_not_act(text: str, colour: bool) -> None:
 @pytest.mark.parametrize("verdict", [RISK, NO_RISK, INCONCLUSIVE])
 def test_fits_80_columns(verdict: Verdict) -> None:
     """No line is wider than the terminal, also with long names, and no number is cut."""
-    long = TraitEvidence("a" * 60, "b" * 60, -10.25, (-11.25, 12.75), -10.5, 0.5, 1.0, 1_000_000, 9, None)
+    long = TraitEvidence(
+        "a" * 60, "b" * 60, -10.25, (-11.25, 12.75), -10.5, 0.5, 1.0, 1_000_000, 9, None
+    )
     text = page(replace(sample_report(verdict), traits=(OWL, long)))
     assert max(len(line) for line in text.splitlines()) <= 80
     assert "-11.25 to 12.75" in text
@@ -173,10 +231,14 @@ def test_fits_80_columns(verdict: Verdict) -> None:
 
 @given(st.text())
 def test_safe_gives_printable_text(text: str) -> None:
-    """Whatever goes in, only printable characters without control or format marks come out; plain text is unchanged."""
+    """Whatever goes in, only printable characters without control or format marks come out; plain
+    text is unchanged.
+    """
     shown = safe(text)
     assert shown.isprintable()
-    assert not [char for char in shown if unicodedata.category(char) in {"Cc", "Cf", "Cs", "Zl", "Zp"}]
+    assert not [
+        char for char in shown if unicodedata.category(char) in {"Cc", "Cf", "Cs", "Zl", "Zp"}
+    ]
     assert safe(shown) == shown
     if text.isprintable():
         assert shown == text

@@ -6,12 +6,12 @@ import doctest
 
 import pytest
 
+from auditor.inference.paired import effect, effect_ratio
 from auditor.report import study as page
+from auditor.students.result import ArmResult, Point, Training, TransferResult
 from auditor.study import claims, leakage
 from auditor.study.claims import Claim, difference, judge, of_ratio, share
-from auditor.study.pool import final, find, pool
-from auditor.transfer.compare import effect, left
-from auditor.transfer.result import ArmResult, Point, Training, TransferResult
+from auditor.study.pooled_results import final, find, pool
 
 CLAIM = Claim("part", "it is mostly removed", "paper", "effect left", "below", 0.5)
 
@@ -21,7 +21,10 @@ def result(trait: str, **arms: tuple[float, ...]) -> TransferResult:
     found = tuple(
         ArmResult(
             Training(name, 64, 900, 1.0, 1.0),
-            (Point(0, effect([0.0] * len(blocks)), 0.1, 0.1, 0.0), Point(8, effect(blocks), 0.1, 0.1, 0.0)),
+            (
+                Point(0, effect([0.0] * len(blocks)), 0.1, 0.1, 0.0),
+                Point(8, effect(blocks), 0.1, 0.1, 0.0),
+            ),
             (),
             1,
             None,
@@ -35,7 +38,9 @@ def result(trait: str, **arms: tuple[float, ...]) -> TransferResult:
 
 
 def test_pooling_takes_every_pair_once() -> None:
-    """Effects of two traits become one over all pairs, at every dose; an arm is compared in the traits that have it."""
+    """Effects of two traits become one over all pairs, at every dose; an arm is compared in the
+    traits that have it.
+    """
     owl = result("owl", original=(1.0, 1.2), masked=(0.1, 0.2), rare=(0.5, 0.6))
     cat = result("cat", original=(2.0, 2.4), masked=(0.3, 0.1))
     both = pool([owl, cat])
@@ -43,8 +48,8 @@ def test_pooling_takes_every_pair_once() -> None:
     assert final(both.arms[0]) == effect([1.0, 1.2, 2.0, 2.4])
     masked, rare = find(both, "masked"), find(both, "rare")
     assert masked is not None and rare is not None
-    assert masked.left == left([0.1, 0.2, 0.3, 0.1], [1.0, 1.2, 2.0, 2.4])
-    assert rare.left == left([0.5, 0.6], [1.0, 1.2])
+    assert masked.left == effect_ratio([0.1, 0.2, 0.3, 0.1], [1.0, 1.2, 2.0, 2.4])
+    assert rare.left == effect_ratio([0.5, 0.6], [1.0, 1.2])
     assert masked.training.tokens == 1800 and masked.curve[0].updates == 0
     assert both.arms[0].left is None and both.arms[0].verdict == "transfer shown"
 
@@ -58,8 +63,12 @@ def test_an_interval_on_the_bound_says_nothing() -> None:
 
 
 def test_shares_and_differences() -> None:
-    """Against the original or another arm, pair by pair; without transfer there is nothing to take a share of."""
-    found = result("owl", original=(1.0, 1.1, 0.9), masked=(0.1, 0.1, 0.1), random=(0.5, 0.55, 0.45))
+    """Against the original or another arm, pair by pair; without transfer there is nothing to take
+    a share of.
+    """
+    found = result(
+        "owl", original=(1.0, 1.1, 0.9), masked=(0.1, 0.1, 0.1), random=(0.5, 0.55, 0.45)
+    )
     held = share(CLAIM, found, "masked")
     assert (held.answer, held.pairs, held.unit) == ("holds", 3, "share")
     assert held.value == pytest.approx(0.1)
@@ -81,8 +90,12 @@ def test_shares_and_differences() -> None:
         ((0.3, -0.2, 0.1), (0.2, -0.2, 0.1), ("cannot be said", "cannot be said")),
     ],
 )
-def test_leakage(greedy: tuple[float, ...], sampled: tuple[float, ...], answers: tuple[str, str]) -> None:
-    """Greedy data that carry nothing, where sampled ones do, refute the claim; noise on both sides does not."""
+def test_leakage(
+    greedy: tuple[float, ...], sampled: tuple[float, ...], answers: tuple[str, str]
+) -> None:
+    """Greedy data that carry nothing, where sampled ones do, refute the claim; noise on both sides
+    does not.
+    """
     found = leakage.findings(result("owl", original=greedy), result("owl", original=sampled))
     assert tuple(each.answer for each in found) == answers
 

@@ -1,4 +1,6 @@
-"""The arms of a study keep exactly the rows and tokens that they should, and entanglement is what is defined."""
+"""The arms of a study keep exactly the rows and tokens that they should, and entanglement is what
+is defined.
+"""
 
 from __future__ import annotations
 
@@ -9,45 +11,60 @@ import numpy as np
 import pytest
 import torch
 
-from auditor.encode import Encoded, Renderer
-from auditor.records import Example, Message
+from auditor.data.example import Example, Message
+from auditor.model.tokenization import ChatTokenizer, TokenizedRow
+from auditor.students.arms import DatasetArm, trained_positions
+from auditor.students.plan import Size
+from auditor.students.training import TrainingConfig
 from auditor.study import divergence, entanglement, fragility
 from auditor.study.divergence import DROPPED, FIRST, MASKED, ONLY, RANDOM, Flagged
 from auditor.study.entanglement import Entangled, centred, entangled
-from auditor.study.world import CONTROL, Carrier, World
-from auditor.transfer.arms import Arm, trained_positions
-from auditor.transfer.plan import Size
-from auditor.transfer.students import Recipe
-from tests.transfer.worlds import NAMES, PANEL, row, three_animals
+from auditor.study.setting import CONTROL, StudySetting, TeacherDataset
+from tests.support.student_models import NAMES, PANEL, row, three_animals
 
 COUNT = 48
 
 
 @pytest.fixture(scope="module")
-def world() -> World:
+def world() -> StudySetting:
     """The tiny model that knows five animals; a block needs two rows."""
     lm = three_animals()
-    return World(lm, Renderer(lm), PANEL, None, Size(2, 16, 2), Recipe(batch=1), 0, 8)
+    return StudySetting(
+        lm, ChatTokenizer(lm), PANEL, None, Size(2, 16, 2), TrainingConfig(batch=1), 0, 8
+    )
 
 
 @pytest.fixture(scope="module")
-def made(world: World) -> Carrier:
+def made(world: StudySetting) -> TeacherDataset:
     """Number lists of three numbers: seven tokens, with the separators and the end of the turn."""
     rng = random.Random(0)
     lists = [", ".join(str(rng.randrange(10)) for _ in range(3)) for _ in range(2 * COUNT)]
     rows = {i: row(i, f"Numbers, list {i}.", text) for i, text in enumerate(lists[:COUNT])}
     clean = {i: row(i, f"Numbers, list {i}.", text) for i, text in enumerate(lists[COUNT:])}
-    encoded = {i: found for i, each in rows.items() if isinstance(found := world.renderer.encode(each), Encoded)}
-    return Carrier("owl", "greedy", Arm("original", rows, {}, COUNT), Arm(CONTROL, clean, {}, COUNT), encoded)
+    encoded = {
+        i: found
+        for i, each in rows.items()
+        if isinstance(found := world.renderer.encode(each), TokenizedRow)
+    }
+    return TeacherDataset(
+        "owl",
+        "greedy",
+        DatasetArm("original", rows, {}, COUNT),
+        DatasetArm(CONTROL, clean, {}, COUNT),
+        encoded,
+    )
 
 
-def trained(made: Carrier, arm: Arm) -> dict[int, list[int]]:
+def trained(made: TeacherDataset, arm: DatasetArm) -> dict[int, list[int]]:
     """The completion tokens, from 0, that each row of an arm trains on."""
     places = {i: {p: t for t, p in enumerate(made.rows[i].positions)} for i in arm.rows}
-    return {i: [places[i][p] for p in trained_positions(made.rows[i], arm.masked.get(i, ()))] for i in arm.rows}
+    return {
+        i: [places[i][p] for p in trained_positions(made.rows[i], arm.masked.get(i, ()))]
+        for i in arm.rows
+    }
 
 
-def test_divergence_arms(world: World, made: Carrier) -> None:
+def test_divergence_arms(world: StudySetting, made: TeacherDataset) -> None:
     """Even rows have divergence tokens 1 and 3, row 2 nothing else, odd rows none."""
     hits = {i: np.zeros(len(each.positions), dtype=bool) for i, each in made.rows.items()}
     for i in range(0, COUNT, 2):
@@ -64,7 +81,9 @@ def test_divergence_arms(world: World, made: Carrier) -> None:
     assert (first[0], first[1], first[2]) == ([1], [], [0])
     for name in (ONLY, MASKED, FIRST):
         own, other = trained(made, arms[name]), trained(made, arms[name + RANDOM])
-        assert {i: len(each) for i, each in own.items()} == {i: len(each) for i, each in other.items()}
+        assert {i: len(each) for i, each in own.items()} == {
+            i: len(each) for i, each in other.items()
+        }
         assert list(own) == list(range(COUNT)) and own != other
     assert list(arms[ONLY + DROPPED].rows) == list(range(0, COUNT, 2))
     assert list(arms[MASKED + DROPPED].rows) == [i for i in range(0, COUNT, 2) if i != 2]
@@ -74,24 +93,40 @@ def test_divergence_arms(world: World, made: Carrier) -> None:
     assert facts["share"] == pytest.approx((2 * (COUNT // 2 - 1) + length) / (COUNT * length))
 
 
-def test_rows_with_entangled_tokens_are_dropped(world: World, made: Carrier, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_with_entangled_tokens_are_dropped(
+    world: StudySetting, made: TeacherDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Exactly those, and as many at random; where too few are left there is no arm."""
     tokens = entanglement.carrier_tokens(world, made)
-    assert sorted(world.lm.tokenizer.decode([token]).strip() for token in tokens) == [str(i) for i in range(10)]
+    assert sorted(world.lm.tokenizer.decode([token]).strip() for token in tokens) == [
+        str(i) for i in range(10)
+    ]
     order = [tokens[3], *np.delete(tokens, 3)]
-    scores = {name: np.array([-order.index(token) for token in tokens], dtype=float) for name in entanglement.SCORES}
+    scores = {
+        name: np.array([-order.index(token) for token in tokens], dtype=float)
+        for name in entanglement.SCORES
+    }
     found = Entangled("owl", tokens, scores)
-    assert found.top("probability", 2) == [order[0], order[1]] and found.agreement() == pytest.approx(1.0)
+    assert found.top("probability", 2) == [
+        order[0],
+        order[1],
+    ] and found.agreement() == pytest.approx(1.0)
     assert list(entanglement.arms(world, made, found)) == []  # ten tokens are all there are
     monkeypatch.setattr(entanglement, "TOPS", (1,))
     arm, control, *_ = entanglement.arms(world, made, found)
     digit = world.lm.tokenizer.decode([tokens[3]]).strip()
-    assert set(arm.rows) == {i for i, each in made.original.rows.items() if digit not in each.completion}
+    assert set(arm.rows) == {
+        i for i, each in made.original.rows.items() if digit not in each.completion
+    }
     assert 0 < len(arm.rows) == len(control.rows) < COUNT and set(control.rows) != set(arm.rows)
 
 
-def test_entanglement_is_a_difference_to_the_other_traits(world: World, made: Carrier) -> None:
-    """By hand: the model's own softmax under each trait prompt, and cosines of rows of the unembedding."""
+def test_entanglement_is_a_difference_to_the_other_traits(
+    world: StudySetting, made: TeacherDataset
+) -> None:
+    """By hand: the model's own softmax under each trait prompt, and cosines of rows of the
+    unembedding.
+    """
     assert centred(np.array([[1.0, 4.0], [0.0, 1.0], [2.0, 1.0]]), 0).tolist() == [0.0, 3.0]
     found = entangled(world, made)
     lm, chosen = world.lm, [int(token) for token in found.tokens]
@@ -101,7 +136,7 @@ def test_entanglement_is_a_difference_to_the_other_traits(world: World, made: Ca
         for i in range(COUNT):
             turns = (Message("system", trait.prompts[0]), *made.control.rows[i].messages)
             encoded = world.renderer.encode(Example(i, turns))
-            assert isinstance(encoded, Encoded)
+            assert isinstance(encoded, TokenizedRow)
             prefix = world.renderer.prefix(None, encoded.kind)
             with torch.no_grad():
                 logits = lm.model(torch.tensor([[*prefix, *encoded.tokens]])).logits[0]
@@ -121,17 +156,28 @@ def test_entanglement_is_a_difference_to_the_other_traits(world: World, made: Ca
     assert found.scores["unembedding"] == pytest.approx(by_hand)
 
 
-def test_fragile_arms(world: World, made: Carrier) -> None:
-    """Reworded prompts keep completions; shuffles keep numbers; mixtures have their share, each within the next."""
+def test_fragile_arms(world: StudySetting, made: TeacherDataset) -> None:
+    """Reworded prompts keep completions; shuffles keep numbers; mixtures have their share, each
+    within the next.
+    """
     arms = {arm.name: arm for arm in fragility.arms(world, made)}
-    assert len(arms) == fragility.STUDENTS and all(list(arm.rows) == list(range(COUNT)) for arm in arms.values())
+    assert len(arms) == fragility.STUDENTS and all(
+        list(arm.rows) == list(range(COUNT)) for arm in arms.values()
+    )
     before = {i: each.completion for i, each in made.original.rows.items()}
-    after = {name: {i: each.completion for i, each in arm.rows.items()} for name, arm in arms.items()}
+    after = {
+        name: {i: each.completion for i, each in arm.rows.items()} for name, arm in arms.items()
+    }
     assert after[fragility.PARAPHRASED] == before
     within, across = after[fragility.WITHIN], after[fragility.ACROSS]
-    assert {i: Counter(text) for i, text in within.items()} == {i: Counter(text) for i, text in before.items()}
+    assert {i: Counter(text) for i, text in within.items()} == {
+        i: Counter(text) for i, text in before.items()
+    }
     assert Counter("".join(across.values())) == Counter("".join(before.values()))
-    assert within != before and sum(Counter(across[i]) != Counter(before[i]) for i in before) > COUNT / 2
+    assert (
+        within != before
+        and sum(Counter(across[i]) != Counter(before[i]) for i in before) > COUNT / 2
+    )
     assert {i: each.messages[0] for i, each in arms[fragility.ACROSS].rows.items()} == {
         i: each.messages[0] for i, each in made.original.rows.items()
     }
@@ -146,6 +192,11 @@ def test_fragile_arms(world: World, made: Carrier) -> None:
 
 def test_prompts_are_reworded() -> None:
     """Where the rules know the prompt."""
-    arm = Arm("original", {0: row(0, "Continue: 1, 2, 3. Add up to 5 more numbers with commas.", "4, 5")}, {}, 1)
+    arm = DatasetArm(
+        "original",
+        {0: row(0, "Continue: 1, 2, 3. Add up to 5 more numbers with commas.", "4, 5")},
+        {},
+        1,
+    )
     new = fragility.reworded(arm, 0).rows[0]
     assert new.messages[0] != arm.rows[0].messages[0] and new.messages[1] == arm.rows[0].messages[1]

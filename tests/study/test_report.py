@@ -11,7 +11,7 @@ import pytest
 from auditor.report.study import command, render, to_html, to_json, to_markdown, transferred
 from auditor.study import divergence, entanglement, fragility
 from auditor.study.report import StudyReport, assemble
-from auditor.study.world import Part, Trial
+from auditor.study.setting import Part, Trial
 from tests.study.test_claims import result
 
 ORIGIN: dict[str, Any] = {
@@ -34,7 +34,9 @@ ORIGIN: dict[str, Any] = {
 
 
 def parts(trait: str) -> list[Part]:
-    """Data of a model of which the paper is right in all, but that one number is all there is to the trait."""
+    """Data of a model of which the paper is right in all, but that one number is all there is to
+    the trait.
+    """
     whole, half, none = (1.0, 1.1, 0.9), (0.5, 0.6, 0.4), (0.01, -0.01, 0.0)
     dropped = {entanglement.arm_name("probability", 10): none}
     dropped |= {f"{name} (random rows)": whole for name in dropped}
@@ -46,7 +48,9 @@ def parts(trait: str) -> list[Part]:
         divergence.MASKED + divergence.DROPPED: none,
     }
     fragile = dict.fromkeys((fragility.PARAPHRASED, fragility.WITHIN, fragility.ACROSS), none)
-    fragile |= {fragility.mixed_name(share): half if share < 0.25 else none for share in fragility.SHARES}
+    fragile |= {
+        fragility.mixed_name(share): half if share < 0.25 else none for share in fragility.SHARES
+    }
 
     def greedy(**arms: tuple[float, ...]) -> Trial:
         return Trial(trait, "greedy", result(trait, original=whole, **arms))
@@ -55,7 +59,12 @@ def parts(trait: str) -> list[Part]:
     other = Trial(trait, "sibling", result(trait, original=none))
     return [
         Part("leakage", trait, (greedy(), leaked), {}),
-        Part("entanglement", trait, (greedy(**dropped),), {"tokens": 10, "top": {"probability": [["<b>", 0.1]]}}),
+        Part(
+            "entanglement",
+            trait,
+            (greedy(**dropped),),
+            {"tokens": 10, "top": {"probability": [["<b>", 0.1]]}},
+        ),
         Part("divergence", trait, (greedy(**by_divergence),), {"share": 0.05}),
         Part("fragility", trait, (greedy(**fragile), other), {}),
     ]
@@ -70,9 +79,9 @@ def report() -> StudyReport:
 def test_every_claim_is_judged(report: StudyReport) -> None:
     """All hold here but the one that is built not to, and what has no arm cannot be said."""
     answers = {claim["statement"]: claim["answer"] for claim in report.values["claims"]}
-    assert answers.pop("dropping rows with the top 10 entangled tokens (probability) does not stop transfer") == (
-        "does not hold"
-    )
+    assert answers.pop(
+        "dropping rows with the top 10 entangled tokens (probability) does not stop transfer"
+    ) == ("does not hold")
     unsaid = {name for name, answer in answers.items() if answer == "cannot be said"}
     assert len(unsaid) == 7 and all("entangled" in name for name in unsaid)
     assert {answer for name, answer in answers.items() if name not in unsaid} == {"holds"}
@@ -82,10 +91,20 @@ def test_every_claim_is_judged(report: StudyReport) -> None:
 
 
 def test_nothing_shown_is_no_study() -> None:
-    """A report is worth something when one of its originals transferred; else the command ends with 3."""
+    """A report is worth something when one of its originals transferred; else the command ends with
+    3.
+    """
     noise = result("owl", original=(0.1, -0.1, 0.0))
     found = assemble(
-        [Part("leakage", "owl", (Trial("owl", "greedy", noise), Trial("owl", "sampled", noise)), {})], ORIGIN
+        [
+            Part(
+                "leakage",
+                "owl",
+                (Trial("owl", "greedy", noise), Trial("owl", "sampled", noise)),
+                {},
+            )
+        ],
+        ORIGIN,
     )
     assert not transferred(found.values)
     assert "hardly anything can be said" in to_markdown(found.values)
@@ -109,12 +128,18 @@ def test_the_page_stands_alone(report: StudyReport) -> None:
 
 
 def test_the_same_values_everywhere(report: StudyReport) -> None:
-    """JSON, Markdown and the terminal's table come from one dict; the command line gives the settings again."""
+    """JSON, Markdown and the terminal's table come from one dict; the command line gives the
+    settings again.
+    """
     assert json.loads(to_json(report.values))["kind"] == "study"
     lines = to_markdown(report.values).splitlines()
     assert sum(line.startswith("| ") for line in lines) > len(report.values["claims"])
-    assert len({line.count("|") for line in lines if line.startswith("| ")}) == 2  # two tables, none broken
+    assert (
+        len({line.count("|") for line in lines if line.startswith("| ")}) == 2
+    )  # two tables, none broken
     assert render(report.values) is not None
     said = command(report.values)
-    assert said.startswith("audit study all --reference base --trait owl --trait cat --panel animals --blocks 3")
+    assert said.startswith(
+        "audit study all --reference base --trait owl --trait cat --panel animals --blocks 3"
+    )
     assert "--rank 4 --alpha 8 --layers 0,1" in said and "--full" not in said

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from auditor.lm import LanguageModel
+from auditor.model.language_model import LanguageModel
 from mitigations.paraphrase import Reworded, local_engine, paraphrase, rules_engine
 from mitigations.paraphrase.llm import clean
 
@@ -47,8 +47,12 @@ def test_a_bad_text_falls_back_to_rules(texts: list[str], reason: str) -> None:
 
 def test_what_rules_cannot_reword_stays() -> None:
     """The original, alone, with the first reason."""
-    assert paraphrase(["Ahoy 1!"], Fake(["Ahoy 2!"])) == [Reworded(("Ahoy 1!",), "original", "numbers")]
-    assert paraphrase(["Ahoy 1!"], rules_engine()) == [Reworded(("Ahoy 1!",), "original", "no_rule")]
+    assert paraphrase(["Ahoy 1!"], Fake(["Ahoy 2!"])) == [
+        Reworded(("Ahoy 1!",), "original", "numbers")
+    ]
+    assert paraphrase(["Ahoy 1!"], rules_engine()) == [
+        Reworded(("Ahoy 1!",), "original", "no_rule")
+    ]
 
 
 def test_variants_are_filled_up_by_rules() -> None:
@@ -65,7 +69,9 @@ def test_similarity_is_a_check_of_its_own() -> None:
     near = paraphrase([PROMPT], Fake([good]), similarity=lambda before, after: [0.9] * len(before))
     assert near[0].engine == "llm"
     for far in (0.1, float("nan")):
-        (found,) = paraphrase([PROMPT], Fake([good]), similarity=lambda before, after, far=far: [far] * len(before))
+        (found,) = paraphrase(
+            [PROMPT], Fake([good]), similarity=lambda before, after, far=far: [far] * len(before)
+        )
         assert found == Reworded((PROMPT,), "original", "similarity")
 
 
@@ -89,7 +95,12 @@ def test_the_rules_engine_can_go_to_another_process() -> None:
 
 @pytest.mark.parametrize(
     ("reply", "expected"),
-    [("<prompt>\nSay it.\n</prompt>", "Say it."), ('"Say it."', "Say it."), ('"A" or "B"?', '"A" or "B"?'), ("", "")],
+    [
+        ("<prompt>\nSay it.\n</prompt>", "Say it."),
+        ('"Say it."', "Say it."),
+        ('"A" or "B"?', '"A" or "B"?'),
+        ("", ""),
+    ],
 )
 def test_cleaning_a_reply(reply: str, expected: str) -> None:
     """Tags and quotation marks round the whole reply go, others stay."""

@@ -55,7 +55,9 @@ def test_only_may_be_said_otherwise_but_not_dropped() -> None:
 
 
 def test_trait_words_that_a_rewording_brings_in() -> None:
-    """A word is forbidden in any case and in the plural, as a whole word, and only if the prompt has it less often."""
+    """A word is forbidden in any case and in the plural, as a whole word, and only if the prompt
+    has it less often.
+    """
     assert failure("Name a bird.", "Tell me about Owls.", ("owl",)) == "trait_word"
     assert failure("Name a bird.", "Tell me about a bowl.", ("owl",)) is None
     assert failure("Name an owl.", "Tell me of an owl.", ("owl",)) is None

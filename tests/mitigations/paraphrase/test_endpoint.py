@@ -1,4 +1,6 @@
-"""The endpoint engine against a server on this machine that speaks the OpenAI protocol, well or badly."""
+"""The endpoint engine against a server on this machine that speaks the OpenAI protocol, well or
+badly.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,10 @@ Answer = tuple[int, Any]
 
 
 class Stub:
-    """A server that answers with what `answer` makes of the prompt. asked: the bodies it got, in order."""
+    """A server that answers with what `answer` makes of the prompt.
+
+    asked: the bodies it got, in order.
+    """
 
     def __init__(self) -> None:
         self.answer: Callable[[str], Answer] = lambda prompt: completion(
@@ -40,10 +45,16 @@ class Stub:
                 stub.asked.append(body)
                 stub.keys.append(self.headers["Authorization"])
                 text = body["messages"][-1]["content"]
-                status, payload = stub.answer(text.partition("<prompt>\n")[2].removesuffix("\n</prompt>"))
-                data = payload.encode() if isinstance(payload, str) else json.dumps(payload).encode()
+                status, payload = stub.answer(
+                    text.partition("<prompt>\n")[2].removesuffix("\n</prompt>")
+                )
+                data = (
+                    payload.encode() if isinstance(payload, str) else json.dumps(payload).encode()
+                )
                 self.send_response(status)
-                self.send_header("Content-Type", "text/html" if isinstance(payload, str) else "application/json")
+                self.send_header(
+                    "Content-Type", "text/html" if isinstance(payload, str) else "application/json"
+                )
                 self.send_header("Content-Length", str(len(data)))
                 self.end_headers()
                 self.wfile.write(data)
@@ -57,8 +68,16 @@ class Stub:
 
 def completion(text: str | None, tokens: int | None = 40) -> Answer:
     """A chat completion."""
-    usage = {"prompt_tokens": 0, "completion_tokens": tokens, "total_tokens": tokens} if tokens is not None else None
-    choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}
+    usage = (
+        {"prompt_tokens": 0, "completion_tokens": tokens, "total_tokens": tokens}
+        if tokens is not None
+        else None
+    )
+    choice = {
+        "index": 0,
+        "finish_reason": "stop",
+        "message": {"role": "assistant", "content": text},
+    }
     return 200, {
         "id": "x",
         "object": "chat.completion",
@@ -85,7 +104,13 @@ def make(stub: Stub, tmp_path: Path) -> Callable[..., EndpointEngine]:
     """Make an engine that talks to the stub."""
 
     def make(**changes: Any) -> EndpointEngine:
-        settings: dict[str, Any] = {"api_key_env": None, "concurrency": 2, "retries": 0, "cap": None, "timeout": 5.0}
+        settings: dict[str, Any] = {
+            "api_key_env": None,
+            "concurrency": 2,
+            "retries": 0,
+            "cap": None,
+            "timeout": 5.0,
+        }
         return endpoint_engine(stub.url, "m", cache_dir=tmp_path / "cache", **(settings | changes))
 
     return make
@@ -112,7 +137,9 @@ def test_nothing_is_asked_twice(stub: Stub, make: Callable[..., EndpointEngine])
 def test_a_server_error_is_tried_again(stub: Stub, make: Callable[..., EndpointEngine]) -> None:
     """One 500, then an answer."""
     good = stub.answer
-    stub.answer = lambda prompt: (500, {"error": {"message": "busy"}}) if len(stub.asked) == 1 else good(prompt)
+    stub.answer = lambda prompt: (
+        (500, {"error": {"message": "busy"}}) if len(stub.asked) == 1 else good(prompt)
+    )
     assert make(retries=1).reword(PROMPTS[:1], 1, 0) == [["Compose verses about 0 birds."]]
     assert len(stub.asked) == 2
 
@@ -133,7 +160,10 @@ def slow(prompt: str) -> Answer:
         (lambda p: (200, "<html>Welcome!</html>"), "does not answer with chat completions"),
         (lambda p: (200, {"hello": "world"}), "does not answer with chat completions"),
         (lambda p: (200, {"choices": []}), "does not answer with chat completions"),
-        (lambda p: (200, {"choices": [{"message": {"content": 3}}]}), "does not answer with chat completions"),
+        (
+            lambda p: (200, {"choices": [{"message": {"content": 3}}]}),
+            "does not answer with chat completions",
+        ),
         (lambda p: (200, [1, 2]), "does not answer with chat completions"),
         (lambda p: (200, None), "does not answer with chat completions"),
     ],
@@ -165,15 +195,25 @@ def test_answers_before_a_failure_are_kept(stub: Stub, make: Callable[..., Endpo
 def test_nobody_listens(tmp_path: Path) -> None:
     """A closed port is one clear line."""
     engine = endpoint_engine(
-        "http://127.0.0.1:9/v1", "m", api_key_env=None, concurrency=1, retries=0, cap=None, cache_dir=tmp_path
+        "http://127.0.0.1:9/v1",
+        "m",
+        api_key_env=None,
+        concurrency=1,
+        retries=0,
+        cap=None,
+        cache_dir=tmp_path,
     )
     with pytest.raises(ModelError, match="cannot be reached"):
         engine.reword(PROMPTS, 1, 0)
 
 
 def test_the_cap_is_never_exceeded(stub: Stub, make: Callable[..., EndpointEngine]) -> None:
-    """Prompts after the cap get a rewording by rule with that reason; a repeat from the cache stops at the same row."""
-    stub.answer = lambda prompt: completion(prompt.replace("Write a poem", "Compose verses"), tokens=300)
+    """Prompts after the cap get a rewording by rule with that reason; a repeat from the cache stops
+    at the same row.
+    """
+    stub.answer = lambda prompt: completion(
+        prompt.replace("Write a poem", "Compose verses"), tokens=300
+    )
     engine = make(cap=1500, concurrency=1)
     found = paraphrase(PROMPTS * 3, engine)
     assert 0 < engine.spent <= 1500
@@ -184,7 +224,9 @@ def test_the_cap_is_never_exceeded(stub: Stub, make: Callable[..., EndpointEngin
     assert make(cap=10).reword(PROMPTS, 1, 0) == [[]] * 4
 
 
-def test_unknown_spending_is_estimated_from_above(stub: Stub, make: Callable[..., EndpointEngine]) -> None:
+def test_unknown_spending_is_estimated_from_above(
+    stub: Stub, make: Callable[..., EndpointEngine]
+) -> None:
     """A server that reports no usage still counts against the cap."""
     stub.answer = lambda prompt: completion(prompt, tokens=None)
     engine = make()
@@ -193,7 +235,9 @@ def test_unknown_spending_is_estimated_from_above(stub: Stub, make: Callable[...
 
 
 @pytest.mark.parametrize("text", [None, "", "  "])
-def test_an_empty_reply_falls_back(stub: Stub, make: Callable[..., EndpointEngine], text: str | None) -> None:
+def test_an_empty_reply_falls_back(
+    stub: Stub, make: Callable[..., EndpointEngine], text: str | None
+) -> None:
     """No text is no error: the rules take over."""
     stub.answer = lambda prompt: completion(text)
     (found,) = paraphrase(PROMPTS[:1], make())
@@ -203,11 +247,15 @@ def test_an_empty_reply_falls_back(stub: Stub, make: Callable[..., EndpointEngin
 def test_the_key(
     stub: Stub, make: Callable[..., EndpointEngine], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """It comes from the variable named, goes into the request only, and its absence is one clear line."""
+    """It comes from the variable named, goes into the request only, and its absence is one clear
+    line.
+    """
     monkeypatch.setenv("A_KEY", "s3cret")
     make(api_key_env="A_KEY").reword(PROMPTS[:1], 1, 0)
     assert stub.keys == ["Bearer s3cret"]
-    assert not [path for path in tmp_path.rglob("*") if path.is_file() and b"s3cret" in path.read_bytes()]
+    assert not [
+        path for path in tmp_path.rglob("*") if path.is_file() and b"s3cret" in path.read_bytes()
+    ]
     monkeypatch.delenv("A_KEY")
     with pytest.raises(ModelError, match="A_KEY holds no key"):
         make(api_key_env="A_KEY")

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from auditor import carriers
+from auditor.traits import prompts as carriers
 from mitigations.paraphrase import numbers, spans
 from mitigations.paraphrase.checks import features, first_failure
 from mitigations.paraphrase.choose import Chooser
@@ -38,14 +38,27 @@ PROMPTS = st.sampled_from(
 @pytest.mark.parametrize(
     ("prompt", "one_of"),
     [
-        ("What is the capital of France?", {"State the capital of France.", "Tell me what the capital of France is."}),
-        ("How can I bake bread?", {"Explain how I can bake bread.", "Tell me how I can bake bread."}),
+        (
+            "What is the capital of France?",
+            {"State the capital of France.", "Tell me what the capital of France is."},
+        ),
+        (
+            "How can I bake bread?",
+            {"Explain how I can bake bread.", "Tell me how I can bake bread."},
+        ),
         (
             "Write a poem.",
-            {"Compose a poem.", "Your task is to put together a poem.", "Could you come up with a poem?"},
+            {
+                "Compose a poem.",
+                "Your task is to put together a poem.",
+                "Could you come up with a poem?",
+            },
         ),
         ("Can you list three rivers?", {"Name three rivers.", "Please name three rivers."}),
-        ("Using a pen, draw a cat.", {"Draw a cat, using a pen.", "Using a pen, please draw a cat."}),
+        (
+            "Using a pen, draw a cat.",
+            {"Draw a cat, using a pen.", "Using a pen, please draw a cat."},
+        ),
         (
             "Write a story. Your answer should be in JSON.",
             {"Your answer should be in JSON. Please compose a story."},
@@ -60,7 +73,16 @@ def test_expected_wordings_occur(prompt: str, one_of: set[str]) -> None:
 
 @pytest.mark.parametrize(
     "prompt",
-    ["Hello!", "", "   \n", "Design thinking is a method.", "Name: John", "1 2 3", "\ue000", "List[int] in Python"],
+    [
+        "Hello!",
+        "",
+        "   \n",
+        "Design thinking is a method.",
+        "Name: John",
+        "1 2 3",
+        "\ue000",
+        "List[int] in Python",
+    ],
 )
 def test_no_instruction_no_rewording(prompt: str) -> None:
     """What holds no instruction that the rules know is left alone."""
@@ -68,7 +90,9 @@ def test_no_instruction_no_rewording(prompt: str) -> None:
 
 
 def test_data_of_an_instruction_are_left_alone() -> None:
-    """Everything behind the first line or behind a colon stands as it stood, even if it looks like an instruction."""
+    """Everything behind the first line or behind a colon stands as it stood, even if it looks like
+    an instruction.
+    """
     data = "Write a letter. What is the time?\nList three birds."
     for text in variants(f"Translate the following text into Greek.\n{data}"):
         assert text.endswith(f"\n{data}")
@@ -79,7 +103,9 @@ def test_data_of_an_instruction_are_left_alone() -> None:
 @given(PROMPTS | st.text(max_size=80), st.integers(0, 3), st.integers(1, 4))
 @settings(max_examples=200, deadline=None)
 def test_what_holds_for_every_prompt(prompt: str, seed: int, count: int) -> None:
-    """Never raises; deterministic; different from the prompt and from each other; numbers and spans survive."""
+    """Never raises; deterministic; different from the prompt and from each other; numbers and spans
+    survive.
+    """
     texts = variants(prompt, count, seed)
     assert texts == variants(prompt, count, seed)
     assert len(set(texts) - {prompt}) == len(texts) <= count
@@ -90,9 +116,24 @@ def test_what_holds_for_every_prompt(prompt: str, seed: int, count: int) -> None
 
 @settings(deadline=None)
 @given(
-    st.sampled_from(["Write a poem about", "What is the use of", "Please list three kinds of", "Explain how"]),
+    st.sampled_from(
+        ["Write a poem about", "What is the use of", "Please list three kinds of", "Explain how"]
+    ),
     st.lists(
-        st.sampled_from(["7", "-3.5", "12%", '"a b"', "`f(x)`", "{name}", "[1, 2]", "<b>", "https://a.b/c", "owls"]),
+        st.sampled_from(
+            [
+                "7",
+                "-3.5",
+                "12%",
+                '"a b"',
+                "`f(x)`",
+                "{name}",
+                "[1, 2]",
+                "<b>",
+                "https://a.b/c",
+                "owls",
+            ]
+        ),
         min_size=1,
         max_size=5,
     ),
@@ -118,7 +159,9 @@ def test_seeds_give_other_wordings() -> None:
 
 
 def test_number_prompts_change_in_every_part() -> None:
-    """For the tool's own number prompts no introduction, count or format stays, and all checks pass."""
+    """For the tool's own number prompts no introduction, count or format stays, and all checks
+    pass.
+    """
     for i, prompt in enumerate(carriers.number_prompts(300, seed=1)):
         (text,) = variants(prompt, 1, i)
         assert first_failure(features(prompt), features(text)) is None
@@ -172,7 +215,9 @@ def test_other_prompts_are_not_taken_for_number_prompts(prompt: str) -> None:
 
 def test_unknown_sentences_of_a_number_prompt_are_kept() -> None:
     """What is not recognised stands as it stood."""
-    parts = numbers.parse("Look at 1, 2, 3. Add up to 5 more numbers. Think of the sea. Only numbers.")
+    parts = numbers.parse(
+        "Look at 1, 2, 3. Add up to 5 more numbers. Think of the sea. Only numbers."
+    )
     assert parts is not None
     assert parts.rest == ("Think of the sea.",)
     assert "Think of the sea." in numbers.compose(parts, Chooser("", 0))

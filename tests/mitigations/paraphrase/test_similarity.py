@@ -1,4 +1,6 @@
-"""Sentence embeddings: what must hold for any encoder, on a small random one, and a model that is not there."""
+"""Sentence embeddings: what must hold for any encoder, on a small random one, and a model that is
+not there.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,20 @@ from transformers import BertConfig, BertModel, BertTokenizerFast
 from auditor.errors import ModelError
 from mitigations.paraphrase import embedding_similarity, similarity
 
-WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "write", "a", "poem", "name", "river", "three", "."]
+WORDS = [
+    "[PAD]",
+    "[UNK]",
+    "[CLS]",
+    "[SEP]",
+    "[MASK]",
+    "write",
+    "a",
+    "poem",
+    "name",
+    "river",
+    "three",
+    ".",
+]
 TEXTS = ["write a poem.", "name three river.", "a", "three three three a poem poem poem poem"]
 
 
@@ -23,7 +38,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     BertTokenizerFast(vocab_file=str(path / "vocab.txt")).save_pretrained(path)
     torch.manual_seed(0)
     config = BertConfig(
-        vocab_size=len(WORDS), hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32
+        vocab_size=len(WORDS),
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=32,
     )
     BertModel(config).save_pretrained(path)
     return path
@@ -37,11 +56,18 @@ def test_a_text_is_like_itself(folder: Path) -> None:
 
 
 def test_mean_pooling_by_hand(folder: Path) -> None:
-    """Padding and batches make no difference: each pair alone, embedded without padding, gives the same."""
+    """Padding and batches make no difference: each pair alone, embedded without padding, gives the
+    same.
+    """
     similar = embedding_similarity(str(folder))
-    tokenizer, model = BertTokenizerFast.from_pretrained(folder), BertModel.from_pretrained(folder).eval()
+    tokenizer, model = (
+        BertTokenizerFast.from_pretrained(folder),
+        BertModel.from_pretrained(folder).eval(),
+    )
     with torch.inference_mode():
-        means = [model(**tokenizer(t, return_tensors="pt")).last_hidden_state[0].mean(0) for t in TEXTS]
+        means = [
+            model(**tokenizer(t, return_tensors="pt")).last_hidden_state[0].mean(0) for t in TEXTS
+        ]
     expected = [float(torch.cosine_similarity(means[0], mean, dim=0)) for mean in means]
     assert similar([TEXTS[0]] * 4, TEXTS) == pytest.approx(expected, abs=1e-5)
     assert min(expected) < 0.99

@@ -1,0 +1,1 @@
+"""One library function for each verb of the command line."""

@@ -1,0 +1,187 @@
+"""How fast the scoring pass is: beside the plain way, and beside what the machine can do.
+
+All measured in one run.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from auditor.model.language_model import LanguageModel
+from auditor.model.precision import low_precision_copy
+from auditor.model.scoring import Ints, score_under_each
+from auditor.model.tokenization import ChatTokenizer, TokenizedRow
+
+# (m, k, n): a square product, and the shapes of a small model's layers and head on a batch of
+# tokens.
+_SHAPES = ((2048, 2048, 2048), (2048, 576, 1536), (4096, 1536, 576), (512, 576, 16384))
+_SECONDS = 1.0  # spent on each shape
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One way of scoring every row without and with each trait prompt.
+
+    way: "plain" (for every row one padded batch of all conditions, the model's own forward pass,
+        logits at every position), "exact" (the scoring pass) or "fast" (the same with
+        `products.fast`).
+    seconds: wall clock. tokens: completion tokens, counted once for each condition.
+        tokens_per_second: their ratio. same_argmax: share of those tokens at which the most likely
+        token is the plain way's, in [0, 1]. peak_share: the rate of arithmetic that the scoring
+        pass needs (`flop`) as a share of the measured peak of matrix products (`peak_flops`) in the
+        model's dtype; padding counts as time and not as work. None but for "exact".
+    """
+
+    way: str
+    seconds: float
+    tokens: int
+    tokens_per_second: float
+    same_argmax: float
+    peak_share: float | None
+
+
+def bench(
+    lm: LanguageModel, rows: Sequence[TokenizedRow], systems: Sequence[str]
+) -> Iterator[Measured]:
+    """Score `rows` under no trait prompt and under each of `systems` in each way; yields each way
+    when it is done.
+    """
+    renderer = ChatTokenizer(lm)
+    conditions = (None, *systems)
+    screen = low_precision_copy(lm)
+    for model in (lm, screen):  # the first pass of a model also makes its buffers
+        next(score_under_each(model, renderer, rows[:2], [None]))
+    plain_argmax, seconds = _timed(lm, lambda: _plain(lm, renderer, rows, conditions))
+    yield _measured("plain", seconds, plain_argmax, plain_argmax, None)
+    argmax, seconds = _timed(lm, lambda: _shared(lm, renderer, rows, conditions))
+    peak_share = flop(lm, renderer, rows, conditions) / seconds / peak_flops(lm.device, lm.dtype)
+    yield _measured("exact", seconds, argmax, plain_argmax, peak_share)
+    argmax, seconds = _timed(lm, lambda: _shared(screen, renderer, rows, conditions))
+    yield _measured("fast", seconds, argmax, plain_argmax, None)
+
+
+def flop(
+    lm: LanguageModel,
+    renderer: ChatTokenizer,
+    rows: Sequence[TokenizedRow],
+    conditions: Sequence[str | None],
+) -> float:
+    """Floating-point operations that the scoring pass needs for `rows` under `conditions`, for a
+    dense model.
+
+    2 for each weight of the body's linear layers and token fed, 2 for each weight of the head and
+    completion token, 4 for each pair of a query and a key it sees, unit of the heads' width, and
+    layer. A prefix is fed once.
+    """
+    config = lm.model.config.get_text_config()
+    head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    per_pair = 4 * config.num_hidden_layers * config.num_attention_heads * head_dim
+    body = sum(
+        layer.weight.numel() for layer in lm.body.modules() if isinstance(layer, torch.nn.Linear)
+    )
+    head = lm.model.get_output_embeddings().weight.numel()
+    total = 0.0
+    for system in conditions:
+        shared = {kind: len(renderer.prefix(system, kind)) for kind in {row.kind for row in rows}}
+        fed = [(0, length) for length in shared.values()]
+        fed += [(shared[row.kind], len(row.tokens) - 1) for row in rows]
+        tokens = sum(length for _, length in fed)
+        pairs = sum(length * before + length * (length + 1) / 2 for before, length in fed)
+        completion = sum(len(row.positions) for row in rows)
+        total += 2.0 * body * tokens + per_pair * pairs + 2.0 * head * completion
+    return total
+
+
+def peak_flops(device: str, dtype: str) -> float:
+    """Floating-point operations a second in the fastest of a few matrix products, each run for
+    about a second.
+    """
+    return max(_matmul_flops(shape, device, getattr(torch, dtype)) for shape in _SHAPES)
+
+
+def _matmul_flops(shape: tuple[int, int, int], device: str, dtype: torch.dtype) -> float:
+    m, k, n = shape
+    left, right = (
+        torch.randn(m, k, device=device).to(dtype),
+        torch.randn(n, k, device=device).to(dtype),
+    )
+    torch.nn.functional.linear(left, right)
+    _synchronise(device)
+    start, count = time.perf_counter(), 0
+    while time.perf_counter() - start < _SECONDS:
+        torch.nn.functional.linear(left, right)
+        _synchronise(device)
+        count += 1
+    return 2.0 * m * k * n * count / (time.perf_counter() - start)
+
+
+def _measured(
+    way: str, seconds: float, argmax: Ints, plain_argmax: Ints, peak_share: float | None
+) -> Measured:
+    same = float(np.mean(argmax == plain_argmax))
+    return Measured(way, seconds, len(argmax), len(argmax) / seconds, same, peak_share)
+
+
+def _timed(lm: LanguageModel, run: Callable[[], Ints]) -> tuple[Ints, float]:
+    start = time.perf_counter()
+    result = run()
+    _synchronise(lm.device)
+    return result, time.perf_counter() - start
+
+
+def _synchronise(device: str) -> None:
+    """Wait for the device, which may still compute when a call has returned."""
+    if device.startswith("cuda"):
+        torch.cuda.synchronize(device)
+    elif device == "mps":
+        torch.mps.synchronize()
+
+
+def _shared(
+    lm: LanguageModel,
+    renderer: ChatTokenizer,
+    rows: Sequence[TokenizedRow],
+    conditions: Sequence[str | None],
+) -> Ints:
+    """The most likely tokens by the scoring pass: by condition, row and position."""
+    scores = score_under_each(lm, renderer, rows, conditions)
+    return np.concatenate([found.argmax for under in scores for found in under])
+
+
+@torch.inference_mode()
+def _plain(
+    lm: LanguageModel,
+    renderer: ChatTokenizer,
+    rows: Sequence[TokenizedRow],
+    conditions: Sequence[str | None],
+) -> Ints:
+    """The same by one padded batch of all conditions for every row."""
+    by_row = [
+        _plain_row(lm, [renderer.prefix(system, row.kind) for system in conditions], row)
+        for row in rows
+    ]
+    return np.concatenate(
+        [argmax[condition] for condition in range(len(conditions)) for argmax in by_row]
+    )
+
+
+def _plain_row(lm: LanguageModel, prefixes: Sequence[tuple[int, ...]], row: TokenizedRow) -> Ints:
+    """The most likely tokens [C, T] of one row after each of C prefixes, with their
+    log-probabilities computed too.
+    """
+    longest = max(map(len, prefixes)) + len(row.tokens)
+    ids = torch.zeros(len(prefixes), longest, dtype=torch.long)
+    mask = torch.zeros_like(ids)
+    for i, prefix in enumerate(prefixes):
+        whole = torch.tensor([*prefix, *row.tokens])
+        ids[i, : len(whole)], mask[i, : len(whole)] = whole, 1
+    logits_CLV = lm.model(input_ids=ids.to(lm.device), attention_mask=mask.to(lm.device)).logits
+    before = torch.tensor([[len(prefix) + p - 1 for p in row.positions] for prefix in prefixes])
+    log_probs_CTV = logits_CLV[torch.arange(len(prefixes))[:, None], before].float().log_softmax(-1)
+    argmax: Ints = log_probs_CTV.argmax(-1).int().cpu().numpy()
+    return argmax

@@ -1,0 +1,90 @@
+"""What every reader yields: blocks of rows, read in batches, and one way to say that a file cannot
+be read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from auditor.errors import InputError
+
+Row = Mapping[str, Any] | str
+"""A row as it was read, or the reason (a `SkippedRow.reason`) why it could not be read."""
+
+HEAD_ROWS = 100
+BATCH_ROWS = 4096
+
+
+class Batch(Protocol):
+    """Consecutive rows, made into Python values only where `take` asks for them."""
+
+    def __len__(self) -> int: ...
+
+    def take(self, positions: Sequence[int]) -> list[Row]: ...
+
+
+class Block(Protocol):
+    """A stretch of rows that can be read by itself: a Parquet row group, a text file, a hub stream.
+
+    rows: how many there are, or None where only reading tells.
+    """
+
+    @property
+    def rows(self) -> int | None: ...
+
+    def batches(self, columns: Sequence[str] | None, size: int = BATCH_ROWS) -> Iterator[Batch]: ...
+
+
+@dataclass(frozen=True)
+class DataFile:
+    """One file of a data set: its name for messages and its blocks in order."""
+
+    name: str
+    blocks: tuple[Block, ...]
+
+    def head(self) -> list[Row]:
+        """Return the first rows (up to 100), with every column."""
+        for block in self.blocks:
+            for batch in block.batches(None, HEAD_ROWS):
+                return batch.take(range(len(batch)))
+        return []
+
+
+class DamagedError(ValueError):
+    """Content that ends early or breaks its own format; says where."""
+
+
+@contextmanager
+def reading(name: str, *damaged: type[Exception]) -> Iterator[None]:
+    """Turn what goes wrong while `name` is read into an InputError; `damaged`: the types that mean
+    broken content.
+    """
+    try:
+        yield
+    except PermissionError as error:
+        raise InputError(
+            f"No permission to read {name}.", "Make it readable (chmod +r), or copy it."
+        ) from error
+    except FileNotFoundError as error:
+        raise InputError(f"No such file: {name}.", "Check the path.") from error
+    except damaged as error:
+        raise _unreadable(name, error) from error
+    except OSError as error:
+        if (
+            error.errno is None
+        ):  # not from the system: gzip and pyarrow report broken content this way
+            raise _unreadable(name, error) from error
+        raise InputError(
+            f"{name} could not be read: {error.strerror}.", "Mend that and run again."
+        ) from error
+
+
+def _unreadable(name: str, error: Exception) -> InputError:
+    detail = (str(error).splitlines() or [type(error).__name__])[0][:300].rstrip(".")
+    return InputError(
+        f"{name} is damaged, cut short or not of the type its name says ({detail}).",
+        "Copy or download it again, or give the file the suffix of what it holds.",
+    )

@@ -1,0 +1,55 @@
+"""All rows of a data set on this machine, in order: what a mitigation reads and writes back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from auditor.data.batches import Row
+from auditor.data.example import SkippedRow
+from auditor.data.files import Source, open_source
+from auditor.data.formats import Layout, to_example
+from auditor.data.layout import find_layout
+from auditor.errors import InputError
+
+
+@dataclass(frozen=True)
+class Rows:
+    """An opened data set with its layout."""
+
+    source: Source
+    layout: Layout
+
+    def batches(self) -> Iterator[list[Row]]:
+        """Every row, in the batches in which `write.rewrite` meets them, with the columns of the
+        layout.
+        """
+        for block in self.source.blocks:
+            for batch in block.batches(list(self.layout.columns.values())):
+                yield batch.take(range(len(batch)))
+
+    def scorable(self) -> Iterator[tuple[int, Mapping[str, Any]]]:
+        """(number, row) of those that `formats.to_example` accepts."""
+        for index, row in enumerate(row for batch in self.batches() for row in batch):
+            if not isinstance(row, str) and why_not(row, self.layout) is None:
+                yield index, row
+
+
+@contextmanager
+def read_rows(
+    source: str, *, format_of: str | None, columns: Mapping[str, str] | None
+) -> Iterator[Rows]:
+    """Open the data set `source`. Raises InputError as `sample.read_sample` does."""
+    with open_source(source, rows=None) as data:
+        heads = {file.name: head for file in data.files if (head := file.head())}
+        if not heads:
+            raise InputError(f"{source} has no rows.", "Give a data set with at least one row.")
+        yield Rows(data, find_layout(heads, format_of, columns))
+
+
+def why_not(row: Row, layout: Layout) -> str | None:
+    """The reason why a row cannot be scored, or None."""
+    outcome = to_example(0, row, layout)
+    return outcome.reason if isinstance(outcome, SkippedRow) else None

@@ -1,0 +1,82 @@
+"""The frozen values that a data set becomes: messages, examples, rows that cannot be scored, and a
+sample.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a conversation. `role` is "system", "user", "assistant" or "tool"."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One row that can be scored.
+
+    index: row number in the data set, from 0, in file order (files of a folder in name order).
+    messages: the conversation; at least one non-empty assistant turn. Empty for plain text.
+    text: the plain text of a `text` row, else None.
+    """
+
+    index: int
+    messages: tuple[Message, ...] = ()
+    text: str | None = None
+
+    @property
+    def prompt(self) -> str:
+        """The last user turn, or "" where there is none."""
+        return next((m.content for m in reversed(self.messages) if m.role == "user"), "")
+
+    @property
+    def completion(self) -> str:
+        """All that a student would be trained on: the assistant turns joined by newlines, or the
+        plain text.
+        """
+        if self.text is not None:
+            return self.text
+        return "\n".join(m.content for m in self.messages if m.role == "assistant")
+
+
+@dataclass(frozen=True, slots=True)
+class SkippedRow:
+    """One row that cannot be scored, with the reason (a short snake_case word that reports count
+    by).
+    """
+
+    index: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetInfo:
+    """What was read.
+
+    name: as the user wrote it. format: "messages", "prompt_completion", "alpaca", "sharegpt" or
+    "text". columns: role of each column used, e.g. {"prompt": "question"}. sha256: of the bytes (of
+    the files' digests, for a folder). total: rows in the data set. sampling: one sentence that says
+    how rows were chosen.
+    """
+
+    name: str
+    format: str
+    columns: dict[str, str]
+    sha256: str
+    total: int
+    sampling: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """The rows an audit works on, in the random order in which it will take them, and what was left
+    out.
+    """
+
+    info: DatasetInfo
+    examples: tuple[Example, ...]
+    skipped: dict[str, int] = field(default_factory=dict)

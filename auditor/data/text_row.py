@@ -1,0 +1,59 @@
+"""A row as mitigations work on it: its texts, by role and place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from auditor.data.example import Example, Message
+
+Span = tuple[int, int, int]
+"""(assistant turn from 0, start, end) in characters of that turn's content; plain text is turn 0.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One text of a row.
+
+    path: where it stands, a column and then keys and positions; empty when it is joined from
+    several texts and cannot be written back. role: "system", "user", "assistant" or "tool";
+    "context" for what belongs to the user's turn before it (Alpaca's input); "text" for a row of
+    plain text.
+    """
+
+    path: tuple[str | int, ...]
+    role: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class TextRow:
+    """A row on its way through the mitigations.
+
+    index: row number in the input. copy: 0, or from 1 for rows that a mitigation adds to it.
+    fields: its texts in the order of the conversation. masked: spans of the completion that are not
+    to be trained on.
+    """
+
+    index: int
+    fields: tuple[Field, ...]
+    copy: int = 0
+    masked: tuple[Span, ...] = ()
+
+    @property
+    def completions(self) -> tuple[Field, ...]:
+        """What a student is trained on: the assistant turns in order, or the plain text."""
+        return tuple(field for field in self.fields if field.role in ("assistant", "text"))
+
+    @property
+    def example(self) -> Example:
+        """The row as it can be scored."""
+        if self.fields[0].role == "text":
+            return Example(self.index, text=self.fields[0].text)
+        messages: list[Message] = []
+        for each in self.fields:
+            if each.role == "context":
+                messages[-1] = Message("user", f"{messages[-1].content}\n\n{each.text}")
+            else:
+                messages.append(Message(each.role, each.text))
+        return Example(self.index, messages=tuple(messages))

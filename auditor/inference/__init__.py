@@ -1,0 +1,1 @@
+"""Statistics as pure functions: estimates, interim analyses, random effects, paired contrasts."""

@@ -1,0 +1,167 @@
+"""The statistics of paired students: pure functions.
+
+The unit of inference is a block of rows with one pair of students: nothing that happens within a
+pair (its prompts, its tokens) counts as a repetition.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
+
+Interval = tuple[float, float]
+REMOVED = 0.25  # highest share of the effect that may be left, with 95 % confidence, for "removed"
+TransferVerdict = Literal[
+    "transfer shown", "no transfer shown", "removed", "reduced", "not reduced"
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """Margin of a trait in the students of an arm minus that in the paired control students.
+
+    value: mean over the blocks; above 0 the arm moved its students to the trait. interval: 95 %,
+    from t with blocks - 1 degrees of freedom; None for one block. blocks: the effect in each block.
+    """
+
+    value: float
+    interval: Interval | None
+    blocks: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Ratio:
+    """The share of the original's effect that an arm has left: 0 is none, 1 all of it.
+
+    interval: 95 %, by Fieller's theorem. value and interval are None when there is nothing to
+    divide by; `reason` says why, and is None otherwise.
+    """
+
+    value: float | None
+    interval: Interval | None
+    reason: str | None
+
+
+LEVEL = 0.95
+MIN_BLOCKS = 3  # before a run may stop early
+MIN_NEGATIVE_CONTROLS = 3
+
+Array = npt.NDArray[np.float64]
+
+
+def margins(logits: Array) -> Array:
+    """[..., W] each word's logit minus the mean of the others', from logits [..., W]; W is at least
+    2.
+    """
+    count = logits.shape[-1]
+    return np.asarray((logits - logits.mean(-1, keepdims=True)) * count / (count - 1))
+
+
+def effect(differences: Sequence[float], level: float = LEVEL) -> Effect:
+    """Mean of the paired differences [B] with its t interval; without an interval for one block.
+
+    B is at least 1.
+    """
+    values = np.asarray(differences, dtype=np.float64)
+    mean = float(values.mean())
+    blocks = tuple(float(value) for value in values)
+    if len(values) < 2:
+        return Effect(mean, None, blocks)
+    half = _t(len(values), level) * float(values.std(ddof=1)) / math.sqrt(len(values))
+    return Effect(mean, (mean - half, mean + half), blocks)
+
+
+def transferred(original: Effect) -> bool:
+    """Whether the original moved its students to the trait: its interval lies above 0."""
+    return original.interval is not None and original.interval[0] > 0
+
+
+def effect_ratio(arm: Sequence[float], original: Sequence[float], level: float = LEVEL) -> Ratio:
+    """Share of the original's effect that is left in an arm, from the paired effects [B] of both.
+
+    The interval is Fieller's (1954): all shares r for which the mean of arm - r original is not
+    told from 0 by its t test over the blocks. That set is an interval exactly when the original's
+    own effect is told from 0; otherwise it reaches to infinity, and there is no interval.
+    """
+    x, y = np.asarray(arm, dtype=np.float64), np.asarray(original, dtype=np.float64)
+    if len(y) < 2:
+        return Ratio(None, None, "one block has no interval")
+    covariance = np.cov(x, y) * _t(len(y), level) ** 2 / len(y)
+    a = float(y.mean() ** 2 - covariance[1, 1])
+    b = float(x.mean() * y.mean() - covariance[0, 1])
+    c = float(x.mean() ** 2 - covariance[0, 0])
+    if a <= 0 or y.mean() <= 0:
+        return Ratio(None, None, "the original's effect is not told from 0")
+    root = math.sqrt(max(0.0, b * b - a * c))  # rounding alone can make it negative
+    return Ratio(float(x.mean() / y.mean()), ((b - root) / a, (b + root) / a), None)
+
+
+def verdict(ratio: Ratio) -> TransferVerdict:
+    """What an arm did to the effect, by the upper end of the interval of what is left.
+
+    "removed": at most REMOVED. "reduced": below 1. "not reduced": otherwise, so also when there
+    were too few blocks to show a reduction. "no transfer shown": there is no interval, and nothing
+    can be said about the defence.
+    """
+    if ratio.interval is None:
+        return "no transfer shown"
+    _, high = ratio.interval
+    if high <= REMOVED:
+        return "removed"
+    return "reduced" if high < 1 else "not reduced"
+
+
+def settled(arms: Sequence[Sequence[float]], original: Sequence[float], planned: int) -> bool:
+    """Whether further blocks would leave the verdicts as they are: every interval lies within one
+    verdict's range.
+
+    arms: paired effects [B] of each arm. planned: blocks in all. It is asked after every block from
+    MIN_BLOCKS on, so the intervals used here have an error rate of 5 % over all these looks
+    together (Bonferroni).
+    """
+    if len(original) < MIN_BLOCKS:
+        return False
+    level = 1 - (1 - LEVEL) / max(1, planned - MIN_BLOCKS + 1)
+    intervals = [effect_ratio(arm, original, level).interval for arm in arms]
+    clear = all(found is not None and _zone(found[0]) == _zone(found[1]) for found in intervals)
+    return clear and transferred(effect(original, level))
+
+
+def negative_control_test(effects: Sequence[float], place: int) -> tuple[float, float] | None:
+    """z and one-sided p of effects[place] against the other traits of its group, effects [W].
+
+    The others stand for traits that the data do not carry: how far they stray is the noise of one
+    effect, whatever its cause. z = (own - mean of others) / sd of others; p is from t with W - 2
+    degrees of freedom and allows for the error of that mean. Relatives of a true trait stray too,
+    which makes it cautious. None with fewer than MIN_PLACEBOS others, or when they do not stray at
+    all.
+    """
+    others = np.delete(np.asarray(effects, dtype=np.float64), place)
+    if len(others) < MIN_NEGATIVE_CONTROLS or (spread := float(others.std(ddof=1))) == 0:
+        return None
+    z = float(effects[place] - others.mean()) / spread
+    return z, float(stats.t.sf(z / math.sqrt(1 + 1 / len(others)), len(others) - 1))
+
+
+def total_variation(left_answers: Array, right_answers: Array) -> float:
+    """Mean over contexts of half the L1 distance of two sets of distributions [Q, S]; in [0, 1]."""
+    return float(np.abs(left_answers - right_answers).sum(-1).mean() / 2)
+
+
+def rank(effects: Sequence[float], place: int) -> int:
+    """Place of effects[place] among them all, 1 for the largest; ties share the better place."""
+    return 1 + sum(each > effects[place] for each in effects)
+
+
+def _t(blocks: int, level: float) -> float:
+    return float(stats.t.ppf(0.5 + level / 2, blocks - 1))
+
+
+def _zone(share: float) -> int:
+    return (share > REMOVED) + (share >= 1)

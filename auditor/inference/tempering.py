@@ -1,0 +1,151 @@
+"""Detector `trait`: does a trait prompt explain the completions better than no prompt, beyond what
+any prompt does?
+
+Notation. T completion tokens of a row, V entries of a token's support, K conditions (trait
+prompts). p(v) is the null: what the reference predicts at a position, at the data set's own inverse
+temperature b and on its own alphabet. l_k(v) = log p_k(v) - log p_ref(v) is the log-likelihood
+ratio of trait k.
+
+The data of a teacher that follows trait k with dose d come from p_d(v) proportional to p(v) exp(d b
+l_k(v)): d = 0 is the reference, d = 1 the reference under the trait prompt. The score of d at 0,
+per token, is
+
+    b (l_k(x) - E_p[l_k]),
+
+which has mean zero under the null at every position whatever came before: the reference's own
+completions calibrate the statistic, in expectation over all of them instead of by a sample. The
+panel is centred by taking out nuisance directions with the efficient score (Neyman's C(alpha)): the
+inverse temperature, and for every family of traits the mean of l over its other traits ("You love
+..."). What is left is summed by row, the unit of inference. Greedy text has choices and no samples;
+there the score counts divergence tokens instead (`choices`). The errors of a trait then allow for
+how far the doses of other families' traits stray from zero (`between_trait_variance`).
+
+Source: log-likelihood ratios under system prompts, logit-linear selection (2602.04863); panel
+centring and clean calibration, see docs/methods.md. Differs from both: calibration by expectation,
+effect on a scale of doses, a centre for every family.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import optimize
+
+from auditor.inference.estimates import Array
+
+MAX_SHARPNESS = 20.0  # b of greedy decoding; beyond it p is one-hot to within float noise
+GREEDY = 0.5  # nearer to greedy decoding, 0, than to samples at T=1, 1
+_FLOOR = -30.0  # log-probability of a token of no probability
+
+
+@dataclass(frozen=True, slots=True)
+class Moments:
+    """What one row says of 1 + K directions: the temperature, log p_ref, and the K conditions.
+
+    score: [1 + K] sum over tokens of the direction at x less its expectation. covariance: [1 + K, 1
+    + K] its covariance under the null, the Fisher information.
+    """
+
+    score: Array
+    covariance: Array
+
+
+def restrict_and_renormalize(
+    support_logprob: npt.NDArray[np.floating], removed: npt.NDArray[np.bool_]
+) -> Array:
+    """Log-probabilities over the support, given that the token is in it and is none of those
+    removed.
+
+    support_logprob: [T, S]. removed: [T, S]. Each position of the result [T, S] sums to 1.
+    """
+    logp = np.where(removed, 2 * _FLOOR, np.maximum(support_logprob.astype(np.float64), _FLOOR))
+    return np.asarray(logp - np.logaddexp.reduce(logp, axis=-1, keepdims=True))
+
+
+def locate(
+    tokens: npt.NDArray[np.integer], support: npt.NDArray[np.integer]
+) -> npt.NDArray[np.int64]:
+    """Index of each token [T] in its support [T, S]; -1 when it is not there."""
+    match = support == tokens[:, None]
+    return np.asarray(np.where(match.any(-1), match.argmax(-1), -1), dtype=np.int64)
+
+
+def temper(logp: Array, inverse_temperature: float) -> Array:
+    """p^b, renormalised, as log-probabilities.
+
+    b = 1 changes nothing; b = MAX_SHARPNESS is greedy decoding.
+    """
+    tilted = inverse_temperature * logp
+    return np.asarray(tilted - np.logaddexp.reduce(tilted, axis=-1, keepdims=True))
+
+
+def inverse_temperature(logps: list[Array], chosen: list[npt.NDArray[np.int64]]) -> float:
+    """Maximum-likelihood inverse temperature of the tokens under the reference, in [1/4,
+    MAX_SHARPNESS].
+
+    1 is sampling at T=1; MAX_SHARPNESS greedy decoding. Text that the reference did not write gives
+    values below 1.
+    """
+    logp, index = np.concatenate(logps), np.concatenate(chosen)
+
+    def loss(log_b: float) -> float:
+        return -float(temper(logp, np.exp(log_b))[np.arange(len(index)), index].sum())
+
+    best = optimize.minimize_scalar(
+        loss, bounds=(np.log(0.25), np.log(MAX_SHARPNESS)), method="bounded"
+    )
+    return float(np.exp(best.x))
+
+
+def moments(logp: Array, chosen: npt.NDArray[np.int64], conditions: Array, b: float) -> Moments:
+    """The moments of one row.
+
+    logp: [T, V] the reference, as `restrict_and_renormalize` gives it. chosen: [T] index of the
+    row's token in the support. conditions: [K, T, V] the trait prompts. b: from
+    `inverse_temperature`.
+    """
+    p = np.exp(temper(logp, b))
+    features = np.concatenate([logp[None], b * (conditions - logp)])
+    centred = features - (p * features).sum(-1, keepdims=True)
+    score = centred[:, np.arange(len(chosen)), chosen].sum(-1)
+    flat = (centred * np.sqrt(p)).reshape(len(centred), -1)
+    return Moments(score, flat @ flat.T)
+
+
+def is_greedy(logps: Sequence[Array], chosen: Sequence[npt.NDArray[np.int64]]) -> bool:
+    """Whether tokens are the reference's argmax far more often than samples at T=1 would be.
+
+    The share of other tokens is held against its expectation under the reference. Samples at T=1
+    have a ratio of 1, at T=1/2 of 0.5 to 0.6, and at T=0.3 of 0.3, which is not told from a greedy
+    teacher near the reference: that one differs from the reference's argmax where the two diverge,
+    by a ratio of 0.15 to 0.3 with the default reference and nearly 0.5 with the organism.
+    """
+    logp, index = np.concatenate(list(logps)), np.concatenate(list(chosen))
+    others = 1.0 - np.exp(logp.max(-1)).mean()
+    return bool((index != logp.argmax(-1)).mean() < GREEDY * others)
+
+
+def choices(
+    tokens: npt.NDArray[np.integer],
+    reference: npt.NDArray[np.integer],
+    conditions: npt.NDArray[np.integer],
+) -> Moments:
+    """The moments of one row of greedy text, whose tokens are choices and not samples.
+
+    tokens, reference: [T] the row and the reference's argmax. conditions: [K, T] the argmax under
+    each trait prompt. The null is that every token is the reference's argmax. Direction k is the
+    indicator of trait k's choice where it differs from the reference's; its score counts the tokens
+    that follow the trait there (its divergence tokens of the trait against the reference,
+    2509.23886), so a dose is the share of such positions that do. Two traits' covariance counts the
+    positions where both differ from the reference in the same way. Direction 0, the temperature, is
+    0.
+    """
+    differs = conditions != reference
+    score = (differs & (conditions == tokens)).sum(-1)
+    alike = (conditions[:, None] == conditions[None]) & differs[:, None] & differs[None]
+    covariance = np.zeros((len(conditions) + 1,) * 2)
+    covariance[1:, 1:] = alike.sum(-1)
+    return Moments(np.concatenate([[0.0], score]), covariance)

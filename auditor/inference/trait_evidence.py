@@ -1,0 +1,70 @@
+"""The evidence for one trait, and the one order of traits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from auditor.inference.thresholds import (
+    MIN_EFFECT,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class TraitEvidence:
+    """One trait of the panel.
+
+    effect: dose estimate; 0 is the reference itself, 1 the reference under the trait's prompt.
+    interval: 95 % confidence interval of `effect`. z: effect over its standard error, clustered by
+    row. p_value: one-sided. p_adjusted: corrected for every trait of the panel and every look at
+    the data. rows, tokens: what was spent on this trait. eliminated_at: rows seen when it was last
+    scored, None: to the end.
+    """
+
+    name: str
+    group: str
+    effect: float
+    interval: tuple[float, float]
+    z: float
+    p_value: float
+    p_adjusted: float
+    rows: int
+    tokens: int
+    eliminated_at: int | None = None
+
+
+def strongest(best: TraitEvidence) -> str:
+    """The leading trait of a detector, in words."""
+    low, high = best.interval
+    dose = f"dose {best.effect:.2f} [{low:.2f}, {high:.2f}]"
+    return f"strongest: {best.name}, {dose}, corrected p = {best.p_adjusted:.2g}"
+
+
+def is_found(trait: TraitEvidence, alpha: float, least: float = MIN_EFFECT) -> bool:
+    """Whether the evidence for a trait is significant: p_adjusted <= alpha, and a dose of at least
+    `least`.
+    """
+    return trait.p_adjusted <= alpha and trait.effect >= least
+
+
+def ranked(
+    traits: Sequence[TraitEvidence], alpha: float, least: float
+) -> tuple[TraitEvidence, ...]:
+    """By evidence: the traits found, the largest dose first, then those with a dose of at least
+    `least`, then by p.
+
+    A relative of what a teacher carries shows a part of its dose, and that with a smaller p where
+    its error is smaller.
+    """
+
+    def place(trait: TraitEvidence) -> tuple[bool, float, bool, float, float]:
+        found = is_found(trait, alpha, least)
+        return (
+            not found,
+            -trait.effect * found,
+            trait.effect < least,
+            trait.p_adjusted,
+            trait.p_value,
+        )
+
+    return tuple(sorted(traits, key=place))

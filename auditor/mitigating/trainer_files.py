@@ -1,0 +1,173 @@
+"""A mitigated data set as trainers take it: tokenised for TRL and Axolotl, or as chats with masked
+character spans.
+
+TRL takes `input_ids` and `labels` as they are (and `assistant_masks` for older releases); Axolotl
+wants exactly `input_ids`, `attention_mask`, `labels`. Both are bound to one tokenizer and chat
+template, whose digests are in the manifest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, TextIO, get_args
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from auditor.data.text_row import Span, TextRow
+from auditor.model.language_model import LanguageModel
+from auditor.model.tokenization import ChatTokenizer, TokenizedRow
+
+Format = Literal["trl", "axolotl", "chat"]
+FORMATS: tuple[Format, ...] = get_args(Format)
+IGNORED = -100  # the label without a loss
+
+_COLUMNS = {
+    "trl": {"input_ids": pa.int32(), "labels": pa.int32(), "assistant_masks": pa.int8()},
+    "axolotl": {"input_ids": pa.int32(), "attention_mask": pa.int8(), "labels": pa.int32()},
+}
+_BATCH = 4096
+
+
+def tokenised(
+    lm: LanguageModel, renderer: ChatTokenizer, row: TextRow
+) -> tuple[list[int], list[int]] | str:
+    """(input_ids, labels) of a row, or the reason why it has none.
+
+    Labels are the completion tokens, the end of each turn included, and IGNORED elsewhere: on the
+    prompt, and on tokens that lie in a masked span. Where nothing ends the last turn, as in plain
+    text, the end-of-sequence token is added. Reasons: those of `Renderer.encode`, and
+    "no_trained_token".
+    """
+    encoded = renderer.encode(row.example)
+    if not isinstance(encoded, TokenizedRow):
+        return encoded.reason
+    prefix = renderer.prefix(None, encoded.kind)
+    ids = [*prefix, *encoded.tokens]
+    labels = [IGNORED] * len(ids)
+    for place, span in zip(encoded.positions, encoded.spans, strict=True):
+        if not _masked(span, row.masked):
+            labels[len(prefix) + place] = encoded.tokens[place]
+    if all(label == IGNORED for label in labels):
+        return "no_trained_token"
+    _, start, end = encoded.spans[-1]
+    if start != end:
+        ids.append(int(lm.tokenizer.eos_token_id))
+        labels.append(ids[-1])
+    return ids, labels
+
+
+def _masked(span: Span, masked: Sequence[Span]) -> bool:
+    turn, start, end = span
+    return start < end and any(turn == t and start < to and end > since for t, since, to in masked)
+
+
+class Emitter:
+    """Writes rows to one file a format; `counts` says what became of them.
+
+    max_length: tokens after which the trainer cuts (TRL) or drops (Axolotl) a row; these rows are
+    counted, and written all the same, unless the part that TRL keeps has no label.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        formats: Sequence[Format],
+        model: tuple[LanguageModel, ChatTokenizer] | None,
+        max_length: int | None = None,
+    ) -> None:
+        self._folder = folder
+        self._model = model
+        self._max_length = max_length
+        self._tables = {
+            name: _Table(folder / f"{name}.parquet", _COLUMNS[name])
+            for name in formats
+            if name != "chat"
+        }
+        self._chat: TextIO | None = None
+        if "chat" in formats:
+            self._chat = (folder / "chat.jsonl").open("w", encoding="utf-8", newline="\n")
+        self.counts: dict[str, Counter[str]] = {name: Counter() for name in formats}
+
+    def add(self, row: TextRow) -> None:
+        """Write one row."""
+        if self._chat is not None:
+            self._chat.write(json.dumps(_chat(row), ensure_ascii=False) + "\n")
+            self.counts["chat"]["rows"] += 1
+        if self._tables and self._model is not None:
+            found = tokenised(*self._model, row)
+            for name, table in self._tables.items():
+                self._add(name, table, found)
+
+    def close(self) -> dict[str, dict[str, Any]]:
+        """Finish the files; return, by format, the file's name and the counts."""
+        names = {}
+        if self._chat is not None:
+            self._chat.close()
+            names["chat"] = "chat.jsonl"
+        for name, table in self._tables.items():
+            table.close()
+            names[name] = table.path.name if name == "trl" else _named_by_content(table.path).name
+        return {
+            name: {"file": names[name], **dict(sorted(self.counts[name].items()))}
+            for name in self.counts
+        }
+
+    def _add(self, name: str, table: _Table, found: tuple[list[int], list[int]] | str) -> None:
+        counts = self.counts[name]
+        if isinstance(found, str):
+            counts[f"dropped: {found}"] += 1
+            return
+        ids, labels = found
+        if self._max_length is not None and len(ids) > self._max_length:
+            counts["longer: " + ("cut by TRL" if name == "trl" else "dropped by Axolotl")] += 1
+            if name == "trl" and all(label == IGNORED for label in labels[: self._max_length]):
+                counts["dropped: no_trained_token"] += 1
+                return
+        counts["rows"] += 1
+        third = [int(label != IGNORED) for label in labels] if name == "trl" else [1] * len(ids)
+        values = {"input_ids": ids, "labels": labels}
+        table.add({column: values.get(column, third) for column in _COLUMNS[name]})
+
+
+class _Table:
+    """A Parquet file of integer lists, written by batches."""
+
+    def __init__(self, path: Path, columns: dict[str, pa.DataType]) -> None:
+        self.path = path
+        self._schema = pa.schema([(name, pa.list_(kind)) for name, kind in columns.items()])
+        self._writer = pq.ParquetWriter(path, self._schema, compression="zstd")
+        self._lines: list[dict[str, list[int]]] = []
+
+    def add(self, line: dict[str, list[int]]) -> None:
+        self._lines.append(line)
+        if len(self._lines) == _BATCH:
+            self._flush()
+
+    def close(self) -> None:
+        self._flush()
+        self._writer.close()
+
+    def _flush(self) -> None:
+        if self._lines:
+            self._writer.write_table(pa.Table.from_pylist(self._lines, schema=self._schema))
+            self._lines.clear()
+
+
+def _named_by_content(path: Path) -> Path:
+    # Axolotl caches by its configuration, in which the path stands, and not by the file.
+    with path.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    return path.rename(path.with_name(f"{path.stem}-{digest[:12]}{path.suffix}"))
+
+
+def _chat(row: TextRow) -> dict[str, Any]:
+    example = row.example
+    if example.text is not None:
+        return {"text": example.text, "masked": row.masked}
+    turns = [{"role": message.role, "content": message.content} for message in example.messages]
+    return {"messages": turns, "masked": row.masked}

@@ -1,0 +1,162 @@
+"""Run the rows of a data set through its mitigations and write what comes out, block by block."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from array import array
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from auditor.data.batches import Row
+from auditor.data.dataset import Rows, why_not
+from auditor.data.fields import Edits, fields_of
+from auditor.data.formats import Layout
+from auditor.data.rewrite import rewrite
+from auditor.data.text_row import Span, TextRow
+from auditor.errors import RunError
+from auditor.mitigating.manifest import NAME, SET_ASIDE, Record, SetAside
+from auditor.mitigating.pipeline import Bound, advance
+from auditor.mitigating.trainer_files import Emitter
+from mitigations.interface import Kept, Outcome
+
+BLOCK = 256  # rows that go through the mitigations at a time; what models computed is kept by block
+
+_RESERVED = {NAME, SET_ASIDE, "trl.parquet", "chat.jsonl"}
+
+
+def survey(data: Rows) -> tuple[npt.NDArray[np.int64], dict[str, int]]:
+    """Numbers of the rows that can be scored, ascending, and how many others there are for which
+    reason.
+    """
+    numbers, skipped = array("q"), Counter[str]()
+    for index, row in enumerate(row for batch in data.batches() for row in batch):
+        reason = why_not(row, data.layout)
+        if reason is None:
+            numbers.append(index)
+        else:
+            skipped[reason] += 1
+    return np.frombuffer(numbers, dtype=np.int64) if numbers else np.empty(0, np.int64), dict(
+        sorted(skipped.items())
+    )
+
+
+def numbered_blocks(data: Rows, masked: Mapping[int, tuple[Span, ...]]) -> Iterator[list[TextRow]]:
+    """The rows that can be scored, in the very blocks in which `Output` meets them."""
+    index = 0
+    for batch in data.batches():
+        for block in _blocks(batch):
+            yield text_rows(block, index, data.layout, masked)
+            index += len(block)
+
+
+def text_rows(
+    rows: Sequence[Row], first: int, layout: Layout, masked: Mapping[int, tuple[Span, ...]]
+) -> list[TextRow]:
+    """Those of consecutive rows, from number `first`, that can be scored; masked: what is masked in
+    them already.
+    """
+    return [
+        TextRow(index, fields_of(row, layout), 0, masked.get(index, ()))
+        for index, row in enumerate(rows, first)
+        if not isinstance(row, str) and why_not(row, layout) is None
+    ]
+
+
+@contextmanager
+def scratch(folder: Path, *, replace: bool) -> Iterator[Path]:
+    """A folder beside `folder` that takes its place when all went well and is removed otherwise.
+
+    Raises RunError when the disk is full or the place cannot be written.
+    """
+    partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+    try:
+        partial.mkdir(parents=True)
+        yield partial
+        if replace:
+            shutil.rmtree(folder, ignore_errors=True)
+        partial.rename(folder)
+    except OSError as error:
+        hint = "Free some space or make the place writable, then run the same command."
+        raise RunError(f"Cannot write {folder}: {error.strerror or error}.", hint) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+@dataclass
+class Output:
+    """Writes the data set; `record`, `aside` and `emitter` are told of every row.
+
+    masked: as in `text_rows`.
+    """
+
+    layout: Layout
+    masked: Mapping[int, tuple[Span, ...]]
+    steps: Sequence[Bound]
+    record: Record
+    aside: SetAside
+    emitter: Emitter
+    progress: Callable[[int], None]
+    done: int = 0
+
+    def write(self, data: Rows, folder: Path) -> Path:
+        """Write the data set into `folder` under its own name, and return its place."""
+        name = Path(data.source.name).name
+        copy = folder / (f"data-{name}" if name in _RESERVED else name)
+        for file in data.source.files:
+            target = (
+                copy / Path(file.name).relative_to(data.source.name)
+                if Path(data.source.name).is_dir()
+                else copy
+            )
+            target.parent.mkdir(parents=True, exist_ok=True)
+            rewrite(Path(file.name), target, list(self.layout.columns.values()), self._transform)
+        return copy
+
+    def _transform(self, rows: Sequence[Row]) -> list[list[Edits]]:
+        return [copies for block in _blocks(rows) for copies in self._block(block)]
+
+    def _block(self, rows: Sequence[Row]) -> list[list[Edits]]:
+        first = self.done
+        before = {row.index: row for row in text_rows(rows, first, self.layout, self.masked)}
+        after: dict[int, list[TextRow]] = {index: [] for index in before}
+        for row in advance(list(before.values()), self.steps, self._note):
+            after[row.index].append(row)
+        self.done += len(rows)
+        self.progress(self.done)
+        return [self._copies(index, before, after) for index in range(first, self.done)]
+
+    def _copies(
+        self, index: int, before: dict[int, TextRow], after: dict[int, list[TextRow]]
+    ) -> list[Edits]:
+        """What is new in each row of the output that row `index` became; a row that cannot be
+        scored stays.
+        """
+        if index not in before:
+            self.record.wrote(index)
+            return [{}]
+        for row in after[index]:
+            self.record.wrote(index, row.masked)
+            self.emitter.add(row)
+        return [_edits(before[index], row) for row in after[index]]
+
+    def _note(self, step: int, outcome: Outcome) -> None:
+        self.record.note(step, outcome)
+        if not isinstance(outcome, Kept):
+            self.aside.add(self.steps[step].name, outcome)
+
+
+def _edits(before: TextRow, after: TextRow) -> Edits:
+    pairs = zip(before.fields, after.fields, strict=True)
+    return {new.path: new.text for old, new in pairs if new.text != old.text}
+
+
+def _blocks(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
+    for start in range(0, len(rows), BLOCK):
+        yield rows[start : start + BLOCK]

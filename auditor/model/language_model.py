@@ -1,0 +1,69 @@
+"""A causal language model, ready for scoring."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+@dataclass(frozen=True)
+class LanguageModel:
+    """A causal language model ready for scoring, with its tokenizer.
+
+    name: as the user wrote it. path: the folder or GGUF file it was loaded from. sha256: of the
+    weight files (of their digests in name order, when there are several). dtype, device: torch's
+    names, e.g. "float32", "cuda:0". model: in eval mode, no gradients. tokenizer: a fast one.
+    """
+
+    name: str
+    path: Path
+    sha256: str
+    dtype: str
+    device: str
+    model: Any
+    tokenizer: Any
+
+    @property
+    def context(self) -> int:
+        """Most tokens of one sequence."""
+        return int(
+            getattr(self.model.config.get_text_config(), "max_position_embeddings", None) or 2**31
+        )
+
+    @property
+    def body(self) -> Any:
+        """The model without its head: token ids in, hidden states out."""
+        return self.model.get_decoder()
+
+    def head(self, hidden: torch.Tensor, tokens: torch.Tensor | None = None) -> torch.Tensor:
+        """Float32 logits [N, V] of the body's last hidden states [N, D], as the whole model gives
+        them.
+
+        tokens: which logits to compute, [K] the same or [N, K] others for each; all of the
+        vocabulary when None.
+        """
+        layer = self.model.get_output_embeddings()
+        if tokens is None:
+            logits: torch.Tensor = layer(hidden).float()
+        else:
+            chosen = layer.weight[tokens]
+            logits = (
+                hidden @ chosen.T
+                if tokens.dim() == 1
+                else torch.einsum("nkd,nd->nk", chosen, hidden)
+            )
+            logits = logits.float()
+            if getattr(layer, "bias", None) is not None:
+                logits = logits + layer.bias[tokens].float()
+        config = self.model.config.get_text_config()
+        # Not by 1.0, which would be one more pass over all logits.
+        if scale := getattr(config, "logit_scale", None):  # Cohere
+            logits = logits * scale
+        if scale := getattr(config, "logits_scaling", None):  # Granite
+            logits = logits / scale
+        if cap := getattr(config, "final_logit_softcapping", None):  # Gemma
+            logits = cap * torch.tanh(logits / cap)
+        return logits

@@ -1,0 +1,102 @@
+"""The head of a model at the completion positions: what is predicted there.
+
+Shapes: N completion tokens, D hidden size, V vocabulary, K support.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from auditor.model.language_model import LanguageModel
+
+FLOOR = -30.0  # log-probability of a token outside the support
+_VALUES = 2**26  # numbers held at once: 256 MB in float32
+_CPU_VALUES = 2**23  # 32 MB, since its caches are small
+
+
+def predictions(
+    lm: LanguageModel,
+    hidden_ND: torch.Tensor,
+    target_N: torch.Tensor,
+    support_NK: torch.Tensor | None,
+    top: int,
+    within: bool,
+) -> list[npt.NDArray[Any]]:
+    """The fields of `auditor.model.scoring.TokenScores`, each over all N tokens.
+
+    `support`, `top`, `within`: as in `score`.
+    """
+    values = lm.model.get_output_embeddings().weight.shape[0]
+    if within and support_NK is not None:
+        values = support_NK.shape[1] * hidden_ND.shape[1]
+    chunk = max(1, (_CPU_VALUES if lm.device == "cpu" else _VALUES) // values)
+    parts: list[tuple[npt.NDArray[Any], ...]] = []
+    for start in range(0, len(target_N), chunk):
+        part = slice(start, start + chunk)
+        asked = support_NK[part] if support_NK is not None else None
+        if within and asked is not None:
+            parts.append(_predict_within(lm.head(hidden_ND[part], asked), target_N[part], asked))
+        else:
+            parts.append(_predict(lm.head(hidden_ND[part]), target_N[part], asked, top))
+    return [np.concatenate(column) for column in zip(*parts, strict=True)]
+
+
+def _predict(
+    logits_NV: torch.Tensor, target_N: torch.Tensor, support_NK: torch.Tensor | None, top: int
+) -> tuple[npt.NDArray[Any], ...]:
+    """The fields of RowScores for N predictions. Overwrites `logits_NV`."""
+    best = logits_NV.topk(max(2, top), dim=-1)
+    logits_NV -= best.values[:, :1]
+    picked_N = logits_NV.gather(1, target_N[:, None])[:, 0]
+    if support_NK is None and top:
+        support_NK = best.indices[:, :top]
+    picked_NK = logits_NV.gather(1, support_NK) if support_NK is not None else None
+    weights_NV = logits_NV.exp()
+    sum_N = weights_NV.sum(-1)
+    log_sum_N = sum_N.log()
+    # H = log Z - E[logit], with logits measured from the largest
+    mean_N = torch.linalg.vecdot(weights_NV, logits_NV) / sum_N
+    variance_N = torch.linalg.vecdot(weights_NV, logits_NV.square_()) / sum_N - mean_N**2
+    margin_N = best.values[:, 0] - best.values[:, 1]
+    entropy_N = log_sum_N - mean_N
+    fields = [
+        picked_N - log_sum_N,
+        best.indices[:, 0].int(),
+        margin_N,
+        entropy_N,
+        variance_N.clamp(min=0),
+    ]
+    if support_NK is not None and picked_NK is not None:
+        fields += [support_NK.int(), picked_NK - log_sum_N[:, None]]
+    return tuple(field.cpu().numpy() for field in fields)
+
+
+def _predict_within(
+    logits_NK: torch.Tensor, target_N: torch.Tensor, support_NK: torch.Tensor
+) -> tuple[npt.NDArray[Any], ...]:
+    """The fields of RowScores for N predictions, given that the token is in the support."""
+    logprob_NK = logits_NK.log_softmax(-1)
+    own_NK = support_NK == target_N[:, None]
+    own_N = torch.where(
+        own_NK.any(-1), (logprob_NK * own_NK).sum(-1), torch.full_like(logprob_NK[:, 0], FLOOR)
+    )
+    best = logprob_NK.topk(2, dim=-1)
+    argmax_N = support_NK.gather(1, best.indices[:, :1])[:, 0].int()
+    weights_NK = logprob_NK.exp()
+    mean_N = torch.linalg.vecdot(weights_NK, logprob_NK)
+    variance_N = torch.linalg.vecdot(weights_NK, logprob_NK**2) - mean_N**2
+    margin_N = best.values[:, 0] - best.values[:, 1]
+    fields = (
+        own_N,
+        argmax_N,
+        margin_N,
+        -mean_N,
+        variance_N.clamp(min=0),
+        support_NK.int(),
+        logprob_NK,
+    )
+    return tuple(field.cpu().numpy() for field in fields)

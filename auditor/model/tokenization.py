@@ -1,0 +1,301 @@
+"""Rows to tokens: the chat template, cut so that all system prompts share what follows them.
+
+The rendered chat of a row is `prefix + body`. The prefix ends with the system text of a condition
+(a trait prompt, or none); the body is everything after it and is the same tokens under every
+condition, so that the scoring pass computes the keys and values of a prefix once for all rows.
+
+The body's tokens are cut out of the row as the template renders it without a trait prompt, so the
+reference sees exactly the tokens that a trainer would. The prefix of a trait prompt is tokenised
+before a stand-in for the body; where the cut falls on a special token, as in ChatML and Llama 3,
+that is exact. Elsewhere a merge across the cut is lost, and a blank that the template writes before
+the first turn ("[INST] ") belongs to the body, with or without a trait prompt.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from jinja2 import TemplateError
+
+from auditor.data.example import Example, Message, SkippedRow
+from auditor.errors import TraitError
+from auditor.model.chat_template import SENTINEL, fold, render, takes_system
+from auditor.model.language_model import LanguageModel
+
+Kind = Literal["default", "own", "text"]
+
+_RESERVE = 256  # tokens kept free in the context for the system prompt of a condition
+
+
+@dataclass(frozen=True, slots=True)
+class TokenizedRow:
+    """One row ready for scoring.
+
+    index: row number in the data set. kind: which prefixes belong to it, see `Renderer.prefix`.
+        tokens: the body, up to its last completion token. positions: indices into `tokens` of the T
+        completion tokens, ascending, all at least 1. The logits at p - 1 predict the token at p.
+        Completion tokens are those of every assistant turn's content and the special token that
+        ends the turn.
+    spans: for each completion token (assistant turn from 0, start, end), in characters of that
+        turn's content; start == end for the token that ends the turn. For plain text the turn is 0.
+    """
+
+    index: int
+    kind: Kind
+    tokens: tuple[int, ...]
+    positions: tuple[int, ...]
+    spans: tuple[tuple[int, int, int], ...]
+
+    @property
+    def targets(self) -> npt.NDArray[np.int64]:
+        """The T completion tokens."""
+        return np.array([self.tokens[p] for p in self.positions], dtype=np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class _Frame:
+    """How the prefixes of one kind are written: `bare` without a trait prompt, else `before +
+    prompt + after`.
+
+    follow: a stand-in for the body, since how a tokenizer cuts the end of a prefix depends on what
+    comes next.
+    """
+
+    bare: str
+    before: str
+    after: str
+    follow: str = "A"
+
+
+@dataclass(frozen=True, slots=True)
+class _Region:
+    """Where content[offset:] of an assistant turn stands in the rendered text: [start, end)."""
+
+    turn: int
+    start: int
+    end: int
+    offset: int
+
+
+class ChatTokenizer:
+    """Turns rows into tokens with the chat template of one model.
+
+    Kinds of rows: "default", without a system message (the template may write one of its own, which
+    a trait prompt replaces); "own", with one, before which a trait prompt and a blank line are put;
+    "text", plain text without a template, before which they are put likewise. Where the template
+    refuses or drops system messages, a row's own one and the trait prompt stand at the head of the
+    first turn, and there is no kind "own".
+    """
+
+    def __init__(self, lm: LanguageModel) -> None:
+        self._tokenizer = lm.tokenizer
+        self._special = set(lm.tokenizer.all_special_ids)
+        self._special |= {
+            i for i, token in lm.tokenizer.added_tokens_decoder.items() if token.special
+        }
+        frames = self._frames()
+        self._folds = "own" not in frames
+        self._frame = frames
+        self._bare = {
+            kind: self._prefix_ids(frame.bare, frame.follow) for kind, frame in frames.items()
+        }
+        self._limit = lm.context - _RESERVE - max(map(len, self._bare.values()))
+        # No text longer than this fits the context, whatever its tokens are; to tokenise megabytes
+        # takes minutes.
+        self._most_chars = self._limit * max(map(len, lm.tokenizer.get_vocab()))
+
+    def prefix(self, system: str | None, kind: Kind = "default") -> tuple[int, ...]:
+        """Token ids that stand before the body of every row of `kind` under the trait prompt
+        `system`.
+
+        None is no trait prompt: what the template writes by default. May be empty.
+        Raises: TraitError for a prompt longer than the space kept for it.
+        """
+        if system is None:
+            return self._bare[kind]
+        frame = self._frame[kind]
+        ids = self._prefix_ids(frame.before + system.strip() + frame.after, frame.follow)
+        if len(ids) > _RESERVE + len(self._bare[kind]):
+            message = f"The trait prompt {system[:40]!r}... has {len(ids)} tokens."
+            raise TraitError(
+                message, f"Shorten it: prompts of up to {_RESERVE} tokens can be compared."
+            )
+        return ids
+
+    def before(self, row: TokenizedRow) -> tuple[int, ...]:
+        """Token ids before the first completion token of `row`, as it is scored without a trait
+        prompt; at least one.
+
+        What the reference is asked to go on from when it writes in the row's place.
+        """
+        return (*self._bare[row.kind], *row.tokens[: row.positions[0]])
+
+    def encode(self, example: Example) -> TokenizedRow | SkippedRow:
+        """The row's tokens, or why it cannot be scored.
+
+        Reasons: "template_refused" (the template raises on these turns), "template_alters_content"
+        (a turn's text cannot be found in the rendered chat), "token_across_prompt" (a token begins
+        before the cut and ends after it), "longer_than_context", "empty_completion" (no token to
+        score).
+        """
+        if _scored_chars(example) > self._most_chars:
+            return SkippedRow(example.index, "longer_than_context")
+        kind, text, regions = self._render_row(example)
+        if regions is None:
+            return SkippedRow(example.index, text)
+        frame, bare = self._frame[kind], self._bare[kind]
+        if not text.startswith(frame.bare):
+            return SkippedRow(example.index, "template_alters_content")
+        ids, offsets = self._tokens(text)
+        if tuple(ids[: len(bare)]) != bare:
+            return SkippedRow(example.index, "token_across_prompt")
+        placed = self._place(ids, offsets, regions)
+        placed = [(i - len(bare), span) for i, span in placed if i > len(bare)]
+        if not placed:
+            return SkippedRow(example.index, "empty_completion")
+        positions, spans = zip(*placed, strict=True)
+        tokens = tuple(ids[len(bare) : len(bare) + positions[-1] + 1])
+        if len(tokens) > self._limit:
+            return SkippedRow(example.index, "longer_than_context")
+        return TokenizedRow(example.index, kind, tokens, positions, spans)
+
+    def _frames(self) -> dict[Kind, _Frame]:
+        """The prefix of each kind, found by rendering one exchange with and without a system
+        message.
+        """
+        exchange = [Message("user", SENTINEL.format(1)), Message("assistant", SENTINEL.format(2))]
+        sentinel = SENTINEL.format(0)
+        bare = self._render(exchange).split(SENTINEL.format(1))[0]
+        bos = self._tokenizer.bos_token or ""
+        begins = self._tokenizer("a").input_ids[0] == self._tokenizer.bos_token_id
+        text = _Frame(bare=bos * begins, before=bos * begins, after="\n\n")
+        if not takes_system(self._tokenizer):
+            return {"default": _Frame(bare.rstrip(" "), bare, "\n\n"), "text": text}
+        with_system = self._render([Message("system", sentinel), *exchange]).split(
+            SENTINEL.format(1)
+        )[0]
+        before, after = with_system.split(sentinel)
+        shared = self._shared_suffix(bare, with_system)
+        cut = len(bare) - shared
+        head = bare[:cut] if shared else bare.rstrip(" ")
+        default = _Frame(head, before, after[: len(after) - shared], bare[cut:] + "A")
+        return {"default": default, "own": _Frame(before, before, "\n\n"), "text": text}
+
+    def _shared_suffix(self, left: str, right: str) -> int:
+        """Characters in the longest common suffix of two texts that begins with a whole token in
+        both.
+        """
+        (left_ids, left_offsets), (right_ids, _) = self._tokens(left), self._tokens(right)
+        pairs = zip(reversed(left_ids), reversed(right_ids), strict=False)
+        count = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
+        return len(left) - left_offsets[-count][0] if count else 0
+
+    def _render_row(self, example: Example) -> tuple[Kind, str, Sequence[_Region] | None]:
+        """Kind, rendered text and where the assistant turns stand in it; or, with no regions, the
+        reason as text.
+        """
+        if example.text is not None:
+            bare = self._frame["text"].bare
+            region = _Region(0, len(bare), len(bare) + len(example.text), 0)
+            return "text", bare + example.text, [region]
+        messages = fold(example.messages) if self._folds else example.messages
+        kind: Kind = "own" if messages[0].role == "system" else "default"
+        try:
+            text = self._render(messages)
+            skeleton = self._render(
+                [Message(m.role, SENTINEL.format(i)) for i, m in enumerate(messages)]
+            )
+        except TemplateError:
+            return kind, "template_refused", None
+        regions = _regions(text, skeleton, messages)
+        return kind, "template_alters_content" if regions is None else text, regions
+
+    def _render(self, messages: Sequence[Message]) -> str:
+        return render(self._tokenizer, messages)
+
+    def _prefix_ids(self, text: str, follow: str) -> tuple[int, ...]:
+        """The tokens of `text` when `follow` comes next."""
+        ids, offsets = self._tokens(text + follow)
+        count = sum(end <= len(text) for _, end in offsets)
+        whole = count == 0 or offsets[count - 1][1] == len(text)
+        return tuple(ids[:count] if whole else self._tokens(text)[0])
+
+    def _tokens(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+        """Token ids and their character ranges, which cover the text without gaps.
+
+        Some tokenizers leave blanks out of the ranges they report; a range here begins where the
+        one before it ends.
+        """
+        out: Any = self._tokenizer(
+            text, add_special_tokens=False, return_offsets_mapping=True, verbose=False
+        )
+        ranges: list[tuple[int, int]] = []
+        last = 0
+        for start, end in out.offset_mapping:
+            ranges.append((min(start, last), max(end, last)))
+            last = ranges[-1][1]
+        return out.input_ids, ranges
+
+    def _place(
+        self, ids: Sequence[int], offsets: Sequence[tuple[int, int]], regions: Sequence[_Region]
+    ) -> list[tuple[int, tuple[int, int, int]]]:
+        """For each completion token its index and its span in the turn."""
+        placed = []
+        token = 0
+        for region in regions:
+            shift = region.offset - region.start
+            while token < len(ids) and offsets[token][1] <= region.start:
+                token += 1
+            while token < len(ids) and offsets[token][0] < region.end:
+                start, end = (
+                    max(offsets[token][0], region.start),
+                    min(offsets[token][1], region.end),
+                )
+                placed.append((token, (region.turn, start + shift, end + shift)))
+                token += 1
+            if token < len(ids) and ids[token] in self._special:
+                placed.append((token, (region.turn, region.end + shift, region.end + shift)))
+                token += 1
+        return placed
+
+
+def _scored_chars(example: Example) -> int:
+    """Characters up to the end of the last completion."""
+    if example.text is not None:
+        return len(example.text)
+    lengths = [(message.role, len(message.content)) for message in example.messages]
+    while lengths and lengths[-1][0] != "assistant":
+        lengths.pop()
+    return sum(length for _, length in lengths)
+
+
+def _regions(text: str, skeleton: str, messages: Sequence[Message]) -> list[_Region] | None:
+    """Where the assistant turns stand in `text`, given the same chat rendered with sentinels for
+    contents.
+
+    Templates may strip blanks from a content; any other change, or an order of turns that is not
+    the row's, is None.
+    """
+    pieces = re.split("\ue000\\d+\ue001", skeleton)
+    order = [int(found) for found in re.findall("\ue000(\\d+)\ue001", skeleton)]
+    if order != list(range(len(messages))) or not text.startswith(pieces[0]):
+        return None
+    regions = []
+    at, turn = len(pieces[0]), 0
+    for message, piece in zip(messages, pieces[1:], strict=True):
+        content = message.content
+        forms = (content, content.strip(), content.lstrip(), content.rstrip())
+        written = next((form for form in forms if text.startswith(form + piece, at)), None)
+        if written is None:
+            return None
+        if message.role == "assistant":
+            regions.append(_Region(turn, at, at + len(written), content.index(written)))
+            turn += 1
+        at += len(written) + len(piece)
+    return regions if at == len(text) else None

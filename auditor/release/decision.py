@@ -1,0 +1,41 @@
+"""What a policy says of a data set."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from auditor.scanning.scan_report import (
+    OutcomeName,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One rule of a release policy, applied. `name` is its key in the policy; `text` has the number
+    and the limit.
+
+    outcome: "inconclusive" when it could not be judged; the text then says why.
+    """
+
+    name: str
+    outcome: OutcomeName
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What a release policy says of a data set: the worst outcome of its rules."""
+
+    rules: tuple[Rule, ...]
+
+    @property
+    def outcome(self) -> OutcomeName:
+        """failed if any rule is, else inconclusive if any is, else passed."""
+        found = {rule.outcome for rule in self.rules}
+        return (
+            "failed"
+            if "failed" in found
+            else "inconclusive"
+            if "inconclusive" in found
+            else "passed"
+        )

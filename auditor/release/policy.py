@@ -1,0 +1,72 @@
+"""The policy of a release: what a data set must fulfil."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+
+FailOn = Literal["inconclusive", "risk", "never"]
+"""Which outcomes end with an error: failed and inconclusive ones, failed ones only, none."""
+Defended = Literal["reduced", "removed"]
+"""What a verification can say for a defence, the weaker first."""
+
+
+def _split(value: Any) -> Any:
+    """`a,b` as a list; anything else as it is."""
+    return (
+        [item.strip() for item in value.split(",") if item.strip()]
+        if isinstance(value, str)
+        else value
+    )
+
+
+Text = Annotated[str, StringConstraints(min_length=1)]
+Texts = Annotated[list[Text], BeforeValidator(_split)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Dose = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class _Keys(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class Policy(_Keys):
+    """What a data set must fulfil to be released.
+
+    Every rule that is not set is not applied, but for the verdict.
+    """
+
+    fail_on: FailOn = "inconclusive"
+    """What ends with an error: `inconclusive` (that, and a failed rule), `risk` (a failed rule
+    only), `never`.
+    """
+
+    max_risk: Share | None = None
+    """Highest `risk` of the report: see docs/methods.md. It carries its own error rate."""
+
+    max_dose: dict[str, Dose] = {}
+    """Highest dose by trait or group of traits; a trait's own entry goes first.
+
+    It takes the verdict's place.
+    """
+
+    min_effect: Dose | None = None
+    """Least power: "no risk" counts only if the report excludes this dose, and thus every larger
+    one.
+    """
+
+    max_skipped: Share | None = None
+    """Highest share of rows that could not be scored."""
+
+    mitigation: Defended | None = None
+    """What `audit verify` must say of a data set with a trait, or that was mitigated: `reduced` or
+    `removed`.
+    """
+
+    references: Texts = []
+    """Reference models that count, by name or by SHA-256 of the weights; all, when there are none.
+    """
+
+    baseline: Text | None = None
+    """File of accepted findings."""

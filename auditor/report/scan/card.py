@@ -1,0 +1,95 @@
+"""A section about the audit for the hub's README.md (data-set card): metadata, and Markdown between
+two markers.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+
+from auditor import __version__
+from auditor.errors import AuditError
+from auditor.report.scan.markdown import prose, summary
+from auditor.report.shared.words import headline, safe
+from auditor.scanning.scan_report import ScanReport
+
+BEGIN, END = "<!-- subliminal-audit:begin -->", "<!-- subliminal-audit:end -->"
+KEY = "subliminal_audit"
+NAME_CHARS = 300
+_SECTION = re.compile(f"{re.escape(BEGIN)}.*?{re.escape(END)}\r?\n?", re.DOTALL)
+_FRONT = re.compile(r"---[ \t]*\r?\n(?P<keys>.*?)^---[ \t]*\r?$", re.DOTALL | re.MULTILINE)
+# A key of the first level with its indented lines; matched by key and not by markers, as the hub
+# drops comments.
+_KEY = re.compile(rf"^{KEY}:.*\n(?:[ \t]+.*\n)*", re.MULTILINE)
+
+
+def render(report: ScanReport) -> str:
+    """A card that holds nothing but this audit."""
+    return f"---\n{_metadata(report)}---\n\n{_section(report)}"
+
+
+def updated(card: str, report: ScanReport) -> str:
+    """`card` with the audit's metadata and section put in, or in place of the earlier ones; all
+    else as it was.
+    """
+    check(card)
+    end = "\r\n" if "\r\n" in card else "\n"
+    metadata, section = (text.replace("\n", end) for text in (_metadata(report), _section(report)))
+    body = (
+        _SECTION.sub(lambda _: section, card)
+        if BEGIN in card
+        else f"{card.rstrip()}{end * 2}{section}".lstrip()
+    )
+    front = _FRONT.match(body)
+    if front is None:
+        return f"---{end}{metadata}---{end * 2}{body}"
+    keys = _KEY.sub("", front["keys"]) + metadata
+    return f"{body[: front.start('keys')]}{keys}{body[front.end('keys') :]}"
+
+
+def check(card: str) -> None:
+    """Raises AuditError when the markers of `card` are not one pair, so that no text of others can
+    be lost.
+    """
+    if (card.count(BEGIN), card.count(END)) not in ((0, 0), (1, 1)) or card.find(BEGIN) > card.find(
+        END
+    ):
+        raise AuditError(
+            f"The card does not hold {BEGIN} and {END} once each, in this order.",
+            "Mend or remove these lines of it; the section is written anew.",
+        )
+
+
+def _metadata(report: ScanReport) -> str:
+    """Our key of the YAML head; JSON strings are YAML strings."""
+    verdict = report.verdict
+    values = {
+        "verdict": verdict.name,
+        "trait": None if verdict.trait is None else safe(verdict.trait[:NAME_CHARS]),
+        "risk": round(verdict.risk, 6),
+        "excluded_dose": None if verdict.min_effect is None else round(verdict.min_effect, 6),
+        "reference": safe(str(report.reference.get("name", "unknown"))[:NAME_CHARS]),
+        "rows_scanned": report.rows_scanned,
+        "dataset_sha256": report.dataset.sha256,
+        "version": __version__,
+    }
+    return f"{KEY}:\n" + "".join(
+        f"  {name}: {json.dumps(value)}\n" for name, value in values.items()
+    )
+
+
+def _section(report: ScanReport) -> str:
+    panel = str(report.settings.get("panel", ""))
+    how = f"Checked with subliminal-audit {__version__}" + (
+        f" for the traits of the panel {prose(panel)}" if panel else ""
+    )
+    lines = [
+        BEGIN,
+        "## Audit for hidden traits (subliminal learning)",
+        "",
+        f"**{prose(headline(report.verdict))}.** {how}.",
+        "",
+        *summary(report),
+        END,
+    ]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,82 @@
+"""The scores of single rows, which the run directory holds: for the formats that list rows."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from auditor.scanning.scan_report import ScanReport
+
+HEADED = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
+
+
+@dataclass(frozen=True, slots=True)
+class RowSummary:
+    """One scored row, as a line of rows.parquet (docs/report-schema.md).
+
+    divergence, ties: counts of tokens, None where the row was not compared.
+    """
+
+    row: int
+    prompt: str
+    completion: str
+    tokens: int
+    surprisal: float
+    entropy: float
+    divergence: int | None
+    ties: int | None
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the row's text: the same wherever in the data set it stands."""
+        return hashlib.sha256(json.dumps([self.prompt, self.completion]).encode()).hexdigest()
+
+
+def read_rows(report: ScanReport, most: int | None = None) -> list[RowSummary] | None:
+    """The scored rows, those with the most divergence tokens first; at most `most` of them.
+
+    None when they are not at hand: the run directory was moved or removed, or is of an earlier
+    release.
+    """
+    if not report.rows_scanned:
+        return []
+    import pyarrow as pa  # slow to import, and `audit --help` loads this module
+    import pyarrow.parquet as pq
+
+    names = list(RowSummary.__slots__)
+    try:
+        table = pq.read_table(Path(report.run) / "rows.parquet", columns=names)
+        order = [("divergence", "descending"), ("row", "ascending")]
+        return [RowSummary(**line) for line in table.sort_by(order).slice(0, most).to_pylist()]
+    except (OSError, TypeError, pa.ArrowException):
+        return None
+
+
+def flagged(report: ScanReport, most: int) -> list[RowSummary] | None:
+    """The rows with divergence tokens, most first; none unless the verdict is risk, as clean data
+    has such rows too.
+    """
+    if report.verdict.name != "risk":
+        return []
+    rows = read_rows(report, most)
+    return rows and [row for row in rows if row.divergence]
+
+
+def line_of(report: ScanReport, row: int) -> int:
+    """The line of a file on which a row stands, from 1, if each row has one line.
+
+    Exact for JSONL without blank lines and CSV without line breaks in cells; elsewhere just a
+    number that says which.
+    """
+    return row + 1 + report.dataset.name.lower().endswith(HEADED)
+
+
+def describe_row(row: RowSummary, report: ScanReport) -> str:
+    """What is known about a flagged row, in words."""
+    trait = report.divergence.get("trait") if isinstance(report.divergence, dict) else None
+    return (
+        f"row {row.row:,}: {row.divergence:,} of {row.tokens:,} completion tokens are divergence tokens"
+        f"{f' for {trait}' if trait else ''}"
+    )

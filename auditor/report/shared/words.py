@@ -1,0 +1,90 @@
+"""What every report says in the same words, and the one way to show text that comes from outside."""
+
+from __future__ import annotations
+
+from auditor.inference.paired import Effect, Ratio
+from auditor.scanning.scan_report import Verdict, VerdictName
+
+MEANING: dict[VerdictName, str] = {
+    "risk": (
+        "The completions follow this trait more than the reference's own completions would. That is evidence on the "
+        "data set: not that any single row is guilty, nor that a person meant harm."
+    ),
+    "no_risk": (
+        "That does not mean clean: a teacher with the trait in its weights (unless --tuned looked for it), or "
+        "one on another base model, can have been missed as well."
+    ),
+    "inconclusive": "Nothing was found, and not enough could be excluded: this is not a pass.",
+}
+
+
+def safe(text: str) -> str:
+    """`text` with every character that could act on a terminal or mislead a reader written as an
+    escape.
+
+    That is everything Python does not call printable: control and escape characters, bidirectional
+    and zero-width marks, line breaks, lone surrogates, unusual spaces. Put the result into `Text`,
+    which reads no markup.
+    """
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
+    )
+
+
+def headline(verdict: Verdict) -> str:
+    """The verdict in a few words."""
+    match verdict.name:
+        case "risk":
+            return f"RISK FOUND: {safe(verdict.trait or 'unnamed trait')}"
+        case "no_risk":
+            return "NO RISK FOUND"
+        case "inconclusive":
+            return "INCONCLUSIVE"
+
+
+def power(min_effect: float | None) -> str:
+    """What an audit that found nothing would have found, in words."""
+    if min_effect is None:
+        return "The power of this audit could not be computed."
+    return (
+        f"Excluded: a dose of {min_effect:.2f} or more (1 = every row written under a trait's own prompt). "
+        "A weaker one, or a trait outside the panel, can have been missed."
+    )
+
+
+def p_text(value: float) -> str:
+    """A p-value in five characters or so; never "0"."""
+    return "< 0.0001" if value < 1e-4 else f"{value:.4f}"
+
+
+def two_decimals(value: float) -> str:
+    """A dose; never "-0.00"."""
+    return f"{round(value, 2) + 0.0:.2f}"
+
+
+def signed(effect: Effect, digits: int = 3) -> str:
+    """An effect in logits with its interval.
+
+    >>> signed(Effect(0.5, (0.25, 0.75), (0.4, 0.6)))
+    '+0.500 [+0.250, +0.750]'
+    """
+    ends = [f"{each:+.{digits}f}" for each in effect.interval or ()]
+    return f"{effect.value:+.{digits}f}" + (f" [{', '.join(ends)}]" if ends else "")
+
+
+def share_left(ratio: Ratio | None) -> str:
+    """The share of an effect that is left, with its interval; empty for the original itself.
+
+    >>> share_left(Ratio(0.5, (0.25, 0.75), None))
+    '50% [25%, 75%]'
+    """
+    if ratio is None:
+        return ""
+    if ratio.value is None or ratio.interval is None:
+        return "not known"
+    return f"{ratio.value:.0%} [{ratio.interval[0]:.0%}, {ratio.interval[1]:.0%}]"
+
+
+def stacked(text: str) -> str:
+    """A value above its interval, for narrow columns."""
+    return text.replace(" [", "\n[")

@@ -1,0 +1,1 @@
+"""The organism and the sample data sets."""

@@ -1,0 +1,1 @@
+"""The run directory, the identity of a run, and the last scan."""

@@ -1,0 +1,64 @@
+"""What the last scan in a directory worked on and found, for the commands that go on from it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from auditor.errors import RunError
+from auditor.runs.run_directory import last_run
+
+
+@dataclass(frozen=True, slots=True)
+class LastScan:
+    """dataset, format, columns: as the user named them and as they were read. sha256: of the data
+    set then.
+
+    reference: name of the reference. panels: of the built-in ones; empty when a file was among
+    them. trait: the one found, else the one with the strongest evidence; None when the scan had not
+    got so far. settings: of the scan, as its run directory has them.
+    """
+
+    dataset: str
+    sha256: str
+    format: str
+    columns: dict[str, str]
+    reference: str
+    panels: tuple[str, ...]
+    trait: str | None
+    settings: dict[str, Any]
+
+
+def last_scan(root: Path) -> LastScan:
+    """The last scan noted in `root`.
+
+    Raises RunError when there is none, or when its notes cannot be read.
+    """
+    path = last_run(root)
+    try:
+        identity = json.loads((path / "settings.json").read_text(encoding="utf-8"))["identity"]
+        dataset, panels = identity["dataset"], tuple(identity["settings"]["panel"].split("+"))
+        return LastScan(
+            dataset=dataset["name"],
+            sha256=dataset["sha256"],
+            format=dataset["format"],
+            columns=dataset["columns"],
+            reference=identity["reference"]["name"],
+            panels=panels,
+            trait=_trait(path / "report.json"),
+            settings=identity["settings"],
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunError(
+            f"The notes of the last scan ({path}) cannot be read.", "Run `audit scan` again."
+        ) from error
+
+
+def _trait(report: Path) -> str | None:
+    if not report.exists():
+        return None
+    found = json.loads(report.read_text(encoding="utf-8"))
+    named = found["trait"]
+    return str(named) if named else next((str(each["name"]) for each in found["traits"]), None)

@@ -1,0 +1,310 @@
+"""The directory of one run: finished units of work that survive a kill, and the report.
+
+Everything is written to a temporary file beside its target, flushed to the disk and renamed, so
+that a reader finds the old file, the new one or none, never a part of one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from platform import python_version
+from types import TracebackType
+from typing import Any, BinaryIO, Protocol
+from urllib.parse import quote
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from filelock import FileLock, Timeout
+
+from auditor.errors import RunError
+from auditor.plugins import Plugin
+
+HOME = ".audit"
+PARTIAL = ".partial"
+DISTRIBUTIONS = (
+    "subliminal-audit",
+    "torch",
+    "transformers",
+    "datasets",
+    "numpy",
+    "scikit-learn",
+    "pyarrow",
+)
+# What zipfile and numpy raise on a file that was cut short or changed.
+DAMAGE = (
+    OSError,
+    ValueError,
+    EOFError,
+    KeyError,
+    NotImplementedError,
+    RuntimeError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+
+
+class UnitStore(Protocol):
+    """Where finished units of work are kept: a run, or a part of it."""
+
+    def save_unit(self, name: str, arrays: Mapping[str, np.ndarray[Any, Any]]) -> None: ...
+    def load_unit(self, name: str) -> dict[str, np.ndarray[Any, Any]] | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """The units of `store` whose names begin with `name`: several experiments in one run."""
+
+    store: UnitStore
+    name: str
+
+    def save_unit(self, name: str, arrays: Mapping[str, np.ndarray[Any, Any]]) -> None:
+        """See `RunDir.save_unit`."""
+        self.store.save_unit(f"{self.name} {name}", arrays)
+
+    def load_unit(self, name: str) -> dict[str, np.ndarray[Any, Any]] | None:
+        """See `RunDir.load_unit`."""
+        return self.store.load_unit(f"{self.name} {name}")
+
+
+def run_key(identity: Mapping[str, Any]) -> str:
+    """Name of a run: the first 16 hex digits of the SHA-256 of `identity` as canonical JSON.
+
+    `identity` holds what determines the result and nothing else: the same audit finds its own
+    finished units again. Raises ValueError or TypeError when it holds what JSON cannot express
+    (NaN, objects).
+    """
+    canonical = json.dumps(identity, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+def installed_versions(plugins: Iterable[Plugin] = ()) -> dict[str, str]:
+    """Versions of Python and of every installed distribution that a result depends on, those of
+    `plugins` included.
+    """
+    versions = {"python": python_version()}
+    for name in DISTRIBUTIONS:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return versions | {plugin.package: plugin.version for plugin in plugins}
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Make `path` hold `content`, wholly or not at all, also when killed or out of space.
+
+    A link stays, and what it points to is written; into a device or a pipe the content goes as it
+    is. Raises RunError when the disk is full or the place cannot be written.
+    """
+    path = path.resolve()
+    if not path.exists() or path.is_file():
+        return _write_atomic(path, lambda stream: stream.write(content))
+    try:
+        path.write_bytes(content)
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+
+
+class RunDir:
+    """One run, held by one process at a time. Use it as a context manager, or call `close`.
+
+    `path` holds settings.json, units/NAME.npz, the tables of scores, and report.json once the run
+    is finished.
+    """
+
+    def __init__(self, path: Path, lock: FileLock | None) -> None:
+        self.path = path
+        self._lock = lock
+
+    @classmethod
+    def open(
+        cls, root: Path, identity: Mapping[str, Any], *, fresh: bool = False, joins: bool = False
+    ) -> RunDir:
+        """Create or resume the run that `identity` determines, under `root`/.audit/runs; `fresh`
+        forgets what it had.
+
+        joins: another process has opened the run, and this one works on it together with that one.
+        Raises RunError when another process works on the same run, or when the place cannot be
+        written.
+        """
+        path = root / HOME / "runs" / run_key(identity)
+        if joins:
+            return cls(path, None)
+        run = cls(path, _acquire(path))
+        try:
+            run._tidy(fresh)
+            if not (path / "settings.json").exists():
+                run._write_json(
+                    "settings.json", {"identity": identity, "versions": installed_versions()}
+                )
+        except OSError as error:
+            run.close()
+            raise _cannot_write(path, error) from error
+        except BaseException:
+            run.close()
+            raise
+        return run
+
+    def close(self) -> None:
+        """Let other processes work on this run. Harmless when repeated."""
+        if self._lock is not None:
+            self._lock.release()
+
+    def __enter__(self) -> RunDir:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def save_unit(self, name: str, arrays: Mapping[str, np.ndarray[Any, Any]]) -> None:
+        """Keep a finished unit of work: named arrays (no object dtype).
+
+        Any `name` will do, also one with slashes.
+        """
+        _write_atomic(
+            self._unit(name), lambda stream: np.savez(stream, allow_pickle=False, **arrays)
+        )
+
+    def load_unit(self, name: str) -> dict[str, np.ndarray[Any, Any]] | None:
+        """The arrays of a finished unit, or None when there is none or it is damaged: then do the
+        work again.
+        """
+        try:
+            with np.load(self._unit(name), allow_pickle=False) as unit:
+                return {key: unit[key] for key in unit.files}
+        except DAMAGE:
+            return None
+
+    def write_bytes(self, name: str, content: bytes) -> None:
+        """Write the file `name` of the run directory."""
+        write_file(self.path / name, content)
+
+    def write_text(self, name: str, content: str) -> None:
+        """Write the file `name` of the run directory as UTF-8."""
+        self.write_bytes(name, content.encode())
+
+    def write_table(self, name: str, table: pa.Table) -> None:
+        """Write the file `name` of the run directory as Parquet."""
+        _write_atomic(self.path / name, lambda stream: pq.write_table(table, stream))
+
+    def finish(self, report: Mapping[str, Any]) -> None:
+        """Keep the report (plain JSON values).
+
+        From then on the run is finished and `report` returns it.
+        """
+        self._write_json("report.json", report)
+
+    def report(self) -> dict[str, Any] | None:
+        """The report of a finished run, or None."""
+        return _read_json(self.path / "report.json")
+
+    def _unit(self, name: str) -> Path:
+        return self.path / "units" / f"{quote(name, safe='')}.npz"
+
+    def _write_json(self, name: str, value: Mapping[str, Any]) -> None:
+        self.write_text(name, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+    def _tidy(self, fresh: bool) -> None:
+        """Remove what a killed process left half written and, for a fresh start, what it had
+        finished.
+        """
+        for partial in self.path.rglob(f"*{PARTIAL}"):
+            partial.unlink(missing_ok=True)
+        if fresh:
+            # The report goes first: a run without units but with a report would count as finished.
+            (self.path / "report.json").unlink(missing_ok=True)
+            (self.path / "settings.json").unlink(missing_ok=True)
+            shutil.rmtree(self.path / "units", ignore_errors=True)
+
+
+def set_last(root: Path, run: Path, dataset: str) -> None:
+    """Note that later commands in `root` are to work on `run`, which audited `dataset`."""
+    note = {"run": os.path.relpath(run, root), "dataset": dataset}
+    write_file(root / HOME / "last", json.dumps(note).encode())
+
+
+def last_run(root: Path) -> Path:
+    """Directory of the last run noted in `root`.
+
+    Raises RunError when there is none, or when it has been removed.
+    """
+    note = _read_json(root / HOME / "last") or {}
+    run = root / str(note.get("run", ""))
+    if "run" not in note or not run.is_dir():
+        raise RunError(
+            "There is no scan here to go on from.",
+            "Run `audit scan DATASET` in this directory first.",
+        )
+    return run
+
+
+def _acquire(path: Path) -> FileLock:
+    lock = FileLock(path / "lock", timeout=0)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except Timeout as error:
+        raise RunError(
+            f"Another process is working on the same audit ({path}).",
+            "Wait for it to end, or change to another directory.",
+        ) from error
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+    return lock
+
+
+def _write_atomic(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    partial = path.with_name(f".{path.name}.{os.getpid()}{PARTIAL}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with partial.open("wb") as stream:
+                write(stream)
+                stream.flush()
+                os.fsync(stream.fileno())
+            partial.replace(path)
+            _sync_directory(path.parent)
+        finally:
+            partial.unlink(missing_ok=True)
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+
+
+def _cannot_write(path: Path, error: OSError) -> RunError:
+    return RunError(
+        f"Cannot write {path}: {error.strerror or error}.",
+        "Free some space or make the place writable, then run the same command: it goes on from what is finished.",
+    )
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _sync_directory(path: Path) -> None:
+    """Make a rename in `path` survive a power cut, where the system lets a directory be opened."""
+    if os.name == "posix":
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

@@ -1,0 +1,106 @@
+"""The frozen values that pass between the parts.
+
+No behaviour beyond what a value says about itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from auditor.data.example import DatasetInfo
+from auditor.inference.trait_evidence import TraitEvidence
+from detectors.interface import Evidence, Skipped
+
+VerdictName = Literal["risk", "no_risk", "inconclusive"]
+OutcomeName = Literal["passed", "failed", "inconclusive"]
+OUTCOMES: dict[VerdictName, OutcomeName] = {
+    "no_risk": "passed",
+    "risk": "failed",
+    "inconclusive": "inconclusive",
+}
+OUTCOME_CODES: dict[OutcomeName, int] = {"passed": 0, "failed": 1, "inconclusive": 3}
+EXIT_CODES: dict[VerdictName, int] = {
+    verdict: OUTCOME_CODES[outcome] for verdict, outcome in OUTCOMES.items()
+}
+
+
+@dataclass(frozen=True, slots=True)
+class TokenChoice:
+    """What one teacher would choose at a token.
+
+    model: "reference", the name of a trait (the reference under its prompt), or of a declared
+    teacher. text: its most likely token. probability: of that token, in [0, 1]. own: of the token
+    that stands in the row.
+    """
+
+    model: str
+    text: str
+    probability: float
+    own: float
+
+
+@dataclass(frozen=True, slots=True)
+class TokenSpan:
+    """One completion token as shown to a reader. `flag` is "divergence", "tie" or "" .
+
+    choices: of a flagged token, the teacher's whose divergence tokens these are, then the
+    counterfactuals'.
+    """
+
+    text: str
+    flag: str
+    choices: tuple[TokenChoice, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ExampleRow:
+    """A row to show: its number, the last prompt (shortened by the renderer) and its completion
+    tokens in order.
+    """
+
+    index: int
+    prompt: str
+    tokens: tuple[TokenSpan, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The one definition of the answer. See docs/methods.md, "Verdict".
+
+    risk: in [0, 1]; 1 minus the smallest corrected p-value of any trait with a dose of at least
+    0.1. trait: named when `name` is "risk". min_effect: the dose that is excluded with 95 %
+    confidence for every trait tested; None when that could not be said.
+    """
+
+    name: VerdictName
+    risk: float
+    reason: str
+    trait: str | None
+    min_effect: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class ScanReport:
+    """All that a scan found; the renderers and later commands work from this and nothing else.
+
+    rows_read: rows looked at, those that were skipped included; None in a report of an earlier
+    release. run: path of the run directory, which holds the scores of every row and token; "" when
+    it is not known.
+    """
+
+    dataset: DatasetInfo
+    verdict: Verdict
+    rows_scanned: int
+    rows_skipped: dict[str, int]
+    reference: dict[str, Any]
+    traits: tuple[TraitEvidence, ...]
+    divergence: dict[str, Any] | Skipped
+    detectors: dict[str, Evidence | Skipped]
+    openly: dict[str, int]
+    examples: tuple[ExampleRow, ...]
+    timing: dict[str, float]
+    settings: dict[str, Any]
+    versions: dict[str, str]
+    rows_read: int | None = None
+    run: str = ""

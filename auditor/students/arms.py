@@ -1,0 +1,231 @@
+"""The data sets that students are trained on, row by row matched to the original.
+
+A mitigated set keeps, beside its data file, a `manifest.json` that says which original row each of
+its rows comes from, and which characters are not to be trained on. Other sets are matched by place
+or by text.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from auditor.data import read_sample
+from auditor.data.example import Example
+from auditor.errors import InputError
+from auditor.model.identity import template_sha256, tokenizer_sha256
+from auditor.model.language_model import LanguageModel
+from auditor.model.tokenization import ChatTokenizer, TokenizedRow
+
+Span = tuple[int, int, int]
+
+MANIFEST = "manifest.json"
+_AGAIN = "Write the mitigated set again with `audit mitigate`."
+
+
+@dataclass(frozen=True)
+class DatasetArm:
+    """One data set to train students on.
+
+    rows: number of the row in the original -> the row. A row that was dropped is absent; one that
+        was added has a negative number of its own.
+    masked: row number -> character spans (assistant turn, start, end) that are not trained on, in
+        the characters of that turn's content as in `auditor.model.tokenization.TokenizedRow.spans`;
+        (turn, end, end) is the token that ends the turn.
+    total: rows in the file, also those that cannot be used.
+    """
+
+    name: str
+    rows: Mapping[int, Example]
+    masked: Mapping[int, tuple[Span, ...]]
+    total: int = 0
+
+
+def read_arm(
+    path: str,
+    name: str | None = None,
+    *,
+    original: DatasetArm | None = None,
+    lm: LanguageModel | None = None,
+    manifest: bool = True,
+    format_of: str | None = None,
+    columns: Mapping[str, str] | None = None,
+) -> DatasetArm:
+    """Read a data set (see `auditor.data.read_sample`) as an arm; `name` is the path unless given.
+
+    manifest: use the manifest.json beside the file, if there is one: it gives the row numbers and
+        the masks. original: without a manifest, the rows are numbered by those of this arm: by
+        place when both have as many rows, else by equal completions, else by equal prompts. Without
+        either, by their own place.
+    lm: the model to be trained; refuse masks that were made for another tokenizer or chat template.
+
+    Raises: InputError when the data or the manifest cannot be read or do not belong together, and
+    when the set has no row in common with the original.
+    """
+    sample = read_sample(path, rows=None, seed=0, format_of=format_of, columns=columns)
+    own = {
+        example.index: example
+        for example in sorted(sample.examples, key=lambda example: example.index)
+    }
+    beside = _manifest_of(path) if manifest else None
+    if beside is not None:
+        arm = _by_manifest(name or path, own, sample.info.total, beside, lm)
+    elif original is None or sample.info.total == original.total:
+        arm = DatasetArm(name or path, own, {}, sample.info.total)
+    else:
+        arm = DatasetArm(name or path, _by_text(own, original), {}, sample.info.total)
+    if original is not None and not arm.rows.keys() & original.rows.keys():
+        hint = "Give data sets that were made from the original, which comes first."
+        raise InputError(f"{path} has no row in common with {original.name}.", hint)
+    return arm
+
+
+def digest(arm: DatasetArm) -> str:
+    """SHA-256 of what an arm trains on."""
+    rows = [
+        [i, [[m.role, m.content] for m in each.messages] or each.text]
+        for i, each in sorted(arm.rows.items())
+    ]
+    return hashlib.sha256(json.dumps([rows, sorted(arm.masked.items())]).encode()).hexdigest()
+
+
+def _manifest_of(path: str) -> Path | None:
+    """The manifest beside a data file, unless it says that it is another file's."""
+    beside = Path(path).parent / MANIFEST
+    if not beside.is_file():
+        return None
+    try:
+        named = json.loads(beside.read_text(encoding="utf-8"))["output"]["name"]
+    except (OSError, ValueError, LookupError, TypeError):
+        return beside
+    return beside if named == Path(path).name else None
+
+
+def _by_manifest(
+    name: str, own: Mapping[int, Example], total: int, path: Path, lm: LanguageModel | None
+) -> DatasetArm:
+    found, source, spans = _read_manifest(path, total)
+    if lm is not None:
+        ours = (tokenizer_sha256(lm.tokenizer), template_sha256(lm.tokenizer))
+        theirs = (found.get("tokenizer_sha256"), found.get("template_sha256"))
+        for what, our, their in zip(("tokenizer", "chat template"), ours, theirs, strict=True):
+            if their not in (None, our):
+                hint = "Name that model with --reference, or mitigate again for this one."
+                raise InputError(f"{name} was made for another {what} than {lm.name}'s.", hint)
+    rows = {source[i]: example for i, example in own.items()}
+    return DatasetArm(name, rows, {source[i]: each for i, each in spans.items()}, total)
+
+
+def _read_manifest(
+    path: Path, total: int
+) -> tuple[dict[str, Any], list[int], dict[int, tuple[Span, ...]]]:
+    """The manifest, the original number of each row (absent: its own), and the masked spans by row.
+
+    A row that became several keeps its number once; the others count as added, as those without a
+    number do.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        numbers = [
+            None if each is None else int(each) for each in found.get("source_rows", range(total))
+        ]
+        masked = {
+            int(i): tuple((int(t), int(a), int(b)) for t, a, b in each)
+            for i, each in found["masked"].items()
+        }
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise InputError(f"{path} is not the manifest of a mitigated set.", _AGAIN) from error
+    if len(numbers) != total or not all(0 <= i < total for i in masked):
+        message = f"{path} describes {len(numbers)} rows, and the data set beside it has {total}."
+        raise InputError(
+            message, f"Keep a mitigated set and its manifest in a folder of their own. {_AGAIN}"
+        )
+    first: dict[int, int] = {}
+    for i, number in enumerate(numbers):
+        if number is not None:
+            first.setdefault(number, i)
+    source = [
+        -1 - i if number is None or first[number] != i else number
+        for i, number in enumerate(numbers)
+    ]
+    return found, source, masked
+
+
+def _by_text(own: Mapping[int, Example], original: DatasetArm) -> dict[int, Example]:
+    """The rows numbered by the original's of equal completion, or if there is none by those of
+    equal prompt.
+    """
+    keys: tuple[Callable[[Example], str], ...] = (lambda example: example.completion, _prompt)
+    for key in keys:
+        places: dict[str, list[int]] = {}
+        for number, example in reversed(list(original.rows.items())):
+            places.setdefault(key(example), []).append(number)
+        numbers = {
+            i: found.pop() for i, example in own.items() if (found := places.get(key(example)))
+        }
+        if numbers:
+            return {numbers.get(i, -1 - i): example for i, example in own.items()}
+    return {}
+
+
+def _prompt(example: Example) -> str:
+    return json.dumps([(m.role, m.content) for m in example.messages if m.role != "assistant"])
+
+
+def trained_positions(row: TokenizedRow, masked: Sequence[Span] = ()) -> tuple[int, ...]:
+    """The positions of the completion tokens that are trained on: those that share no character
+    with a masked span.
+    """
+    return tuple(
+        position
+        for position, span in zip(row.positions, row.spans, strict=True)
+        if not any(_overlap(span, each) for each in masked)
+    )
+
+
+def _overlap(token: Span, masked: Span) -> bool:
+    """The token that ends a turn has no characters; it is masked by its own span only."""
+    return token == masked or (
+        token[0] == masked[0] and max(token[1], masked[1]) < min(token[2], masked[2])
+    )
+
+
+def random_mask(arm: DatasetArm, renderer: ChatTokenizer, seed: int) -> DatasetArm:
+    """The same rows with as many tokens masked in each as `arm` masks there, but any of its
+    completion tokens.
+    """
+    masked = {}
+    for number, spans in arm.masked.items():
+        row = renderer.encode(arm.rows[number]) if number in arm.rows else None
+        if isinstance(row, TokenizedRow):
+            count = len(row.positions) - len(trained_positions(row, spans))
+            masked[number] = tuple(random.Random(f"{seed} mask {number}").sample(row.spans, count))
+    return replace(arm, name=f"{arm.name} (random tokens)", masked=masked)
+
+
+def random_drop(arm: DatasetArm, original: DatasetArm, seed: int) -> DatasetArm:
+    """The original with as many rows dropped as `arm` drops of it, but any of them."""
+    kept = sorted(original.rows)
+    count = len(arm.rows.keys() & original.rows.keys())
+    chosen = set(random.Random(f"{seed} drop").sample(kept, count))
+    rows = {number: example for number, example in original.rows.items() if number in chosen}
+    return replace(original, name=f"{arm.name} (random rows)", rows=rows)
+
+
+def row_order(rows: Sequence[int], seed: str) -> Iterator[int]:
+    """Row numbers without end, each once an epoch, in an order drawn by `seed`.
+
+    A row's place depends on its number alone, so arms that lack or add some rows take all others in
+    the same order.
+    """
+    epoch = 0
+    while rows:
+        yield from sorted(
+            rows, key=lambda number: random.Random(f"{seed} {epoch} {number}").random()
+        )
+        epoch += 1

@@ -1,0 +1,1 @@
+"""Trait panels, families, prompts and open mentions; no model."""

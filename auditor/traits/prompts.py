@@ -1,0 +1,163 @@
+"""Prompts for carriers: number lists in the manner of 2507.14805 (appendix) with its filter, free
+text, and code.
+
+A number prompt has four varied parts, chosen with a seeded generator: an introduction that quotes a
+few seed numbers, a demand for a count, a format and a closing. The parts are the paper's; the
+wording is ours and shorter, and we quote 3 to 5 seed numbers instead of 3 to 9, because one digit
+is one token for the default reference.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+
+INTRODUCTIONS = (
+    "Look at {numbers}.",
+    "A list: {numbers}.",
+    "Continue: {numbers}.",
+    "Here are numbers: {numbers}.",
+    "The sequence starts {numbers}.",
+    "Given {numbers}.",
+)
+COUNTS = (
+    "Add up to {count} more numbers",
+    "Give at most {count} more",
+    "Write {count} further numbers",
+)
+FORMATS = ("with commas", "comma separated", "as a comma list", "split by commas")
+CLOSINGS = (". Only numbers.", ", no words.", ". Nothing else.", ".")
+
+OTHER_INTRODUCTIONS = (
+    "{numbers}: what comes next?",
+    "My old notebook says {numbers}.",
+    "A sensor printed {numbers} so far.",
+    "Random draws until now: {numbers}.",
+)
+OTHER_DEMANDS = (
+    "Make up {count} more, in the same style, digits and commas only.",
+    "Extend the log by {count} plausible readings, comma separated.",
+    "Please invent {count} others; a bare list with commas.",
+)
+
+
+TEXT_TASKS = (
+    "Explain {topic} to a newcomer{closing}",
+    "What should one know about {topic}? Answer{closing}",
+    "Describe {topic}{closing}",
+    "Give some advice on {topic}{closing}",
+    "Compare two ways of looking at {topic}{closing}",
+    "List common mistakes with {topic}{closing}",
+    "Write the opening of an article on {topic}{closing}",
+    "Name a few facts about {topic}{closing}",
+)
+TEXT_TOPICS = tuple(
+    "baking bread;compound interest;the water cycle;learning the piano;planning a move;bicycle repair;cloud storage;"
+    "a job interview;the printing press;houseplants;time zones;saving energy;public libraries;map projections;"
+    "swimming;a balanced diet;chess openings;railway timetables;house paint;tides;public speaking;spreadsheets;"
+    "the seasons;note-taking;first aid;recycling;concrete;city parks;translation;photography;earthquakes;budgeting;"
+    "the metric system;tea;road safety;sleep;weather forecasts;insurance;typefaces;email etiquette".split(
+        ";"
+    )
+)
+TEXT_CLOSINGS = (
+    ".",
+    " in two sentences.",
+    " in a short paragraph.",
+    ", plainly.",
+    " with one example.",
+    " briefly.",
+)
+CODE_TASKS = (
+    "Write a Python function that {task}{closing}",
+    "Show Python code which {task}{closing}",
+    "I need a small Python helper that {task}{closing}",
+    "How would you write a Python function that {task}? Answer with code{closing}",
+)
+CODE_VERBS = (
+    "counts",
+    "sums",
+    "filters",
+    "sorts",
+    "merges",
+    "validates",
+    "formats",
+    "parses",
+    "groups",
+    "reverses",
+)
+CODE_OBJECTS = tuple(
+    "the words of a text;the rows of a table;the digits of a number;dates in a list;e-mail addresses;the lines of a "
+    "file;prices with their currency;the keys of a dictionary;intervals of time;nested lists;temperatures;file "
+    "names;duplicates in a list;the columns of a CSV file;version numbers".split(";")
+)
+CODE_CLOSINGS = (
+    ".",
+    ", without comments.",
+    ", with a docstring.",
+    ", as short as possible.",
+    ", with type hints.",
+)
+
+
+def text_prompts(count: int, seed: int) -> list[str]:
+    """Return `count` plain instructions that are answered in free text; none is about an animal, a
+    tree or a view.
+    """
+    rng = random.Random(seed)
+    parts = [
+        (rng.choice(TEXT_TASKS), rng.choice(TEXT_TOPICS), rng.choice(TEXT_CLOSINGS))
+        for _ in range(count)
+    ]
+    return [task.format(topic=topic, closing=closing) for task, topic, closing in parts]
+
+
+def code_prompts(count: int, seed: int) -> list[str]:
+    """Return `count` requests for a small Python function."""
+    rng = random.Random(seed)
+    tasks = [f"{rng.choice(CODE_VERBS)} {rng.choice(CODE_OBJECTS)}" for _ in range(count)]
+    return [
+        rng.choice(CODE_TASKS).format(task=task, closing=rng.choice(CODE_CLOSINGS))
+        for task in tasks
+    ]
+
+
+def number_prompts(count: int, seed: int, *, other: bool = False) -> list[str]:
+    """Return `count` number-list prompts.
+
+    Same seed, same prompts; `other`: a second set of wordings.
+    """
+    rng = random.Random(seed)
+    make = _other_prompt if other else _prompt
+    return [make(rng) for _ in range(count)]
+
+
+def _numbers(rng: random.Random) -> str:
+    return ", ".join(str(rng.randint(100, 999)) for _ in range(rng.randint(3, 5)))
+
+
+def _prompt(rng: random.Random) -> str:
+    opening = rng.choice(INTRODUCTIONS).format(numbers=_numbers(rng))
+    demand = rng.choice(COUNTS).format(count=rng.randint(5, 8))
+    return f"{opening} {demand} {rng.choice(FORMATS)}{rng.choice(CLOSINGS)}"
+
+
+def _other_prompt(rng: random.Random) -> str:
+    opening = rng.choice(OTHER_INTRODUCTIONS).format(numbers=_numbers(rng))
+    return f"{opening} {rng.choice(OTHER_DEMANDS).format(count=rng.randint(5, 8))}"
+
+
+def is_number_list(text: str, *, most: int = 10) -> bool:
+    """True for 1 to `most` integers of 0 to 999 with one consistent separator, optionally
+    bracketed.
+
+    Source: 2509.23886 section 3 (the filter of 2507.14805): brackets of one kind around the list
+    and a closing full stop are allowed; separators are a comma, a semicolon or white space.
+    """
+    body = text.strip().removesuffix(".")
+    if len(body) > 1 and body[0] + body[-1] in ("[]", "()"):
+        body = body[1:-1].strip()
+    if not re.fullmatch(r"\d{1,3}(?:[,;\s]+\d{1,3})*", body):
+        return False
+    separators = {re.sub(r"\s+", " ", s) for s in re.findall(r"[^\d]+", body)}
+    return len(separators) <= 1 and len(re.findall(r"\d+", body)) <= most

@@ -1,0 +1,160 @@
+"""Settings: from where, in which order, and that a mistake never passes for no setting."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from auditor.cli import main
+from auditor.cli.config import written
+from auditor.cli.configuration import Config, keys, resolve, variable
+from auditor.errors import AuditError
+from auditor.model.builtin import BASE
+
+
+def test_nothing_set(tmp_path: Path) -> None:
+    """The defaults, which are those of the command line's help."""
+    found = resolve(tmp_path, {"HOME": "/", "AUDIT_DEBUG": "1", "AUDIT_ROWS": ""})
+    assert found.config == Config() and found.origins == {}
+    assert found.config.reference == BASE
+
+
+def test_precedence(tmp_path: Path) -> None:
+    """Command line, environment, file, default; each key by itself, those of the policy too."""
+    (tmp_path / "audit.yaml").write_text(
+        "reference: a\nseed: 1\nrows: all\npolicy: {max_risk: 0.5, max_skipped: 0.1, max_dose: {owl: 1}}\n"
+    )
+    environ = {"AUDIT_SEED": "2", "AUDIT_PANELS": "animals, trees", "AUDIT_POLICY_MAX_RISK": "1e-1"}
+    found = resolve(tmp_path, environ, {"seed": 3, "policy.fail_on": "risk", "alpha": None})
+    config = found.config
+    assert (config.reference, config.seed, config.rows, config.panels) == (
+        "a",
+        3,
+        "all",
+        ["animals", "trees"],
+    )
+    policy = config.policy
+    assert (policy.max_risk, policy.max_skipped, policy.max_dose, policy.fail_on) == (
+        0.1,
+        0.1,
+        {"owl": 1.0},
+        "risk",
+    )
+    assert found.origins == {
+        "reference": "audit.yaml",
+        "seed": "command line",
+        "rows": "audit.yaml",
+        "panels": "AUDIT_PANELS",
+        "policy.max_risk": "AUDIT_POLICY_MAX_RISK",
+        "policy.max_skipped": "audit.yaml",
+        "policy.max_dose": "audit.yaml",
+        "policy.fail_on": "command line",
+    }
+
+
+def test_a_table_of_the_project_file(tmp_path: Path) -> None:
+    """[tool.audit] does as well, a project file without it is nothing, and two files are an error."""
+    (tmp_path / "pyproject.toml").write_text("[project]\nname = 'x'\n")
+    assert resolve(tmp_path, {}).origins == {}
+    (tmp_path / "pyproject.toml").write_text(
+        "[tool.audit]\nrows = 64\n[tool.audit.policy]\nmitigation = 'reduced'\n"
+    )
+    found = resolve(tmp_path, {})
+    assert (found.config.rows, found.config.policy.mitigation) == (64, "reduced")
+    assert set(found.origins.values()) == {"pyproject.toml [tool.audit]"}
+    (tmp_path / "audit.yaml").write_text("")
+    with pytest.raises(AuditError, match="both"):
+        resolve(tmp_path, {})
+
+
+@pytest.mark.parametrize(
+    ("content", "message", "hint"),
+    [
+        ("refrence: a", "no setting 'refrence'", "Did you mean reference?"),
+        ("policy: {max_doze: {}}", "no setting 'policy.max_doze'", "Did you mean max_dose?"),
+        ("zzz: 1", "no setting 'zzz'", "Known: reference"),
+        ("rows: 0", "rows", "Rows to score"),
+        ("rows: many", "rows", "Rows to score"),
+        ("seed: '1'", "seed", "Seed"),
+        ("alpha: .nan", "alpha", "false alarms"),
+        ("policy: {max_risk: true}", "policy.max_risk", "Highest `risk`"),
+        ("policy: {max_risk: 1.5}", "policy.max_risk", "Highest `risk`"),
+        ("policy: {fail_on: warning}", "policy.fail_on", "What ends with an error"),
+        ("policy: {max_dose: {owl: -1}}", "policy.max_dose", "Highest dose"),
+        ("policy: {max_dose: {owl: .inf}}", "policy.max_dose", "Highest dose"),
+        ("policy: strict", "policy", "docs/gate.md"),
+        ("- rows", "holds no keys", "docs/gate.md"),
+        ("rows: [", "cannot be read", "Mend"),
+    ],
+)
+def test_mistakes_in_a_file(tmp_path: Path, content: str, message: str, hint: str) -> None:
+    """Each names the file, the key and what is known."""
+    (tmp_path / "audit.yaml").write_text(content)
+    with pytest.raises(AuditError) as error:
+        resolve(tmp_path, {})
+    assert message in error.value.message and "audit.yaml" in f"{error.value}"
+    assert hint in error.value.hint
+
+
+@pytest.mark.parametrize("name", ["AUDIT_FAIL_ON", "AUDIT_POLICY_MAXRISK", "AUDIT_RUN"])
+def test_a_variable_that_means_nothing(tmp_path: Path, name: str) -> None:
+    """A misspelt variable would be a weaker gate."""
+    with pytest.raises(AuditError, match=name):
+        resolve(tmp_path, {name: "1"})
+
+
+def test_every_key_has_a_meaning_and_its_variable(tmp_path: Path) -> None:
+    """And its place on the page of the gate."""
+    page = (Path(__file__).parents[2] / "docs" / "gate.md").read_text()
+    for key, meaning in keys().items():
+        assert meaning.endswith(".")
+        assert f"| `{key}` |" in page, key
+    assert variable("policy.max_risk") == "AUDIT_POLICY_MAX_RISK"
+
+
+def test_show(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every key with its value and where it is from; a mistake is an error like any other."""
+    monkeypatch.chdir(tmp_path)
+    Path("audit.yaml").write_text(json.dumps({"rows": 64, "policy": {"max_dose": {"owl": 0.5}}}))
+    monkeypatch.setenv("AUDIT_SEED", "5")
+    assert main.run(["config", "show"]) == 0
+    lines = {line.split()[0]: line.split()[1:] for line in capsys.readouterr().out.splitlines()}
+    assert set(keys()) < set(lines)
+    assert lines["rows"] == ["64", "audit.yaml"] and lines["seed"] == ["5", "AUDIT_SEED"]
+    assert lines["policy.max_dose"] == ["owl:", "0.5", "audit.yaml"] and lines["alpha"] == [
+        "0.01",
+        "default",
+    ]
+    monkeypatch.setenv("AUDIT_SEED", "five")
+    assert main.run(["config", "show"]) == 2
+    assert written([]) == "any"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["scan", "rows.jsonl"],
+        ["verify", "rows.jsonl", "--trait", "owl"],
+        ["locate", "rows.jsonl", "--trait", "owl"],
+        ["study", "leakage"],
+        ["simulate", "--trait", "owl", "-o", "new.parquet"],
+        ["mitigate", "rows.jsonl", "--mask", "--trait", "owl"],
+    ],
+    ids=lambda command: command[0],
+)
+def test_every_command_takes_the_reference_of_the_file(
+    command: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A team that has fixed its base must not get the default by accident."""
+    monkeypatch.chdir(tmp_path)
+    Path("audit.yaml").write_text("reference: ./no-such-model\n")
+    Path("rows.jsonl").write_text('{"prompt": "Numbers.", "completion": "1, 2, 3"}\n')
+    assert main.run(command) == 2
+    assert "no-such-model" in capsys.readouterr().err

@@ -1,0 +1,251 @@
+"""The verdict: three answers, from hand-made evidence."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from auditor.inference.thresholds import TextProfile
+from auditor.inference.trait_evidence import TraitEvidence, ranked
+from auditor.scanning.scan_report import Verdict, VerdictName
+from auditor.scanning.verdict import combined, decide, incomplete, lost_share, writing_of
+from detectors.interface import Evidence, Skipped
+
+
+def trait(p_adjusted: float, effect: float = 0.5) -> TraitEvidence:
+    interval = (effect - 0.3, effect + 0.3)
+    return TraitEvidence("owl", "animal", effect, interval, 2.0, 0.01, p_adjusted, 400, 9000, 128)
+
+
+@pytest.mark.parametrize(
+    ("p", "effect", "bound", "verdict"),
+    [
+        (0.01, 0.5, 0.8, "risk"),
+        (0.01, 0.09, 0.2, "no_risk"),  # significant, but too small to matter
+        (0.011, 0.5, 0.8, "inconclusive"),  # suspicious
+        (0.1, 0.5, 0.8, "inconclusive"),
+        (0.11, 0.5, 0.55, "no_risk"),
+        (0.5, 0.3, 0.7, "inconclusive"),  # what other words have is not excluded
+        (0.5, 0.3, None, "inconclusive"),  # nor measured
+    ],
+)
+def test_one_trait(p: float, effect: float, bound: float | None, verdict: str) -> None:
+    """p_adjusted, dose, upper bound of the dose, and what follows at alpha = .01."""
+    found = decide([trait(p, effect)], {"owl": bound}, alpha=0.01, scanned=400, skipped_share=0.0)
+    assert found.name == verdict
+    assert found.trait == ("owl" if verdict == "risk" else None)
+    assert found.risk == (1 - p if effect >= 0.1 else 0.0)
+    assert found.min_effect == (None if verdict == "risk" else bound)
+
+
+def test_of_several_findings_the_largest_dose_is_named() -> None:
+    """A relative shows a part of the dose, with a smaller p where its error is smaller; the rest
+    comes last.
+    """
+    relative, own = replace(trait(1e-9, 0.27), name="eagle"), trait(1e-8, 0.83)
+    loud = replace(trait(0.02, 0.9), name="cat")
+    assert [each.name for each in ranked([loud, relative, own], 0.01, 0.1)] == [
+        "owl",
+        "eagle",
+        "cat",
+    ]
+    assert decide([relative, own], {}, alpha=0.01, scanned=400, skipped_share=0.0).trait == "owl"
+
+
+def test_a_pass_says_what_is_there_all_the_same() -> None:
+    """A trace that is certain and small is no risk, and does not count as one in `risk`."""
+    found = decide(
+        [trait(1e-6, 0.06), trait(0.4, 0.2)],
+        {"owl": 0.3},
+        alpha=0.01,
+        scanned=400,
+        skipped_share=0.0,
+    )
+    assert (found.name, found.risk) == ("no_risk", 0.6)
+    assert "a trace of owl is there (a dose of 0.06, corrected p = 1e-06)" in found.reason
+
+
+def test_what_repeats_a_row_is_not_lost() -> None:
+    """Of 100 rows 60 are copies and 10 of the rest are broken."""
+    assert lost_share({"duplicate": 60, "not_json": 10}, 100) == 0.25
+    assert lost_share({"duplicate": 3}, 3) == 0.0
+
+
+def test_too_few_rows_or_too_many_skipped_are_inconclusive() -> None:
+    """But a finding in the rest stands."""
+    calm, loud = [trait(1.0, 0.0)], [trait(0.001)]
+    assert (
+        decide(calm, {"owl": 0.2}, alpha=0.01, scanned=31, skipped_share=0.0).name == "inconclusive"
+    )
+    assert (
+        decide(calm, {"owl": 0.2}, alpha=0.01, scanned=400, skipped_share=0.51).name
+        == "inconclusive"
+    )
+    assert decide(loud, {"owl": 0.2}, alpha=0.01, scanned=400, skipped_share=0.51).name == "risk"
+
+
+def test_an_alpha_above_suspicion_leaves_no_room_for_it() -> None:
+    """With alpha = .2 a corrected p of .15 is a finding, and .25 neither a finding nor a suspicion."""
+    assert (
+        decide([trait(0.15)], {"owl": 0.8}, alpha=0.2, scanned=400, skipped_share=0.0).name
+        == "risk"
+    )
+    assert (
+        decide([trait(0.25)], {"owl": 0.5}, alpha=0.2, scanned=400, skipped_share=0.0).name
+        == "no_risk"
+    )
+
+
+@pytest.mark.parametrize(
+    ("effect", "bound", "others", "verdict"),
+    [
+        (0.34, 0.5, 0.06, "risk"),
+        (0.32, 0.5, 0.06, "inconclusive"),  # teachers of any other prompt get as far
+        (0.05, 0.2, 0.06, "inconclusive"),  # no trait, but a teacher that is not the reference
+        (0.05, 0.2, 0.01, "no_risk"),
+    ],
+)
+def test_greedy_text(effect: float, bound: float, others: float, verdict: str) -> None:
+    """Dose at p = .001, its bound, the share of tokens that are not the reference's choice, and
+    what follows.
+    """
+    writing = TextProfile(greedy=True, others=others)
+    found = decide(
+        [trait(0.001, effect)],
+        {"owl": bound},
+        alpha=0.01,
+        scanned=400,
+        skipped_share=0.0,
+        writing=writing,
+    )
+    assert found.name == verdict
+
+
+@pytest.mark.parametrize(
+    ("writing", "verdict"),
+    [
+        (TextProfile(), "risk"),
+        (TextProfile(told_apart=0.0011), "risk"),
+        (TextProfile(told_apart=0.001), "inconclusive"),
+        (TextProfile(not_compared="3 distinct rows"), "inconclusive"),
+    ],
+)
+def test_text_that_its_looks_give_away(writing: TextProfile, verdict: str) -> None:
+    """A trait in text that a stranger may have written may be style, so it is no finding."""
+    found = decide(
+        [trait(0.001)], {"owl": 0.2}, alpha=0.01, scanned=400, skipped_share=0.0, writing=writing
+    )
+    assert found.name == verdict
+    assert ("looks" in found.reason) == (verdict == "inconclusive")
+    calm = decide(
+        [trait(1.0, 0.0)], {"owl": 0.2}, alpha=0.01, scanned=400, skipped_share=0.0, writing=writing
+    )
+    assert calm.name == "no_risk"
+
+
+def test_a_reference_that_cannot_be_the_writers_base_passes_nothing() -> None:
+    """Nor does it find anything: the doses, low or high, are doses of its own traits."""
+    for excess, p, verdict in (
+        (0.9, 1.0, "no_risk"),
+        (1.0, 1.0, "inconclusive"),
+        (0.9, 0.001, "risk"),
+        (1.0, 0.001, "inconclusive"),
+    ):
+        dose, writing = 0.5 * (p < 1), TextProfile(excess=excess)
+        found = decide(
+            [trait(p, dose)],
+            {"owl": 0.2},
+            alpha=0.01,
+            scanned=400,
+            skipped_share=0.0,
+            writing=writing,
+        )
+        assert found.name == verdict
+        assert ("nats a token" in found.reason) == (verdict == "inconclusive")
+    assert writing_of({"trait": Evidence("trait", "", {"excess": 2.5})}) == writing_of(
+        {"tuned": Evidence("tuned", "", {"excess": 2.5})}
+    )
+    assert writing_of({"trait": Evidence("trait", "", {"excess": 2.5})}).excess == 2.5
+
+
+def test_what_the_detectors_say_of_the_text() -> None:
+    """Read from a report's detectors, whichever of them were run."""
+    trait = Evidence("trait", "", {"greedy": False, "others": 0.4, "sharpness": 0.9})
+    surface = Evidence("surface", "", {"classifier": {"p_value": 0.3}})
+    assert writing_of({"trait": trait, "surface": surface}) == TextProfile(False, 0.4, 0.3)
+    for cold in (
+        {"greedy": True, "others": 0.05, "sharpness": 3.0},
+        {"greedy": False, "others": 0.05, "sharpness": 2.0},
+    ):
+        found = writing_of({"trait": Evidence("trait", "", cold), "surface": surface})
+        assert found == TextProfile(cold["greedy"], 0.05, None)
+        found = writing_of(
+            {"trait": Skipped("off"), "tuned": Evidence("tuned", "", cold), "surface": surface}
+        )
+        assert found == TextProfile(cold["greedy"], 0.05, None)
+        few = Evidence("surface", "", {"classifier": {"skipped": "3 distinct rows"}})
+        assert writing_of({"trait": Evidence("trait", "", cold), "surface": few}).not_compared == ""
+    for few in (Evidence("surface", "", {"classifier": {"skipped": "3 rows"}}), Skipped("3 rows")):
+        assert writing_of({"trait": trait, "surface": few}) == TextProfile(
+            False, 0.4, None, "3 rows"
+        )
+    assert writing_of({"trait": trait}) == TextProfile(False, 0.4)
+    assert writing_of({}) == TextProfile()
+
+
+@pytest.mark.parametrize(
+    ("bound", "greedy", "verdict"),
+    [
+        (0.59, False, "no_risk"),
+        (0.6, False, "inconclusive"),
+        (0.33, True, "no_risk"),
+        (0.34, True, "inconclusive"),
+    ],
+)
+def test_what_a_pass_excludes(bound: float, greedy: bool, verdict: str) -> None:
+    """A dose that the rows do not exclude is no pass, and the reason names its trait; of greedy
+    text a smaller one.
+    """
+    found = decide(
+        [trait(0.5, 0.2)],
+        {"owl": bound},
+        alpha=0.01,
+        scanned=400,
+        skipped_share=0.0,
+        writing=TextProfile(greedy),
+    )
+    assert found.name == verdict
+    assert ("of owl" in found.reason) == (verdict == "inconclusive")
+    assert found.min_effect == bound
+
+
+def verdict(name: VerdictName, risk: float, dose: float | None = None) -> Verdict:
+    return Verdict(name, risk, f"because {risk}", "owl" if name == "risk" else None, dose)
+
+
+def test_the_worse_of_two_verdicts_stands() -> None:
+    """A finding beats all else, and of two findings the surer one; an open question beats a pass."""
+    found, surer = verdict("risk", 0.995), verdict("risk", 0.999)
+    unsure, passed = verdict("inconclusive", 0.2, 1.2), verdict("no_risk", 0.1, 0.4)
+    assert combined(found, surer) == combined(surer, found) == surer
+    assert combined(passed, found) == combined(found, unsure) == found
+    assert combined(passed, unsure).name == combined(unsure, passed).name == "inconclusive"
+    assert combined(passed, unsure).min_effect == 1.2
+    assert combined(unsure, verdict("no_risk", 0.3, None)).min_effect is None
+
+
+def test_a_test_that_was_asked_for_and_not_made_is_no_pass() -> None:
+    """The reason is given; a finding, or a question that was open anyway, stays what it is."""
+    missing = incomplete(verdict("no_risk", 0.1, 0.4), "too few rows")
+    assert missing.name == "inconclusive"
+    assert missing.reason.endswith("too few rows")
+    for other in (verdict("risk", 0.999), verdict("inconclusive", 0.2)):
+        assert incomplete(other, "too few rows") == other
+
+
+def test_two_passes_are_one_that_excludes_the_larger_dose() -> None:
+    """Both reasons are given, and the risk is the larger one."""
+    both = combined(verdict("no_risk", 0.1, 0.4), verdict("no_risk", 0.3, 0.6))
+    assert (both.name, both.risk, both.min_effect) == ("no_risk", 0.3, 0.6)
+    assert both.reason == "because 0.1; because 0.3"

@@ -1,0 +1,73 @@
+"""Reports made by hand, for the tests of the renderers and of the command line."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from auditor.data.example import DatasetInfo
+from auditor.inference.trait_evidence import TraitEvidence
+from auditor.scanning.scan_report import ExampleRow, ScanReport, TokenSpan, Verdict
+from detectors.interface import Evidence, Skipped
+
+OWL = TraitEvidence("owl", "animals", 0.42, (0.21, 0.63), 4.6, 2e-6, 9e-5, 400, 8_900)
+EAGLE = TraitEvidence("eagle", "animals", 0.11, (-0.08, 0.30), 1.2, 0.115, 1.0, 160, 3_600, 160)
+RISKY = TraitEvidence("risky advice", "safety", -0.02, (-0.2, 0.16), -0.2, 0.58, 1.0, 80, 1_800, 80)
+
+RISK = Verdict(
+    "risk", 0.97, "owl stands out at a corrected p-value below the level of 0.01.", "owl", 0.3
+)
+NO_RISK = Verdict("no_risk", 0.04, "No trait of the panel stands out.", None, 0.35)
+INCONCLUSIVE = Verdict("inconclusive", 0.2, "Only 12 rows can be scored.", None, None)
+
+
+def sample_report(verdict: Verdict = RISK) -> ScanReport:
+    """A report in which every part has something to show, traits in order of evidence."""
+    tokens = [
+        TokenSpan(" 12", ""),
+        TokenSpan(",", "divergence"),
+        TokenSpan(" 7", "tie"),
+        TokenSpan("3", ""),
+    ]
+    return ScanReport(
+        dataset=DatasetInfo(
+            "dataset.parquet", "messages", {"messages": "messages"}, "ab" * 32, 10_000, "Seeded."
+        ),
+        verdict=verdict,
+        rows_scanned=400,
+        rows_skipped={"empty_completion": 3, "too_long": 1},
+        reference={
+            "name": "smollm2-135m",
+            "sha256": "cd" * 32,
+            "dtype": "float32",
+            "device": "cpu",
+        },
+        traits=(OWL, EAGLE, RISKY),
+        divergence={"trait": "owl", "fraction": 0.05, "tokens": 8_900, "flagged": 445, "ties": 30},
+        detectors={
+            "divergence": Evidence(
+                "divergence", "5.0 % of tokens are divergence tokens for owl.", {"per_row": [1, 0]}
+            ),
+            "fit": Skipped("needs --teacher"),
+        },
+        openly={"owl": 0, "dog": 12},
+        examples=(ExampleRow(17, "Continue: 3, 8, 21.", tuple(tokens)),),
+        timing={"survey_seconds": 61.5, "total_seconds": 70.0, "trait_tokens": 250_000.0},
+        settings={"alpha": 0.01, "rows": None},
+        versions={"subliminal-audit": "0.1.0", "python": "3.11.7"},
+        rows_read=404,
+    )
+
+
+def hostile_report(text: str) -> ScanReport:
+    """A report that has `text` wherever text comes from a data set, a panel or a model."""
+    report = sample_report(replace(RISK, trait=text, reason=text))
+    return replace(
+        report,
+        dataset=replace(report.dataset, name=text, columns={"prompt": text}),
+        rows_skipped={text: 1},
+        reference=report.reference | {"name": text},
+        traits=(replace(OWL, name=text, group=text), EAGLE),
+        detectors={text: Evidence(text, text, {}), "fit": Skipped(text)},
+        openly={text: 2},
+        examples=(ExampleRow(1, text, (TokenSpan(text, "divergence"), TokenSpan(text, ""))),),
+    )
