@@ -1,21 +1,25 @@
-"""Detector `divergence`: the tokens at which a biased teacher and others on the same base part.
+"""Detector `divergence`: the tokens at which a teacher and others on the same base part.
 
 Definition (2509.23886, section 4): position t of a completion is a divergence token iff the factual
 teacher b would choose the token that stands there, argmax_v p_b(v | x_<t) = x_t, and at least one
-counterfactual teacher b' would not, argmax_v p_b'(v | x_<t) != x_t. All completion tokens count,
-also separators and the end of the turn.
+counterfactual teacher b' would not, argmax_v p_b'(v | x_<t) != x_t.
 
-Differs from the paper: an argmax that leads its runner-up by less than `epsilon` nats, of the
-factual teacher or of the counterfactual that decides, flips with batch size and number format; such
-a position is reported as a tie and not as a divergence token. With epsilon = 0 this is the paper's
-definition exactly.
+For a trait, the factual teacher is the reference under the trait's prompt, and the counterfactual
+teachers are the reference itself and the reference under the prompts of `counterfactuals`. A scan,
+the mitigations that mask, replace or drop, and the study all take the definition from here, so that
+the tokens that a report marks are those that a mask masks.
+
+Differs from the paper in two ways. An argmax that leads its runner-up by less than `epsilon` nats,
+of the factual teacher or of the counterfactual that decides, flips with batch size and number
+format; such a position is reported as a tie and not as a divergence token. And the token that ends
+a turn is neither, since no mitigation may take the end of a turn away.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -25,10 +29,13 @@ from scipy import stats
 from auditor.model.scoring import TokenScores
 from auditor.model.tokenization import TokenizedRow
 from auditor.progress import Progress
+from auditor.traits.panel import Panel
 from detectors.interface import Evidence, ScanContext
 from detectors.trait import PanelTestState
 
 TIE_EPSILON = 1e-3  # nats; ten times the tolerance to which the scoring pass is tested
+DIVERGENCE_ROWS = 64  # rows that a scan compares and its report may show
+COUNTERFACTUALS = 3  # other traits that a trait is compared with, beside the reference
 
 Bools = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.integer]
@@ -37,12 +44,46 @@ Floats = npt.NDArray[np.floating]
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What one teacher would choose at a row's T completion tokens: argmax [T] and its lead in
-    nats, margin [T].
+    """What one teacher would choose at the T completion tokens of a row: argmax [T], the tokens,
+    and margin [T], their lead over the runner-up in nats.
     """
 
     argmax: Ints
     margin: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class Divergence:
+    """The divergence tokens of some rows, in the order of `rows`.
+
+    flagged, ties: a mask [T] a row. gaps: [T] a row, the nats by which the factual teacher's
+    log-probability of the token exceeds that of a counterfactual teacher, the largest over these.
+    factual: the name of the factual teacher. scores: every teacher's scores of the rows by name,
+    the factual teacher's first.
+    """
+
+    rows: Sequence[TokenizedRow]
+    flagged: tuple[Bools, ...]
+    ties: tuple[Bools, ...]
+    gaps: tuple[Floats, ...]
+    factual: str
+    scores: Mapping[str, Sequence[TokenScores]]
+
+    @property
+    def counterfactuals(self) -> tuple[str, ...]:
+        """The names of the counterfactual teachers."""
+        return tuple(self.scores)[1:]
+
+
+def counterfactuals(panel: Panel, trait: str) -> tuple[str, ...]:
+    """The traits that `trait` is compared with beside the reference: the first COUNTERFACTUALS
+    others of its group in the order of the panel, or of the whole panel for the only trait of a
+    group.
+    """
+    group = next(member.group for member in panel.traits if member.name == trait)
+    rivals = [member for member in panel.traits if member.name != trait]
+    relatives = [member for member in rivals if member.group == group]
+    return tuple(member.name for member in (relatives or rivals)[:COUNTERFACTUALS])
 
 
 def divergence_tokens(
@@ -51,20 +92,47 @@ def divergence_tokens(
     """(divergence tokens [T], ties [T]) of one row; no position is both.
 
     tokens: [T] the completion. A position is a tie when it would be a divergence token, or would
-    stop being one, if near-ties (margin below epsilon) were resolved the other way. No
-    counterfactual: nothing diverges.
+    stop being one, if near-ties (a margin below epsilon) were resolved the other way. Without a
+    counterfactual teacher nothing diverges.
     """
-    sure = np.zeros(len(tokens), dtype=bool)
-    possible = np.zeros(len(tokens), dtype=bool)
-    for other in counterfactuals:
-        near = other.margin < epsilon
-        sure |= (other.argmax != tokens) & ~near
-        possible |= (other.argmax != tokens) | near
-    chosen = factual.argmax == tokens
-    near = factual.margin < epsilon
-    flagged = chosen & ~near & sure
-    ties = (chosen | near) & possible & ~flagged
+    differs = np.zeros(len(tokens), dtype=bool)
+    may_differ = np.zeros(len(tokens), dtype=bool)
+    for teacher in counterfactuals:
+        unsure = teacher.margin < epsilon
+        differs |= (teacher.argmax != tokens) & ~unsure
+        may_differ |= (teacher.argmax != tokens) | unsure
+    agrees = factual.argmax == tokens
+    unsure = factual.margin < epsilon
+    flagged = agrees & ~unsure & differs
+    ties = (agrees | unsure) & may_differ & ~flagged
     return flagged, ties
+
+
+def diverge(
+    rows: Sequence[TokenizedRow],
+    factual: tuple[str, Sequence[TokenScores]],
+    counterfactuals: Mapping[str, Sequence[TokenScores]],
+    epsilon: float = TIE_EPSILON,
+) -> Divergence:
+    """The divergence tokens of `rows` for a factual teacher against counterfactual ones, each given
+    by its name and its scores of the rows.
+    """
+    name, scores = factual
+    flagged, ties, gaps = [], [], []
+    for i, row in enumerate(rows):
+        rivals = [of_teacher[i] for of_teacher in counterfactuals.values()]
+        mask, near_ties = divergence_tokens(
+            row.targets,
+            Choice(scores[i].argmax, scores[i].margin),
+            [Choice(rival.argmax, rival.margin) for rival in rivals],
+            epsilon,
+        )
+        content = np.array([start < end for _, start, end in row.spans])
+        flagged.append(mask & content)
+        ties.append(near_ties & content)
+        gaps.append(np.max([scores[i].logprob - rival.logprob for rival in rivals], axis=0))
+    teachers = {name: scores, **counterfactuals}
+    return Divergence(rows, tuple(flagged), tuple(ties), tuple(gaps), name, teachers)
 
 
 def fraction_interval(
@@ -83,42 +151,6 @@ def fraction_interval(
     error = math.sqrt(float(np.var(f - ratio * t, ddof=1)) / n) / float(t.mean())
     half = float(stats.t.ppf(0.5 + level / 2, n - 1)) * error
     return max(0.0, float(ratio) - half), min(1.0, float(ratio) + half)
-
-
-@dataclass(frozen=True, slots=True)
-class Divergence:
-    """Divergence tokens of rows: masks [T] a row, in the order of `rows`.
-
-    scores: of the rows under the factual teacher, then under each counterfactual one.
-    """
-
-    rows: Sequence[TokenizedRow]
-    flagged: tuple[npt.NDArray[np.bool_], ...]
-    ties: tuple[npt.NDArray[np.bool_], ...]
-    factual: str
-    counterfactuals: tuple[str, ...]
-    scores: Mapping[str, Sequence[TokenScores]] = field(default_factory=dict)
-
-
-def diverge(
-    rows: Sequence[TokenizedRow],
-    factual: tuple[str, list[TokenScores]],
-    counterfactuals: Mapping[str, list[TokenScores]],
-) -> Divergence:
-    """Divergence tokens of `rows` for a factual teacher against counterfactual ones, each given by
-    its scores.
-    """
-    name, scores = factual
-    masks = [
-        divergence_tokens(
-            row.targets, _choice(scores[i]), [_choice(each[i]) for each in counterfactuals.values()]
-        )
-        for i, row in enumerate(rows)
-    ]
-    flagged, ties = zip(*masks, strict=True)
-    return Divergence(
-        rows, flagged, ties, name, tuple(counterfactuals), {name: scores, **counterfactuals}
-    )
 
 
 def values(found: Divergence) -> dict[str, Any]:
@@ -172,14 +204,6 @@ def evidence(values: Mapping[str, Any]) -> Evidence:
     return Evidence("divergence", summary, dict(values))
 
 
-def _choice(scores: TokenScores) -> Choice:
-    return Choice(scores.argmax, scores.margin)
-
-
-DIVERGENCE_ROWS = 64
-COUNTERFACTUALS = 3
-
-
 def compare(
     audit: ScanContext,
     rows: Sequence[TokenizedRow],
@@ -187,21 +211,21 @@ def compare(
     leader: str,
     by_teacher: list[TokenScores] | None,
 ) -> Divergence:
-    """Divergence tokens of the first rows: for the teacher, given its scores of `rows`, else for
-    the leader.
+    """Divergence tokens of the first rows: for the declared teacher, given its scores of `rows`,
+    else for the trait `leader`.
     """
     rows = rows[:DIVERGENCE_ROWS]
-    # Scored again: the survey keeps what is chosen, but not with which probability.
+    # The panel test keeps what each teacher chooses, but not with which probability.
     audit.progress(Progress("comparing teachers", 0, None))
     if audit.teacher and by_teacher:
         declared = audit.teacher.name, by_teacher[: len(rows)]
         return diverge(rows, declared, {"reference": next(audit.score(rows, [None], top=1))})
-    traits, (own,) = audit.surveyed.traits, audit.surveyed.places([leader])
-    family = next(each for each in state.families if own in each) if state else range(len(traits))
-    others = [k for k in family if k != own][:COUNTERFACTUALS]
-    prompts = [traits[k].prompts[0] for k in [own, *others]]
-    by_reference, by_leader, *by_others = audit.score(rows, [None, *prompts], top=1)
-    counterfactuals = {"reference": by_reference} | dict(
-        zip((traits[k].name for k in others), by_others, strict=True)
+    rivals = counterfactuals(audit.panel, leader)
+    prompts = {trait.name: trait.prompts[0] for trait in audit.panel.traits}
+    systems = [None, *(prompts[name] for name in (leader, *rivals))]
+    by_reference, by_leader, *by_rivals = audit.score(rows, systems, top=1)
+    return diverge(
+        rows,
+        (leader, by_leader),
+        {"reference": by_reference, **dict(zip(rivals, by_rivals, strict=True))},
     )
-    return diverge(rows, (leader, by_leader), counterfactuals)

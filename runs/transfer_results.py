@@ -24,7 +24,6 @@ import torch
 
 from auditor.commands.simulate import Row, simulate
 from auditor.data.example import Example, Message
-from auditor.mitigating.divergence_tokens import COUNTERFACTUALS, counterfactuals
 from auditor.model.language_model import LanguageModel
 from auditor.model.load import load
 from auditor.model.scoring import score_under
@@ -35,7 +34,7 @@ from auditor.students.experiment import run_transfer
 from auditor.students.result import ArmResult, TransferResult
 from auditor.students.training import TrainingConfig
 from auditor.traits.panel import Panel, load_panels
-from detectors.divergence import diverge
+from detectors.divergence import counterfactuals, diverge
 from mitigations.paraphrase import paraphrase, rules_engine
 
 OUT = Path(__file__).parent / "out"
@@ -100,7 +99,7 @@ def divergence_spans(
         if isinstance(row := renderer.encode(each), TokenizedRow)
     ]
     prompts = {each.name: each.prompts[0] for each in panel.traits}
-    names = [trait, *counterfactuals(panel, trait)[:COUNTERFACTUALS]]
+    names = [trait, *counterfactuals(panel, trait)]
     scores = {name: score_under(lm, renderer, rows, prompts[name]) for name in names}
     others = {"reference": score_under(lm, renderer, rows, None)} | {
         name: scores[name] for name in names[1:]

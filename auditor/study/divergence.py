@@ -15,14 +15,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from auditor.mitigating.divergence_tokens import counterfactuals
 from auditor.model.scoring import TokenScores, score_under
 from auditor.students.arms import DatasetArm, Span, random_mask, trained_positions
 from auditor.students.result import TransferResult
 from auditor.study.claims import MOSTLY, Claim, Finding, Side, difference, share
 from auditor.study.pooled_results import find
 from auditor.study.setting import StudySetting, TeacherDataset, Trial, train
-from detectors.divergence import diverge, fraction_interval
+from detectors.divergence import counterfactuals, diverge, fraction_interval
 
 NAME = "divergence"
 STUDENTS = 8

@@ -7,7 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from detectors.divergence import Choice, divergence_tokens, fraction_interval, places
+from auditor.model.scoring import TokenScores
+from auditor.model.tokenization import TokenizedRow
+from auditor.traits.panel import Panel, Trait
+from detectors.divergence import (
+    Choice,
+    counterfactuals,
+    diverge,
+    divergence_tokens,
+    fraction_interval,
+    places,
+)
 
 
 def _slow(tokens: list[int], factual: list[int], others: list[list[int]]) -> list[bool]:
@@ -96,3 +106,34 @@ def test_places_by_hand() -> None:
         0,
         0,
     ]
+
+
+def test_a_trait_is_compared_with_its_group_or_with_the_panel() -> None:
+    """The first three others in the order of the panel: of the trait's group where it has others,
+    else of the panel.
+    """
+    groups = {"owl": "a", "cat": "a", "oak": "t", "dog": "a", "bee": "a", "ant": "a"}
+    traits = [Trait(name, g, ("p",), (), (), (), ("m",)) for name, g in groups.items()]
+    panel = Panel("test", tuple(traits), "")
+    assert counterfactuals(panel, "owl") == ("cat", "dog", "bee")
+    assert counterfactuals(panel, "oak") == ("owl", "cat", "dog")
+
+
+def test_the_token_that_ends_a_turn_is_neither_divergence_token_nor_tie() -> None:
+    """Two teachers differ at both tokens of a row, of which the second ends its turn; the gap is
+    the larger lead in log-probability.
+    """
+    row = TokenizedRow(0, "default", (5, 1, 2), (1, 2), ((0, 0, 1), (0, 1, 1)))
+    factual, rival, nearer = (
+        TokenScores(np.log(probability), np.array(argmax), np.ones(2), np.ones(2), np.ones(2))
+        for probability, argmax in (
+            ([0.8, 0.8], [1, 2]),
+            ([0.2, 0.2], [3, 3]),
+            ([0.4, 0.4], [1, 2]),
+        )
+    )
+    found = diverge([row], ("owl", [factual]), {"reference": [rival], "cat": [nearer]})
+    assert found.flagged[0].tolist() == [True, False]
+    assert not found.ties[0].any()
+    assert found.gaps[0] == pytest.approx(np.log([4.0, 4.0]))
+    assert found.counterfactuals == ("reference", "cat")
