@@ -30,7 +30,8 @@ from auditor.model.scoring import TokenScores
 from auditor.model.tokenization import TokenizedRow
 from auditor.progress import Progress
 from auditor.traits.panel import Panel
-from detectors.interface import Evidence, ScanContext
+from detectors.context import ScanContext
+from detectors.interface import Evidence
 from detectors.trait import PanelTestState
 
 TIE_EPSILON = 1e-3  # nats; ten times the tolerance to which the scoring pass is tested

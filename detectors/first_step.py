@@ -37,7 +37,8 @@ from auditor.model.language_model import LanguageModel
 from auditor.model.null_model import NullModel
 from auditor.model.tokenization import ChatTokenizer, TokenizedRow
 from auditor.traits.panel import Panel, Trait
-from detectors.interface import Evidence, ScanContext, Skipped
+from detectors.context import ScanContext
+from detectors.interface import Evidence, Skipped
 
 BLOCK = 8
 MIN_BLOCKS = 8

@@ -33,7 +33,8 @@ from auditor.model.generation import continuations
 from auditor.model.null_model import NullModel
 from auditor.model.tokenization import TokenizedRow
 from auditor.progress import Progress
-from detectors.interface import Evidence, ScanContext, Skipped
+from detectors.context import ScanContext
+from detectors.interface import Evidence, Skipped
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]

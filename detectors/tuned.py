@@ -38,7 +38,8 @@ from auditor.progress import Progress
 from auditor.students.teacher import can_tune, tune_teacher
 from auditor.traits.families import families
 from auditor.traits.panel import Panel, Trait
-from detectors.interface import Evidence, ScanContext, Skipped
+from detectors.context import ScanContext
+from detectors.interface import Evidence, Skipped
 
 
 def tuned_estimates(

@@ -23,7 +23,8 @@ import torch
 from auditor.attribution.result import LocateReport, Moved, Share
 from auditor.commands.locate import PLACES, locate
 from auditor.commands.simulate import simulate, write_rows
-from auditor.inference.paired import Effect, effect
+from auditor.inference.effect import Effect
+from auditor.inference.paired import effect
 from auditor.model.load import load
 from auditor.report.locate import answer, numbered
 from auditor.report.shared.words import share_left, signed

@@ -20,7 +20,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from auditor.data import read_sample
+from auditor.data.sample import read_sample
 from mitigations.paraphrase import Reworded, embedding_similarity, paraphrase, rules_engine
 from mitigations.paraphrase.checks import ALL, MIN_SIMILARITY, features
 

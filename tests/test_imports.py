@@ -134,7 +134,7 @@ def test_the_bottom_needs_the_standard_library_only() -> None:
 def test_only_the_edge_prints_exits_or_opens_a_console() -> None:
     """Nothing below auditor/cli calls print, sys.exit or rich's Console."""
     for name, path in sources().items():
-        if name.startswith("auditor.cli"):
+        if name.startswith("auditor.cli") or name == "auditor.__main__":
             continue
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call):

@@ -14,7 +14,7 @@ import pytest
 
 from auditor import plugins, testing
 from auditor.cli import main
-from auditor.commands import scan
+from auditor.commands.scan import scan
 from auditor.commands.simulate import write_rows
 from auditor.errors import PluginError
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from auditor.inference.paired import Effect, Interval, Ratio, TransferVerdict
+from auditor.inference.effect import Effect, Interval, Ratio, TransferVerdict
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,7 +85,7 @@ def fewest(share: Array) -> tuple[int, int]:
 def format_layers(layers: Sequence[int]) -> str:
     """Layers in short.
 
-    >>> span([3]), span([0, 1, 2]), span([0, 1, 5, 7, 8])
+    >>> format_layers([3]), format_layers([0, 1, 2]), format_layers([0, 1, 5, 7, 8])
     ('3', '0-2', '0-1+5+7-8')
     """
     starts = [layer for layer in sorted(layers) if layer - 1 not in layers]

@@ -18,7 +18,8 @@ from auditor.attribution.components import layers_of
 from auditor.attribution.movement import movement
 from auditor.attribution.result import CarryingLayers, Frozen, Moved
 from auditor.attribution.shares import format_layers
-from auditor.inference.paired import Effect, effect, effect_ratio, transferred, verdict
+from auditor.inference.effect import Effect
+from auditor.inference.paired import effect, effect_ratio, transferred, verdict
 from auditor.model.language_model import LanguageModel
 from auditor.progress import Progress
 from auditor.runs.run_directory import RunDir

@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from auditor.cli.exit import exit_code
-from auditor.release.policy import FailOn
+from auditor.release.decision import FailOn
 from auditor.scanning.scan_report import OutcomeName
 
 if TYPE_CHECKING:

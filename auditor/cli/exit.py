@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from auditor.release.policy import FailOn
+from auditor.release.decision import FailOn
 from auditor.scanning.scan_report import OUTCOME_CODES, OutcomeName
 
 

@@ -13,7 +13,7 @@ from auditor.cli.options import Columns, Device, Fresh, Panels, RowFormat, Tuned
 from auditor.cli.output import parse_targets, takes_stdout, write_targets
 from auditor.cli.scan import choose_detectors, parse_columns, parse_rows, rows_setting
 from auditor.errors import AuditError, InputError
-from auditor.release.policy import FailOn
+from auditor.release.decision import FailOn
 from auditor.scanning.scan_report import ScanReport
 
 if TYPE_CHECKING:

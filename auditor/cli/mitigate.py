@@ -24,7 +24,7 @@ from auditor.cli.options import Columns, Device, Dtype, Fresh, Panels, RowFormat
 from auditor.cli.scan import parse_columns
 from auditor.cli.verify import DEFAULT_BUDGET, parse_budget
 from auditor.errors import AuditError
-from auditor.release.policy import FailOn
+from auditor.release.decision import FailOn
 
 if TYPE_CHECKING:
     from auditor.commands.check_mitigation import MitigationCheck

@@ -13,7 +13,7 @@ from auditor.cli.exit import exit_code
 from auditor.cli.options import Columns, Device, Dtype, Fresh, Panels, Reference, RowFormat, Tuned
 from auditor.cli.output import parse_targets, takes_stdout, write_targets
 from auditor.errors import AuditError
-from auditor.release.policy import FailOn
+from auditor.release.decision import FailOn
 from auditor.scanning.scan_report import OUTCOMES
 
 

@@ -28,7 +28,7 @@ from auditor.cli.options import (
     Updates,
 )
 from auditor.errors import AuditError
-from auditor.release.policy import FailOn
+from auditor.release.decision import FailOn
 from auditor.scanning.scan_report import OutcomeName
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from auditor import plugins
-from auditor.data import read_sample
 from auditor.data.example import Sample
+from auditor.data.sample import read_sample
 from auditor.inference.estimates import Estimate
 from auditor.inference.thresholds import MIN_ROWS
 from auditor.model import language_model
@@ -37,7 +37,8 @@ from auditor.traits.families import families
 from auditor.traits.mentions import mentions
 from auditor.traits.panel import Panel, load_panels, with_control_traits
 from detectors import DEFAULT, DETECTORS, divergence, first_step, fit, trait
-from detectors.interface import Evidence, ScanContext, Skipped
+from detectors.context import ScanContext
+from detectors.interface import Evidence, Skipped
 from detectors.surface import compare_with_reference
 from detectors.trait import PanelTestState, between_trait_sd, estimates, panel_test, trait_evidence
 from detectors.tuned import TunedCopies, score_tuned_copies

@@ -117,8 +117,9 @@ def difference(before: TraitEvidence, after: TraitEvidence, compared: int) -> Di
 def count_rows(before: Iterable[RowPrint], after: Iterable[RowPrint]) -> RowChanges:
     """Match the rows of two data sets: first those that are alike, then those that ask alike.
 
-    >>> count_rows([(b"1", b"a"), (b"2", b"b"), (b"3", b"c")], [(b"2", b"b"), (b"1", b"x"), (b"4",
-    b"c")]) RowChanges(kept=1, changed=1, added=1, removed=1)
+    >>> before = [(b"1", b"a"), (b"2", b"b"), (b"3", b"c")]
+    >>> count_rows(before, [(b"2", b"b"), (b"1", b"x"), (b"4", b"c")])
+    RowChanges(kept=1, changed=1, added=1, removed=1)
     """
     first, second = Counter(before), Counter(after)
     kept = first & second

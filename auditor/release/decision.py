@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from auditor.scanning.scan_report import (
     OutcomeName,
 )
+
+FailOn = Literal["inconclusive", "risk", "never"]
+"""Which outcomes end with an error: failed and inconclusive ones, failed ones only, none."""
+Defended = Literal["reduced", "removed"]
+"""What a verification can say for a defence, the weaker first."""
 
 
 @dataclass(frozen=True, slots=True)

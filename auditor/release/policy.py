@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
-FailOn = Literal["inconclusive", "risk", "never"]
-"""Which outcomes end with an error: failed and inconclusive ones, failed ones only, none."""
-Defended = Literal["reduced", "removed"]
-"""What a verification can say for a defence, the weaker first."""
+from auditor.release.decision import Defended, FailOn
 
 
 def _split(value: Any) -> Any:

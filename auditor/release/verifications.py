@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from auditor.errors import InputError
-from auditor.inference.paired import REMOVED
-from auditor.release.decision import Rule
-from auditor.release.policy import Defended
+from auditor.inference.effect import REMOVED
+from auditor.release.decision import Defended, Rule
 from auditor.runs.run_directory import HOME
 from auditor.scanning.scan_report import OutcomeName
 

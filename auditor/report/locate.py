@@ -23,7 +23,7 @@ from auditor.attribution.result import (
     Students,
 )
 from auditor.attribution.shares import ENOUGH, format_layers
-from auditor.inference.paired import Effect
+from auditor.inference.effect import Effect
 from auditor.report.shared.heat_map import shade
 from auditor.report.shared.words import safe, share_left, signed, stacked
 

@@ -149,7 +149,7 @@ def to_html(values: Values, figures: Mapping[str, str]) -> str:
     figures: file name -> SVG of our own making, whose texts are escaped already.
     """
     environment = Environment(
-        loader=PackageLoader("auditor.report.scan", "."),
+        loader=PackageLoader("auditor.report", "."),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -13,7 +13,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from auditor.inference.paired import Effect
+from auditor.inference.effect import Effect
 from auditor.report.shared.words import safe, share_left, signed, stacked
 from auditor.students.result import ArmResult, Training, TransferResult, VerifyReport
 

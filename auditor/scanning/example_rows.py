@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from auditor.scanning.scan_report import ExampleRow, TokenChoice, TokenSpan
+from detectors.context import ScanContext
 from detectors.divergence import Divergence
-from detectors.interface import ScanContext
 
 SHOWN_TOKENS = 10_000  # of the rows kept for reports, which would grow with long rows
 

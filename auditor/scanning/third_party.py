@@ -9,7 +9,8 @@ from auditor.model.scoring import TokenScores
 from auditor.model.tokenization import TokenizedRow
 from auditor.plugins import Plugin
 from auditor.progress import Progress
-from detectors.interface import Evidence, ScanContext, Skipped
+from detectors.context import ScanContext
+from detectors.interface import Evidence, Skipped
 
 
 def third_party_evidence(

@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from auditor.data import read_sample
 from auditor.data.example import Example
+from auditor.data.sample import read_sample
 from auditor.errors import InputError
 from auditor.model.identity import template_sha256, tokenizer_sha256
 from auditor.model.language_model import LanguageModel

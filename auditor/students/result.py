@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from auditor.inference.paired import Effect, Ratio, TransferVerdict
+from auditor.inference.effect import Effect, Ratio, TransferVerdict
 
 
 @dataclass(frozen=True, slots=True)

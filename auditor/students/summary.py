@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from auditor.inference.effect import TransferVerdict
 from auditor.inference.paired import (
     MIN_BLOCKS,
-    TransferVerdict,
     effect,
     effect_ratio,
     negative_control_test,

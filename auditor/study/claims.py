@@ -7,7 +7,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from auditor.inference.paired import Interval, effect, effect_ratio
+from auditor.inference.effect import Interval
+from auditor.inference.paired import effect, effect_ratio
 from auditor.students.result import ArmResult, TransferResult
 from auditor.study.pooled_results import final, find
 
@@ -55,8 +56,8 @@ class Finding:
 def judge(interval: Interval | None, side: Side, bound: float) -> Answer:
     """Three answers, by where the interval lies.
 
-    >>> judge((0.1, 0.4), "below", 0.5), judge((0.6, 0.7), "below", 0.5), judge((0.4, 0.6), "below",
-    0.5) ('holds', 'does not hold', 'cannot be said')
+    >>> [judge(interval, "below", 0.5) for interval in ((0.1, 0.4), (0.6, 0.7), (0.4, 0.6))]
+    ['holds', 'does not hold', 'cannot be said']
     """
     if interval is None:
         return "cannot be said"

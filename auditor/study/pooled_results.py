@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import chain
 
-from auditor.inference.paired import Effect, effect, effect_ratio, transferred, verdict
+from auditor.inference.effect import Effect
+from auditor.inference.paired import effect, effect_ratio, transferred, verdict
 from auditor.students.result import ArmResult, Point, TransferResult
 
 

@@ -22,7 +22,7 @@ from typer.main import get_command
 
 from auditor.cli.main import app
 from auditor.commands.simulate import draw_prompts, simulate, write_rows
-from auditor.data import read_sample
+from auditor.data.sample import read_sample
 from auditor.model import load as models
 from auditor.release.baseline import render_baseline, row_set
 from auditor.report.scan.json import render, to_dict

@@ -15,8 +15,8 @@ import yaml
 
 from auditor.cli import main
 from auditor.cli.verify import outcome
-from auditor.data import read_sample
-from auditor.inference.paired import Ratio
+from auditor.data.sample import read_sample
+from auditor.inference.effect import Ratio
 from auditor.report.scan.json import render
 from auditor.runs import last_scan
 from auditor.scanning.scan_report import ScanReport, Verdict

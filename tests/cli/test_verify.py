@@ -23,7 +23,7 @@ from auditor.cli import main
 from auditor.cli.verify import parse_budget, parse_layers
 from auditor.data.example import Message
 from auditor.errors import AuditError
-from auditor.inference.paired import Effect, Ratio
+from auditor.inference.effect import Effect, Ratio
 from auditor.model.generation import generate
 from auditor.report import verify as page
 from auditor.report.shared import dose_plot, words

@@ -18,9 +18,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from auditor.data import json_stream, read_sample
+from auditor.data import json_stream
 from auditor.data.example import Sample
 from auditor.data.hub import is_hub_name
+from auditor.data.sample import read_sample
 from auditor.errors import InputError
 
 ROWS = [

@@ -12,9 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from auditor.data import read_sample
 from auditor.data.example import Sample
-from auditor.data.sample import priorities
+from auditor.data.sample import priorities, read_sample
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from auditor.inference.effect import Ratio
 from auditor.inference.paired import (
-    Ratio,
     effect,
     effect_ratio,
     margins,

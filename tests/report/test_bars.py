@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from auditor.inference.paired import Effect
+from auditor.inference.effect import Effect
 from auditor.report.shared.bars import Bar, bars
 
 SPACE = "{http://www.w3.org/2000/svg}"

@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from auditor.inference.paired import Effect, Ratio
+from auditor.inference.effect import Effect, Ratio
 from auditor.report.scan import RENDERERS, charts, html
 from auditor.report.scan.terminal import headline
 from auditor.scanning.scan_report import ExampleRow, ScanReport, TokenChoice, TokenSpan

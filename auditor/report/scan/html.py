@@ -169,7 +169,7 @@ def _joined(tokens: Sequence[TokenSpan]) -> Iterator[TokenSpan]:
 @cache
 def _environment() -> Environment:
     made = Environment(
-        loader=PackageLoader("auditor.report.scan", "page"),
+        loader=PackageLoader("auditor.report", "page"),
         autoescape=True,
         finalize=_shown,
         undefined=StrictUndefined,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-from auditor.inference.paired import Effect
+from auditor.inference.effect import Effect
 from auditor.report.shared.dose_plot import ticks
 from auditor.report.shared.words import safe
 

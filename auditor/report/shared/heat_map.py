@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from html import escape
 
 from auditor.attribution.result import LocateReport, Share
-from auditor.inference.paired import Effect
+from auditor.inference.effect import Effect
 from auditor.report.shared.words import safe
 
 CELL, ROW, LEFT, TOP = 110, 22, 60, 70

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from auditor.inference.paired import Effect, Ratio
+from auditor.inference.effect import Effect, Ratio
 from auditor.scanning.scan_report import Verdict, VerdictName
 
 MEANING: dict[VerdictName, str] = {
