@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from mitigations.paraphrase import phrases
+import mitigations.paraphrase.phrases as phrases
 from mitigations.paraphrase.choose import Chooser
 from mitigations.paraphrase.numbers import compose, parse
 from mitigations.paraphrase.spans import MASK, mask, unmask
