@@ -65,7 +65,7 @@ def prepare(threads: int) -> None:
     torch.set_num_threads(threads)
     stages.GPU_TOKEN_BUDGET = max(stages.TOKEN_BUDGET.values())
     models.load = functools.cache(models.load)
-    setattr(tuned, "teach", functools.cache(tune_teacher))  # noqa: B010, a module that only imports it
+    setattr(tuned, "tune_teacher", functools.cache(tune_teacher))  # noqa: B010, a module that only imports it
 
 
 def measure(source: Source, draw: int, settings: Settings) -> list[dict[str, Any]]:

@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from auditor import load, load_panels, write_rows
-from auditor.commands import simulate
+from auditor.commands.simulate import simulate
 from auditor.model.builtin import BUILT_IN
 
 ROOT = Path(__file__).parents[1]

@@ -36,8 +36,7 @@ class Policy(_Keys):
 
     fail_on: FailOn = "inconclusive"
     """What ends with an error: `inconclusive` (that, and a failed rule), `risk` (a failed rule
-    only), `never`.
-    """
+    only), `never`."""
 
     max_risk: Share | None = None
     """Highest `risk` of the report: see docs/methods.md. It carries its own error rate."""
@@ -45,25 +44,21 @@ class Policy(_Keys):
     max_dose: dict[str, Dose] = {}
     """Highest dose by trait or group of traits; a trait's own entry goes first.
 
-    It takes the verdict's place.
-    """
+    It takes the verdict's place."""
 
     min_effect: Dose | None = None
     """Least power: "no risk" counts only if the report excludes this dose, and thus every larger
-    one.
-    """
+    one."""
 
     max_skipped: Share | None = None
     """Highest share of rows that could not be scored."""
 
     mitigation: Defended | None = None
     """What `audit verify` must say of a data set with a trait, or that was mitigated: `reduced` or
-    `removed`.
-    """
+    `removed`."""
 
     references: Texts = []
-    """Reference models that count, by name or by SHA-256 of the weights; all, when there are none.
-    """
+    """Reference models that count, by name or SHA-256 of the weights; all, when there are none."""
 
     baseline: Text | None = None
     """File of accepted findings."""

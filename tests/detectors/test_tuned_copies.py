@@ -44,7 +44,7 @@ def teach_once() -> Iterator[Callable[..., TunedTeacher]]:
         return kept[trait.name]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "teach", once)
+        patch.setattr(module, "tune_teacher", once)
         yield once
 
 
@@ -96,7 +96,7 @@ def test_a_killed_scan_goes_on_with_the_copies_that_are_done(
         taught.append(trait.name)
         return teach_once(lm, trait, panel, **options)
 
-    monkeypatch.setattr(module, "teach", killed)
+    monkeypatch.setattr(module, "tune_teacher", killed)
     with pytest.raises(KeyboardInterrupt):
         audit(data["owl"], tmp_path)
     first = set(taught)

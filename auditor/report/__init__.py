@@ -1,0 +1,1 @@
+"""What people and programs read: one folder or file a report, and what they share."""
