@@ -216,9 +216,9 @@ def test_the_dockerfile_copies_what_the_package_needs(tmp_path: Path) -> None:
     (wheel,) = (tmp_path / "dist").glob("*.whl")
     shutil.unpack_archive(wheel, tmp_path / "unpacked", "zip")
     for needed in (
-        "organism/model.safetensors",
-        "panels/animals.yaml",
-        "samples/clean.parquet",
+        "resources/organism/model.safetensors",
+        "traits/panels/animals.yaml",
+        "resources/samples/clean.parquet",
         "cli/main.py",
     ):
         assert (tmp_path / "unpacked" / "auditor" / needed).is_file()

@@ -129,8 +129,10 @@ def layers_to_freeze(effects: Mapping[int, float], whole: float, depth: int) -> 
     were not trained alone go with a neighbour that does, since what has not been tested is not held
     to be harmless.
 
-    >>> layers_to_freeze({0: 0.9, 1: 0.05, 2: -0.1}, 0.8, 3), layers_to_freeze({0: 0.4, 3: 0.2, 6: 0.0, 9: 0.0}, 0.5, 10)
-    ((0,), (0, 1, 2, 3, 4, 5))
+    >>> layers_to_freeze({0: 0.9, 1: 0.05, 2: -0.1}, 0.8, 3)
+    (0,)
+    >>> layers_to_freeze({0: 0.4, 3: 0.2, 6: 0.0, 9: 0.0}, 0.5, 10)
+    (0, 1, 2, 3, 4, 5)
     >>> layers_to_freeze({0: 0.9}, 0.8, 2)  # layer 1 is not known
     ()
     """
