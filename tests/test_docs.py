@@ -10,11 +10,11 @@ import shlex
 from pathlib import Path
 
 import pytest
-from typer import Context, Exit, TyperException
+from typer import Context, Exit
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from auditor.cli.main import INCOMPLETE, INTERRUPTED, app
+from auditor.cli.main import INCOMPLETE, INTERRUPTED, USAGE_ERROR, app
 from auditor.errors import AuditError
 from auditor.scanning.scan_report import EXIT_CODES
 from detectors import DETECTORS
@@ -41,8 +41,8 @@ def commands_in(text: str) -> list[str]:
 def parse(command_line: str) -> None:
     """Parse a command line without running it; a command without arguments is only being named.
 
-    Raises KeyError for an unknown command, TyperException for a wrong or missing option or
-    argument.
+    Raises KeyError for an unknown command, USAGE_ERROR for a wrong or missing
+    option or argument.
     """
     _, *arguments = shlex.split(command_line, comments=True)
     context = Context(get_command(app), info_name="audit")
@@ -115,7 +115,7 @@ def test_the_checks_see_what_is_wrong(tmp_path: Path) -> None:
         "audit scan x --seed -1",
         "audit simulate -o x",
     ):
-        with pytest.raises(TyperException):
+        with pytest.raises(USAGE_ERROR):
             parse(line)
     page = tmp_path / "page.md"
     page.write_text(

@@ -49,7 +49,7 @@ from auditor.attribution.components import (
     recorded_outputs,
     recorded_stream,
 )
-from auditor.model.language_model import LanguageModel
+from auditor.model.language_model import CACHE, LanguageModel
 from auditor.model.prefix_cache import prefix_cache
 from auditor.model.scoring import TokenScores
 from auditor.model.tokenization import ChatTokenizer, Kind, TokenizedRow
@@ -199,7 +199,7 @@ def _gap(lm: LanguageModel, places: Sequence[Place], cache: Any) -> torch.Tensor
     if cache is not None:
         past = copy.deepcopy(cache)  # the forward pass appends to the cache it is given
         past.batch_repeat_interleave(len(places))
-    out = lm.body(input_ids=ids.to(lm.device), cache=past, use_cache=past is not None)
+    out = lm.body(input_ids=ids.to(lm.device), use_cache=past is not None, **{CACHE: past})
     last = out.last_hidden_state[range(len(places)), [length - 1 for length in lengths]]
     pairs = torch.tensor([(place.own, place.other) for place in places], device=lm.device)
     logits = lm.head(last, pairs)

@@ -45,6 +45,8 @@ COMPLETION = {
     "--show-completion",
     "--install-completion",
 }  # typer ends the process itself after these
+# What typer raises for a wrong command line, which has no name of its own before typer 0.28.
+USAGE_ERROR: Any = typer.BadParameter.__base__
 
 app = typer.Typer(rich_markup_mode=None)
 app.command("scan")(scan.scan)
@@ -99,7 +101,7 @@ def run(arguments: Sequence[str]) -> int:
         # 1 is typer's word on a shell that it cannot complete for; ours is "risk found", and is
         # returned, not raised.
         return AuditError.exit_code if done.exit_code == 1 else done.exit_code
-    except typer.TyperException as error:
+    except USAGE_ERROR as error:
         return _fail(
             error.format_message(),
             "Run `audit --help`, or `audit COMMAND --help`.",

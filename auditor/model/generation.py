@@ -12,7 +12,7 @@ import torch
 
 from auditor.data.example import Message
 from auditor.model.chat_template import fold, render, takes_system
-from auditor.model.language_model import LanguageModel
+from auditor.model.language_model import CACHE, LanguageModel
 from auditor.model.prefix_cache import prefix_cache
 
 
@@ -128,8 +128,8 @@ def _write(
             input_ids=token[:, None],
             attention_mask=mask,
             position_ids=position,
-            cache=out.cache,
             use_cache=True,
+            **{CACHE: out[CACHE]},
         )
     return [row[: row.index(pad)] if pad in row else row for row in torch.stack(tokens, 1).tolist()]
 
@@ -154,6 +154,6 @@ def _read(
     ids, mask = torch.tensor(rest, device=lm.device), torch.tensor(seen, device=lm.device)
     position = (mask.cumsum(1) - 1).clamp(min=0)[:, shared:]
     out = lm.body(
-        input_ids=ids, attention_mask=mask, position_ids=position, cache=cache, use_cache=True
+        input_ids=ids, attention_mask=mask, position_ids=position, use_cache=True, **{CACHE: cache}
     )
     return out, mask, position

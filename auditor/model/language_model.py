@@ -7,6 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers.modeling_outputs import BaseModelOutputWithPast
+
+# The name under which a body takes keys and values and gives them back: `cache` since transformers
+# 5.24, and `past_key_values` before.
+CACHE = "cache" if "cache" in BaseModelOutputWithPast.__annotations__ else "past_key_values"
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from transformers.cache_utils import DynamicLayer
 
-from auditor.model.language_model import LanguageModel
+from auditor.model.language_model import CACHE, LanguageModel
 from auditor.model.precision import matmul_precision
 
 
@@ -39,7 +39,7 @@ def cached_prefixes(lm: LanguageModel, prefixes: Sequence[Sequence[int]]) -> Cac
         [[*each, *[0] * (longest - len(each))] for each in prefixes], device=lm.device
     )
     with matmul_precision(lm):
-        return Cached(lm.body(input_ids=tokens_PL, use_cache=True).cache, lengths)
+        return Cached(lm.body(input_ids=tokens_PL, use_cache=True)[CACHE], lengths)
 
 
 def prefix_cache(lm: LanguageModel, prefix: Sequence[int]) -> Any | None:

@@ -25,7 +25,7 @@ import numpy.typing as npt
 import torch
 
 from auditor.errors import ModelError
-from auditor.model.language_model import LanguageModel
+from auditor.model.language_model import CACHE, LanguageModel
 from auditor.model.output_head import predictions
 from auditor.model.parallel import parallel_map
 from auditor.model.precision import matmul_precision
@@ -312,7 +312,7 @@ def _hidden(lm: LanguageModel, rows: Sequence[TokenizedRow], cached: Cached) -> 
         where = placed(cached.lengths.repeat_interleave(len(rows)), longest)
     with matmul_precision(lm):
         tokens = tokens_BL.to(lm.device).repeat(times, 1)
-        out = lm.body(input_ids=tokens, cache=past, use_cache=past is not None, **where)
+        out = lm.body(input_ids=tokens, use_cache=past is not None, **{CACHE: past}, **where)
     out_PBLD: torch.Tensor = out.last_hidden_state.unflatten(0, (times, len(rows)))
     row_N = [i for i, row in enumerate(rows) for _ in row.positions]
     before_N = [p - 1 for row in rows for p in row.positions]
