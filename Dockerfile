@@ -10,7 +10,7 @@ ENV PIP_NO_CACHE_DIR=1 SUBLIMINAL_AUDIT_CACHE=/opt/audit/models
 RUN python -m venv /opt/audit/venv
 ENV PATH=/opt/audit/venv/bin:$PATH
 WORKDIR /source
-COPY pyproject.toml constraints.txt README.md ./
+COPY pyproject.toml constraints.txt README.md LICENSE NOTICE ./
 COPY auditor auditor
 COPY detectors detectors
 COPY mitigations mitigations

@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,9 @@ from auditor.model.builtin import BUILT_IN
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "docs" / "examples"
+WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+ISSUE_CONFIG = ROOT / ".github" / "ISSUE_TEMPLATE" / "config.yml"
+ISSUE_FORMS = sorted(set(ISSUE_CONFIG.parent.glob("*.yml")) - {ISSUE_CONFIG})
 ACTION: dict[str, Any] = yaml.safe_load((ROOT / "action.yml").read_text())
 STEPS: dict[str, Any] = {
     step.get("name", step.get("uses")): step for step in ACTION["runs"]["steps"]
@@ -81,24 +85,73 @@ def gate(folder: Path, scratch: Path, **inputs: str) -> tuple[int, dict[str, str
 
 
 @pytest.mark.parametrize(
-    ("schema", "file"),
+    ("schema", "files"),
     [
-        ("vendor.github-actions", ROOT / "action.yml"),
-        ("vendor.github-workflows", EXAMPLES / "github.yml"),
-        ("vendor.gitlab-ci", EXAMPLES / "gitlab-ci.yml"),
+        ("vendor.github-actions", [ROOT / "action.yml"]),
+        ("vendor.github-workflows", [*WORKFLOWS, EXAMPLES / "github.yml"]),
+        ("vendor.github-issue-forms", ISSUE_FORMS),
+        ("vendor.github-issue-config", [ISSUE_CONFIG]),
+        ("vendor.dependabot", [ROOT / ".github" / "dependabot.yml"]),
+        ("vendor.gitlab-ci", [EXAMPLES / "gitlab-ci.yml"]),
+        ("vendor.citation-file-format", [ROOT / "CITATION.cff"]),
     ],
 )
-def test_the_schemas_hold(schema: str, file: Path) -> None:
-    """GitHub's and GitLab's own schemas accept the files."""
-    command = [BIN / "check-jsonschema", "--builtin-schema", schema, file]
+def test_the_schemas_hold(schema: str, files: list[Path]) -> None:
+    """The schemas of GitHub, GitLab and the citation format accept the files."""
+    command = [BIN / "check-jsonschema", "--builtin-schema", schema, *files]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
 
 
+def test_actionlint_finds_nothing() -> None:
+    """The workflows of the project and the one offered to others: names of contexts, steps, runners
+    and inputs, types of expressions, and the scripts, by shellcheck.
+    """
+    assert [workflow.stem for workflow in WORKFLOWS] == ["docs", "release", "tests"]
+    files = [*WORKFLOWS, EXAMPLES / "github.yml"]
+    command = [BIN / "actionlint", "-no-color", "-shellcheck", BIN / "shellcheck", *files]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+
+
+def test_workflows_may_do_no_more_than_they_need() -> None:
+    """Every workflow reads the source. Two jobs prove who they are, and these run no code of the
+    repository.
+    """
+    jobs = {}
+    for file in WORKFLOWS:
+        workflow = yaml.safe_load(file.read_text())
+        assert workflow["permissions"] == {"contents": "read"}
+        jobs |= {(file.stem, name): job for name, job in workflow["jobs"].items()}
+    trusted = {name: job for name, job in jobs.items() if "permissions" in job}
+    assert {name: job["permissions"] for name, job in trusted.items()} == {
+        ("docs", "deploy"): {"pages": "write", "id-token": "write"},
+        ("release", "publish"): {"id-token": "write"},
+    }
+    for job in trusted.values():
+        assert job["environment"]["name"] in ("github-pages", "pypi")
+        assert not any("run" in step or "checkout" in step["uses"] for step in job["steps"])
+
+
+def test_the_matrix_is_what_the_package_claims() -> None:
+    """Each Python of the classifiers is tested with the newest dependencies, the oldest of them
+    with the lowest, too.
+    """
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    prefix = "Programming Language :: Python :: 3."
+    versions = [f"3.{name[len(prefix) :]}" for name in project["classifiers"] if prefix in name]
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "tests.yml").read_text())
+    matrix = workflow["jobs"]["tests"]["strategy"]["matrix"]
+    assert matrix["python"] == versions
+    assert project["requires-python"] == f">={versions[0]}"
+    assert matrix["include"] == [{"python": versions[0], "resolution": "lowest-direct"}]
+
+
 def test_pre_commit_accepts_its_files() -> None:
-    """The hooks, and the example that uses them."""
+    """The hooks, the example that uses them, and the configuration for work on the project."""
     for what, file in (
         ("manifest", ROOT / ".pre-commit-hooks.yaml"),
+        ("config", ROOT / ".pre-commit-config.yaml"),
         ("config", EXAMPLES / "pre-commit-config.yaml"),
     ):
         subprocess.run([BIN / "pre-commit", f"validate-{what}", file], check=True)
@@ -108,13 +161,16 @@ def test_actions_are_pinned_and_nothing_is_put_into_a_script() -> None:
     """Every action of others by its full commit; no expression within a script; shellcheck finds
     nothing.
     """
-    workflow = yaml.safe_load((EXAMPLES / "github.yml").read_text())
-    steps = [*ACTION["runs"]["steps"], *workflow["jobs"]["audit"]["steps"]]
-    used = [
+    steps = list(ACTION["runs"]["steps"])
+    for file in (*WORKFLOWS, EXAMPLES / "github.yml"):
+        for job in yaml.safe_load(file.read_text())["jobs"].values():
+            steps += job["steps"]
+    actions = [
         step["uses"] for step in steps if "uses" in step and not step["uses"].startswith("OWNER/")
     ]
-    assert len(used) == 5
-    assert all(re.fullmatch(r"[\w./-]+@[0-9a-f]{40}", each) for each in used)
+    assert len(actions) == 18
+    for action in actions:
+        assert re.fullmatch(r"[\w./-]+@[0-9a-f]{40}", action), action
     for script in (step["run"] for step in steps if "run" in step):
         assert "${{" not in script
         subprocess.run(
@@ -216,9 +272,14 @@ def test_the_dockerfile_copies_what_the_package_needs(tmp_path: Path) -> None:
     (wheel,) = (tmp_path / "dist").glob("*.whl")
     shutil.unpack_archive(wheel, tmp_path / "unpacked", "zip")
     for needed in (
-        "resources/organism/model.safetensors",
-        "traits/panels/animals.yaml",
-        "resources/samples/clean.parquet",
-        "cli/main.py",
+        "auditor/resources/organism/model.safetensors",
+        "auditor/resources/samples/clean.parquet",
+        "auditor/traits/panels/animals.yaml",
+        "auditor/cli/main.py",
+        "auditor/py.typed",
+        "detectors/py.typed",
+        "mitigations/py.typed",
     ):
-        assert (tmp_path / "unpacked" / "auditor" / needed).is_file()
+        assert (tmp_path / "unpacked" / needed).is_file(), needed
+    (licences,) = (tmp_path / "unpacked").glob("*.dist-info/licenses")
+    assert {path.name for path in licences.iterdir()} == {"LICENSE", "NOTICE"}
