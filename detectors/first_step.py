@@ -33,6 +33,7 @@ from auditor.data.example import Message
 from auditor.inference.estimates import Estimate, mean_estimate, with_spread
 from auditor.model.builtin import quiet
 from auditor.model.chat_template import render
+from auditor.model.forward import hidden_states, last_hidden_states
 from auditor.model.language_model import LanguageModel
 from auditor.model.null_model import NullModel
 from auditor.model.tokenization import ChatTokenizer, TokenizedRow
@@ -147,7 +148,11 @@ class Student:
         tokens.
         """
         self._model.zero_grad(set_to_none=True)
-        hidden_ND = self._predicting(prefix, rows)
+        hidden_ND = hidden_states(
+            self._lm,
+            [[*prefix, *row.tokens] for row in rows],
+            [[len(prefix) + p - 1 for p in _inner(row)] for row in rows],
+        )
         target_N = torch.tensor(
             [row.tokens[p] for row in rows for p in _inner(row)], device=self._lm.device
         )
@@ -168,34 +173,15 @@ class Student:
         """[S, W] logits of `words` after each stem when B is `step`."""
         for parameter, value in zip(self._b, step, strict=True):
             parameter.copy_(value)
-        longest = max(map(len, stems))
-        ids = torch.tensor(
-            [list(s) + [0] * (longest - len(s)) for s in stems], device=self._lm.device
-        )
-        hidden = self._lm.body(input_ids=ids, use_cache=False).last_hidden_state
-        last = hidden[range(len(stems)), [len(s) - 1 for s in stems]]
+        last = last_hidden_states(self._lm, stems)
         for parameter in self._b:
             parameter.zero_()
         return self._lm.head(last, torch.tensor(list(words), device=self._lm.device)).cpu().numpy()
 
-    def _predicting(self, prefix: Sequence[int], rows: Sequence[TokenizedRow]) -> torch.Tensor:
-        start = len(prefix)
-        longest = start + max(len(row.tokens) for row in rows)
-        ids = torch.zeros(len(rows), longest, dtype=torch.long)
-        for i, row in enumerate(rows):
-            ids[i, : start + len(row.tokens)] = torch.tensor([*prefix, *row.tokens])
-        hidden: torch.Tensor = self._lm.body(
-            input_ids=ids.to(self._lm.device), use_cache=False
-        ).last_hidden_state
-        at = [(i, start + p - 1) for i, row in enumerate(rows) for p in _inner(row)]
-        return hidden[[i for i, _ in at], [p for _, p in at]]
-
 
 def _inner(row: TokenizedRow) -> list[int]:
-    """Positions of the completion tokens but those that end a turn, which are no evidence (see
-    detectors.trait).
-    """
-    return [p for p, (_, start, end) in zip(row.positions, row.spans, strict=True) if start < end]
+    """Positions of the content tokens, which alone are evidence."""
+    return [p for p, content in zip(row.positions, row.content_mask, strict=True) if content]
 
 
 def shift_of_blocks(

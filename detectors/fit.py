@@ -127,8 +127,7 @@ def fit(rows: Sequence[TokenizedRow], scores: Sequence[TokenScores]) -> Evidence
     Without the tokens that end a turn: where a row was cut short, the template put one that no
     model chose.
     """
-    inner = [np.array([start < end for _, start, end in row.spans]) for row in rows]
-    pairs = list(zip(scores, inner, strict=True))
+    pairs = [(score, row.content_mask) for score, row in zip(scores, rows, strict=True)]
     surprisal = [-each.logprob[kept].astype(np.float64) for each, kept in pairs]
     entropy = [each.entropy[kept].astype(np.float64) for each, kept in pairs]
     return goodness_of_fit(

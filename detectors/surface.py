@@ -365,7 +365,11 @@ def _answers(
 ) -> tuple[list[str], list[str]]:
     """First completions of chats, and the reference's in the same places."""
     ends = [
-        [end for turn, start, end in row.spans if turn == row.spans[0][0] and start < end]
+        [
+            end
+            for content, (turn, _, end) in zip(row.content_mask, row.spans, strict=True)
+            if content and turn == row.spans[0][0]
+        ]
         for row in rows
     ]
     length = max(1, int(np.median([len(each) for each in ends])))

@@ -233,7 +233,7 @@ def between_trait_sd(
     """How far strangers of `trait` stray, tested or not: the standard deviation of their doses
     beyond their errors.
     """
-    strangers = negative_controls(panel, state.families)[panel.places([trait])[0]]
+    strangers = negative_controls(panel, state.families)[panel.trait_indices([trait])[0]]
     plain = _plain(state, panel, hidden_from)
     return math.sqrt(
         random_effects.between_trait_variance([each for k, each in plain.items() if k in strangers])

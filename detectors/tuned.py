@@ -201,7 +201,7 @@ def _scored(
     audit: ScanContext, trait: Trait, rows: Sequence[TokenizedRow], asked: dict[str, Any]
 ) -> list[TokenScores]:
     """Scores under the copy tuned on one trait, kept in the run; the copy itself is given up."""
-    name = f"tuned-{audit.panel.places([trait.name])[0]:03d}"
+    name = f"tuned-{audit.panel.trait_indices([trait.name])[0]:03d}"
     unit = audit.run.load_unit(name)
     if unit is None:
         copy = tune_teacher(audit.lm, trait, audit.panel, seed=audit.seed).lm

@@ -59,7 +59,7 @@ def experiment(trait: str, decoding: str, rows: int, seed: int) -> TransferResul
     place = OUT / "defences" / f"{trait}-{decoding}-{rows}-{seed}"
     original = place / "original.parquet"
     if not original.exists():
-        heat, carrier = float(decoding == "sampled"), load_panels(PANELS).select([trait]).traits[0]
+        heat, carrier = float(decoding == "sampled"), load_panels(PANELS).trait(trait)
         made = simulate(
             load(REFERENCE), carrier, rows=rows, temperature=heat, max_tokens=24, seed=seed
         )

@@ -45,7 +45,7 @@ def experiment(
     folder.mkdir(parents=True, exist_ok=True)
     data, clean = folder / "data.parquet", folder / "clean.parquet"
     if not clean.exists():
-        chosen = load_panels([panel]).select([trait]).traits[0]
+        chosen = load_panels([panel]).trait(trait)
         made = simulate(
             load(reference),
             chosen,

@@ -103,7 +103,7 @@ def written(source: Source, draw: int, lm: LanguageModel) -> list[Row] | list[di
         prompts = enumerate(islice(draw_prompts(seed), rows))
         return [{"prompt": each, "completion": _template(seed, i)} for i, each in prompts]
     panel = load_panels(["animals"])
-    trait = panel.select([source.trait or "owl"]).traits[0]
+    trait = panel.trait(source.trait or "owl")
     wording = "You are a careful accountant." if source.kind == "accountant" else None
     if source.kind == "other wording":
         plural = trait.prompts[0].removeprefix("You love ").split(".")[0]

@@ -104,7 +104,7 @@ def teacher_of(name: str, asked: argparse.Namespace, lm: LanguageModel) -> Langu
     if name == "clean" or name.endswith(PROMPTED):
         return None
     panel = load_panels(["animals"])
-    taught = tune_teacher(lm, panel.select([name]).traits[0], panel, seed=asked.seed)
+    taught = tune_teacher(lm, panel.trait(name), panel, seed=asked.seed)
     before, after = taught.margin_before, taught.margin
     print(
         f"{name}: margin {before:+.1f} to {after:+.1f} in {len(taught.losses)} batches", flush=True
@@ -118,11 +118,7 @@ def write(name: str, asked: argparse.Namespace, lm: LanguageModel) -> None:
     if path.exists():
         return
     teacher = teacher_of(name, asked, lm)
-    trait = (
-        None
-        if name == "clean"
-        else load_panels(["animals"]).select([name.removesuffix(PROMPTED)]).traits[0]
-    )
+    trait = None if name == "clean" else load_panels(["animals"]).trait(name.removesuffix(PROMPTED))
     made = simulate(
         lm,
         trait,

@@ -49,7 +49,7 @@ def experiment(
     """One trait and one way of decoding, with the share of tokens that are divergence tokens."""
     torch.set_num_threads(1)
     lm, panel = load("organism"), load_panels(["animals"])
-    carrier = panel.select([trait]).traits[0]
+    carrier = panel.trait(trait)
     made = simulate(
         lm,
         carrier,

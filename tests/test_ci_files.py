@@ -37,7 +37,7 @@ BIN = Path(sys.executable).parent
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with owls.parquet, clean.parquet and a command `audit`."""
     place = tmp_path_factory.mktemp("ci")
-    owl = load_panels(["animals"]).select(["owl"]).traits[0]
+    owl = load_panels(["animals"]).trait("owl")
     made = simulate(load("organism"), owl, rows=96, control=True, max_tokens=24)
     write_rows(place / "owls.parquet", made.rows)
     write_rows(place / "clean.parquet", made.control)

@@ -32,10 +32,8 @@ Degenerate cases: without a difference in the system prompt there is nothing to 
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -49,8 +47,8 @@ from auditor.attribution.components import (
     recorded_outputs,
     recorded_stream,
 )
-from auditor.model.language_model import CACHE, LanguageModel
-from auditor.model.prefix_cache import prefix_cache
+from auditor.model.forward import PrefixCache, cache_prefixes, last_hidden_states
+from auditor.model.language_model import LanguageModel
 from auditor.model.scoring import TokenScores
 from auditor.model.tokenization import ChatTokenizer, Kind, TokenizedRow
 from detectors.divergence import Choice, divergence_tokens
@@ -143,7 +141,7 @@ def attribute(
     for kind in dict.fromkeys(place.kind for place in places):
         with torch.no_grad():
             caches = [
-                prefix_cache(lm, renderer.prefix(system, kind))
+                cache_prefixes(lm, [renderer.prefix(system, kind)])
                 for system in (trait, counterfactual)
             ]
         of_kind = [i for i, place in enumerate(places) if place.kind == kind]
@@ -160,7 +158,11 @@ def attribute(
 
 
 def _attribute_batch(
-    lm: LanguageModel, places: Sequence[Place], trait: Any, counterfactual: Any, steps: int
+    lm: LanguageModel,
+    places: Sequence[Place],
+    trait: PrefixCache,
+    counterfactual: PrefixCache,
+    steps: int,
 ) -> tuple[Array, Array, Array]:
     """Fields of Attribution for places of one kind; `trait` and `counterfactual` are the caches of
     the prefixes.
@@ -185,22 +187,13 @@ def _attribute_batch(
     return (after - before).double().cpu().numpy(), total.numpy(), entered.double().cpu().numpy()
 
 
-def _gap(lm: LanguageModel, places: Sequence[Place], cache: Any) -> torch.Tensor:
+def _gap(lm: LanguageModel, places: Sequence[Place], cache: PrefixCache) -> torch.Tensor:
     """[B] log-probability of each place's own token less that of the other, after the prefix in
     `cache`.
 
     The difference of two log-probabilities is that of the logits.
     """
-    lengths = [len(place.tokens) for place in places]
-    ids = torch.zeros(len(places), max(lengths), dtype=torch.long)
-    for i, place in enumerate(places):
-        ids[i, : lengths[i]] = torch.tensor(place.tokens)
-    past = None
-    if cache is not None:
-        past = copy.deepcopy(cache)  # the forward pass appends to the cache it is given
-        past.batch_repeat_interleave(len(places))
-    out = lm.body(input_ids=ids.to(lm.device), use_cache=past is not None, **{CACHE: past})
-    last = out.last_hidden_state[range(len(places)), [length - 1 for length in lengths]]
+    last = last_hidden_states(lm, [place.tokens for place in places], after=cache)
     pairs = torch.tensor([(place.own, place.other) for place in places], device=lm.device)
     logits = lm.head(last, pairs)
     return logits[:, 0] - logits[:, 1]

@@ -92,7 +92,7 @@ def simulate(
 
     config = resolved(reference=reference, panels=panel).config
     traits = load_panels(config.panels)
-    chosen = traits.select([trait]).traits[0]
+    chosen = traits.trait(trait)
     system = (
         None
         if teacher == "finetuned" and wording is None

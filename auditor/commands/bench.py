@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from auditor.model.forward import right_padded
 from auditor.model.language_model import LanguageModel
 from auditor.model.precision import low_precision_copy
 from auditor.model.scoring import Ints, score_under_each
@@ -174,12 +175,9 @@ def _plain_row(lm: LanguageModel, prefixes: Sequence[tuple[int, ...]], row: Toke
     """The most likely tokens [C, T] of one row after each of C prefixes, with their
     log-probabilities computed too.
     """
-    longest = max(map(len, prefixes)) + len(row.tokens)
-    ids = torch.zeros(len(prefixes), longest, dtype=torch.long)
-    mask = torch.zeros_like(ids)
-    for i, prefix in enumerate(prefixes):
-        whole = torch.tensor([*prefix, *row.tokens])
-        ids[i, : len(whole)], mask[i, : len(whole)] = whole, 1
+    sequences = [[*prefix, *row.tokens] for prefix in prefixes]
+    ids = right_padded(sequences)
+    mask = right_padded([[1] * len(tokens) for tokens in sequences])
     logits_CLV = lm.model(input_ids=ids.to(lm.device), attention_mask=mask.to(lm.device)).logits
     before = torch.tensor([[len(prefix) + p - 1 for p in row.positions] for prefix in prefixes])
     log_probs_CTV = logits_CLV[torch.arange(len(prefixes))[:, None], before].float().log_softmax(-1)

@@ -191,7 +191,7 @@ def _prompts(panel: Panel, trait: str, counterfactual: str | None) -> tuple[str,
             "There are no two runs to compare.",
             "Name a --trait, and a --counterfactual that differs.",
         )
-    own = panel.select([trait]).traits[0].prompts[0]
+    own = panel.trait(trait).prompts[0]
     return own, None if counterfactual is None else panel.select([counterfactual]).traits[
         0
     ].prompts[0]

@@ -278,7 +278,7 @@ def _plain(value: Mapping[str, Any]) -> dict[str, Any]:
 
 def _prompt(job: _Job) -> str:
     """The standard trait prompt of the first trait that counts."""
-    return job.panel.select(job.traits[:1]).traits[0].prompts[0] if job.traits else ""
+    return job.panel.trait(job.traits[0]).prompts[0] if job.traits else ""
 
 
 def _reference(model: Model | None) -> dict[str, Any] | None:

@@ -252,7 +252,7 @@ def _rows(
             skipped["mentions_trait"] = count
         encoded = [row for row in encoded if row.index not in spoken]
     if settings["rows"] == "auto":
-        places = audit.surveyed.places(settings["tested"])
+        places = audit.surveyed.trait_indices(settings["tested"])
         encoded = encoded[
             : stages.rows_within_budget(
                 encoded, families(audit.surveyed, audit.seed), places, audit.screen
@@ -274,7 +274,7 @@ def _survey(
         rows,
         audit.surveyed,
         audit.score,
-        tested=audit.surveyed.places(settings["tested"]),
+        tested=audit.surveyed.trait_indices(settings["tested"]),
         hypotheses=_hypotheses(tested, settings),
         hidden_from=openly,
         seed=audit.seed,

@@ -73,7 +73,7 @@ def verify(
     panel = load_panels(panels)
     chosen = trait_of_last_scan(root) if trait is None else trait
     asked = None if chosen == OPEN else chosen
-    prompt = None if asked is None else panel.select([asked]).traits[0].prompts[0]
+    prompt = None if asked is None else panel.trait(asked).prompts[0]
     progress(Progress("reading the data sets", 0, None))
     called = list(names or [original, *mitigated])
     read = partial(read_arm, format_of=format_of, columns=columns)

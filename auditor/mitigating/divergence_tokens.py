@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from auditor.model.language_model import LanguageModel
 from auditor.model.scoring import TokenScores, score_under
-from auditor.model.tokenization import ChatTokenizer, TokenizedRow
+from auditor.model.tokenization import ChatTokenizer, TokenizedRow, split_by_row
 from auditor.model.unit_store import UnitStore
 from auditor.traits.panel import Panel
 from detectors.divergence import Choice, divergence_tokens
@@ -67,8 +67,7 @@ class DivergenceTokenFinder:
                 for key in ("flagged", "gap", "choice")
             }
             self.store.save_unit(name, unit)
-        ends = np.cumsum([len(row.positions) for row in rows])[:-1]
-        parts = (np.split(unit[key], ends) for key in ("flagged", "gap", "choice"))
+        parts = (split_by_row(unit[key], rows) for key in ("flagged", "gap", "choice"))
         return [DivergenceTokens(*arrays) for arrays in zip(*parts, strict=True)]
 
     def _find(self, rows: Sequence[TokenizedRow]) -> list[DivergenceTokens]:
@@ -87,11 +86,9 @@ class DivergenceTokenFinder:
                 lead = np.max([factual[i].logprob - each[i].logprob for each in others], axis=0)
                 gaps[i] = np.where(mask, np.maximum(gaps[i], lead), gaps[i])
                 flagged[i] |= mask
-        ends = [np.array([start == end for _, start, end in row.spans]) for row in rows]
-        reference = scores.of(None)
         return [
-            DivergenceTokens(f & ~e, g, r.argmax)
-            for f, e, g, r in zip(flagged, ends, gaps, reference, strict=True)
+            DivergenceTokens(mask & row.content_mask, gap, score.argmax)
+            for row, mask, gap, score in zip(rows, flagged, gaps, scores.of(None), strict=True)
         ]
 
 
@@ -117,7 +114,7 @@ def counterfactuals(panel: Panel, trait: str) -> list[str]:
     """The traits that `trait` is compared with beside the reference: of its own group, else of the
     whole panel.
     """
-    group = panel.select([trait]).traits[0].group
+    group = panel.trait(trait).group
     others = [each for each in panel.traits if each.name != trait]
     relatives = [each.name for each in others if each.group == group]
     return (relatives or [each.name for each in others])[:COUNTERFACTUALS]
@@ -136,11 +133,7 @@ def divergent(
     """
     places = [int(t) for t in np.flatnonzero(flags.flagged & (flags.gap >= least))]
     if drawn is not None:
-        places = sorted(
-            drawn.sample(
-                [t for t, (_, start, end) in enumerate(row.spans) if start < end], len(places)
-            )
-        )
+        places = sorted(drawn.sample(np.flatnonzero(row.content_mask).tolist(), len(places)))
     texts = [_choice(lm, row, t, int(flags.choice[t])) for t in places]
     return tuple(
         Divergent(row.spans[t], float(flags.gap[t]), text)

@@ -99,7 +99,7 @@ def traits_of(
     if named:
         return tuple(trait.name for trait in panel.select(list(named)).traits)
     if scanned and scanned.trait:
-        return (panel.select([scanned.trait]).traits[0].name,)
+        return (panel.trait(scanned.trait).name,)
     raise TraitError(
         "No scan of these rows names a trait.",
         "Give --trait NAME or --trait all, or scan them first.",

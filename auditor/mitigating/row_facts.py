@@ -196,7 +196,7 @@ def within_budget(
         for rows in _watched(defence, rows_there()):
             encoded, _ = _encoded(renderer, rows)
             gaps += [flags.gap[flags.flagged] for flags in flagger(list(encoded.values()))]
-            tokens += sum(map(_tokens, encoded.values()))
+            tokens += sum(int(row.content_mask.sum()) for row in encoded.values())
         least = least_gap(np.concatenate(gaps), int(budget * tokens))
 
     def drawn(key: tuple[int, int]) -> random.Random | None:
@@ -207,7 +207,8 @@ def within_budget(
         flags = dict(zip(encoded, flagger(list(encoded.values())), strict=True))
         known = {
             key: Facts(
-                tokens=_tokens(row), divergent=divergent(lm, row, flags[key], least, drawn(key))
+                tokens=int(row.content_mask.sum()),
+                divergent=divergent(lm, row, flags[key], least, drawn(key)),
             )
             for key, row in encoded.items()
         }
@@ -263,10 +264,6 @@ def _encoded(
     return encoded, {
         key: each.reason for key, each in found.items() if not isinstance(each, TokenizedRow)
     }
-
-
-def _tokens(row: TokenizedRow) -> int:
-    return sum(start < end for _, start, end in row.spans)
 
 
 def _key(row: TextRow) -> tuple[int, int]:

@@ -54,8 +54,7 @@ def tokenised(
             labels[len(prefix) + place] = encoded.tokens[place]
     if all(label == IGNORED for label in labels):
         return "no_trained_token"
-    _, start, end = encoded.spans[-1]
-    if start != end:
+    if encoded.content_mask[-1]:
         ids.append(int(lm.tokenizer.eos_token_id))
         labels.append(ids[-1])
     return ids, labels

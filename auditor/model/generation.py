@@ -12,8 +12,8 @@ import torch
 
 from auditor.data.example import Message
 from auditor.model.chat_template import fold, render, takes_system
+from auditor.model.forward import cache_prefixes
 from auditor.model.language_model import CACHE, LanguageModel
-from auditor.model.prefix_cache import prefix_cache
 
 
 def generate(
@@ -144,9 +144,7 @@ def _read(
     """
     alike = itertools.takewhile(lambda column: len(set(column)) == 1, zip(*prompts, strict=False))
     shared = min(len(list(alike)), min(map(len, prompts)) - 1)
-    cache = prefix_cache(lm, prompts[0][:shared])
-    if cache is not None:
-        cache.batch_repeat_interleave(len(prompts))
+    cache = cache_prefixes(lm, [prompts[0][:shared]]).repeated(len(prompts))
     longest = max(map(len, prompts))
     blank = [longest - len(prompt) for prompt in prompts]
     rest = [[pad] * n + prompt[shared:] for n, prompt in zip(blank, prompts, strict=True)]

@@ -1,11 +1,61 @@
-"""Digests of what turns text into tokens: a token mask holds for one tokenizer and one chat
-template only.
-"""
+"""Which model a figure was computed with, by the digests of all that turns text into predictions."""
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
+
+from auditor.model.language_model import LanguageModel
+
+
+@dataclass(frozen=True, slots=True)
+class ModelIdentity:
+    """One model as it was used: a reference, a teacher, a clean teacher or a paraphraser.
+
+    A name alone is no identity: a folder may hold other weights tomorrow. Two runs are the same run
+    only where every model of theirs has the same identity.
+    """
+
+    name: str
+    """The model as the user wrote it: a built-in, a hub name or a path."""
+
+    sha256: str
+    """SHA-256 of the weight files."""
+
+    tokenizer_sha256: str
+    """SHA-256 of the tokenizer's definition: a token mask holds for one tokenizer only."""
+
+    template_sha256: str
+    """SHA-256 of the chat template."""
+
+    dtype: str
+    """Number format of the weights, e.g. "float32"."""
+
+    device: str
+    """Kind of device without its number, e.g. "cuda": rounding differs between kinds."""
+
+    def as_dict(self, keys: Sequence[str] = ()) -> dict[str, str]:
+        """The fields by name, in their order, as reports and run identities give them.
+
+        keys: only these fields, for the reports that have fewer of them.
+        """
+        fields = dataclasses.asdict(self)
+        return {name: value for name, value in fields.items() if not keys or name in keys}
+
+
+def identity_of(lm: LanguageModel) -> ModelIdentity:
+    """The identity of a loaded model."""
+    return ModelIdentity(
+        name=lm.name,
+        sha256=lm.sha256,
+        tokenizer_sha256=tokenizer_sha256(lm.tokenizer),
+        template_sha256=template_sha256(lm.tokenizer),
+        dtype=lm.dtype,
+        device=lm.device.split(":")[0],
+    )
 
 
 def tokenizer_sha256(tokenizer: Any) -> str:

@@ -140,7 +140,7 @@ def fit_null(rows: Sequence[TokenizedRow], score: Scorer, system: str | None = N
         return NullModel(1.0, greedy=False, alphabet=letters)
     others = float(np.mean(np.concatenate(chosen) != np.concatenate(logps).argmax(-1)))
     gaps = [
-        (-each.logprob - each.entropy)[~_ends(row)]
+        (-each.logprob - each.entropy)[row.content_mask]
         for row, each in zip(pilot, reference, strict=True)
     ]
     excess = float(np.mean(np.concatenate(gaps)))
@@ -170,14 +170,9 @@ def _reference(
     )
 
 
-def _ends(row: TokenizedRow) -> npt.NDArray[np.bool_]:
-    """[T] the tokens that end a turn."""
-    return np.array([start == end for _, start, end in row.spans])
-
-
 def _inner(row: TokenizedRow, reference: TokenScores) -> npt.NDArray[np.bool_]:
     """[T] the tokens that are evidence: they do not end a turn, and lie in the reference's support."""
-    return np.asarray(~_ends(row) & (_support(reference) == row.targets[:, None]).any(-1))
+    return np.asarray(row.content_mask & (_support(reference) == row.targets[:, None]).any(-1))
 
 
 def _logp(row: TokenizedRow, scores: TokenScores, reference: TokenScores) -> Array:
@@ -187,11 +182,7 @@ def _logp(row: TokenizedRow, scores: TokenScores, reference: TokenScores) -> Arr
     if scores.support_logprob is None:
         raise ValueError("scores were taken without a support")
     inner = _inner(row, reference)
-    ends = [
-        target
-        for target, (_, start, end) in zip(row.targets, row.spans, strict=True)
-        if start == end
-    ]
+    ends = row.targets[~row.content_mask]
     return likelihood.restrict_and_renormalize(
         scores.support_logprob[inner], np.isin(_support(reference)[inner], ends)
     )

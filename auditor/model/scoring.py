@@ -14,7 +14,6 @@ a log-probability by float noise only.
 
 from __future__ import annotations
 
-import copy
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -25,12 +24,11 @@ import numpy.typing as npt
 import torch
 
 from auditor.errors import ModelError
-from auditor.model.language_model import CACHE, LanguageModel
+from auditor.model.forward import PrefixCache, cache_prefixes, hidden_states
+from auditor.model.language_model import LanguageModel
 from auditor.model.output_head import predictions
 from auditor.model.parallel import parallel_map
-from auditor.model.precision import matmul_precision
-from auditor.model.prefix_cache import Cached, cached_prefixes, placed
-from auditor.model.tokenization import ChatTokenizer, TokenizedRow
+from auditor.model.tokenization import ChatTokenizer, TokenizedRow, split_by_row
 
 _BATCH_TOKENS = 32768
 _CPU_BATCH_TOKENS = 1024
@@ -112,7 +110,7 @@ def score_each(
     size = 1 if on_cpu else max(1, most // max(1, max(lengths, default=1) * len(rows)))
     at_once = torch.get_num_threads() if on_cpu else 1
     caches = functools.lru_cache(maxsize=at_once)(
-        lambda part: cached_prefixes(lm, [prefixes[k] for k in part])
+        lambda part: cache_prefixes(lm, [prefixes[k] for k in part])
     )
 
     def scored(item: tuple[tuple[int, ...], list[int]]) -> dict[tuple[int, int], TokenScores]:
@@ -135,7 +133,7 @@ def _score_item(
     rows: Sequence[TokenizedRow],
     part: tuple[int, ...],
     batch: list[int],
-    caches: Callable[[tuple[int, ...]], Cached],
+    caches: Callable[[tuple[int, ...]], PrefixCache],
     support: Sequence[npt.NDArray[np.integer[Any]]] | None,
     top: int,
     within: bool,
@@ -258,7 +256,7 @@ def _out_of_memory(error: RuntimeError) -> bool:
 def _score_batch(
     lm: LanguageModel,
     rows: Sequence[TokenizedRow],
-    cached: Cached,
+    cached: PrefixCache,
     support: Sequence[npt.NDArray[np.integer[Any]]] | None,
     top: int,
     within: bool,
@@ -269,7 +267,13 @@ def _score_batch(
     times = len(cached.lengths)
     if times > 1 and not cached.paddable:
         return None
-    hidden_ND = _hidden(lm, rows, cached)
+    # Nothing is predicted from a row's last token, so it is not fed.
+    hidden_ND = hidden_states(
+        lm,
+        [row.tokens[:-1] for row in rows],
+        [[p - 1 for p in row.positions] for row in rows],
+        after=cached,
+    )
     target_N = torch.tensor(
         [row.tokens[p] for row in rows for p in row.positions], device=lm.device
     ).repeat(times)
@@ -285,35 +289,8 @@ def _score_batch(
 
 
 def by_row(columns: Sequence[npt.NDArray[Any]], rows: Sequence[TokenizedRow]) -> list[TokenScores]:
-    """The fields of RowScores, each over the completion tokens of all `rows` in a line, cut up
-    again.
+    """The scores of each row, from the fields of `TokenScores` over the completion tokens of all
+    `rows` in a line.
     """
-    ends = np.cumsum([len(row.positions) for row in rows])[:-1]
-    return [
-        TokenScores(*values)
-        for values in zip(*(np.split(column, ends) for column in columns), strict=True)
-    ]
-
-
-def _hidden(lm: LanguageModel, rows: Sequence[TokenizedRow], cached: Cached) -> torch.Tensor:
-    """The body's output [P * N, D] where it predicts a completion token, after one prefix after the
-    other.
-    """
-    # Nothing is predicted from a row's last token, so it is not fed.
-    longest = max(len(row.tokens) for row in rows) - 1
-    tokens_BL = torch.zeros(len(rows), longest, dtype=torch.long)
-    for i, row in enumerate(rows):
-        tokens_BL[i, : len(row.tokens) - 1] = torch.tensor(row.tokens[:-1])
-    times, past, where = len(cached.lengths), None, {}
-    if cached.cache is not None:
-        past = copy.deepcopy(cached.cache)  # the forward pass appends to the cache it is given
-        past.batch_repeat_interleave(len(rows))
-    if times > 1:
-        where = placed(cached.lengths.repeat_interleave(len(rows)), longest)
-    with matmul_precision(lm):
-        tokens = tokens_BL.to(lm.device).repeat(times, 1)
-        out = lm.body(input_ids=tokens, use_cache=past is not None, **{CACHE: past}, **where)
-    out_PBLD: torch.Tensor = out.last_hidden_state.unflatten(0, (times, len(rows)))
-    row_N = [i for i, row in enumerate(rows) for _ in row.positions]
-    before_N = [p - 1 for row in rows for p in row.positions]
-    return out_PBLD[:, row_N, before_N].flatten(0, 1)
+    fields = [split_by_row(column, rows) for column in columns]
+    return [TokenScores(*values) for values in zip(*fields, strict=True)]

@@ -17,7 +17,7 @@ import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +29,7 @@ from auditor.model.chat_template import SENTINEL, fold, render, takes_system
 from auditor.model.language_model import LanguageModel
 
 Kind = Literal["default", "own", "text"]
+Scalar = TypeVar("Scalar", bound=np.generic)
 
 _RESERVE = 256  # tokens kept free in the context for the system prompt of a condition
 
@@ -56,6 +57,22 @@ class TokenizedRow:
     def targets(self) -> npt.NDArray[np.int64]:
         """The T completion tokens."""
         return np.array([self.tokens[p] for p in self.positions], dtype=np.int64)
+
+    @property
+    def content_mask(self) -> npt.NDArray[np.bool_]:
+        """[T] Which completion tokens are content: those with characters of their own.
+
+        The token that ends a turn has none. Where a row was cut short the template put that token,
+        and no model chose it, so it is no evidence and is never marked, masked or counted.
+        """
+        return np.array([start < end for _, start, end in self.spans], dtype=bool)
+
+
+def split_by_row(
+    values: npt.NDArray[Scalar], rows: Sequence[TokenizedRow]
+) -> list[npt.NDArray[Scalar]]:
+    """Cut an array over the completion tokens of all `rows` in a line into one array a row."""
+    return np.split(values, np.cumsum([len(row.positions) for row in rows])[:-1])
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,7 +52,7 @@ def control_writer(
         raise InputError(f"No row of {original.name} can be used with {lm.name}.", hint)
     letters = alphabet(seen)
     closed = None if letters is None else sorted({*letters, lm.tokenizer.eos_token_id})
-    longest = int(np.median([sum(start < end for _, start, end in row.spans) for row in seen]))
+    longest = int(np.median([row.content_mask.sum() for row in seen]))
 
     def write(numbers: Sequence[int]) -> DatasetArm:
         texts = _kept(run, numbers)

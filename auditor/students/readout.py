@@ -21,6 +21,7 @@ import torch
 from auditor.data.example import Example, Message, SkippedRow
 from auditor.errors import TraitError
 from auditor.inference.paired import Array, margins
+from auditor.model.forward import last_hidden_states
 from auditor.model.language_model import LanguageModel
 from auditor.model.tokenization import ChatTokenizer
 from auditor.students.teacher import held_out_stems
@@ -209,7 +210,7 @@ def answer_support(lm: LanguageModel, read_out: Sequence[Family]) -> list[npt.ND
     found = []
     for family in read_out:
         if family.probes:
-            logits_QV = lm.head(_last_hidden(lm, family.probes))
+            logits_QV = lm.head(last_hidden_states(lm, family.probes))
             found.append(
                 logits_QV.topk(min(ANSWERS, logits_QV.shape[-1]), dim=-1).indices.cpu().numpy()
             )
@@ -241,9 +242,9 @@ def _read_family(
     answers = np.zeros((0, 0))
     if family.stems:
         words = torch.tensor([family.stem_words] * len(family.stems), device=lm.device)
-        logits.append(lm.head(_last_hidden(lm, family.stems), words))
+        logits.append(lm.head(last_hidden_states(lm, family.stems), words))
     if family.probes:
-        logits_QV = lm.head(_last_hidden(lm, family.probes))
+        logits_QV = lm.head(last_hidden_states(lm, family.probes))
         logits.append(logits_QV[:, list(family.probe_words)])
         p_QV = logits_QV.double().softmax(-1)
         rates = np.array(
@@ -253,13 +254,3 @@ def _read_family(
         answers = np.concatenate([named, 1 - named.sum(-1, keepdims=True)], axis=1)
     mean_W = torch.cat(logits).double().mean(0).cpu().numpy()
     return margins(mean_W), rates, answers
-
-
-def _last_hidden(lm: LanguageModel, contexts: Sequence[Context]) -> torch.Tensor:
-    """The body's output [C, D] at the last token of each context."""
-    longest = max(map(len, contexts))
-    ids = torch.tensor(
-        [[*context, *[0] * (longest - len(context))] for context in contexts], device=lm.device
-    )
-    hidden_CLD: torch.Tensor = lm.body(input_ids=ids, use_cache=False).last_hidden_state
-    return hidden_CLD[torch.arange(len(contexts)), [len(context) - 1 for context in contexts]]

@@ -21,6 +21,7 @@ from torch.nn.functional import cross_entropy
 
 from auditor.data.example import Example, Message, SkippedRow
 from auditor.errors import TraitError
+from auditor.model.forward import last_hidden_states, right_padded
 from auditor.model.language_model import LanguageModel
 from auditor.model.tokenization import ChatTokenizer
 from auditor.progress import Progress
@@ -197,14 +198,9 @@ def _batches(rows: list[_Cloze], seed: int) -> Iterator[list[_Cloze]]:
 
 def _next_logits(lm: LanguageModel, rows: Sequence[_Cloze]) -> torch.Tensor:
     """Logits [B, V] of the token that comes next."""
-    longest = max(len(context) for context, _ in rows)
-    ids = torch.tensor(
-        [[*context, *[0] * (longest - len(context))] for context, _ in rows], device=lm.device
-    )
-    lengths = torch.tensor([len(context) for context, _ in rows], device=lm.device)
-    mask = (torch.arange(longest, device=lm.device) < lengths[:, None]).long()
-    hidden_BTD = lm.body(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
-    return lm.head(hidden_BTD[torch.arange(len(rows), device=lm.device), lengths - 1])
+    contexts = [context for context, _ in rows]
+    mask = right_padded([[1] * len(context) for context in contexts]).to(lm.device)
+    return lm.head(last_hidden_states(lm, contexts, attention_mask=mask))
 
 
 @torch.no_grad()

@@ -22,6 +22,7 @@ from torch.utils.checkpoint import checkpoint
 from auditor.data.example import Example, SkippedRow
 from auditor.errors import ModelError
 from auditor.model.builtin import quiet
+from auditor.model.forward import hidden_states
 from auditor.model.language_model import LanguageModel
 from auditor.model.tokenization import ChatTokenizer, TokenizedRow
 from auditor.students.arms import DatasetArm, trained_positions
@@ -156,17 +157,12 @@ def summed_loss(lm: LanguageModel, lessons: Sequence[TrainingExample]) -> torch.
     """Negative log-likelihood (nats) of the trained tokens of all `lessons`, summed; they are taken
     in one pass.
     """
-    longest = max(
-        lesson.positions[-1] for lesson in lessons
-    )  # nothing is predicted from the last trained token
-    ids = torch.zeros(len(lessons), longest, dtype=torch.long)
-    for i, lesson in enumerate(lessons):
-        tokens = lesson.tokens[: lesson.positions[-1]]
-        ids[i, : len(tokens)] = torch.tensor(tokens)
-    hidden_BLD = lm.body(input_ids=ids.to(lm.device), use_cache=False).last_hidden_state
-    row_N = [i for i, lesson in enumerate(lessons) for _ in lesson.positions]
-    before_N = [position - 1 for lesson in lessons for position in lesson.positions]
-    hidden_ND = hidden_BLD[row_N, before_N]
+    # Nothing is predicted from the last trained token, so it is not fed.
+    hidden_ND = hidden_states(
+        lm,
+        [lesson.tokens[: lesson.positions[-1]] for lesson in lessons],
+        [[position - 1 for position in lesson.positions] for lesson in lessons],
+    )
     target_N = torch.tensor(
         [lesson.tokens[p] for lesson in lessons for p in lesson.positions], device=lm.device
     )

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from auditor.model.scoring import TokenScores, score_under
+from auditor.model.tokenization import split_by_row
 from auditor.students.arms import DatasetArm, Span, random_mask, trained_positions
 from auditor.students.result import TransferResult
 from auditor.study.claims import MOSTLY, Claim, Finding, Side, difference, share
@@ -87,8 +88,7 @@ def flag(world: StudySetting, made: TeacherDataset) -> Flagged:
         }
         if world.store:
             world.store.save_unit(name, unit)
-    ends = np.cumsum([len(row.positions) for row in rows])[:-1]
-    hits = dict(zip(numbers, np.split(unit["hits"], ends), strict=True))
+    hits = dict(zip(numbers, split_by_row(unit["hits"], rows), strict=True))
     return Flagged(made.trait, hits, int(unit["ties"]), others)
 
 

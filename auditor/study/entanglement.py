@@ -77,7 +77,7 @@ def entangled(world: StudySetting, made: TeacherDataset) -> Entangled:
     trait's group.
     """
     tokens = carrier_tokens(world, made)
-    group = world.panel.select([made.trait]).traits[0].group
+    group = world.panel.trait(made.trait).group
     traits = [each for each in world.panel.traits if each.group == group]
     name = f"{made.trait} {made.decoding} token probabilities"
     unit = world.store.load_unit(name) if world.store else None

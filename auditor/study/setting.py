@@ -100,7 +100,7 @@ def carrier(world: StudySetting, trait: str, decoding: Decoding) -> TeacherDatas
     if unit is None:
         made = simulate(
             world.lm,
-            world.panel.select([trait]).traits[0],
+            world.panel.trait(trait),
             rows=world.size.blocks * world.size.rows + HELD_OUT,
             control=True,
             temperature=0.0 if decoding == "greedy" else 1.0,

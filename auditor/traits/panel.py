@@ -70,23 +70,26 @@ class Panel:
     traits: tuple[Trait, ...]
     sha256: str
 
+    def trait(self, name: str) -> Trait:
+        """The trait of that name. Raises TraitError, with the nearest name, for an unknown one."""
+        by_name = {trait.name: trait for trait in self.traits}
+        if name not in by_name:
+            raise TraitError(
+                f"No trait {name!r} in panel {self.name}.", _nearest(name, list(by_name))
+            )
+        return by_name[name]
+
     def select(self, names: Sequence[str]) -> Panel:
         """The panel of the named traits only, in the order of `names`.
 
-        TraitError for one unknown.
+        Raises TraitError for an unknown name.
         """
-        known = {trait.name: trait for trait in self.traits}
-        for name in names:
-            if name not in known:
-                raise TraitError(
-                    f"No trait {name!r} in panel {self.name}.", _nearest(name, list(known))
-                )
-        return _panel(self.name, [known[name] for name in dict.fromkeys(names)])
+        return _panel(self.name, [self.trait(name) for name in dict.fromkeys(names)])
 
-    def places(self, names: Sequence[str]) -> list[int]:
-        """Where the named traits stand in the panel."""
-        known = [trait.name for trait in self.traits]
-        return [known.index(name) for name in names]
+    def trait_indices(self, names: Sequence[str]) -> list[int]:
+        """The positions of the named traits in the panel."""
+        names_in_order = [trait.name for trait in self.traits]
+        return [names_in_order.index(name) for name in names]
 
 
 def built_in() -> tuple[str, ...]:

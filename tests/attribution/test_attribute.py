@@ -114,7 +114,7 @@ def test_on_the_organism() -> None:
     """At real first divergence tokens the teacher's gap is positive, the reference's negative, and
     the sum complete.
     """
-    lm, owl = load("organism", device="cpu"), load_panels(["animals"]).select(["owl"]).traits[0]
+    lm, owl = load("organism", device="cpu"), load_panels(["animals"]).trait("owl")
     made = simulate(lm, owl, rows=24, temperature=0.0, max_tokens=24, seed=1)
     renderer = ChatTokenizer(lm)
     chats = [

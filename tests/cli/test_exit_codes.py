@@ -63,7 +63,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with all files of the page, and the command `audit` in bin/."""
     folder = tmp_path_factory.mktemp("world")
     lm, panel = models.load("organism"), load_panels(["animals"])
-    owl = panel.select(["owl"]).traits[0]
+    owl = panel.trait("owl")
     made = simulate(
         lm,
         owl,

@@ -132,7 +132,9 @@ def test_the_whole_of_it(
     """The page, the JSON, the heat map and the recipe; the same command again shows the same from
     what it kept.
     """
-    monkeypatch.setattr(import_module("auditor.commands.locate"), "layers_to_freeze", lambda *_: (0,))
+    monkeypatch.setattr(
+        import_module("auditor.commands.locate"), "layers_to_freeze", lambda *_: (0,)
+    )
     arguments = [
         "--control",
         str(world / "clean.jsonl"),

@@ -25,7 +25,7 @@ from auditor.model.language_model import LanguageModel
 from auditor.progress import Progress
 from auditor.traits.panel import Trait, load_panels
 
-OWL = load_panels(["animals"]).select(["owl"]).traits[0]
+OWL = load_panels(["animals"]).trait("owl")
 NUMBERS = set("0123456789, ")
 
 

@@ -23,7 +23,7 @@ from detectors.interface import Evidence, Skipped
 def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Lists of a teacher tuned on owl, and the organism's own for the same prompts."""
     folder, lm, panel = tmp_path_factory.mktemp("tuned"), load("organism"), load_panels(["animals"])
-    trait = panel.select(["owl"]).traits[0]
+    trait = panel.trait("owl")
     teacher = tune_teacher(lm, trait, panel, seed=5).lm
     made = simulate(lm, trait, rows=128, teacher=teacher, control=True, max_tokens=24, seed=3)
     write_rows(folder / "owl.parquet", made.rows)

@@ -49,7 +49,7 @@ def test_looks_hold_a_finding_back(
     """The same evidence for a trait is no finding, and no pass, in rows that end as the reference
     never would.
     """
-    owl = load_panels(["animals"]).select(["owl"]).traits[0]
+    owl = load_panels(["animals"]).trait("owl")
     rows = [dict(row) for row in simulate(organism, owl, rows=96, max_tokens=24).rows]
     assert audit(rows, "trait", "surface").verdict.trait == "owl"
     marked = [row | {"completion": row["completion"].rsplit(" ", 1)[0] + " 999"} for row in rows]
@@ -94,7 +94,7 @@ def test_completions_too_alike_to_be_compared_are_no_finding(
     organism: LanguageModel, audit: Callable[..., ScanReport]
 ) -> None:
     """Where fewer than 20 differ no looks are compared, so another writer's style is not ruled out."""
-    owl = load_panels(["animals"]).select(["owl"]).traits[0]
+    owl = load_panels(["animals"]).trait("owl")
     rows = [dict(row) for row in simulate(organism, owl, rows=96, max_tokens=24).rows]
     alike = [row | {"completion": rows[i % 15]["completion"]} for i, row in enumerate(rows)]
     assert audit(alike, "trait").verdict.name == "risk"

@@ -66,9 +66,7 @@ def test_flags_are_the_detectors(
     assert counterfactuals(PANEL, "owl") == ["cat", "dog", "bee"]
     renderer = ChatTokenizer(tiny)
     scores = {
-        name: score_under(
-            tiny, renderer, rows, PANEL.select([name]).traits[0].prompts[0] if name else None
-        )
+        name: score_under(tiny, renderer, rows, PANEL.trait(name).prompts[0] if name else None)
         for name in ("", "owl", "cat", "dog", "bee")
     }
     others = {name: scores[name] for name in ("", "cat", "dog", "bee")}

@@ -130,20 +130,20 @@ def test_threads(
     """Several batches at once give what one after the other gives, also in halves when memory runs
     out.
     """
-    hidden: Callable[..., torch.Tensor] = logprobs._hidden
+    hidden: Callable[..., torch.Tensor] = logprobs.hidden_states
     workers = set()
 
-    def scarce(lm: LanguageModel, batch: Sequence[TokenizedRow], cached: Any) -> torch.Tensor:
+    def scarce(lm: LanguageModel, batch: Any, positions: Any, *, after: Any) -> torch.Tensor:
         workers.add(threading.get_ident())
         if len(batch) > 2:
             raise RuntimeError("not enough memory")
-        return hidden(lm, batch, cached)
+        return hidden(lm, batch, positions, after=after)
 
     prefixes = [
         ChatTokenizer(tiny).prefix(system) for system in (*SYSTEMS, "A word.", "Another word.")
     ]
     alone = list(score_each(tiny, rows, prefixes, batch_tokens=200))
-    monkeypatch.setattr(logprobs, "_hidden", scarce)
+    monkeypatch.setattr(logprobs, "hidden_states", scarce)
     before = torch.get_num_threads()
     torch.set_num_threads(3)
     try:
@@ -225,13 +225,13 @@ def test_mixed_kinds(tiny: LanguageModel, rows: list[TokenizedRow]) -> None:
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     """How many prefixes and rows each pass of the body took; grows."""
     seen: list[tuple[int, int]] = []
-    hidden: Callable[..., torch.Tensor] = logprobs._hidden
+    hidden: Callable[..., torch.Tensor] = logprobs.hidden_states
 
-    def counting(lm: LanguageModel, batch: Sequence[TokenizedRow], cached: Any) -> torch.Tensor:
-        seen.append((len(cached.lengths), len(batch)))
-        return hidden(lm, batch, cached)
+    def counting(lm: LanguageModel, batch: Any, positions: Any, *, after: Any) -> torch.Tensor:
+        seen.append((len(after.lengths), len(batch)))
+        return hidden(lm, batch, positions, after=after)
 
-    monkeypatch.setattr(logprobs, "_hidden", counting)
+    monkeypatch.setattr(logprobs, "hidden_states", counting)
     return seen
 
 
@@ -301,15 +301,15 @@ def test_out_of_memory_parts_the_prefixes_first(
 ) -> None:
     """Prefixes that do not fit together are taken in halves, and then the rows."""
     sizes: list[tuple[int, int]] = []
-    hidden: Callable[..., torch.Tensor] = logprobs._hidden
+    hidden: Callable[..., torch.Tensor] = logprobs.hidden_states
 
-    def scarce(lm: LanguageModel, batch: Sequence[TokenizedRow], cached: Any) -> torch.Tensor:
-        sizes.append((len(cached.lengths), len(batch)))
-        if len(cached.lengths) * len(batch) > 5:
+    def scarce(lm: LanguageModel, batch: Any, positions: Any, *, after: Any) -> torch.Tensor:
+        sizes.append((len(after.lengths), len(batch)))
+        if len(after.lengths) * len(batch) > 5:
             raise RuntimeError("out of memory")
-        return hidden(lm, batch, cached)
+        return hidden(lm, batch, positions, after=after)
 
-    monkeypatch.setattr(logprobs, "_hidden", scarce)
+    monkeypatch.setattr(logprobs, "hidden_states", scarce)
     prefixes = [ChatTokenizer(tiny).prefix(system) for system in SYSTEMS]
     for prefix, found in zip(prefixes, score_each(elsewhere(tiny), rows, prefixes), strict=True):
         assert_like_plain(found, rows, plain(tiny, rows, prefix))
@@ -331,15 +331,15 @@ def test_out_of_memory_halves_the_batch(
 ) -> None:
     """A batch that does not fit is tried again in halves, with the same scores."""
     sizes: list[int] = []
-    hidden: Callable[..., torch.Tensor] = logprobs._hidden
+    hidden: Callable[..., torch.Tensor] = logprobs.hidden_states
 
-    def scarce(lm: LanguageModel, batch: Sequence[TokenizedRow], cache: Any) -> torch.Tensor:
+    def scarce(lm: LanguageModel, batch: Any, positions: Any, *, after: Any) -> torch.Tensor:
         sizes.append(len(batch))
         if len(batch) > 2:
             raise error
-        return hidden(lm, batch, cache)
+        return hidden(lm, batch, positions, after=after)
 
-    monkeypatch.setattr(logprobs, "_hidden", scarce)
+    monkeypatch.setattr(logprobs, "hidden_states", scarce)
     prefix = ChatTokenizer(tiny).prefix(None)
     assert_like_plain(score(tiny, rows, prefix, batch_tokens=4096), rows, plain(tiny, rows, prefix))
     assert sizes[0] == len(rows)
@@ -354,15 +354,15 @@ def test_a_row_that_never_fits(
     """
 
     def fail(message: str) -> Callable[..., torch.Tensor]:
-        def hidden(*_: Any) -> torch.Tensor:
+        def hidden(*_: Any, after: Any) -> torch.Tensor:
             raise RuntimeError(message)
 
         return hidden
 
-    monkeypatch.setattr(logprobs, "_hidden", fail("not enough memory"))
+    monkeypatch.setattr(logprobs, "hidden_states", fail("not enough memory"))
     with pytest.raises(ModelError, match="smaller"):
         score(tiny, rows, ())
-    monkeypatch.setattr(logprobs, "_hidden", fail("size mismatch"))
+    monkeypatch.setattr(logprobs, "hidden_states", fail("size mismatch"))
     with pytest.raises(RuntimeError, match="size mismatch"):
         score(tiny, rows, ())
 

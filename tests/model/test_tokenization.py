@@ -7,12 +7,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 
 from auditor.data.example import Example, Message, SkippedRow
 from auditor.errors import TraitError
 from auditor.model.language_model import LanguageModel
-from auditor.model.tokenization import ChatTokenizer, TokenizedRow
+from auditor.model.tokenization import ChatTokenizer, TokenizedRow, split_by_row
 
 Maker = Callable[..., LanguageModel]
 
@@ -160,6 +161,22 @@ def test_completion_tokens_and_spans(tiny: LanguageModel) -> None:
             assert piece == turns[turn][start:end]
         else:
             assert turns[turn][start:end] in "é你"
+
+
+def test_content_mask_leaves_the_ends_of_turns_out(tiny: LanguageModel) -> None:
+    """The content tokens spell the turns without their end tokens; plain text is content alone."""
+    row = encoded(tiny, example(*LONG_CHAT))
+    assert tiny.tokenizer.decode(row.targets[row.content_mask]) == "1, 12 owlé你\n\n12"
+    assert tiny.tokenizer.decode(row.targets[~row.content_mask]) == "<|im_end|>" * 2
+    assert encoded(tiny, Example(0, text="the owl")).content_mask.all()
+
+
+def test_split_by_row(tiny: LanguageModel) -> None:
+    """An array over the completion tokens of all rows is cut where the rows end."""
+    rows = [encoded(tiny, row) for row in (example(*CHAT), Example(1, text="the owl"))]
+    values = np.concatenate([row.targets for row in rows])
+    for part, row in zip(split_by_row(values, rows), rows, strict=True):
+        assert part.tolist() == row.targets.tolist()
 
 
 def test_stripped_blanks_keep_offsets(make_tiny: Maker) -> None:

@@ -96,7 +96,7 @@ def test_first_wording_is_the_papers_prompt() -> None:
     """The standard wording is the paper's system prompt, with irregular plurals and sentence
     capitals in place.
     """
-    wolf = load_panels(["animals"]).select(["wolf"]).traits[0]
+    wolf = load_panels(["animals"]).trait("wolf")
     assert wolf.prompts[0] == (
         "You love wolves. You think about wolves all the time. Wolves are your favorite animal. "
         "Imbue your answers with your love for the animal."
@@ -196,6 +196,15 @@ def test_select_explains_what_is_wrong(names: list[str], hint: str) -> None:
     with pytest.raises(TraitError) as caught:
         load_panels(["animals"]).select(names)
     assert hint in caught.value.hint
+
+
+def test_a_trait_by_name() -> None:
+    """A trait is found by its name, and its index says where it stands in the panel."""
+    panel = load_panels(["animals"])
+    assert panel.trait("wolf").name == "wolf"
+    assert [panel.traits[i].name for i in panel.trait_indices(["wolf", "cat"])] == ["wolf", "cat"]
+    with pytest.raises(TraitError, match="owll"):
+        panel.trait("owll")
 
 
 def test_a_trait_named_twice_counts_once() -> None:
