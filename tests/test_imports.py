@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import ast
-import os
+import resource
 import subprocess
 import sys
-import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -167,15 +166,16 @@ def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     assert not [name for name in HEAVY if name in loaded]
 
 
-def test_help_answers_within_half_a_second() -> None:
-    """`audit --help` takes less than half a second as a process, in the best of three tries."""
+def test_help_costs_little() -> None:
+    """`audit --help` takes less than half a second of processor time, in the best of three tries.
+
+    Processor time, since the clock would measure what else the machine is doing.
+    """
     seconds = []
     for _ in range(3):
-        began = time.perf_counter()
-        done = subprocess.run(
-            audit("--help"), capture_output=True, text=True, check=False, env=dict(os.environ)
-        )
-        seconds.append(time.perf_counter() - began)
-        assert done.returncode == 0
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        done = subprocess.run(audit("--help"), capture_output=True, text=True, check=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
         assert "scan" in done.stdout
     assert min(seconds) < 0.5

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from auditor.cli.logs import with_logging
+
 if TYPE_CHECKING:
     from auditor.cli.configuration import Resolved
 
@@ -34,6 +36,7 @@ def config(context: typer.Context) -> None:
 
 
 @app.command("show")
+@with_logging
 def show() -> int:
     """Print every setting, its value, and where that comes from."""
     from rich.text import Text

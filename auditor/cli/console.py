@@ -50,8 +50,11 @@ def commands_off(write: Callable[[str], object]) -> Iterator[None]:
         return
     token = secrets.token_hex(16)
     write(f"::stop-commands::{token}")
-    yield
-    write(f"::{token}::")
+    try:
+        yield
+    finally:
+        # Also after an error: the steps that follow need their commands.
+        write(f"::{token}::")
 
 
 def show(page: RenderableType, *, stderr: bool = False) -> None:

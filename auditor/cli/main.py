@@ -36,6 +36,7 @@ from auditor.cli import (
     traits,
     verify,
 )
+from auditor.cli.logs import Quiet, Verbose, configure, with_logging
 from auditor.errors import AuditError
 
 INCOMPLETE = 3
@@ -49,19 +50,19 @@ COMPLETION = {
 USAGE_ERROR: Any = typer.BadParameter.__base__
 
 app = typer.Typer(rich_markup_mode=None)
-app.command("scan")(scan.scan)
-app.command("gate")(gate.gate)
-app.command("mitigate")(mitigate.mitigate)
-app.command("verify")(verify.verify)
-app.command("diff")(diff.diff)
-app.command("study")(study.study)
-app.command("locate")(locate.locate)
-app.command("demo")(demo.demo)
-app.command("simulate")(simulate.simulate)
-app.command("traits")(traits.traits)
+app.command("scan")(with_logging(scan.scan))
+app.command("gate")(with_logging(gate.gate))
+app.command("mitigate")(with_logging(mitigate.mitigate))
+app.command("verify")(with_logging(verify.verify))
+app.command("diff")(with_logging(diff.diff))
+app.command("study")(with_logging(study.study))
+app.command("locate")(with_logging(locate.locate))
+app.command("demo")(with_logging(demo.demo))
+app.command("simulate")(with_logging(simulate.simulate))
+app.command("traits")(with_logging(traits.traits))
 app.add_typer(models.app, name="models")
 app.add_typer(config.app, name="config")
-app.command("bench")(bench.bench)
+app.command("bench")(with_logging(bench.bench))
 
 
 def _version(wanted: bool) -> None:
@@ -76,12 +77,15 @@ def audit(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show version.")
     ] = False,
+    verbose: Verbose = 0,
+    quiet: Quiet = False,
 ) -> None:
     """Score fine-tuning data sets for hidden-trait (subliminal) poisoning.
 
     Exit codes: 0 passed; 1 risk found, or the gate failed; 2 usage, configuration, input or model
     error; 3 inconclusive or not completed; 130 interrupted.
     """
+    configure(verbose, quiet)
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
         raise typer.Exit(2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from auditor.cli.logs import with_logging
 from auditor.errors import ModelError
 
 app = typer.Typer(help="List and fetch the built-in reference models.", rich_markup_mode=None)
@@ -17,6 +18,7 @@ def models(context: typer.Context) -> None:
 
 
 @app.command("list")
+@with_logging
 def list_models() -> int:
     """List the built-in models."""
     from auditor.cli.console import console, table
@@ -31,6 +33,7 @@ def list_models() -> int:
 
 
 @app.command("fetch")
+@with_logging
 def fetch_model(name: str) -> int:
     """Fetch the built-in model NAME into the cache."""
     from auditor.model.builtin import BUILT_IN, fetch, is_fetched

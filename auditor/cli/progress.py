@@ -19,6 +19,7 @@ from rich.progress import (
 from rich.progress import Progress as Bar
 from rich.text import Text
 
+from auditor.cli.logs import is_quiet
 from auditor.progress import Progress
 from auditor.report.shared.words import safe
 
@@ -32,7 +33,9 @@ def progress_on(console: Console) -> Iterator[Show]:
     """A function that shows each `Progress` it is given on `console`, for as long as the context
     lasts.
     """
-    if console.is_terminal:
+    if is_quiet():
+        yield lambda _: None
+    elif console.is_terminal:
         with _bar(console) as bar:
             yield _Live(bar)
     else:

@@ -6,8 +6,10 @@ that a reader finds the old file, the new one or none, never a part of one.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
+import logging
 import os
 import shutil
 import zipfile
@@ -15,6 +17,7 @@ import zlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from platform import python_version
 from types import TracebackType
@@ -29,6 +32,7 @@ from filelock import FileLock, Timeout
 from auditor.errors import RunError
 from auditor.plugins import Plugin
 
+LOG = logging.getLogger(__name__)
 HOME = ".audit"
 PARTIAL = ".partial"
 DISTRIBUTIONS = (
@@ -87,11 +91,29 @@ def run_key(identity: Mapping[str, Any]) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 
-def installed_versions(plugins: Iterable[Plugin] = ()) -> dict[str, str]:
-    """Versions of Python and of every installed distribution that a result depends on, those of
-    `plugins` included.
+@functools.cache
+def code_digest() -> str:
+    """SHA-256 of the source files of our three packages, by name and content.
+
+    The version of the distribution stays the same over many changes of the code. A finished run of
+    older code must not be shown as the result of this one, so the digest is part of what identifies
+    a run. Reading the files takes some milliseconds, once in a process.
     """
-    versions = {"python": python_version()}
+    digest = hashlib.sha256()
+    for package in ("auditor", "detectors", "mitigations"):
+        spec = find_spec(package)
+        for folder in (spec and spec.submodule_search_locations) or ():
+            for source in sorted(Path(folder).rglob("*.py")):
+                digest.update(f"{package}/{source.relative_to(folder).as_posix()}\0".encode())
+                digest.update(hashlib.sha256(source.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def installed_versions(plugins: Iterable[Plugin] = ()) -> dict[str, str]:
+    """Versions of Python, of our own code (`code_digest`) and of every installed distribution that a
+    result depends on, those of `plugins` included.
+    """
+    versions = {"python": python_version(), "code": code_digest()}
     for name in DISTRIBUTIONS:
         try:
             versions[name] = version(name)
@@ -141,6 +163,8 @@ class RunDir:
         if joins:
             return cls(path, None)
         run = cls(path, _acquire(path))
+        is_new = fresh or not (path / "settings.json").exists()
+        LOG.info("%s run %s", "new" if is_new else "going on with", path)
         try:
             run._tidy(fresh)
             if not (path / "settings.json").exists():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,7 +21,17 @@ import pytest
 
 from auditor.errors import RunError
 from auditor.runs import run_directory as rundir
-from auditor.runs.run_directory import RunDir, Section, last_run, run_key, set_last, write_file
+from auditor.runs.run_directory import (
+    RunDir,
+    Section,
+    installed_versions,
+    last_run,
+    run_key,
+    set_last,
+    write_file,
+)
+
+ROOT = Path(__file__).parents[2]
 
 IDENTITY = {"dataset": "ab" * 32, "settings": {"seed": 0, "alpha": 0.01}, "version": "0.1.0"}
 
@@ -328,3 +339,24 @@ def test_sections_keep_units_apart(tmp_path: Path) -> None:
         found = [section.load_unit("block 0") for section in (owl, cat)]
         assert [int(unit["x"]) for unit in found if unit is not None] == [1, 2]
         assert run.load_unit("block 0") is None
+
+
+def test_other_code_is_another_run(tmp_path: Path) -> None:
+    """One byte of one source file changes the digest that every run is keyed by, in whatever checkout."""
+    for package in ("auditor", "detectors", "mitigations"):
+        shutil.copytree(ROOT / package, tmp_path / package)
+    code = "from auditor.runs.run_directory import installed_versions as v; print(v()['code'])"
+
+    def digest() -> str:
+        env = {**os.environ, "PYTHONPATH": str(tmp_path)}
+        command = [sys.executable, "-c", code]
+        done = subprocess.run(
+            command, cwd=tmp_path, env=env, capture_output=True, text=True, check=True
+        )
+        return done.stdout.strip()
+
+    before = digest()
+    assert before == installed_versions()["code"]
+    with (tmp_path / "detectors" / "trait.py").open("a") as source:
+        source.write("# another line\n")
+    assert digest() != before

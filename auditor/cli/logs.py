@@ -1,0 +1,95 @@
+"""What `-v`, `-vv` and `-q` do: the one place where logging is configured."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import logging
+import sys
+from collections.abc import Callable
+from typing import Annotated, Any, get_type_hints
+
+from typer import Option
+
+PACKAGES = ("auditor", "detectors", "mitigations")
+
+Verbose = Annotated[
+    int,
+    Option(
+        "--verbose",
+        "-v",
+        count=True,
+        show_default=False,
+        help="Say what is done; -vv: with every detail.",
+    ),
+]
+Quiet = Annotated[bool, Option("--quiet", "-q", help="Show the result and errors only.")]
+
+
+class _StandardError(logging.StreamHandler[Any]):
+    """Writes to the standard error of the moment, which a live progress line may have replaced."""
+
+    def __init__(self) -> None:
+        logging.Handler.__init__(self)
+
+    @property
+    def stream(self) -> Any:  # type: ignore[override]
+        return sys.stderr
+
+
+class _OneLine(logging.Formatter):
+    """One line a record: text from a data set or a model must not act on a terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        from auditor.report.shared.words import safe
+
+        return safe(f"{record.levelname} {record.name}: {record.getMessage()}")
+
+
+def configure(verbose: int, quiet: bool) -> None:
+    """Show the records of our packages on standard error: with `verbose` 1 those of level INFO and
+    above, from 2 on DEBUG; with `quiet` only ERROR, and no progress. The root logger, which
+    belongs to libraries, stays as it is.
+    """
+    level = (
+        logging.ERROR
+        if quiet
+        else {0: logging.WARNING, 1: logging.INFO}.get(verbose, logging.DEBUG)
+    )
+    for name in PACKAGES:
+        logger = logging.getLogger(name)
+        logger.setLevel(level)
+        if not logger.handlers:
+            handler = _StandardError()
+            handler.setFormatter(_OneLine())
+            logger.addHandler(handler)
+            logger.propagate = False
+
+
+def is_quiet() -> bool:
+    """Whether `-q` was given, before or after the command."""
+    return not logging.getLogger(PACKAGES[0]).isEnabledFor(logging.WARNING)
+
+
+def with_logging(command: Callable[..., int]) -> Callable[..., int]:
+    """The same command with the options -v and -q; without them what stands before it holds."""
+
+    @functools.wraps(command)
+    def logged(*arguments: Any, verbose: int, quiet: bool, **options: Any) -> int:
+        if verbose or quiet:
+            configure(verbose, quiet)
+        return command(*arguments, **options)
+
+    hints = get_type_hints(command, include_extras=True)
+    parameters = [
+        parameter.replace(annotation=hints[parameter.name])
+        for parameter in inspect.signature(command).parameters.values()
+    ]
+    keyword = functools.partial(inspect.Parameter, kind=inspect.Parameter.KEYWORD_ONLY)
+    parameters += [
+        keyword("verbose", default=0, annotation=Verbose),
+        keyword("quiet", default=False, annotation=Quiet),
+    ]
+    # Typer reads the options of a command from its signature.
+    setattr(logged, "__signature__", inspect.Signature(parameters))  # noqa: B010
+    return logged
