@@ -273,4 +273,6 @@ def take_first_step(
     """Detector `first_step`, where its null holds."""
     if null.greedy:
         return Skipped("the rows are greedy choices; the gradient's null needs samples")
-    return first_step(audit.lm, rows, audit.panel, null.sharpness, null.alphabet, seed=audit.seed)
+    return first_step(
+        audit.lm, rows, audit.panel, null.inverse_temperature, null.alphabet, seed=audit.seed
+    )

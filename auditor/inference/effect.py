@@ -1,4 +1,6 @@
-"""What paired students say of a trait: an effect, the share of it that is left, and the verdict on a data set."""
+"""What paired students say of a trait: an effect, the share of it that is left, and the verdict on
+a data set.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 Interval = tuple[float, float]
-REMOVED = 0.25  # highest share of the effect that may be left, with 95 % confidence, for "removed"
+# The highest share of the effect that may be left, with 95 % confidence, for "removed".
+REMOVED = 0.25
 TransferVerdict = Literal[
     "transfer shown", "no transfer shown", "removed", "reduced", "not reduced"
 ]

@@ -14,15 +14,16 @@ from scipy import stats
 
 Array = npt.NDArray[np.float64]
 
-MIN_ROWS = 8  # fewer clusters make a cluster-robust standard error meaningless
+# Fewer clusters make a cluster-robust standard error meaningless.
+MIN_ROWS = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A mean-zero-under-the-null estimate.
+    """An estimate whose mean is zero under the null.
 
     effect: the point estimate. se: its standard error. df: degrees of freedom of the t distribution
-    it is held against. z: effect / se. p_value: one-sided, large effects are evidence.
+    that it is held against.
     """
 
     effect: float
@@ -31,10 +32,12 @@ class Estimate:
 
     @property
     def z(self) -> float:
+        """Effect over standard error; 0 without an error to divide by."""
         return self.effect / self.se if self.se > 0 else 0.0
 
     @property
     def p_value(self) -> float:
+        """One-sided: large effects are evidence. 1 without an error to judge by."""
         return float(stats.t.sf(self.z, self.df)) if self.se > 0 else 1.0
 
     def interval(self, level: float = 0.95) -> tuple[float, float]:
@@ -50,9 +53,9 @@ class Estimate:
         """Log of the Bayes factor of an effect between 0 and `most`, all equally likely before,
         against none.
 
-        0 where nothing is known (an error without end), and the further below it the surer there is
-        no such effect; z alone would rank what is little known by chance. By the normal
-        approximation, on a grid of 200 steps.
+        The value tends to 0 as the error grows without bound, and lies the further below 0 the
+        surer it is that there is no such effect; z alone would rank imprecise estimates by chance.
+        The normal approximation is summed on a grid of 200 steps.
         """
         if self.se <= 0:
             return 0.0
@@ -66,31 +69,30 @@ def score_estimate(scores: Array, information: float) -> Estimate | None:
 
     scores: [n] one efficient score a row (mean zero under the null). information: its Fisher
     information, summed over the rows. effect = sum(scores) / information; the standard error is
-    clustered by row (the sandwich of White 1980), and never below 1 / information: where no row
-    scores at all, one count more would have been as likely. None for fewer than MIN_ROWS rows or no
+    clustered by row (the sandwich of White 1980). None for fewer than MIN_ROWS rows or no
     information.
     """
     n = len(scores)
     if n < MIN_ROWS or information <= 0:
         return None
-    spread = float(np.var(scores, ddof=1)) * n
-    return Estimate(
-        float(scores.sum()) / information, max(math.sqrt(spread), 1.0) / information, n - 1
-    )
+    spread = math.sqrt(float(np.var(scores, ddof=1)) * n)
+    # Never below one count: where no row of greedy text scores at all the variance is 0, and yet
+    # one divergence token more would have been about as likely.
+    se = max(spread, 1.0) / information
+    return Estimate(float(scores.sum()) / information, se, n - 1)
 
 
 def mean_estimate(values: Array) -> Estimate:
-    """The mean of independent values [n], n of at least 2, with its standard error; in their own
-    unit.
+    """The mean of independent values [n], n of at least 2, with its standard error, in the unit of
+    the values.
     """
-    return Estimate(
-        float(values.mean()), float(values.std(ddof=1)) / math.sqrt(len(values)), len(values) - 1
-    )
+    se = float(values.std(ddof=1)) / math.sqrt(len(values))
+    return Estimate(float(values.mean()), se, len(values) - 1)
 
 
 def with_spread(estimate: Estimate, variance: float, df: float) -> Estimate:
-    """Widen an estimate by a variance between placebos that is itself estimated with `df` degrees
-    of freedom.
+    """Widen an estimate by a variance between negative controls, which is itself estimated with
+    `df` degrees of freedom.
 
     The degrees of freedom of the sum are Satterthwaite's (1946). A variance of 0 changes nothing.
     """
@@ -102,15 +104,15 @@ def with_spread(estimate: Estimate, variance: float, df: float) -> Estimate:
 
 
 def share_interval(count: int, drawn: int, total: int, level: float = 0.95) -> tuple[float, float]:
-    """Interval of the share of `total` things of which `count` out of `drawn` drawn ones are; exact
-    when all are drawn.
+    """Interval of a share of `total` rows, from `count` hits among the `drawn` rows that were read.
 
-    Clopper and Pearson (1934), two-sided: it never covers less than `level`, and ignores that a
-    finite number is left. (0, 1) when nothing was drawn.
+    The interval is that of Clopper and Pearson (1934), two-sided: it never covers less than
+    `level`, and ignores that the rows not drawn are finitely many. It is a point when all were
+    drawn, and (0, 1) when none was.
     """
     if drawn >= total > 0:
         return count / drawn, count / drawn
     if drawn == 0:
         return 0.0, 1.0
-    found = stats.binomtest(count, drawn).proportion_ci(level, method="exact")
-    return float(found.low), float(found.high)
+    interval = stats.binomtest(count, drawn).proportion_ci(level, method="exact")
+    return float(interval.low), float(interval.high)

@@ -10,21 +10,21 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 from scipy import stats
 
 from auditor.inference.effect import REMOVED, Effect, Ratio, TransferVerdict
+from auditor.inference.estimates import Array
 
 LEVEL = 0.95
-MIN_BLOCKS = 3  # before a run may stop early
+# Pairs of students before an experiment may stop early: two have one degree of freedom.
+MIN_BLOCKS = 3
+# Fewer alternatives in a group cannot tell how far their effects vary without the trait.
 MIN_NEGATIVE_CONTROLS = 3
-
-Array = npt.NDArray[np.float64]
 
 
 def margins(logits: Array) -> Array:
-    """[..., W] each word's logit minus the mean of the others', from logits [..., W]; W is at least
-    2.
+    """[..., W] the logit of every word minus the mean of all other words' logits [..., W]; W is at
+    least 2.
     """
     count = logits.shape[-1]
     return np.asarray((logits - logits.mean(-1, keepdims=True)) * count / (count - 1))
@@ -88,32 +88,40 @@ def settled(arms: Sequence[Sequence[float]], original: Sequence[float], planned:
     """Whether further blocks would leave the verdicts as they are: every interval lies within one
     verdict's range.
 
-    arms: paired effects [B] of each arm. planned: blocks in all. It is asked after every block from
-    MIN_BLOCKS on, so the intervals used here have an error rate of 5 % over all these looks
-    together (Bonferroni).
+    arms: paired effects [B] of each arm. planned: blocks in all. An experiment may stop after any
+    block from MIN_BLOCKS on, so the intervals used here have an error rate of 5 % over all these
+    interim analyses together (Bonferroni).
     """
     if len(original) < MIN_BLOCKS:
         return False
     level = 1 - (1 - LEVEL) / max(1, planned - MIN_BLOCKS + 1)
-    intervals = [effect_ratio(arm, original, level).interval for arm in arms]
-    clear = all(found is not None and _zone(found[0]) == _zone(found[1]) for found in intervals)
-    return clear and transferred(effect(original, level))
+    if not transferred(effect(original, level)):
+        return False
+    for arm in arms:
+        interval = effect_ratio(arm, original, level).interval
+        if interval is None:
+            return False
+        low, high = interval
+        # Both ends must lie on one side of each bound that parts two verdicts.
+        if low <= REMOVED < high or low < 1 <= high:
+            return False
+    return True
 
 
-def negative_control_test(effects: Sequence[float], place: int) -> tuple[float, float] | None:
-    """z and one-sided p of effects[place] against the other traits of its group, effects [W].
+def negative_control_test(effects: Sequence[float], index: int) -> tuple[float, float] | None:
+    """z and one-sided p of effects[index] against the other traits of its group, effects [W].
 
-    The others stand for traits that the data do not carry: how far they stray is the noise of one
-    effect, whatever its cause. z = (own - mean of others) / sd of others; p is from t with W - 2
-    degrees of freedom and allows for the error of that mean. Relatives of a true trait stray too,
-    which makes it cautious. None with fewer than MIN_PLACEBOS others, or when they do not stray at
-    all.
+    The other traits are negative controls, which the data do not carry: how far their effects vary
+    is the noise of one effect, whatever its cause. z = (effect - mean of controls) / sd of
+    controls; p is from t with W - 2 degrees of freedom and allows for the error of that mean.
+    Relatives of a true trait vary more, which makes the test cautious. None with fewer than
+    MIN_NEGATIVE_CONTROLS controls, or when they do not vary at all.
     """
-    others = np.delete(np.asarray(effects, dtype=np.float64), place)
-    if len(others) < MIN_NEGATIVE_CONTROLS or (spread := float(others.std(ddof=1))) == 0:
+    controls = np.delete(np.asarray(effects, dtype=np.float64), index)
+    if len(controls) < MIN_NEGATIVE_CONTROLS or (spread := float(controls.std(ddof=1))) == 0:
         return None
-    z = float(effects[place] - others.mean()) / spread
-    return z, float(stats.t.sf(z / math.sqrt(1 + 1 / len(others)), len(others) - 1))
+    z = float(effects[index] - controls.mean()) / spread
+    return z, float(stats.t.sf(z / math.sqrt(1 + 1 / len(controls)), len(controls) - 1))
 
 
 def total_variation(left_answers: Array, right_answers: Array) -> float:
@@ -121,14 +129,10 @@ def total_variation(left_answers: Array, right_answers: Array) -> float:
     return float(np.abs(left_answers - right_answers).sum(-1).mean() / 2)
 
 
-def rank(effects: Sequence[float], place: int) -> int:
-    """Place of effects[place] among them all, 1 for the largest; ties share the better place."""
-    return 1 + sum(each > effects[place] for each in effects)
+def rank(effects: Sequence[float], index: int) -> int:
+    """Rank of effects[index] among them all, 1 for the largest; ties share the better rank."""
+    return 1 + sum(effect > effects[index] for effect in effects)
 
 
 def _t(blocks: int, level: float) -> float:
     return float(stats.t.ppf(0.5 + level / 2, blocks - 1))
-
-
-def _zone(share: float) -> int:
-    return (share > REMOVED) + (share >= 1)

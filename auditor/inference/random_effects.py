@@ -11,47 +11,53 @@ from scipy import stats
 
 from auditor.inference.estimates import Estimate
 
-MIN_NEGATIVE_CONTROLS = 8  # fewer traits cannot tell how far a panel strays
-MAX_STRAY = 10.0  # in doses; templates, the strangest text seen, have 1
+# Fewer traits cannot tell how far the doses of a panel vary.
+MIN_NEGATIVE_CONTROLS = 8
+# Largest standard deviation between traits that is thought possible, in doses; templates, the text
+# that is least like the reference's own, have 1.
+MAX_BETWEEN_TRAIT_SD = 10.0
 
 
 def add_random_effect(
-    plain: Mapping[int, Estimate], placebos: Mapping[int, frozenset[int]]
+    plain: Mapping[int, Estimate], negative_controls: Mapping[int, frozenset[int]]
 ) -> dict[int, Estimate]:
-    """Estimates of traits by number, whose errors allow for how far their placebos stray; see
-    `between_trait_variance`.
+    """Estimates of traits by number, whose errors allow for how far the doses of their negative
+    controls vary; see `between_trait_variance`.
 
-    placebos: for each trait those that do not stray with it when the data carry it.
+    negative_controls: for each trait those whose doses stay put when the data carry the trait.
     """
-    variance: dict[frozenset[int], float] = {}  # most traits of a family share their placebos
-    for own in {placebos[k] for k in plain}:
-        variance[own] = between_trait_variance([each for k, each in plain.items() if k in own])
+    # Most traits of a family share their controls, and the variance is the same for all of them.
+    variance = {
+        controls: between_trait_variance([plain[k] for k in plain if k in controls])
+        for controls in {negative_controls[k] for k in plain}
+    }
     return {
-        k: replace(each, se=math.sqrt(each.se**2 + variance[placebos[k]]))
-        for k, each in plain.items()
+        k: replace(estimate, se=math.sqrt(estimate.se**2 + variance[negative_controls[k]]))
+        for k, estimate in plain.items()
     }
 
 
-def between_trait_variance(strangers: Sequence[Estimate]) -> float:
+def between_trait_variance(controls: Sequence[Estimate]) -> float:
     """The variance of the doses of traits that the data do not carry, beyond their errors; at least
     0.
 
-    strangers: traits that are no relatives of the one under test. Text that the reference did not
-    write (people's, another model's, that of another prompt) follows some prompts more than others
-    for reasons of style, so their doses stray from 0 however many rows there are: dose ~ N(0, se^2
-    + v). v is the posterior mean with all standard deviations up to MAX_STRAY equally likely
-    before, so that few rows or few strangers do not pass for none that stray. 0 for fewer than
-    MIN_PLACEBOS. Source: random effects (DerSimonian and Laird 1986), with the prior of Gelman
-    (2006, Bayesian Analysis 1, 3).
+    controls: estimates of traits that are no relatives of the one under test. Text that the
+    reference did not write (people's, another model's, that of another prompt) follows some prompts
+    more than others for reasons of style, so its doses differ from 0 however many rows there are:
+    dose ~ N(0, se^2 + v). v is the posterior mean with all standard deviations up to
+    MAX_BETWEEN_TRAIT_SD equally likely before, so that few rows or few controls do not pass for no
+    variance at all. 0 for fewer than MIN_NEGATIVE_CONTROLS. Source: random effects (DerSimonian and
+    Laird 1986), with the prior of Gelman (2006, Bayesian Analysis 1, 3).
     """
-    if len(strangers) < MIN_NEGATIVE_CONTROLS:
+    if len(controls) < MIN_NEGATIVE_CONTROLS:
         return 0.0
-    dose, error = np.array([(each.effect, each.se) for each in strangers]).T
-    stray = MAX_STRAY * np.linspace(0, 1, 401) ** 2  # closer where it matters, near 0
-    spread = error[:, None] ** 2 + stray**2
-    likelihood = -(np.log(spread) + dose[:, None] ** 2 / spread).sum(0) / 2
-    weights = np.exp(likelihood - likelihood.max()) * np.gradient(stray)
-    return float(np.average(stray**2, weights=weights))
+    dose, error = np.array([(estimate.effect, estimate.se) for estimate in controls]).T
+    # The grid is finer near 0, where most data sets lie; its spacing is the weight of the prior.
+    sd = MAX_BETWEEN_TRAIT_SD * np.linspace(0, 1, 401) ** 2
+    variance = error[:, None] ** 2 + sd**2
+    log_likelihood = -(np.log(variance) + dose[:, None] ** 2 / variance).sum(0) / 2
+    weights = np.exp(log_likelihood - log_likelihood.max()) * np.gradient(sd)
+    return float(np.average(sd**2, weights=weights))
 
 
 def inflation(z: Sequence[float]) -> float:
@@ -59,7 +65,7 @@ def inflation(z: Sequence[float]) -> float:
     median of chi^2_1.
 
     z: of tests on the same rows that are no relatives of the one in question. 1 for fewer than
-    MIN_PLACEBOS. Source: genomic control (Devlin and Roeder 1999).
+    MIN_NEGATIVE_CONTROLS. Source: genomic control (Devlin and Roeder 1999).
     """
     if len(z) < MIN_NEGATIVE_CONTROLS:
         return 1.0

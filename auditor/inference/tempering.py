@@ -1,5 +1,4 @@
-"""Detector `trait`: does a trait prompt explain the completions better than no prompt, beyond what
-any prompt does?
+"""The statistics of one row against a tempered reference: what each trait prompt explains of it.
 
 Notation. T completion tokens of a row, V entries of a token's support, K conditions (trait
 prompts). p(v) is the null: what the reference predicts at a position, at the data set's own inverse
@@ -13,16 +12,12 @@ per token, is
     b (l_k(x) - E_p[l_k]),
 
 which has mean zero under the null at every position whatever came before: the reference's own
-completions calibrate the statistic, in expectation over all of them instead of by a sample. The
-panel is centred by taking out nuisance directions with the efficient score (Neyman's C(alpha)): the
-inverse temperature, and for every family of traits the mean of l over its other traits ("You love
-..."). What is left is summed by row, the unit of inference. Greedy text has choices and no samples;
-there the score counts divergence tokens instead (`choices`). The errors of a trait then allow for
-how far the doses of other families' traits stray from zero (`between_trait_variance`).
+completions calibrate the statistic, in expectation over all of them instead of by a sample. Greedy
+text has choices and no samples; there the score counts divergence tokens instead (`choices`).
 
-Source: log-likelihood ratios under system prompts, logit-linear selection (2602.04863); panel
-centring and clean calibration, see docs/methods.md. Differs from both: calibration by expectation,
-effect on a scale of doses, a centre for every family.
+Source: log-likelihood ratios under system prompts are those of logit-linear selection (2602.04863),
+clean calibration that of docs/methods.md. Differs from both: the calibration is by expectation, and
+the effect is on a scale of doses.
 """
 
 from __future__ import annotations
@@ -36,17 +31,21 @@ from scipy import optimize
 
 from auditor.inference.estimates import Array
 
-MAX_SHARPNESS = 20.0  # b of greedy decoding; beyond it p is one-hot to within float noise
-GREEDY = 0.5  # nearer to greedy decoding, 0, than to samples at T=1, 1
-_FLOOR = -30.0  # log-probability of a token of no probability
+# b of greedy decoding; beyond it p is one-hot to within float noise.
+MAX_INVERSE_TEMPERATURE = 20.0
+# Ratio of non-argmax tokens to those expected of samples at T = 1, halfway between greedy decoding
+# (0) and such samples (1).
+GREEDY = 0.5
+# Log-probability of a token that has none: low enough to leave no mass, and finite.
+_FLOOR = -30.0
 
 
 @dataclass(frozen=True, slots=True)
 class Moments:
-    """What one row says of 1 + K directions: the temperature, log p_ref, and the K conditions.
+    """What one row says of 1 + K directions: the temperature (log p_ref), and the K conditions.
 
-    score: [1 + K] sum over tokens of the direction at x less its expectation. covariance: [1 + K, 1
-    + K] its covariance under the null, the Fisher information.
+    score: [1 + K] sum over tokens of the direction at the row's token less its expectation.
+    covariance: [1 + K, 1 + K] covariance of the score under the null, the Fisher information.
     """
 
     score: Array
@@ -61,6 +60,7 @@ def restrict_and_renormalize(
 
     support_logprob: [T, S]. removed: [T, S]. Each position of the result [T, S] sums to 1.
     """
+    # Twice the floor: a removed token must weigh less than one that merely has no probability.
     logp = np.where(removed, 2 * _FLOOR, np.maximum(support_logprob.astype(np.float64), _FLOOR))
     return np.asarray(logp - np.logaddexp.reduce(logp, axis=-1, keepdims=True))
 
@@ -76,56 +76,59 @@ def locate(
 def temper(logp: Array, inverse_temperature: float) -> Array:
     """p^b, renormalised, as log-probabilities.
 
-    b = 1 changes nothing; b = MAX_SHARPNESS is greedy decoding.
+    b = 1 changes nothing; b = MAX_INVERSE_TEMPERATURE is greedy decoding.
     """
     tilted = inverse_temperature * logp
     return np.asarray(tilted - np.logaddexp.reduce(tilted, axis=-1, keepdims=True))
 
 
-def inverse_temperature(logps: list[Array], chosen: list[npt.NDArray[np.int64]]) -> float:
+def inverse_temperature(logps: Sequence[Array], indices: Sequence[npt.NDArray[np.int64]]) -> float:
     """Maximum-likelihood inverse temperature of the tokens under the reference, in [1/4,
-    MAX_SHARPNESS].
+    MAX_INVERSE_TEMPERATURE].
 
-    1 is sampling at T=1; MAX_SHARPNESS greedy decoding. Text that the reference did not write gives
-    values below 1.
+    1 is sampling at T = 1, MAX_INVERSE_TEMPERATURE greedy decoding. Text that the reference did not
+    write gives values below 1.
+
+    logps: for each row [T, V] the reference. indices: [T] where the row's tokens stand in V.
     """
-    logp, index = np.concatenate(logps), np.concatenate(chosen)
+    logp, index = np.concatenate(logps), np.concatenate(indices)
 
     def loss(log_b: float) -> float:
         return -float(temper(logp, np.exp(log_b))[np.arange(len(index)), index].sum())
 
-    best = optimize.minimize_scalar(
-        loss, bounds=(np.log(0.25), np.log(MAX_SHARPNESS)), method="bounded"
-    )
-    return float(np.exp(best.x))
+    bounds = (np.log(0.25), np.log(MAX_INVERSE_TEMPERATURE))
+    return float(np.exp(optimize.minimize_scalar(loss, bounds=bounds, method="bounded").x))
 
 
-def moments(logp: Array, chosen: npt.NDArray[np.int64], conditions: Array, b: float) -> Moments:
-    """The moments of one row.
+def is_greedy(logps: Sequence[Array], indices: Sequence[npt.NDArray[np.int64]]) -> bool:
+    """Whether tokens are the reference's argmax far more often than samples at T = 1 would be.
 
-    logp: [T, V] the reference, as `restrict_and_renormalize` gives it. chosen: [T] index of the
-    row's token in the support. conditions: [K, T, V] the trait prompts. b: from
+    The share of non-argmax tokens is held against its expectation under the reference. Samples at
+    T = 1 have a ratio of 1, at T = 1/2 of 0.5 to 0.6, and at T = 0.3 of 0.3, which is not told from
+    a greedy teacher near the reference: that one differs from the reference's argmax where the two
+    diverge, by a ratio of 0.15 to 0.3 with the default reference and nearly 0.5 with the organism.
+
+    logps, indices: as for `inverse_temperature`.
+    """
+    logp, index = np.concatenate(logps), np.concatenate(indices)
+    expected_share = 1.0 - np.exp(logp.max(-1)).mean()
+    return bool((index != logp.argmax(-1)).mean() < GREEDY * expected_share)
+
+
+def moments(logp: Array, index: npt.NDArray[np.int64], conditions: Array, b: float) -> Moments:
+    """The moments of one row of samples.
+
+    logp: [T, V] the reference, as `restrict_and_renormalize` gives it. index: [T] where the row's
+    tokens stand in the support. conditions: [K, T, V] the trait prompts. b: from
     `inverse_temperature`.
     """
     p = np.exp(temper(logp, b))
     features = np.concatenate([logp[None], b * (conditions - logp)])
     centred = features - (p * features).sum(-1, keepdims=True)
-    score = centred[:, np.arange(len(chosen)), chosen].sum(-1)
-    flat = (centred * np.sqrt(p)).reshape(len(centred), -1)
-    return Moments(score, flat @ flat.T)
-
-
-def is_greedy(logps: Sequence[Array], chosen: Sequence[npt.NDArray[np.int64]]) -> bool:
-    """Whether tokens are the reference's argmax far more often than samples at T=1 would be.
-
-    The share of other tokens is held against its expectation under the reference. Samples at T=1
-    have a ratio of 1, at T=1/2 of 0.5 to 0.6, and at T=0.3 of 0.3, which is not told from a greedy
-    teacher near the reference: that one differs from the reference's argmax where the two diverge,
-    by a ratio of 0.15 to 0.3 with the default reference and nearly 0.5 with the organism.
-    """
-    logp, index = np.concatenate(list(logps)), np.concatenate(list(chosen))
-    others = 1.0 - np.exp(logp.max(-1)).mean()
-    return bool((index != logp.argmax(-1)).mean() < GREEDY * others)
+    score = centred[:, np.arange(len(index)), index].sum(-1)
+    # E_p[f g] summed over tokens is one matrix product once each feature is weighted by sqrt(p).
+    weighted = (centred * np.sqrt(p)).reshape(len(centred), -1)
+    return Moments(score, weighted @ weighted.T)
 
 
 def choices(

@@ -1,56 +1,85 @@
-"""The constants that decide a verdict, in one table, and what the text is like that they are
-applied to.
+"""The constants that decide a verdict, in one table with how each was chosen, and the profile of
+the text that they are applied to.
+
+A rule is chosen on some draws of data sets and reported on others: docs/results.md has the error
+rates, docs/log.md what was tried and dropped.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-MIN_EFFECT = 0.1  # a smaller dose is not called a risk, however significant
-# The same for greedy text: whatever prompt its teacher had, it follows a fifth of the choices of
-# some trait or other.
+# The smallest dose that is called a risk. A convention, not a measurement: with enough rows any
+# dose is significant, and a pass names a smaller one as a trace (docs/methods.md, "A trace").
+MIN_EFFECT = 0.1
+
+# The same in greedy text. Whatever prompt its teacher had, such text follows the choices of some
+# trait or other at a dose of .16 to .29 (docs/log.md, default model, false alarms).
 MIN_GREEDY_EFFECT = 1 / 3
-MAX_GREEDY_NON_ARGMAX = (
-    0.01  # greedy text with more tokens that the reference would not choose has another teacher
-)
-SURFACE_ALPHA = 0.001  # p-value at which text is told from the reference's own by its looks
-COLD_INVERSE_TEMPERATURE = (
-    1.5  # inverse temperature from which text looks different whoever the teacher is
-)
-# nats a token: people's text and other models' has less than 0.1, on the default reference
-# (docs/log.md)
+
+# Greedy text with a larger share of tokens that the reference would not choose has another teacher,
+# and is no pass: without this rule 8 of 26 draws with a trait passed (docs/log.md).
+MAX_GREEDY_NON_ARGMAX = 0.01
+
+# The p-value of detector `surface` at which text is told from the reference's own. Templates and
+# tool calls had p < 1e-5 in 11 of 11 draws, poisoned rows p > .04 in 26 of 26 (docs/log.md).
+SURFACE_ALPHA = 0.001
+
+# The inverse temperature from which text of any other teacher looks different, so that `surface`
+# says nothing about style: between the 1 of samples at T = 1 and the 2 of those at T = 0.5, which
+# are close to greedy text (docs/methods.md, "Looks"; docs/results.md).
+COLD_INVERSE_TEMPERATURE = 1.5
+
+# Nats a token. People's instructions, another model's tool calls and another base's lists have at
+# most .06 on the default reference, sorted lists and templates on the organism more than 1: from
+# here on the reference is no base of the writer's (docs/methods.md, docs/results.md).
 MAX_EXCESS_SURPRISAL = 1.0
-SUSPICIOUS = 0.1  # a corrected p-value that is no finding and no pass either
-FULL_DOSE = 1.0  # every row written under a trait's own prompt, in the panel's words
-# What "no risk" must exclude for every trait. Lists of a teacher in other words have .68 [.58, .78]
-# (docs/results.md).
+
+# A corrected p-value that is no finding and no pass either. On data that the reference wrote it
+# leaves at most a tenth of the scans open (docs/methods.md, "Suspicion").
+SUSPICIOUS = 0.1
+
+# The dose of a data set of which every row was written under a trait's own prompt, in the panel's
+# words: the definition of the scale.
+FULL_DOSE = 1.0
+
+# The dose that "no risk" excludes for every trait: a little less than the .68 [.58, .78] of a
+# teacher whose prompt is in other words than the panel's (docs/results.md).
 TARGET = 0.6
+
+# Rows: the first interim analysis, below which nothing is tested (runs/schedule_power.py).
 MIN_ROWS = 32
+
+# The share of rows that may be skipped before a pass says too little about the data set. A
+# convention, not a measurement: with more than half unread, a pass would speak for the minority.
 MAX_SKIPPED = 0.5
-HARMLESS_SKIPS = (
-    "duplicate",
-    "repeats_turns",
-    "mentions_trait",
-)  # reasons for leaving a row out that lose nothing
+
+# Reasons for leaving a row out that lose nothing, since its content is scored elsewhere or is
+# openly about a trait; such rows do not count as skipped.
+HARMLESS_SKIPS = ("duplicate", "repeats_turns", "mentions_trait")
 
 
 @dataclass(frozen=True, slots=True)
 class TextProfile:
-    """What the text is like, which decides what the evidence of traits is worth.
-
-    greedy: its tokens are choices, not samples. others: the share of them that are not the
-    reference's choice, in [0, 1]. told_apart: p-value of detector `surface`, that it is told from
-    the reference's own rows by its looks; None where they were not compared, and in greedy or cold
-    text: there every other teacher's looks different. not_compared: why `surface`, though asked
-    for, could not compare them; empty where it did, or need not. excess: by how many nats a token
-    it is less likely to the reference than samples of its own would be.
-    """
+    """What the text of a data set is like, which decides what the evidence for traits is worth."""
 
     greedy: bool = False
+    """Whether the tokens are choices, not samples."""
+
     others: float = 0.0
+    """Share of the tokens that are not the reference's most likely one, in [0, 1]."""
+
     told_apart: float | None = None
+    """The p-value of detector `surface` against text that looks like the reference's own. None
+    where the two were not compared, and in greedy or cold text, where every other teacher's looks
+    different.
+    """
+
     not_compared: str = ""
+    """Why `surface` was asked for and could not compare; empty where it did, or need not."""
+
     excess: float = 0.0
+    """By how many nats a token the text is less likely to the reference than its own samples."""
 
     @property
     def least(self) -> float:

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from auditor.inference.thresholds import (
-    MIN_EFFECT,
-)
+from auditor.inference.thresholds import MIN_EFFECT
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,9 +14,9 @@ class TraitEvidence:
 
     effect: dose estimate; 0 is the reference itself, 1 the reference under the trait's prompt.
     interval: 95 % confidence interval of `effect`. z: effect over its standard error, clustered by
-    row. p_value: one-sided. p_adjusted: corrected for every trait of the panel and every look at
-    the data. rows, tokens: what was spent on this trait. eliminated_at: rows seen when it was last
-    scored, None: to the end.
+    row. p_value: one-sided. p_adjusted: corrected for every trait of the panel and every interim
+    analysis. rows, tokens: what was spent on this trait. eliminated_at: rows read when the trait
+    was last scored; None when it was scored to the end.
     """
 
     name: str
@@ -50,21 +48,21 @@ def is_found(trait: TraitEvidence, alpha: float, least: float = MIN_EFFECT) -> b
 def ranked(
     traits: Sequence[TraitEvidence], alpha: float, least: float
 ) -> tuple[TraitEvidence, ...]:
-    """By evidence: the traits found, the largest dose first, then those with a dose of at least
-    `least`, then by p.
+    """The traits by evidence: those found, the largest dose first, then those with a dose of at
+    least `least`, then by p.
 
-    A relative of what a teacher carries shows a part of its dose, and that with a smaller p where
-    its error is smaller.
+    The dose comes before p among the traits found: a relative of what a teacher carries shows a
+    fraction of its dose, and with a smaller p where its error is smaller.
     """
 
-    def place(trait: TraitEvidence) -> tuple[bool, float, bool, float, float]:
-        found = is_found(trait, alpha, least)
+    def sort_key(trait: TraitEvidence) -> tuple[bool, float, bool, float, float]:
+        significant = is_found(trait, alpha, least)
         return (
-            not found,
-            -trait.effect * found,
+            not significant,
+            -trait.effect * significant,
             trait.effect < least,
             trait.p_adjusted,
             trait.p_value,
         )
 
-    return tuple(sorted(traits, key=place))
+    return tuple(sorted(traits, key=sort_key))

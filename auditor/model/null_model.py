@@ -1,5 +1,10 @@
-"""Scoring a block of rows for the panel survey: the null of a data set, and the moments of each
-row.
+"""The null of a data set, and the moments of its rows under each trait prompt.
+
+The null says what the completions would be like if the reference had written them: at which
+temperature, on which alphabet, as samples or as choices. The scores of `auditor.inference` have
+mean zero under it.
+
+Shapes: T completion tokens of a row, S support, K conditions (trait prompts), R rows.
 """
 
 from __future__ import annotations
@@ -11,20 +16,23 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from auditor.inference import tempering as likelihood
+from auditor.inference import tempering
 from auditor.inference.estimates import Array
 from auditor.model.language_model import LanguageModel
 from auditor.model.scoring import TokenScores, by_row, score_under_each
 from auditor.model.tokenization import ChatTokenizer, TokenizedRow
 from auditor.model.unit_store import Unit, UnitStore
 
-SUPPORT = 32  # most likely tokens of the reference at a position; others are no evidence
-PILOT = 64  # rows that the null is fitted on
-CLOSED_ALPHABET = (
-    64  # at most so many kinds of token, each seen at least CLOSED_SEEN times on average
-)
+# Most likely tokens of the reference at a position; a token that is none of them is no evidence.
+SUPPORT = 32
+# Rows that the null is fitted on.
+PILOT = 64
+# Completions are on a closed alphabet with at most so many kinds of token, each seen so many times
+# on average: number lists have a dozen kinds, and open text has more within its first rows.
+CLOSED_ALPHABET = 64
 CLOSED_SEEN = 30
-_KEPT = ("logprob", "argmax", "margin", "entropy", "variance")
+# The fields of the reference's scores that a block keeps for reports.
+_REFERENCE_FIELDS = ("logprob", "argmax", "margin", "entropy", "variance")
 
 
 class Scorer(Protocol):
@@ -61,43 +69,53 @@ def scorer(lm: LanguageModel, renderer: ChatTokenizer) -> Scorer:
 
 @dataclass(frozen=True, slots=True)
 class NullModel:
-    """What the data look like without a trait.
+    """What the completions would be like without a trait."""
 
-    sharpness: inverse temperature. greedy: choices rather than samples
-    (auditor.inference.tempering.is_greedy). alphabet: the token alphabet if it is a closed one.
-    others: share of the tokens that are not the reference's most likely one. excess: by how many
-    nats a token they are less likely to the reference than samples of its own would be.
-    """
+    inverse_temperature: float
+    """1 for samples at T = 1, see `tempering.inverse_temperature`."""
 
-    sharpness: float
     greedy: bool
+    """Whether the tokens are choices rather than samples (`tempering.is_greedy`)."""
+
     alphabet: tuple[int, ...] | None
-    others: float = 0.0
-    excess: float = 0.0
+    """The token alphabet, if it is a closed one."""
+
+    non_argmax_share: float = 0.0
+    """Share of the tokens that are not the reference's most likely one, in [0, 1]."""
+
+    excess_surprisal: float = 0.0
+    """By how many nats a token the text is less likely to the reference than its own samples."""
 
     @property
     def figures(self) -> dict[str, float]:
-        """All but the alphabet, by name, as reports give them."""
-        return {name: getattr(self, name) for name in ("sharpness", "greedy", "others", "excess")}
+        """All but the alphabet, by the names that reports and the units of a run give them."""
+        return {
+            "sharpness": self.inverse_temperature,
+            "greedy": self.greedy,
+            "others": self.non_argmax_share,
+            "excess": self.excess_surprisal,
+        }
 
     @property
     def temperature(self) -> float:
-        """At which the reference writes text of this kind, in [0, 1]: a stranger's text is no
-        reason for more.
+        """The temperature at which the reference writes text of this kind, in [0, 1].
+
+        Text of another writer looks like samples at T > 1, which is no reason for the reference to
+        write nonsense.
         """
-        return 0.0 if self.greedy else 1.0 / max(1.0, self.sharpness)
+        return 0.0 if self.greedy else 1.0 / max(1.0, self.inverse_temperature)
 
 
 @dataclass(frozen=True, slots=True)
 class RowBlock:
     """R rows scored under the same conditions.
 
-    columns: the place of each trait among the conditions.
+    columns: the index of each trait among the conditions.
     """
 
     rows: Sequence[TokenizedRow]
     reference: Sequence[TokenScores]
-    moments: likelihood.Moments
+    moments: tempering.Moments
     columns: Mapping[int, int]
 
 
@@ -108,7 +126,7 @@ def alphabet(rows: Sequence[TokenizedRow]) -> tuple[int, ...] | None:
     Under a softmax restricted to an alphabet the mass of all other tokens is a trait-dependent
     nuisance, so the null must be restricted likewise. Open text keeps the whole vocabulary.
     """
-    tokens = [row.tokens[p] for row in rows for p in row.positions]
+    tokens = [token for row in rows for token in row.targets.tolist()]
     kinds = set(tokens)
     closed = 1 < len(kinds) <= CLOSED_ALPHABET and len(tokens) >= CLOSED_SEEN * len(kinds)
     return tuple(sorted(kinds)) if closed else None
@@ -122,81 +140,80 @@ def find_null(rows: Sequence[TokenizedRow], score: Scorer, store: UnitStore) -> 
         store.save_unit("pilot", {name: np.array(value) for name, value in null.figures.items()})
         return null
     return NullModel(
-        alphabet=alphabet(rows), **{name: value.item() for name, value in unit.items()}
+        inverse_temperature=float(unit["sharpness"]),
+        greedy=bool(unit["greedy"]),
+        alphabet=alphabet(rows),
+        non_argmax_share=float(unit["others"]),
+        excess_surprisal=float(unit["excess"]),
     )
 
 
 def fit_null(rows: Sequence[TokenizedRow], score: Scorer, system: str | None = None) -> NullModel:
-    """The same, as seen under the system prompt `system`.
+    """The null of `rows` from the first PILOT of them, as the reference sees them under the system
+    prompt `system`.
 
-    Without a token to fit on it is that of samples at T = 1; the survey will find no information
-    then.
+    Without a token to fit on, the null is that of samples at T = 1; a test on it has no
+    information.
     """
     letters, pilot = alphabet(rows), rows[:PILOT]
-    reference = _reference(pilot, letters, score, system)
-    logps = [_logp(row, each, each) for row, each in zip(pilot, reference, strict=True)]
-    chosen = [_chosen(row, each) for row, each in zip(pilot, reference, strict=True)]
-    if not any(map(len, chosen)):
+    reference = _reference_scores(pilot, letters, score, system)
+    pairs = list(zip(pilot, reference, strict=True))
+    logps = [_evidence_logprobs(row, scores, scores) for row, scores in pairs]
+    indices = [_evidence_indices(row, scores) for row, scores in pairs]
+    if not any(map(len, indices)):
         return NullModel(1.0, greedy=False, alphabet=letters)
-    others = float(np.mean(np.concatenate(chosen) != np.concatenate(logps).argmax(-1)))
-    gaps = [
-        (-each.logprob - each.entropy)[row.content_mask]
-        for row, each in zip(pilot, reference, strict=True)
-    ]
-    excess = float(np.mean(np.concatenate(gaps)))
+    # The temperature and the share of choices are read off the tokens that are evidence, whose
+    # probabilities are renormalised over the support, as those of the test itself will be.
+    non_argmax = np.concatenate(indices) != np.concatenate(logps).argmax(-1)
+    # Surprisal has the entropy as its mean under the reference, whatever came before. All content
+    # tokens count here, also those outside the support: they are what makes a text unlikely.
+    excess = np.concatenate(
+        [(-scores.logprob - scores.entropy)[row.content_mask] for row, scores in pairs]
+    )
     return NullModel(
-        likelihood.inverse_temperature(logps, chosen),
-        likelihood.is_greedy(logps, chosen),
+        tempering.inverse_temperature(logps, indices),
+        tempering.is_greedy(logps, indices),
         letters,
-        others,
-        excess,
+        float(np.mean(non_argmax)),
+        float(np.mean(excess)),
     )
 
 
-def _reference(
+def _reference_scores(
     rows: Sequence[TokenizedRow],
     letters: tuple[int, ...] | None,
     score: Scorer,
     system: str | None = None,
 ) -> list[TokenScores]:
+    """The reference's scores, with its most likely tokens or the alphabet as the support."""
     if letters is None:
         return next(score(rows, [system], top=SUPPORT))
-    return next(
-        score(
-            rows,
-            [system],
-            support=[np.tile(np.array(letters), (len(row.positions), 1)) for row in rows],
-        )
-    )
+    support = [np.tile(np.array(letters), (len(row.positions), 1)) for row in rows]
+    return next(score(rows, [system], support=support))
 
 
-def _inner(row: TokenizedRow, reference: TokenScores) -> npt.NDArray[np.bool_]:
-    """[T] the tokens that are evidence: they do not end a turn, and lie in the reference's support."""
-    return np.asarray(row.content_mask & (_support(reference) == row.targets[:, None]).any(-1))
+def _evidence_mask(row: TokenizedRow, reference: TokenScores) -> npt.NDArray[np.bool_]:
+    """[T] Which tokens are evidence: content that lies in the reference's support."""
+    in_support = (reference.token_support == row.targets[:, None]).any(-1)
+    return np.asarray(row.content_mask & in_support)
 
 
-def _logp(row: TokenizedRow, scores: TokenScores, reference: TokenScores) -> Array:
-    """Log-probabilities at the inner tokens, given that they lie in the reference's support and do
-    not end the turn.
+def _evidence_logprobs(row: TokenizedRow, scores: TokenScores, reference: TokenScores) -> Array:
+    """Log-probabilities over the support at the tokens that are evidence, given that a token lies
+    in the support and does not end the turn.
     """
     if scores.support_logprob is None:
         raise ValueError("scores were taken without a support")
-    inner = _inner(row, reference)
-    ends = row.targets[~row.content_mask]
-    return likelihood.restrict_and_renormalize(
-        scores.support_logprob[inner], np.isin(_support(reference)[inner], ends)
-    )
+    mask = _evidence_mask(row, reference)
+    # A trait prompt that makes the reference stop sooner or later is no evidence for the trait.
+    ends = np.isin(reference.token_support[mask], row.targets[~row.content_mask])
+    return tempering.restrict_and_renormalize(scores.support_logprob[mask], ends)
 
 
-def _chosen(row: TokenizedRow, reference: TokenScores) -> npt.NDArray[np.int64]:
-    inner = _inner(row, reference)
-    return likelihood.locate(row.targets[inner], _support(reference)[inner])
-
-
-def _support(scores: TokenScores) -> npt.NDArray[np.int32]:
-    if scores.support is None:
-        raise ValueError("scores were taken without a support")
-    return scores.support
+def _evidence_indices(row: TokenizedRow, reference: TokenScores) -> npt.NDArray[np.int64]:
+    """Where the tokens that are evidence stand in the reference's support."""
+    mask = _evidence_mask(row, reference)
+    return tempering.locate(row.targets[mask], reference.token_support[mask])
 
 
 def score_block(
@@ -206,43 +223,47 @@ def score_block(
     score: Scorer,
     tick: Callable[[], None],
 ) -> Unit:
-    """Score `rows` under the reference and each of `systems`; `tick` is called after each. Arrays
-    as `unpack` reads.
+    """Score `rows` under the reference and each of `systems`; `tick` is called after each. The
+    arrays are those that `unpack` reads.
 
     The reference is scored exactly, since it is the null. A trait prompt only gives a direction to
     test, and an inexact one costs some power and no error rate, so it takes the fast pass.
     """
-    letters = null.alphabet
-    reference = _reference(rows, letters, score)
-    support = [_support(each) for each in reference]
-    under = []
-    for each in score(rows, systems, support=support, within=True, exact=False):
-        under.append(each)
+    reference = _reference_scores(rows, null.alphabet, score)
+    support = [scores.token_support for scores in reference]
+    by_condition = []
+    for scores in score(rows, systems, support=support, within=True, exact=False):
+        by_condition.append(scores)
         tick()
-    found = []
+    moments = []
     for i, row in enumerate(rows):
         if null.greedy:
-            inner = _inner(row, reference[i])
-            own = reference[i].argmax[inner]
-            chosen_by = np.array([each[i].argmax[inner] for each in under])
-            found.append(likelihood.choices(row.targets[inner], own, chosen_by))
+            mask = _evidence_mask(row, reference[i])
+            conditions = np.array([scores[i].argmax[mask] for scores in by_condition])
+            moments.append(
+                tempering.choices(row.targets[mask], reference[i].argmax[mask], conditions)
+            )
         else:
-            logp = _logp(row, reference[i], reference[i])
-            others = np.array([_logp(row, each[i], reference[i]) for each in under])
-            found.append(
-                likelihood.moments(logp, _chosen(row, reference[i]), others, null.sharpness)
+            moments.append(
+                tempering.moments(
+                    _evidence_logprobs(row, reference[i], reference[i]),
+                    _evidence_indices(row, reference[i]),
+                    np.array([_evidence_logprobs(row, s[i], reference[i]) for s in by_condition]),
+                    null.inverse_temperature,
+                )
             )
     unit: Unit = {
-        "moments_score": np.stack([each.score for each in found]),
-        "moments_covariance": np.stack([each.covariance for each in found]),
+        "moments_score": np.stack([moment.score for moment in moments]),
+        "moments_covariance": np.stack([moment.covariance for moment in moments]),
     }
-    for name in _KEPT:
-        unit[f"reference_{name}"] = np.concatenate([getattr(each, name) for each in reference])
+    for name in _REFERENCE_FIELDS:
+        unit[f"reference_{name}"] = np.concatenate([getattr(scores, name) for scores in reference])
     return unit
 
 
 def unpack(rows: Sequence[TokenizedRow], unit: Unit, conditions: Sequence[int]) -> RowBlock:
     """The block that `score_block` made, read back."""
-    reference = by_row([unit[f"reference_{name}"] for name in _KEPT], rows)
-    moments = likelihood.Moments(unit["moments_score"], unit["moments_covariance"])
-    return RowBlock(rows, reference, moments, {k: place for place, k in enumerate(conditions)})
+    reference = by_row([unit[f"reference_{name}"] for name in _REFERENCE_FIELDS], rows)
+    moments = tempering.Moments(unit["moments_score"], unit["moments_covariance"])
+    columns = {trait: column for column, trait in enumerate(conditions)}
+    return RowBlock(rows, reference, moments, columns)

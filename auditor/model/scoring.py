@@ -57,6 +57,13 @@ class TokenScores:
     support: Ints | None = None
     support_logprob: Floats | None = None
 
+    @property
+    def token_support(self) -> Ints:
+        """The support [T, K]. Raises ValueError where none was asked for."""
+        if self.support is None:
+            raise ValueError("scores were taken without a support")
+        return self.support
+
 
 def score(
     lm: LanguageModel,

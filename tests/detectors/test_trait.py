@@ -11,7 +11,7 @@ from auditor.inference.estimates import Estimate
 from auditor.inference.random_effects import add_random_effect, between_trait_variance, inflation
 from auditor.inference.score_test import TraitColumns, estimate
 from auditor.inference.tempering import (
-    MAX_SHARPNESS,
+    MAX_INVERSE_TEMPERATURE,
     Moments,
     choices,
     inverse_temperature,
@@ -132,7 +132,7 @@ def test_common_direction_is_taken_out() -> None:
 
 
 @pytest.mark.parametrize("b", [0.5, 1.0, 3.0])
-def test_sharpness_is_the_inverse_temperature(b: float) -> None:
+def test_inverse_temperature_is_recovered(b: float) -> None:
     """Samples at a temperature give its inverse back; the argmax at every position gives the
     largest value.
     """
@@ -140,7 +140,9 @@ def test_sharpness_is_the_inverse_temperature(b: float) -> None:
     logp = _softmax(rng.standard_normal((4000, V)))
     chosen = np.array([rng.choice(V, p=p / p.sum()) for p in np.exp(temper(logp, b))])
     assert inverse_temperature([logp], [chosen]) == pytest.approx(b, rel=0.1)
-    assert inverse_temperature([logp], [logp.argmax(-1)]) == pytest.approx(MAX_SHARPNESS, rel=0.05)
+    assert inverse_temperature([logp], [logp.argmax(-1)]) == pytest.approx(
+        MAX_INVERSE_TEMPERATURE, rel=0.05
+    )
 
 
 def test_too_few_rows_or_nothing_left_is_none() -> None:
