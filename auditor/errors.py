@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+from types import ModuleType
+
 
 class AuditError(Exception):
     """What the user can mend: `message` says what is wrong, `hint` what to do next. Exit code 2."""
@@ -46,3 +49,25 @@ class PluginError(AuditError):
     def __init__(self, message: str, hint: str, *, exit_code: int = 2) -> None:
         super().__init__(message, hint)
         self.exit_code = exit_code
+
+
+def missing_package(package: str, *, extra: str, purpose: str) -> AuditError:
+    """The error for `purpose`, a noun phrase such as "A JUnit report", that needs the Python
+    package `package`, which only `extra` installs.
+    """
+    message = f"{purpose} needs the Python package {package}, which is not installed."
+    return AuditError(message, f"Install it: pip install 'subliminal-audit[{extra}]'")
+
+
+def import_optional(package: str, *, extra: str, purpose: str) -> ModuleType:
+    """The module of a package that only an extra installs.
+
+    Raises: the AuditError of `missing_package` where it is not installed. The error of a package
+    that is installed and cannot be imported stays as it is, since installing would not mend it.
+    """
+    try:
+        return import_module(package)
+    except ModuleNotFoundError as error:
+        if error.name != package:
+            raise
+        raise missing_package(package, extra=extra, purpose=purpose) from error

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from auditor.errors import AuditError
-from auditor.report.scan import RENDERERS, UPDATERS
+from auditor.report.scan import RENDERERS, UPDATERS, junit
 from auditor.scanning.scan_report import ScanReport
 
 STDOUT = "-"
@@ -81,6 +81,8 @@ def _target(value: str) -> Target:
         )
     if name not in RENDERERS:
         raise AuditError(f"Unknown report format {name!r}.", f"Known: {', '.join(RENDERERS)}.")
+    if name == "junit":
+        junit.junitparser()
     if path != STDOUT and not Path(path).parent.is_dir():
         raise AuditError(
             f"There is no directory {Path(path).parent} for the report.",

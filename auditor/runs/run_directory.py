@@ -198,11 +198,12 @@ class RunDir:
     def save_unit(self, name: str, arrays: Mapping[str, np.ndarray[Any, Any]]) -> None:
         """Keep a finished unit of work: named arrays (no object dtype).
 
-        Any `name` will do, also one with slashes.
+        Any `name` will do, also one with slashes. Raises: ValueError for an array of objects.
         """
-        _write_atomic(
-            self._unit(name), lambda stream: np.savez(stream, allow_pickle=False, **arrays)
-        )
+        # numpy before 2.1 would take `allow_pickle=False` for one more array to save.
+        if any(array.dtype.hasobject for array in arrays.values()):
+            raise ValueError("An array of objects cannot be kept without pickle.")
+        _write_atomic(self._unit(name), lambda stream: np.savez(stream, **arrays))  # type: ignore[arg-type]
 
     def load_unit(self, name: str) -> dict[str, np.ndarray[Any, Any]] | None:
         """The arrays of a finished unit, or None when there is none or it is damaged: then do the

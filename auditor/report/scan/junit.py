@@ -7,15 +7,17 @@ one found are skipped with risk, and all of them with inconclusive, since none i
 
 from __future__ import annotations
 
+from types import ModuleType
 from typing import TYPE_CHECKING, Literal
 
+from auditor.errors import import_optional
 from auditor.inference.trait_evidence import TraitEvidence
 from auditor.report.scan.order import by_evidence
 from auditor.report.shared.words import MEANING, headline, p_text, power, safe
 from auditor.scanning.scan_report import ScanReport
 from detectors.interface import Evidence, Skipped
 
-if TYPE_CHECKING:  # else imported where it is needed: `audit --help` loads this module
+if TYPE_CHECKING:  # it is optional
     from junitparser import TestCase
 
 
@@ -23,11 +25,14 @@ Outcome = Literal["passed", "failure", "error", "skipped"]
 DECLARATION = '<?xml version="1.0" encoding="utf-8"?>\n'
 
 
+def junitparser() -> ModuleType:
+    """The package that writes the XML. Raises AuditError where it is not installed."""
+    return import_optional("junitparser", extra="junit", purpose="A JUnit report")
+
+
 def render(report: ScanReport) -> str:
     """The report as one test suite. Every character that XML forbids is written as an escape."""
-    from junitparser import JUnitXml, TestSuite
-
-    suite = TestSuite("subliminal-audit")
+    suite = junitparser().TestSuite("subliminal-audit")
     for name, value in _properties(report).items():
         suite.add_property(safe(name), safe(value))
     verdict = _verdict(report)
@@ -36,9 +41,9 @@ def render(report: ScanReport) -> str:
     )  # not told apart by trait or detector
     suite.add_testcases([verdict, *(_trait(report, trait) for trait in by_evidence(report.traits))])
     suite.add_testcases([_detector(name, outcome) for name, outcome in report.detectors.items()])
-    document = JUnitXml("subliminal-audit")
+    document = junitparser().JUnitXml("subliminal-audit")
     document.add_testsuite(suite)
-    text: bytes = document.tostring()  # type: ignore[no-untyped-call]
+    text: bytes = document.tostring()
     return f"{DECLARATION}{text.decode()}\n"
 
 
@@ -100,14 +105,9 @@ def _case(
     message: str = "",
     kind: str = "",
 ) -> TestCase:
-    from junitparser import Error, Failure, TestCase
-    from junitparser import Skipped as NotRun
-
-    case = TestCase(name, group)
+    case: TestCase = junitparser().TestCase(name, group)
     if outcome != "passed":
-        case.result = {"failure": Failure, "error": Error, "skipped": NotRun}[outcome](
-            message, kind
-        )
+        case.result = [getattr(junitparser(), outcome.capitalize())(message, kind)]
     if output:
         case.system_out = output
     return case

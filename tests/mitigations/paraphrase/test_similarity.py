@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import BertConfig, BertModel, BertTokenizerFast
 
-from auditor.errors import ModelError
+from auditor.errors import AuditError, ModelError
 from mitigations.paraphrase import embedding_similarity, similarity
 
 WORDS = [
@@ -78,6 +78,6 @@ def test_a_model_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     with pytest.raises(ModelError, match="cannot be loaded"):
         embedding_similarity(str(tmp_path))
     monkeypatch.setattr(similarity, "find_spec", lambda name: None)
-    with pytest.raises(ModelError, match="is not installed") as caught:
+    with pytest.raises(AuditError, match="is not installed") as caught:
         embedding_similarity()
     assert "subliminal-audit[embeddings]" in caught.value.hint
