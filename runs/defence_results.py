@@ -79,7 +79,14 @@ def line(trait: str, decoding: str, found: ArmResult, original: ArmResult) -> st
     effect = found.curve[-1].effect
     assert effect is not None
     kept = found.training.tokens / original.training.tokens
-    cells = [trait, decoding, found.name, signed(effect, 2), share_left(found.left), f"{kept:.0%}"]
+    cells = [
+        trait,
+        decoding,
+        found.name,
+        signed(effect, 2),
+        share_left(found.effect_ratio),
+        f"{kept:.0%}",
+    ]
     cells.append(f"{found.training.task_loss:.3f}")
     return "| " + " | ".join([*cells, str(found.verdict)]) + " |"
 

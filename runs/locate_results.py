@@ -28,7 +28,7 @@ from auditor.inference.paired import effect
 from auditor.model.load import load
 from auditor.report.locate import answer, numbered
 from auditor.report.shared.words import share_left, signed
-from auditor.students.training import TrainingConfig
+from auditor.students.settings import TrainingConfig
 from auditor.traits.panel import load_panels
 
 OUT = Path(__file__).parent / "out"
@@ -65,7 +65,7 @@ def experiment(
         control=str(clean),
         layers=() if attribution_only else None,
         places=32 if attribution_only else PLACES,
-        recipe=FULL,
+        training=FULL,
         seed=seed,
         root=folder,
     )
@@ -101,7 +101,7 @@ def student_lines(reports: Sequence[LocateReport]) -> Iterator[str]:
         for each in taught.frozen:
             name = f"{numbered(each.layers)} ({each.name})"
             losses = f"{each.task_loss:.3f} | {each.own_loss:.3f}"
-            shown = f"{signed(each.effect, 2)} | {share_left(each.left)}"
+            shown = f"{signed(each.effect, 2)} | {share_left(each.effect_ratio)}"
             yield f"| {report.trait} | {name} | {shown} | {losses} | {each.verdict} |"
 
 

@@ -20,8 +20,10 @@ from auditor.data.example import Example, Message
 from auditor.model.language_model import LanguageModel
 from auditor.model.tokenization import ChatTokenizer
 from auditor.students.arms import DatasetArm
-from auditor.students.teacher import held_out_stems, tune_teacher
-from auditor.students.training import TrainingConfig, batched, new_student, train, training_examples
+from auditor.students.cloze import held_out_stems
+from auditor.students.settings import TrainingConfig
+from auditor.students.teacher import tune_teacher
+from auditor.students.training import batched, new_student, train, training_examples
 from auditor.traits.panel import Panel, Trait, load_panels
 
 SHARED = Path(os.environ.get("SHARED", Path(__file__).parents[2] / "shared" / "data"))

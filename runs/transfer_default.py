@@ -50,6 +50,7 @@ from auditor.students import processes
 from auditor.students.arms import DatasetArm, Span
 from auditor.students.experiment import run_transfer
 from auditor.students.result import ArmResult, TransferResult
+from auditor.students.settings import StudentSettings
 from auditor.students.teacher import tune_teacher
 from auditor.traits.panel import load_panels
 from detectors.divergence import diverge
@@ -246,11 +247,10 @@ def experiments(asked: argparse.Namespace, lm: LanguageModel) -> Iterator[Transf
                 control,
                 load_panels(["animals"]),
                 trait.removesuffix(PROMPTED),
-                blocks=asked.blocks,
-                rows_per_block=asked.rows,
-                updates=asked.updates,
-                seed=asked.seed,
-                doses=(0.125, 0.25, 0.5, 1.0),
+                StudentSettings(
+                    blocks=asked.blocks, rows=asked.rows, updates=asked.updates, seed=asked.seed
+                ),
+                checkpoint_fractions=(0.125, 0.25, 0.5, 1.0),
                 stop_early=False,
                 store=store,
                 progress=show,
@@ -282,7 +282,7 @@ def line(found: ArmResult, trait: str) -> str:
     cells += [
         f"{spread:.3f}",
         "" if own.p_value is None else f"{own.p_value:.3f}",
-        share_left(found.left),
+        share_left(found.effect_ratio),
     ]
     cells.append(str(found.verdict))
     return "| " + " | ".join([*cells, f"{found.training.task_loss:.3f}"]) + " |"

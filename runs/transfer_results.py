@@ -32,7 +32,7 @@ from auditor.report.shared.words import share_left, signed
 from auditor.students.arms import DatasetArm, Span
 from auditor.students.experiment import run_transfer
 from auditor.students.result import ArmResult, TransferResult
-from auditor.students.training import TrainingConfig
+from auditor.students.settings import StudentSettings, TrainingConfig
 from auditor.traits.panel import Panel, load_panels
 from detectors.divergence import counterfactuals, diverge
 from mitigations.paraphrase import paraphrase, rules_engine
@@ -68,10 +68,8 @@ def experiment(
         control,
         panel,
         trait,
-        blocks=BLOCKS,
-        seed=seed,
-        recipe=FULL,
-        doses=(0.5, 1.0),
+        StudentSettings(blocks=BLOCKS, seed=seed, training=FULL),
+        checkpoint_fractions=(0.5, 1.0),
         stop_early=False,
     )
     tokens = sum(len(row.spans) for row in encoded)
@@ -162,7 +160,7 @@ def line(trait: str, decoding: str, found: ArmResult) -> str:
         found.name,
         signed(effect, 2),
         str(found.rank),
-        share_left(found.left),
+        share_left(found.effect_ratio),
     ]
     return "| " + " | ".join([*cells, f"{found.training.task_loss:.3f}", str(found.verdict)]) + " |"
 
@@ -173,9 +171,9 @@ def pooled(results: Sequence[TransferResult], name: str) -> str:
     """
     from auditor.inference.paired import effect
 
-    arms = [each for result in results for each in result.arms if each.name == name]
+    arms = [arm for result in results if (arm := result.arm(name))]
     ratios = effect(
-        [each.left.value for each in arms if each.left is not None and each.left.value is not None]
+        [ratio.value for arm in arms if (ratio := arm.effect_ratio) and ratio.value is not None]
     )
     low, high = ratios.interval or (math.nan, math.nan)
     return f"{ratios.value:.0%} [{low:.0%}, {high:.0%}]"

@@ -1,8 +1,8 @@
 """Attribute the difference between a trait-prompted and a counterfactual run to the layers of the
 network.
 
-The place is the first divergence token of a row (2509.23886): the trait-prompted teacher chooses
-the row's token, the counterfactual chooses another. The quantity is the gap between both:
+The difference is measured at the first divergence token of a row (2509.23886): the trait-prompted
+teacher chooses the row's token, the counterfactual chooses another. The quantity is the gap between both:
 log-probability of the row's token less that of the counterfactual's choice. The gap is positive in
 the trait-prompted run and negative in the counterfactual one, and its *difference* between the two
 is what is divided up.
@@ -54,8 +54,8 @@ from auditor.model.tokenization import ChatTokenizer, Kind, TokenizedRow
 from detectors.divergence import Choice, divergence_tokens
 
 STEPS = 10
-MOST_STEPS = 80
-# of the difference at a place; above it the quadrature is done again with twice as many steps
+MAX_STEPS = 80
+# Of the difference of a row; above it the quadrature is done again with twice as many steps.
 TOLERANCE = 0.01
 _BATCH_TOKENS = 2048  # most padded body tokens of a pass
 
@@ -63,23 +63,24 @@ Array = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class DivergencePoint:
     """The first divergence token of a row.
 
     row: number of the row. kind: of its prefixes. tokens: of the body before the token, at least 1.
-    own: the row's token, which the teacher chooses. other: what the counterfactual chooses.
+    row_token: the row's token, which the teacher chooses. alternative: what the counterfactual
+    chooses.
     """
 
     row: int
     kind: Kind
     tokens: tuple[int, ...]
-    own: int
-    other: int
+    row_token: int
+    alternative: int
 
 
 @dataclass(frozen=True)
 class Attribution:
-    """R places, L layers. All in nats.
+    """R rows, L layers. All in nats.
 
     difference[R]: by how much the gap is larger in the trait-prompted run; positive at a divergence
     token.
@@ -101,109 +102,109 @@ class Attribution:
 
 def first_divergence(
     row: TokenizedRow, teacher: TokenScores, counterfactual: TokenScores
-) -> Place | None:
+) -> DivergencePoint | None:
     """The first divergence token of a row, by the definition of `detectors.divergence`; None if it
     has none.
     """
-    choices = [Choice(each.argmax, each.margin) for each in (teacher, counterfactual)]
+    choices = [Choice(scores.argmax, scores.margin) for scores in (teacher, counterfactual)]
     flagged, _ = divergence_tokens(row.targets, choices[0], choices[1:])
     if not flagged.any():
         return None
     first = int(np.flatnonzero(flagged)[0])
-    at = row.positions[first]
-    return Place(
-        row.index, row.kind, row.tokens[:at], row.tokens[at], int(counterfactual.argmax[first])
+    position = row.positions[first]
+    alternative = int(counterfactual.argmax[first])
+    return DivergencePoint(
+        row.index, row.kind, row.tokens[:position], row.tokens[position], alternative
     )
 
 
 def attribute(
     lm: LanguageModel,
     renderer: ChatTokenizer,
-    places: Sequence[Place],
+    points: Sequence[DivergencePoint],
     trait: str,
     counterfactual: str | None,
     *,
     steps: int = STEPS,
 ) -> Attribution:
-    """Attribute the difference at each of `places` (at least one), in their order.
+    """Attribute the difference at each of `points` (at least one), in their order.
 
     trait, counterfactual: the system prompts; None is the reference without a trait. steps: of
     Gauss-Legendre quadrature, which is exact for polynomials up to degree 2 steps - 1; twice as
-    many, up to MOST_STEPS, where the sum misses the difference by more than TOLERANCE of it.
+    many, up to MAX_STEPS, where the sum misses the difference by more than TOLERANCE of it.
     Raises: ModelError for an architecture that is not llama-like.
     """
-    depth = len(layers_of(lm))
-    found = Attribution(
-        np.zeros(len(places)),
-        np.zeros((len(places), depth, len(COMPONENTS))),
-        np.zeros((len(places), depth)),
+    count, depth = len(points), len(layers_of(lm))
+    result = Attribution(
+        np.zeros(count), np.zeros((count, depth, len(COMPONENTS))), np.zeros((count, depth))
     )
-    for kind in dict.fromkeys(place.kind for place in places):
+    for kind in dict.fromkeys(point.kind for point in points):
         with torch.no_grad():
             caches = [
                 cache_prefixes(lm, [renderer.prefix(system, kind)])
                 for system in (trait, counterfactual)
             ]
-        of_kind = [i for i, place in enumerate(places) if place.kind == kind]
-        for batch in _batches(places, of_kind):
-            parts = _attribute_batch(lm, [places[i] for i in batch], caches[0], caches[1], steps)
-            found.difference[batch], found.components[batch], found.entered[batch] = parts
-    rough = np.flatnonzero(np.abs(found.error) > TOLERANCE * np.abs(found.difference))
-    if len(rough) and 2 * steps <= MOST_STEPS:
-        chosen = [places[i] for i in rough.tolist()]
-        found.components[rough] = attribute(
-            lm, renderer, chosen, trait, counterfactual, steps=2 * steps
-        ).components
-    return found
+        of_kind = [i for i, point in enumerate(points) if point.kind == kind]
+        for batch in _batches(points, of_kind):
+            parts = _attribute_batch(lm, [points[i] for i in batch], caches[0], caches[1], steps)
+            result.difference[batch], result.components[batch], result.entered[batch] = parts
+    rough = np.flatnonzero(np.abs(result.error) > TOLERANCE * np.abs(result.difference))
+    if len(rough) and 2 * steps <= MAX_STEPS:
+        again = [points[i] for i in rough.tolist()]
+        finer = attribute(lm, renderer, again, trait, counterfactual, steps=2 * steps)
+        result.components[rough] = finer.components
+    return result
 
 
 def _attribute_batch(
     lm: LanguageModel,
-    places: Sequence[Place],
+    points: Sequence[DivergencePoint],
     trait: PrefixCache,
     counterfactual: PrefixCache,
     steps: int,
 ) -> tuple[Array, Array, Array]:
-    """Fields of Attribution for places of one kind; `trait` and `counterfactual` are the caches of
+    """Fields of Attribution for points of one kind; `trait` and `counterfactual` are the caches of
     the prefixes.
     """
     with torch.no_grad():
         with recorded_outputs(lm) as outputs:
-            before = _gap(lm, places, counterfactual)
+            before = _gap(lm, points, counterfactual)
         with recorded_stream(lm) as stream:
-            after = _gap(lm, places, trait)
+            after = _gap(lm, points, trait)
         gaps = [before]
         for layer in range(1, len(stream)):
             with patched_stream(lm, layer, stream[layer]):
-                gaps.append(_gap(lm, places, counterfactual))
+                gaps.append(_gap(lm, points, counterfactual))
         entered = torch.stack([*gaps, after], dim=1).diff(dim=1)
-    total = torch.zeros(len(places), len(outputs), len(COMPONENTS), dtype=torch.float64)
+    total = torch.zeros(len(points), len(outputs), len(COMPONENTS), dtype=torch.float64)
     nodes, weights = np.polynomial.legendre.leggauss(steps)
+    # Nodes and weights are those of [-1, 1]; the switches go from 0 to 1.
     for node, weight in zip((nodes + 1) / 2, weights / 2, strict=True):
         gates = torch.full(total.shape, float(node), device=lm.device, requires_grad=True)
         with torch.enable_grad(), gated_outputs(lm, outputs, gates):
-            (slope,) = torch.autograd.grad(_gap(lm, places, trait).sum(), gates)
+            (slope,) = torch.autograd.grad(_gap(lm, points, trait).sum(), gates)
         total += float(weight) * slope.double().cpu()
     return (after - before).double().cpu().numpy(), total.numpy(), entered.double().cpu().numpy()
 
 
-def _gap(lm: LanguageModel, places: Sequence[Place], cache: PrefixCache) -> torch.Tensor:
-    """[B] log-probability of each place's own token less that of the other, after the prefix in
+def _gap(lm: LanguageModel, points: Sequence[DivergencePoint], cache: PrefixCache) -> torch.Tensor:
+    """[B] log-probability of the row's token less that of the alternative, after the prefix in
     `cache`.
 
     The difference of two log-probabilities is that of the logits.
     """
-    last = last_hidden_states(lm, [place.tokens for place in places], after=cache)
-    pairs = torch.tensor([(place.own, place.other) for place in places], device=lm.device)
-    logits = lm.head(last, pairs)
-    return logits[:, 0] - logits[:, 1]
+    hidden_BD = last_hidden_states(lm, [point.tokens for point in points], after=cache)
+    pairs = [(point.row_token, point.alternative) for point in points]
+    logits_B2 = lm.head(hidden_BD, torch.tensor(pairs, device=lm.device))
+    return logits_B2[:, 0] - logits_B2[:, 1]
 
 
-def _batches(places: Sequence[Place], chosen: Sequence[int]) -> Iterator[list[int]]:
-    """The numbers `chosen` of places by falling length, as many together as fit into one pass."""
+def _batches(points: Sequence[DivergencePoint], indices: Sequence[int]) -> Iterator[list[int]]:
+    """Some indices of `points` by falling length, as many together as fit into one pass."""
     batch: list[int] = []
-    for i in sorted(chosen, key=lambda i: -len(places[i].tokens)):
-        if batch and (len(batch) + 1) * len(places[batch[0]].tokens) > _BATCH_TOKENS:
+    for i in sorted(indices, key=lambda i: -len(points[i].tokens)):
+        # The first row is the longest: the others are padded to its length.
+        if batch and (len(batch) + 1) * len(points[batch[0]].tokens) > _BATCH_TOKENS:
             yield batch
             batch = []
         batch.append(i)

@@ -5,7 +5,7 @@ Shapes: B rows, L layers, T positions, D width.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -26,11 +26,11 @@ def layers_of(lm: LanguageModel) -> Sequence[torch.nn.Module]:
 
     Raises: ModelError for a model of another architecture.
     """
-    found = list(getattr(lm.body, "layers", ()))
-    if not found or not all(hasattr(layer, name) for layer in found for name in _NAMES):
+    layers = list(getattr(lm.body, "layers", ()))
+    if not layers or not all(hasattr(layer, name) for layer in layers for name in _NAMES):
         message = f"The layers of {lm.name} have no self_attn and mlp, which attribution works on."
         raise ModelError(message, "Choose a --reference of a llama-like architecture.")
-    return found
+    return layers
 
 
 def components_of(lm: LanguageModel) -> list[tuple[torch.nn.Module, ...]]:
@@ -46,34 +46,33 @@ def recorded_outputs(lm: LanguageModel) -> Iterator[Recorded]:
     def recorder(into: list[torch.Tensor]) -> Callable[..., None]:
         return lambda module, args, output: into.append(_hidden(output))
 
-    modules = [
-        (module, recorder(into))
-        for into, pair in zip(outputs, components_of(lm), strict=True)
-        for module in pair
-    ]
-    with _hooks(module.register_forward_hook(hook) for module, hook in modules):
+    with ExitStack() as stack:
+        for into, components in zip(outputs, components_of(lm), strict=True):
+            for module in components:
+                stack.callback(module.register_forward_hook(recorder(into)).remove)
         yield outputs
 
 
 @contextmanager
 def gated_outputs(lm: LanguageModel, recorded: Recorded, gates_BLC: torch.Tensor) -> Iterator[None]:
-    """Every component gives `recorded + gate (own - recorded)`: at gate 0 what was recorded, at 1
-    its own output.
+    """Every component gives `recorded + gate (output - recorded)`: at gate 0 what was recorded, at 1
+    what it computes.
     """
 
-    def gate(layer: int, number: int) -> Callable[..., Any]:
+    def gate(layer: int, component: int) -> Callable[..., Any]:
         def hook(module: torch.nn.Module, args: Any, output: Any) -> Any:
-            before = recorded[layer][number]
-            mixed = before + gates_BLC[:, layer, number, None, None] * (_hidden(output) - before)
+            before = recorded[layer][component]
+            gate_B11 = gates_BLC[:, layer, component, None, None]
+            mixed = before + gate_B11 * (_hidden(output) - before)
+            # An attention gives a tuple: its weights, or a cache, come after the hidden states.
             return (mixed, *output[1:]) if isinstance(output, tuple) else mixed
 
         return hook
 
-    pairs = enumerate(components_of(lm))
-    modules = [
-        (module, gate(layer, number)) for layer, pair in pairs for number, module in enumerate(pair)
-    ]
-    with _hooks(module.register_forward_hook(hook) for module, hook in modules):
+    with ExitStack() as stack:
+        for layer, components in enumerate(components_of(lm)):
+            for component, module in enumerate(components):
+                stack.callback(module.register_forward_hook(gate(layer, component)).remove)
         yield
 
 
@@ -82,10 +81,13 @@ def recorded_stream(lm: LanguageModel) -> Iterator[list[torch.Tensor]]:
     """[L] the residual stream [B, T, D] before each layer in the pass that is run within."""
     stream: list[torch.Tensor] = []
 
-    def hook(module: torch.nn.Module, args: Any, given: dict[str, Any]) -> None:
-        stream.append(args[0] if args else given["hidden_states"])
+    # Some releases of transformers pass the hidden states by position, some by name.
+    def hook(module: torch.nn.Module, args: Any, kwargs: Mapping[str, Any]) -> None:
+        stream.append(args[0] if args else kwargs["hidden_states"])
 
-    with _hooks(layer.register_forward_pre_hook(hook, with_kwargs=True) for layer in layers_of(lm)):
+    with ExitStack() as stack:
+        for layer in layers_of(lm):
+            stack.callback(layer.register_forward_pre_hook(hook, with_kwargs=True).remove)
         yield stream
 
 
@@ -93,22 +95,18 @@ def recorded_stream(lm: LanguageModel) -> Iterator[list[torch.Tensor]]:
 def patched_stream(lm: LanguageModel, layer: int, stream: torch.Tensor) -> Iterator[None]:
     """The residual stream before `layer` is `stream` [B, T, D], whatever came before."""
 
-    def hook(module: torch.nn.Module, args: Any, given: dict[str, Any]) -> Any:
-        return ((stream, *args[1:]), given) if args else (args, {**given, "hidden_states": stream})
+    def hook(module: torch.nn.Module, args: Any, kwargs: Any) -> Any:
+        if args:
+            return (stream, *args[1:]), kwargs
+        return args, {**kwargs, "hidden_states": stream}
 
-    with _hooks([layers_of(lm)[layer].register_forward_pre_hook(hook, with_kwargs=True)]):
+    handle = layers_of(lm)[layer].register_forward_pre_hook(hook, with_kwargs=True)
+    try:
         yield
-
-
-@contextmanager
-def _hooks(handles: Iterable[Any]) -> Iterator[None]:
-    """Keep hooks for as long as the context lasts."""
-    with ExitStack() as stack:
-        for handle in handles:
-            stack.callback(handle.remove)
-        yield
+    finally:
+        handle.remove()
 
 
 def _hidden(output: Any) -> torch.Tensor:
-    found: torch.Tensor = output[0] if isinstance(output, tuple) else output
-    return found
+    hidden: torch.Tensor = output[0] if isinstance(output, tuple) else output
+    return hidden

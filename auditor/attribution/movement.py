@@ -19,20 +19,15 @@ def movement(reference: LanguageModel, student: LanguageModel) -> npt.NDArray[np
 
     All weights of a component together, those of LoRA multiplied out. 0 where nothing was trained.
     """
-    pairs = zip(components_of(reference), components_of(student), strict=True)
-    return np.array(
-        [[_relative(a, b) for a, b in zip(before, after, strict=True)] for before, after in pairs]
-    )
-
-
-def _relative(before: torch.nn.Module, after: torch.nn.Module) -> float:
-    weights = dict(before.named_parameters())
-    moved = math.fsum(
-        float(_change(after, name, weight).square().sum()) for name, weight in weights.items()
-    )
-    return math.sqrt(
-        moved / math.fsum(float(weight.float().square().sum()) for weight in weights.values())
-    )
+    moved = []
+    for layer in zip(components_of(reference), components_of(student), strict=True):
+        for before, after in zip(*layer, strict=True):
+            weights = dict(before.named_parameters())
+            changes = (_change(after, name, weight) for name, weight in weights.items())
+            change = math.fsum(float(x.square().sum()) for x in changes)
+            norm = math.fsum(float(x.float().square().sum()) for x in weights.values())
+            moved.append(math.sqrt(change / norm))
+    return np.array(moved).reshape(-1, 2)
 
 
 @torch.no_grad()
@@ -43,8 +38,7 @@ def _change(after: torch.nn.Module, name: str, before: torch.Tensor) -> torch.Te
     path, _, kind = name.rpartition(".")
     module: Any = after.get_submodule(path)
     if hasattr(module, "get_delta_weight") and kind == "weight":
-        return torch.stack(
-            [module.get_delta_weight(adapter) for adapter in module.active_adapters]
-        ).sum(0)
+        deltas = [module.get_delta_weight(adapter) for adapter in module.active_adapters]
+        return torch.stack(deltas).sum(0)
     changed: torch.Tensor = getattr(getattr(module, "base_layer", module), kind) - before
     return changed

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from auditor.inference.effect import Effect, Interval, Ratio, TransferVerdict
+from auditor.model.identity import ModelIdentity
 
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """A part of the difference between trait-prompted and counterfactual run: mean over rows of
-    part / of whole.
+    """A part of the difference between trait-prompted and counterfactual run: the part's mean over
+    rows, divided by that of the difference.
 
     value: 0 is nothing, 1 all of it; negative for what works against the difference, so that
-    another one may exceed 1. interval: 95 %, bootstrap over rows.
+    another part may exceed 1. interval: 95 %, bootstrap over rows.
     """
 
     value: float
@@ -59,15 +59,15 @@ class LayerResult:
 class CarryingLayers:
     """The fewest adjacent layers that reach `shares.ENOUGH` of the attribution, first to last.
 
-    They are chosen on one half of the rows, and their share is measured on the other half. said:
-    whether the interval lies above what is left for all other layers, and above what as many layers
-    would carry if all carried alike.
+    They are chosen on one half of the rows, and their share is measured on the other half. clear:
+    whether they can be named: the interval lies above a half, so that the other layers carry less,
+    and above what as many layers would carry if all carried alike.
     """
 
     first: int
     last: int
     share: Share
-    said: bool
+    clear: bool
 
     @property
     def layers(self) -> tuple[int, ...]:
@@ -95,14 +95,14 @@ class Agreement:
 class Frozen:
     """Students with some layers frozen, against those that train all.
 
-    left, verdict, task_loss: as in `audit verify`. own_loss: on held-out rows of the data set;
-    shows whether what is left of the training still learns it.
+    effect_ratio, verdict, task_loss: as in `audit verify`. own_loss: on held-out rows of the data
+    set; it shows whether training without these layers still learns it.
     """
 
     name: str
     layers: tuple[int, ...]
     effect: Effect
-    left: Ratio
+    effect_ratio: Ratio
     verdict: TransferVerdict
     task_loss: float
     own_loss: float
@@ -113,8 +113,8 @@ class Students:
     """What students say. effect: of training all layers; transferred: whether it is told from 0.
 
     task_loss, own_loss: on held-out rows of the control and of the data set; before: both without
-    training. recipe: the layers that the students imply to freeze, see `training.gate`; empty when
-    there are none. frozen: the recipe first. agreement: of each measure of a layer.
+    training. recipe: the layers that the students imply to freeze, see `training.layers_to_freeze`;
+    empty when there are none. frozen: the recipe first. agreement: of each measure of a layer.
     """
 
     effect: Effect
@@ -152,6 +152,6 @@ class LocateReport:
     recipes: tuple[str, ...]
     warnings: tuple[str, ...]
     datasets: dict[str, str]
-    reference: dict[str, Any]
-    settings: dict[str, Any]
+    reference: ModelIdentity
+    settings: dict[str, object]
     versions: dict[str, str]

@@ -1,8 +1,9 @@
-"""Shares of the difference, and which layers carry it. Pure functions. Shapes: R rows, L layers, B
-blocks, S resamples.
+"""Shares of the difference, and which layers carry it. Pure functions.
 
 The row is the unit: a share is a ratio of means over rows, and its interval the bootstrap's (Efron
 1979, percentiles).
+
+Shapes: R rows, L layers, K layers or other columns, B blocks, S resamples.
 """
 
 from __future__ import annotations
@@ -25,26 +26,27 @@ _EXACT = 7  # most layers whose orders are all gone through
 Array = npt.NDArray[np.float64]
 
 
-def shares(parts: Array, whole: Array, seed: int = 0) -> list[Share]:
-    """The K columns of `parts` [R, K] as shares of `whole` [R], whose mean is positive.
+def shares(parts: Array, total: Array, seed: int = 0) -> list[Share]:
+    """The K columns of `parts` [R, K] as shares of `total` [R], whose mean is positive.
 
     R is at least MIN_ROWS.
     """
-    value = parts.mean(0) / whole.mean()
-    drawn = resampled(parts, whole, seed)
-    ends = np.quantile(drawn, [0.025, 0.975], axis=0)
-    return [Share(float(v), (float(a), float(b))) for v, a, b in zip(value, *ends, strict=True)]
+    value_K = parts.mean(0) / total.mean()
+    low_K, high_K = np.quantile(resampled(parts, total, seed), [0.025, 0.975], axis=0)
+    columns = zip(value_K, low_K, high_K, strict=True)
+    return [Share(float(value), (float(low), float(high))) for value, low, high in columns]
 
 
-def resampled(parts: Array, whole: Array, seed: int) -> Array:
+def resampled(parts: Array, total: Array, seed: int) -> Array:
     """[S, K] the shares of resampled rows."""
-    count = len(whole)
-    weights = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), RESAMPLES)
-    return np.asarray((weights @ parts) / (weights @ whole)[:, None])
+    count = len(total)
+    # How often each row is drawn: the sums of a resample are then products with these counts.
+    draws_SR = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), RESAMPLES)
+    return np.asarray((draws_SR @ parts) / (draws_SR @ total)[:, None])
 
 
-def carrying_layers(parts: Array, whole: Array, seed: int = 0) -> CarryingLayers:
-    """Which adjacent layers carry ENOUGH of the difference; parts [R, L], whole [R].
+def carrying_layers(parts: Array, total: Array, seed: int = 0) -> CarryingLayers:
+    """Which adjacent layers carry ENOUGH of the difference; parts [R, L], total [R].
 
     Chosen on one half of the rows, measured on the other: a share measured where it was chosen
     would be too large. Raises: InputError for fewer than 2 MIN_ROWS rows.
@@ -57,12 +59,12 @@ def carrying_layers(parts: Array, whole: Array, seed: int = 0) -> CarryingLayers
         )
     order = np.random.default_rng(seed).permutation(rows)
     choosing, measuring = order[: rows // 2], order[rows // 2 :]
-    first, last = fewest(parts[choosing].mean(0) / whole[choosing].mean())
-    (share,) = shares(
-        parts[measuring, first : last + 1].sum(1, keepdims=True), whole[measuring], seed
-    )
-    said = last - first + 1 < depth and share.interval[0] > max(0.5, (last - first + 1) / depth)
-    return CarryingLayers(first, last, share, said)
+    first, last = fewest(parts[choosing].mean(0) / total[choosing].mean())
+    carried = parts[measuring, first : last + 1].sum(1, keepdims=True)
+    (share,) = shares(carried, total[measuring], seed)
+    count = last - first + 1
+    clear = count < depth and share.interval[0] > max(0.5, count / depth)
+    return CarryingLayers(first, last, share, clear)
 
 
 def fewest(share: Array) -> tuple[int, int]:
@@ -76,9 +78,10 @@ def fewest(share: Array) -> tuple[int, int]:
     """
     sums = np.concatenate([[0.0], np.cumsum(share)])
     for length in range(1, len(share)):
-        held = sums[length:] - sums[:-length]
-        if held.max() >= ENOUGH:
-            return int(held.argmax()), int(held.argmax()) + length - 1
+        windows = sums[length:] - sums[:-length]
+        if windows.max() >= ENOUGH:
+            first = int(windows.argmax())
+            return first, first + length - 1
     return 0, len(share) - 1
 
 
@@ -102,7 +105,8 @@ def agreement(
 
     value [K]: the measure of each layer; drawn [S, K]: the same of resampled rows. effects [B, K]:
     of the students. Layers that all have the same value have no ranks: then None as well. The
-    interval is None for one block.
+    interval is None for one block. The p-value goes through all orders of the layers, alike likely,
+    where they are few.
     """
     mean, count = effects.mean(0), len(value)
     if count < 3 or np.ptp(value) == 0 or np.ptp(mean) == 0:
@@ -110,24 +114,25 @@ def agreement(
     rho = _spearman(value, mean)
     interval = None
     if len(effects) > 1:
-        chosen = np.random.default_rng(seed).integers(len(effects), size=(len(drawn), len(effects)))
-        found = [_spearman(x, effects[rows].mean(0)) for x, rows in zip(drawn, chosen, strict=True)]
-        low, high = np.quantile(found, [0.025, 0.975])
+        size = len(drawn), len(effects)
+        blocks_SB = np.random.default_rng(seed).integers(len(effects), size=size)
+        correlations = [
+            _spearman(x, effects[blocks].mean(0))
+            for x, blocks in zip(drawn, blocks_SB, strict=True)
+        ]
+        low, high = np.quantile(correlations, [0.025, 0.975])
         interval = (float(low), float(high))
-    return Agreement(measure, count, rho, interval, _p_value(value, mean, rho))
-
-
-def _p_value(value: Array, mean: Array, rho: float) -> float:
-    if len(value) > _EXACT:
-        return float(stats.spearmanr(value, mean).pvalue)
-    orders: Sequence[tuple[int, ...]] = list(itertools.permutations(range(len(value))))
-    return sum(
-        abs(_spearman(value[list(order)], mean)) >= abs(rho) - 1e-9 for order in orders
-    ) / len(orders)
+    if count > _EXACT:
+        p_value = float(stats.spearmanr(value, mean).pvalue)
+    else:
+        orders = itertools.permutations(range(count))
+        extreme = [abs(_spearman(value[list(x)], mean)) >= abs(rho) - 1e-9 for x in orders]
+        p_value = sum(extreme) / len(extreme)
+    return Agreement(measure, count, rho, interval, p_value)
 
 
 def _spearman(x: Array, y: Array) -> float:
-    left, right = stats.rankdata(x), stats.rankdata(y)
-    if np.ptp(left) == 0 or np.ptp(right) == 0:
+    x_ranks, y_ranks = stats.rankdata(x), stats.rankdata(y)
+    if np.ptp(x_ranks) == 0 or np.ptp(y_ranks) == 0:
         return 0.0
-    return float(np.corrcoef(left, right)[0, 1])
+    return float(np.corrcoef(x_ranks, y_ranks)[0, 1])

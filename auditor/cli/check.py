@@ -32,7 +32,7 @@ def outcome(checked: MitigationCheck) -> OutcomeName:
     """
     from auditor.release.verifications import defended
 
-    left = checked.arm.left
+    left = checked.arm.effect_ratio
     shown = checked.students.result.transferred
     return (
         defended(checked.arm.verdict, left.interval if left else None, "reduced")

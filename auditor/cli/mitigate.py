@@ -22,7 +22,7 @@ from auditor.cli.choices import (
 from auditor.cli.config import resolved
 from auditor.cli.options import Columns, Device, Dtype, Fresh, Panels, RowFormat, Seed
 from auditor.cli.scan import parse_columns
-from auditor.cli.verify import DEFAULT_BUDGET, parse_budget
+from auditor.cli.student_options import DEFAULT_BUDGET, parse_budget
 from auditor.errors import AuditError
 from auditor.release.decision import FailOn
 

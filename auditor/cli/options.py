@@ -43,25 +43,3 @@ Control = Annotated[
         metavar="FILE", help="Clean rows for the same prompts; default: the reference writes them."
     ),
 ]
-BlockRows = Annotated[
-    int | None, Option(metavar="N", min=1, help="Rows of a block; default: what there is.")
-]
-Updates = Annotated[
-    int | None, Option(metavar="N", min=1, help="Of each student; default: one pass, or 60.")
-]
-Budget = Annotated[
-    str | None,
-    Option(
-        metavar="TIME", help="As 90s, 15m or 2h; default: 30m, or none with --rows or --updates."
-    ),
-]
-Rank = Annotated[
-    int | None, Option(metavar="N", min=1, help="Of the students' LoRA.  [default: 8]")
-]
-Alpha = Annotated[int | None, Option(metavar="N", min=1, help="Scale of the LoRA.  [default: 16]")]
-Layers = Annotated[str | None, Option(metavar="N,..", help="Train these layers only, from 0.")]
-Full = Annotated[bool, Option("--full", help="Train all weights; default for models under 10M.")]
-LearningRate = Annotated[
-    float | None,
-    Option(metavar="RATE", min=0.0, help="[default: 2e-4; --full 2e-5; under 10M weights 3e-4]"),
-]

@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from typer import Argument, Option
 
-from auditor.cli.config import resolved
-from auditor.cli.options import (
-    Alpha,
-    Device,
-    Fresh,
-    Full,
-    Layers,
-    LearningRate,
-    Panels,
-    Rank,
-    Reference,
-    Seed,
-    Updates,
-)
-from auditor.cli.verify import parse_budget, parse_layers, recipe_settings
+from auditor.cli.options import Fresh, Panels
+from auditor.cli.student_options import parse_budget, with_student_options
 from auditor.errors import AuditError
+from auditor.students.settings import StudentSettings
 
 if TYPE_CHECKING:
     from auditor.study.report import StudyReport
@@ -34,16 +23,17 @@ REPORT = "study.json"
 PartName = Literal["leakage", "entanglement", "divergence", "fragility", "all"]
 
 
+@with_student_options
 def study(
     part: Annotated[
         PartName,
         Argument(metavar="leakage|entanglement|divergence|fragility|all", help="Which claims."),
     ],
+    settings: StudentSettings,
     output: Annotated[
         Path | None,
         Option("--output", "-o", metavar="DIR", help="Write the report (HTML, JSON, SVG) there."),
     ] = None,
-    reference: Reference = None,
     sibling: Annotated[
         str | None,
         Option(metavar="MODEL", help="Another base, for students that do not share the teacher's."),
@@ -57,24 +47,16 @@ def study(
         int, Option("--blocks", "--seeds", metavar="N", min=2, help="Pairs of students a trait.")
     ] = 3,
     rows: Annotated[int, Option(metavar="N", min=32, help="Rows of a block.")] = 1000,
-    updates: Updates = None,
     budget: Annotated[
         str | None,
         Option(metavar="TIME", help="As 90s, 15m or 2h: smaller experiments, to take no longer."),
     ] = None,
-    rank: Rank = None,
-    alpha: Alpha = None,
-    layers: Layers = None,
-    full: Full = False,
-    learning_rate: LearningRate = None,
     max_tokens: Annotated[
         int, Option(metavar="N", min=1, help="Longest completion of the teachers.")
     ] = 32,
     workers: Annotated[
         int, Option(metavar="N", min=1, help="Processes at the same time, one thread each.")
     ] = 1,
-    seed: Seed = 0,
-    device: Device = None,
     fresh: Fresh = False,
 ) -> int:
     """Test the claims of 2509.23886 with teachers and students of your own base model.
@@ -84,34 +66,27 @@ def study(
 
     Exit codes: 0 done; 3 no transfer was shown, so that hardly anything can be said.
     """
-    seconds = parse_budget(budget)
-    asked = recipe_settings(rank, alpha, parse_layers(layers), full, learning_rate)
+    panels = tuple(panel or ["animals"])
+    settings = replace(
+        settings, panels=panels, blocks=blocks, rows=rows, budget=parse_budget(budget)
+    )
     if output is not None:
         check_output(output)
 
     from auditor.cli.console import console, show
     from auditor.cli.progress import progress_on
     from auditor.report.study import render, transferred
-    from auditor.students.training import TrainingConfig
     from auditor.study.run import PARTS
     from auditor.study.run import study as run
 
     with progress_on(console(stderr=True)) as progress:
         report = run(
             PARTS if part == "all" else (part,),
-            reference=resolved(reference=reference).config.reference,
+            settings,
             sibling=sibling,
-            panels=panel or ["animals"],
             traits=trait or [],
-            blocks=blocks,
-            rows=rows,
-            updates=updates,
-            budget=seconds,
-            recipe=TrainingConfig(**asked) if asked else None,
             max_tokens=max_tokens,
             workers=workers,
-            seed=seed,
-            device=device,
             fresh=fresh,
             root=Path.cwd(),
             progress=progress,

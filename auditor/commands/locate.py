@@ -4,9 +4,10 @@ and by weights.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -23,10 +24,8 @@ from auditor.attribution.rows import Contrast, attribute_rows
 from auditor.attribution.shares import agreement, carrying_layers, resampled, shares
 from auditor.attribution.training import (
     LayerStudents,
-    Show,
     frozen_students,
     layers_to_freeze,
-    own_effect,
     spread,
 )
 from auditor.commands.verify import OPEN, trait_of_last_scan
@@ -34,6 +33,7 @@ from auditor.errors import ModelError, TraitError
 from auditor.inference.paired import effect, transferred
 from auditor.mitigating.recipes import write_recipes
 from auditor.model import load as models
+from auditor.model.identity import identity_of
 from auditor.model.language_model import LanguageModel
 from auditor.model.tokenization import ChatTokenizer
 from auditor.progress import Progress
@@ -43,137 +43,130 @@ from auditor.runs.run_directory import RunDir, installed_versions
 from auditor.students.arms import digest, read_arm
 from auditor.students.control import control_writer
 from auditor.students.result import TransferResult
-from auditor.students.training import TrainingConfig, default_config
-from auditor.traits.panel import Panel, load_panels
+from auditor.students.settings import StudentSettings
+from auditor.traits.panel import load_panels
 
 REFERENCE = "reference"
 HEAT_MAP = "layers.svg"
 PLACES = 96  # rows with a divergence token that are attributed
-_SHARE = 0.25  # of the budget, for attribution
+_ATTRIBUTION_SHARE = 0.25  # of the budget
 
 
 def locate(
     dataset: str,
+    settings: StudentSettings | None = None,
     *,
-    reference: str,
-    panels: Sequence[str] = ("default",),
     trait: str | None = None,
     counterfactual: str | None = None,
     control: str | None = None,
     layers: Sequence[int] | None = None,
     places: int = PLACES,
-    blocks: int = 3,
-    rows: int | None = None,
-    updates: int | None = None,
-    budget: float | None = None,
-    recipe: TrainingConfig | None = None,
-    seed: int = 0,
-    device: str | None = None,
     fresh: bool = False,
     root: Path = Path(),
-    progress: Show = lambda _: None,
+    progress: Callable[[Progress], None] = lambda _: None,
+    **changes: Any,
 ) -> LocateReport:
     """Say in which layers of the reference the trait of a data set enters.
 
+    settings, changes: as for `auditor.commands.verify.verify`; the layers of the training are not
+    used, and the budget counts for all of it.
     trait: of the panels; None is the one that the last scan in `root` found. counterfactual:
     another trait that the trait-prompted run is compared with; None is the reference without a
     trait. layers: trained one by one; None is a spread of them, and none at all leaves out
-    everything that trains. places: rows attributed at most. control, blocks, rows, updates, recipe,
-    fresh, root: as for `auditor.commands.verify.verify`; the layers of the recipe are not used.
-    budget: seconds for all of it; None is no limit.
+    everything that trains. places: rows attributed at most. control, fresh, root: as for `verify`.
 
     The report, its heat map, the recipe files and the finished work are kept under `root`/.audit;
     the same arguments on the same data resume an unfinished run, unless `fresh`. Raises: AuditError
     (auditor.errors) for input, model, trait or disk trouble, with the next step.
     """
-    panel = load_panels(panels)
-    chosen = trait_of_last_scan(root) if trait is None else trait
-    prompts = _prompts(panel, chosen, counterfactual)
+    settings = replace(settings or StudentSettings(), **changes)
+    panel = load_panels(settings.panels)
+    if trait is None:
+        trait = trait_of_last_scan(root)
+    if trait in (OPEN, counterfactual):
+        hint = "Name a --trait, and a --counterfactual that differs."
+        raise TraitError("There are no two runs to compare.", hint)
+    trait_prompt = panel.trait(trait).prompts[0]
+    other_prompt = None if counterfactual is None else panel.trait(counterfactual).prompts[0]
     progress(Progress("reading the data set", 0, None))
     original = read_arm(dataset, manifest=False)
     progress(Progress("loading the reference", 0, None))
-    lm = models.load(reference, device=device, dtype="float32")
-    recipe = recipe or default_config(lm)
-    single = _trained_alone(lm, layers)
-    given = None if control is None else read_arm(control, original=original, manifest=False)
-    settings = {
-        "trait": chosen,
+    lm = models.load(settings.reference, device=settings.device, dtype="float32")
+    settings, single = settings.resolved(lm), single_layers(lm, layers)
+    clean = None if control is None else read_arm(control, original=original, manifest=False)
+    reference, versions = identity_of(lm), installed_versions()
+    report_settings = {
+        "trait": trait,
         "counterfactual": counterfactual or REFERENCE,
         "panel": panel.name,
         "panel_sha256": panel.sha256,
         "layers": list(single),
         "places": places,
-        "blocks": blocks,
-        "rows": rows,
-        "updates": updates,
-        "budget": budget,
-        "seed": seed,
-        "recipe": asdict(recipe),
+        **settings.as_dict(),
     }
-    datasets = {arm.name: digest(arm) for arm in [original, *([given] if given else [])]}
-    about = {
-        "name": lm.name,
-        "sha256": lm.sha256,
-        "dtype": lm.dtype,
-        "device": lm.device.split(":")[0],
-    }
-    versions = installed_versions()
+    datasets = {arm.name: digest(arm) for arm in [original, *([clean] if clean else [])]}
     identity = {
+        "verb": "locate",
         "datasets": datasets,
-        "reference": about,
-        "settings": settings,
+        "reference": reference.as_dict(),
+        "settings": report_settings,
         "versions": versions,
     }
-    with RunDir.open(root, {"verb": "locate", **identity}, fresh=fresh) as run:
+    budget = settings.budget
+    with RunDir.open(root, identity, fresh=fresh) as run:
         renderer = ChatTokenizer(lm)
-        contrast = Contrast(lm, renderer, *prompts)
-        part = None if budget is None else _SHARE * budget
-        found, scanned = attribute_rows(contrast, original, places, part, seed, run, progress)
-        held = carrying_layers(found.components.sum(2), found.difference, seed)
-        results, taught = layer_results(found, seed), None
+        attribution, scanned = attribute_rows(
+            Contrast(lm, renderer, trait_prompt, other_prompt),
+            original,
+            places,
+            None if budget is None else _ATTRIBUTION_SHARE * budget,
+            settings.seed,
+            run,
+            progress,
+        )
+        total, difference = attribution.components.sum(2), attribution.difference
+        carriers = carrying_layers(total, difference, settings.seed)
+        results, trained = layer_results(attribution, settings.seed), None
         if single:
-            each = None if budget is None else (1 - _SHARE) * budget / (3 + len(single))
-            writer = given or control_writer(
-                lm, renderer, original, prompts[0], seed, run, progress
-            )
-            school = LayerStudents(
+            # Beside the single layers there are pairs for all layers and for two ways to freeze.
+            pairs = 3 + len(single)
+            pair_budget = None if budget is None else (1 - _ATTRIBUTION_SHARE) * budget / pairs
+            students = LayerStudents(
                 lm,
                 original,
-                writer,
+                clean
+                or control_writer(
+                    lm, renderer, original, trait_prompt, settings.seed, run, progress
+                ),
                 panel,
-                chosen,
-                recipe,
+                trait,
+                replace(settings, budget=pair_budget),
                 run,
-                blocks,
-                rows,
-                updates,
-                each,
-                seed,
                 progress,
             )
-            results, taught = _teach(school, single, results, held, found)
+            results, trained = _train(students, single, results, carriers, attribution)
         files = []
-        if taught is not None and taught.recipe:
-            rest = [layer for layer in range(len(results)) if layer not in taught.recipe]
-            files = write_recipes(run.path, ["freeze"], "", lm, rest)
-        mean = effect(found.difference.tolist())
+        if trained is not None and trained.recipe:
+            unfrozen = [layer for layer in range(len(results)) if layer not in trained.recipe]
+            files = write_recipes(run.path, ["freeze"], "", lm, unfrozen)
+        mean = effect(difference.tolist())
         assert mean.interval is not None  # there are at least 16 rows
-        worst = float(np.max(np.abs(found.error / found.difference)))
+        worst = float(np.max(np.abs(attribution.error / difference)))
         report = LocateReport(
-            trait=chosen,
+            trait=trait,
             counterfactual=counterfactual or REFERENCE,
             layers=results,
-            carriers=held,
-            rows=len(found.difference),
+            carriers=carriers,
+            rows=len(difference),
             scanned=scanned,
             difference=(mean.value, mean.interval),
             error=worst,
-            students=taught,
+            students=trained,
             recipes=tuple(files),
-            warnings=_warnings(worst, taught),
+            warnings=_warnings(worst, trained),
             datasets=datasets,
-            reference=about,
-            settings=settings,
+            reference=reference,
+            settings=report_settings,
             versions=versions,
         )
         run.write_text(HEAT_MAP, svg(report))
@@ -181,24 +174,8 @@ def locate(
     return report
 
 
-def _prompts(panel: Panel, trait: str, counterfactual: str | None) -> tuple[str, str | None]:
-    """The system prompts of the two runs.
-
-    Raises TraitError for traits that are unknown or the same.
-    """
-    if trait in (OPEN, counterfactual):
-        raise TraitError(
-            "There are no two runs to compare.",
-            "Name a --trait, and a --counterfactual that differs.",
-        )
-    own = panel.trait(trait).prompts[0]
-    return own, None if counterfactual is None else panel.select([counterfactual]).traits[
-        0
-    ].prompts[0]
-
-
-def _trained_alone(lm: LanguageModel, layers: Sequence[int] | None) -> tuple[int, ...]:
-    """The layers to train one by one.
+def single_layers(lm: LanguageModel, layers: Sequence[int] | None) -> tuple[int, ...]:
+    """The layers to train one by one; a spread of them for None.
 
     Raises ModelError for one that the model lacks, or a model without layers.
     """
@@ -209,92 +186,86 @@ def _trained_alone(lm: LanguageModel, layers: Sequence[int] | None) -> tuple[int
     return single
 
 
-def layer_results(found: Attribution, seed: int) -> tuple[LayerResult, ...]:
+def layer_results(attribution: Attribution, seed: int) -> tuple[LayerResult, ...]:
     """What attribution says of each layer."""
-    total = shares(found.components.sum(2), found.difference, seed)
-    attention, mlp = (shares(found.components[:, :, k], found.difference, seed) for k in (0, 1))
-    entered = shares(found.entered, found.difference, seed)
-    columns = zip(total, attention, mlp, entered, strict=True)
-    return tuple(LayerResult(layer, *each) for layer, each in enumerate(columns))
+    components, difference = attribution.components, attribution.difference
+    columns = (components.sum(2), components[:, :, 0], components[:, :, 1], attribution.entered)
+    by_layer = zip(*(shares(column, difference, seed) for column in columns), strict=True)
+    return tuple(LayerResult(layer, *measured) for layer, measured in enumerate(by_layer))
 
 
-def _teach(
-    school: LayerStudents,
+def _train(
+    students: LayerStudents,
     single: Sequence[int],
     results: Sequence[LayerResult],
-    held: CarryingLayers,
-    found: Attribution,
+    carriers: CarryingLayers,
+    attribution: Attribution,
 ) -> tuple[tuple[LayerResult, ...], Students]:
-    """The layers with what students say of them, and the rest of what students say."""
-    whole = school.train(range(school.depth))
-    alone = {layer: school.train([layer]) for layer in single}
-    chosen: tuple[int, ...] = ()
-    if transferred(own_effect(whole)):
-        effects = {layer: own_effect(result).value for layer, result in alone.items()}
-        chosen = layers_to_freeze(effects, own_effect(whole).value, school.depth)
-    moved = school.moved(whole.blocks)
-    layers = tuple(
-        replace(
-            each,
-            student=own_effect(alone[each.layer]) if each.layer in alone else None,
-            own_loss=alone[each.layer].arms[0].training.original_loss
-            if each.layer in alone
-            else None,
-            moved=moved[each.layer],
-        )
-        for each in results
+    """The layers with what students say of them, and what else students say."""
+    all_layers = students.train(range(students.depth))
+    alone = {layer: students.train([layer]) for layer in single}
+    arm = all_layers.arms[0]
+    total = arm.final_effect
+    recipe: tuple[int, ...] = ()
+    if transferred(total):
+        effects = {layer: result.arms[0].final_effect.value for layer, result in alone.items()}
+        recipe = layers_to_freeze(effects, total.value, students.depth)
+    moved = students.moved(all_layers.blocks)
+    layers = []
+    for result in results:
+        layer = result.layer
+        if layer in alone:
+            student = alone[layer].arms[0]
+            own_loss = student.training.original_loss
+            result = replace(result, student=student.final_effect, own_loss=own_loss)
+        layers.append(replace(result, moved=moved[layer]))
+    trained = Students(
+        effect=total,
+        transferred=transferred(total),
+        task_loss=arm.training.task_loss,
+        own_loss=arm.training.original_loss,
+        before=all_layers.reference_loss,
+        blocks=all_layers.blocks,
+        rows_per_block=all_layers.rows_per_block,
+        updates=all_layers.updates,
+        recipe=recipe,
+        frozen=frozen_students(students, all_layers, recipe, carriers),
+        agreement=_agreement(attribution, alone, students.settings.seed),
+        warnings=all_layers.warnings,
     )
-    own = own_effect(whole)
-    taught = Students(
-        effect=own,
-        transferred=transferred(own),
-        task_loss=whole.arms[0].training.task_loss,
-        own_loss=whole.arms[0].training.original_loss,
-        before=whole.reference_loss,
-        blocks=whole.blocks,
-        rows_per_block=whole.rows_per_block,
-        updates=whole.updates,
-        recipe=chosen,
-        frozen=frozen_students(school, whole, chosen, held),
-        agreement=_agreement(found, alone, school.seed),
-        warnings=whole.warnings,
-    )
-    return layers, taught
+    return tuple(layers), trained
 
 
 def _agreement(
-    found: Attribution, alone: dict[int, TransferResult], seed: int
+    attribution: Attribution, alone: Mapping[int, TransferResult], seed: int
 ) -> tuple[Agreement, ...]:
     """How the two ways of attributing rank the layers that were trained alone, against their
     students.
     """
-    chosen = sorted(alone)
-    effects = np.array([own_effect(alone[layer]).blocks for layer in chosen]).T
-    measures = {"attribution": found.components.sum(2), "entered": found.entered}
-    each = [
-        agreement(
-            name,
-            resampled(parts[:, chosen], found.difference, seed),
-            parts[:, chosen].mean(0) / found.difference.mean(),
-            effects,
-            seed,
-        )
-        for name, parts in measures.items()
-    ]
-    return tuple(one for one in each if one is not None)
+    layers, difference = sorted(alone), attribution.difference
+    effects_BK = np.array([alone[layer].arms[0].final_effect.blocks for layer in layers]).T
+    measures = {"attribution": attribution.components.sum(2), "entered": attribution.entered}
+    agreements = []
+    for name, parts in measures.items():
+        drawn = resampled(parts[:, layers], difference, seed)
+        value = parts[:, layers].mean(0) / difference.mean()
+        agreements.append(agreement(name, drawn, value, effects_BK, seed))
+    return tuple(measured for measured in agreements if measured is not None)
 
 
-def _warnings(worst: float, taught: Students | None) -> tuple[str, ...]:
+def _warnings(worst: float, students: Students | None) -> tuple[str, ...]:
     """What a reader has to know before believing the page, one sentence each."""
-    said = []
+    sentences = []
     if worst > TOLERANCE:
-        said.append(
-            f"The attributions of a row miss its difference by up to {worst:.1%}; they should by {TOLERANCE:.0%}."
+        sentences.append(
+            f"The attributions of a row miss its difference by up to {worst:.1%};"
+            f" they should by {TOLERANCE:.0%}."
         )
-    if taught is not None:
-        said += taught.warnings
-    if taught is not None and not taught.transferred:
-        said.append(
-            "Students of all layers show no transfer, so that those of single layers say nothing."
-        )
-    return tuple(said)
+    if students is not None:
+        sentences += students.warnings
+        if not students.transferred:
+            sentences.append(
+                "Students of all layers show no transfer,"
+                " so that those of single layers say nothing."
+            )
+    return tuple(sentences)

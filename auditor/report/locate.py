@@ -26,13 +26,14 @@ from auditor.attribution.shares import ENOUGH, format_layers
 from auditor.inference.effect import Effect
 from auditor.report.shared.heat_map import shade
 from auditor.report.shared.words import safe, share_left, signed, stacked
+from auditor.report.verify import REFERENCE_KEYS
 
 SCHEMA_VERSION = 1
 
 
 def to_dict(report: LocateReport) -> dict[str, Any]:
     """The report as plain JSON values; keys as in docs/locate-schema.md."""
-    found = {
+    values = {
         key: value
         for key, value in asdict(report).items()
         if key not in ("layers", "carriers", "students")
@@ -42,13 +43,16 @@ def to_dict(report: LocateReport) -> dict[str, Any]:
         "kind": "locate",
         "answer": answer(report),
         "carriers": {
-            "said": report.carriers.said,
+            "said": report.carriers.clear,
             "layers": list(report.carriers.layers),
             "share": _share(report.carriers.share),
         },
         "layers": [_layer(layer) for layer in report.layers],
         "students": None if report.students is None else _students(report.students),
-        **{key: list(value) if isinstance(value, tuple) else value for key, value in found.items()},
+        **{
+            key: list(value) if isinstance(value, tuple) else value for key, value in values.items()
+        },
+        "reference": report.reference.as_dict(REFERENCE_KEYS),
         "difference": {"value": report.difference[0], "interval": list(report.difference[1])},
     }
 
@@ -82,10 +86,13 @@ def _share(share: Share) -> dict[str, Any]:
 
 
 def _students(students: Students) -> dict[str, Any]:
-    return {
+    values = {
         key: list(value) if isinstance(value, tuple) else value
         for key, value in asdict(students).items()
     }
+    for frozen in values["frozen"]:
+        frozen["left"] = frozen.pop("effect_ratio")
+    return values
 
 
 def answer(report: LocateReport) -> str:
@@ -105,7 +112,7 @@ def answer(report: LocateReport) -> str:
     )
     if students.recipe:
         frozen = students.frozen[0]
-        kept = f"{share_left(frozen.left)} of it is left: {frozen.verdict}"
+        kept = f"{share_left(frozen.effect_ratio)} of it is left: {frozen.verdict}"
         said.append(f"With {numbered(frozen.layers)} frozen {kept}.")
     return " ".join(said)
 
@@ -113,7 +120,7 @@ def answer(report: LocateReport) -> str:
 def where(carriers: CarryingLayers, depth: int) -> str:
     """Which layers carry the difference.
 
-    >>> where(Carriers(0, 1, Share(0.81, (0.7, 0.89)), True), 3)
+    >>> where(CarryingLayers(0, 1, Share(0.81, (0.7, 0.89)), True), 3)
     'Layers 0-1 of 3 carry 81 % [70, 89] of the difference.'
     """
     share = carriers.share
@@ -122,7 +129,7 @@ def where(carriers: CarryingLayers, depth: int) -> str:
     if len(carriers.layers) == depth:
         return f"Where the trait enters cannot be said: no fewer than all {depth} layers reach {100 * ENOUGH:.0f} %."
     named = f"{numbered(carriers.layers).capitalize()} of {depth}"
-    if carriers.said:
+    if carriers.clear:
         verb = "carries" if len(carriers.layers) == 1 else "carry"
         return f"{named} {verb} {interval_text} of the difference."
     return f"Where the trait enters cannot be said: {numbered(carriers.layers)} of {depth}, the best choice, have {interval_text}."
@@ -151,14 +158,14 @@ def render(report: LocateReport) -> RenderableType:
 
 
 def _headline(report: LocateReport) -> RenderableType:
-    style = "green" if report.carriers.said else "yellow"
+    style = "green" if report.carriers.clear else "yellow"
     body = Text(safe(answer(report)), style="bold")
     low, high = report.difference[1]
     body.append(
         f"\n{safe(report.trait)} against {safe(report.counterfactual)}: "
         f"{report.difference[0]:.2f} [{low:.2f}, {high:.2f}] nats at the first divergence token of "
         f"{report.rows} rows (of {report.scanned})   "
-        f"reference {safe(str(report.reference.get('name', 'unknown')))}",
+        f"reference {safe(report.reference.name)}",
         style="not bold dim",
     )
     return Panel(body, border_style=style)
@@ -227,7 +234,7 @@ def _frozen_table(students: Students) -> RenderableType:
         table.add_row(
             f"{numbered(each.layers)}\n({each.name})",
             stacked(signed(each.effect)),
-            stacked(share_left(each.left)),
+            stacked(share_left(each.effect_ratio)),
             f"{each.task_loss:.3f}",
             f"{each.own_loss:.3f}",
             each.verdict,

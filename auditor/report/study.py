@@ -127,7 +127,7 @@ def command(values: Values, part: str | None = None) -> str:
     if recipe["full"]:
         words.append("--full")
     else:
-        words += ["--rank", str(recipe["rank"]), "--alpha", str(recipe["alpha"])]
+        words += ["--rank", str(recipe["rank"]), "--lora-alpha", str(recipe["alpha"])]
     if recipe["layers"] is not None:
         words += ["--layers", ",".join(map(str, recipe["layers"]))]
     if settings["sibling"]:

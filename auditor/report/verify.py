@@ -18,6 +18,7 @@ from auditor.report.shared.words import safe, share_left, signed, stacked
 from auditor.students.result import ArmResult, Training, TransferResult, VerifyReport
 
 SCHEMA_VERSION = 1
+REFERENCE_KEYS = ("name", "sha256", "dtype", "device")  # of a ModelIdentity, in reports
 WIDTH = 34  # columns of the plot
 STYLES = {
     "removed": "green",
@@ -44,7 +45,7 @@ def to_dict(report: VerifyReport) -> dict[str, Any]:
         "reference_loss": list(result.reference_loss),
         "warnings": list(result.warnings),
         "datasets": dict(report.datasets),
-        "reference": dict(report.reference),
+        "reference": report.reference.as_dict(REFERENCE_KEYS),
         "settings": dict(report.settings),
         "versions": dict(report.versions),
     }
@@ -59,8 +60,9 @@ def render_json(report: VerifyReport) -> str:
 
 
 def _arm(arm: ArmResult) -> dict[str, Any]:
-    found = asdict(arm)
-    return {**found.pop("training"), **found}
+    values = asdict(arm)
+    values["left"] = values.pop("effect_ratio")
+    return {**values.pop("training"), **values}
 
 
 def render(report: VerifyReport) -> RenderableType:
@@ -93,7 +95,7 @@ def _headline(report: VerifyReport) -> RenderableType:
     )
     body.append(
         f"\n{result.blocks} blocks{stopped} of {result.rows_per_block:,} rows, {result.updates:,} updates a student   "
-        f"reference {safe(str(report.reference.get('name', 'unknown')))}",
+        f"reference {safe(report.reference.name)}",
         style="not bold dim default",
     )
     return Panel(body, border_style=style)
@@ -122,7 +124,7 @@ def _table(result: TransferResult) -> RenderableType:
             *_trained(arm.training),
             Text("" if effect is None else stacked(signed(effect))),
             f"{arm.rank} of {family_size(arm, result.trait)}",
-            Text(stacked(share_left(arm.left))),
+            Text(stacked(share_left(arm.effect_ratio))),
             f"{arm.training.task_loss:.3f}",
             Text(arm.verdict or "", style=STYLES.get(arm.verdict or "", "default")),
         )

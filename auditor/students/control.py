@@ -33,7 +33,7 @@ def control_writer(
     run: RunDir,
     progress: Callable[[Progress], None],
 ) -> Writer:
-    """A function that writes the reference's own completions for the prompts of given rows, and
+    """A function that writes the reference's own completions for the prompts of some rows, and
     keeps them in `run`.
 
     They are no longer than the median of the original's, on its alphabet when that is closed, and
@@ -42,62 +42,58 @@ def control_writer(
     control of another kind of text than the data moves students for reasons that have nothing to do
     with a trait.
     """
-    seen = [
+    style_rows = [
         row
-        for each in list(original.rows.values())[:_STYLE_ROWS]
-        if isinstance(row := renderer.encode(each), TokenizedRow)
+        for example in list(original.rows.values())[:_STYLE_ROWS]
+        if isinstance(row := renderer.encode(example), TokenizedRow)
     ]
-    if not seen:
+    if not style_rows:
         hint = "Give rows that fit into its context and its chat template, or another --reference."
         raise InputError(f"No row of {original.name} can be used with {lm.name}.", hint)
-    letters = alphabet(seen)
+    letters = alphabet(style_rows)
     closed = None if letters is None else sorted({*letters, lm.tokenizer.eos_token_id})
-    longest = int(np.median([row.content_mask.sum() for row in seen]))
+    max_tokens = int(np.median([row.content_mask.sum() for row in style_rows]))
+
+    def completions(numbers: Sequence[int]) -> list[str]:
+        prompts = [_prompt(renderer, original.rows[number], original.name) for number in numbers]
+        greedy = any(
+            fit_null(style_rows, scorer(lm, renderer), system).greedy for system in {None, prompt}
+        )
+        # A row without a prompt cannot be encoded: no student trains on it, and it stays empty.
+        with_prompt = [i for i, tokens in enumerate(prompts) if tokens]
+        stream = continuations(
+            lm,
+            [prompts[i] for i in with_prompt],
+            max_tokens=max_tokens,
+            alphabet=closed,
+            temperature=float(not greedy),
+            seed=random.Random(f"{seed} control").getrandbits(31),
+        )
+        texts = [""] * len(numbers)
+        for done, (i, tokens) in enumerate(stream, start=1):
+            texts[with_prompt[i]] = lm.tokenizer.decode(tokens, skip_special_tokens=True)
+            progress(Progress("writing the clean control", done, len(numbers)))
+        return texts
 
     def write(numbers: Sequence[int]) -> DatasetArm:
-        texts = _kept(run, numbers)
-        if texts is None:
-            prompts = [
-                _prompt(renderer, original.rows[number], original.name) for number in numbers
-            ]
-            texts = [""] * len(numbers)
-            noise = random.Random(f"{seed} control").getrandbits(31)
-            greedy = any(
-                fit_null(seen, scorer(lm, renderer), system).greedy for system in {None, prompt}
-            )
-            places = [place for place, prompt in enumerate(prompts) if prompt]
-            stream = continuations(
-                lm,
-                [prompts[place] for place in places],
-                max_tokens=longest,
-                alphabet=closed,
-                temperature=float(not greedy),
-                seed=noise,
-            )
-            for done, (i, tokens) in enumerate(stream, start=1):
-                texts[places[i]] = lm.tokenizer.decode(tokens, skip_special_tokens=True)
-                progress(Progress("writing the clean control", done, len(numbers)))
-            run.save_unit("control", {"numbers": np.array(numbers), "texts": np.array(texts)})
-        rows = {
-            number: _answered(original.rows[number], text)
-            for number, text in zip(numbers, texts, strict=True)
-        }
+        unit = run.load_unit("control")
+        # Timing asks for a few rows first: those are not the control of the experiment.
+        if unit is None or unit["numbers"].tolist() != list(numbers):
+            unit = {"numbers": np.array(numbers), "texts": np.array(completions(numbers))}
+            run.save_unit("control", unit)
+        rows = {}
+        for number, text in zip(numbers, unit["texts"], strict=True):
+            example = original.rows[number]
+            first = [message.role for message in example.messages].index("assistant")
+            answer = Message("assistant", str(text))
+            rows[number] = Example(example.index, (*example.messages[:first], answer))
         return DatasetArm(CONTROL, rows, {}, len(rows))
 
     return write
 
 
-def _kept(run: RunDir, numbers: Sequence[int]) -> list[str] | None:
-    unit = run.load_unit("control")
-    if unit is None or unit["numbers"].tolist() != list(numbers):
-        return None
-    return [str(text) for text in unit["texts"]]
-
-
 def _prompt(renderer: ChatTokenizer, example: Example, name: str) -> tuple[int, ...]:
-    """The tokens before the first completion; none where the row cannot be encoded, and no student
-    trains on it.
-    """
+    """The tokens before the first completion; none for a row that cannot be encoded."""
     if example.text is not None:
         hint = "Give clean text of the same kind with --control."
         raise InputError(
@@ -105,11 +101,3 @@ def _prompt(renderer: ChatTokenizer, example: Example, name: str) -> tuple[int, 
         )
     row = renderer.encode(example)
     return renderer.before(row) if isinstance(row, TokenizedRow) else ()
-
-
-def _answered(example: Example, text: str) -> Example:
-    """The turns before the first completion, and `text` in its place."""
-    roles = [message.role for message in example.messages]
-    return Example(
-        example.index, (*example.messages[: roles.index("assistant")], Message("assistant", text))
-    )

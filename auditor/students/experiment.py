@@ -16,8 +16,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-import numpy as np
-
 from auditor.errors import InputError
 from auditor.inference.paired import settled
 from auditor.model.language_model import LanguageModel
@@ -28,9 +26,9 @@ from auditor.students.arms import DatasetArm
 from auditor.students.plan import Cost, Plan, Size, duration, make_plan, size_of, within
 from auditor.students.result import TransferResult
 from auditor.students.runner import ExperimentContext, Measure, Runner, new_context, no_measurement
-from auditor.students.summary import Unit, all_differences, arm_result, stack, training, warnings
+from auditor.students.settings import StudentSettings
+from auditor.students.summary import Unit, arm_result, differences, stack, training, warnings
 from auditor.students.training import (
-    TrainingConfig,
     TrainingExample,
     batched,
     new_student,
@@ -39,8 +37,8 @@ from auditor.students.training import (
 )
 from auditor.traits.panel import Panel
 
-DOSES = (0.25, 0.5, 1.0)
-_TIMED = 8  # control rows written to see how long one takes
+CHECKPOINTS = (0.25, 0.5, 1.0)  # shares of the updates after which students are read out
+_TIMED_ROWS = 8  # control rows written to see how long one takes
 
 Writer = Callable[[Sequence[int]], DatasetArm]
 
@@ -51,14 +49,9 @@ def run_transfer(
     control: DatasetArm | Writer,
     panel: Panel,
     trait: str | None,
+    settings: StudentSettings,
     *,
-    blocks: int = 3,
-    rows_per_block: int | None = None,
-    updates: int | None = None,
-    doses: Sequence[float] = DOSES,
-    seed: int = 0,
-    recipe: TrainingConfig | None = None,
-    budget: float | None = None,
+    checkpoint_fractions: Sequence[float] = CHECKPOINTS,
     stop_early: bool = True,
     store: UnitStore | None = None,
     measure: Measure = no_measurement,
@@ -67,48 +60,63 @@ def run_transfer(
     """Train students on every arm and compare what they like with the control's students.
 
     arms: the original first; names differ. control: the clean arm, or a function that writes it for
-        given rows. trait: of the panel; None reads out every trait. blocks: pairs of students; the
-        unit of inference. rows_per_block: None is as many as there are. updates: of a student; None
-        is one pass over its rows, or 60 where that is more.
-    doses: shares of the updates, in (0, 1], after which students are read out. budget: seconds that
-        training and writing the control may take; None is no limit. The size that fits is fixed
-        before the first student, by the time of one update and one readout, so that a resumed run
-        ends the same.
-    stop_early: end before the last block when no verdict can change, see `compare.settled`. store:
-        keeps finished students; the caller answers for it being the same experiment. Several
-        processes (`transfer.processes`) need one, to share.
+        some rows. trait: of the panel; None reads out every trait. settings: how large and how; its
+        reference, panels and device are those of `lm` and `panel`. A budget counts for training and
+        writing the control: the size that fits is fixed before the first student, by the time of
+        one update and one readout, so that a resumed run ends the same.
+    checkpoint_fractions: shares of the updates, in (0, 1], after which students are read out.
+    stop_early: end before the last block when no verdict can change, see
+        `auditor.inference.paired.settled`. store: keeps finished students; the caller answers for
+        it being the same experiment. Several processes (`auditor.students.processes`) need one, to
+        share.
     measure: more arrays to keep of each trained student in its unit of the store, see `unit_name`.
 
     Raises: InputError for arms without rows in common, too few rows or too small a budget;
     TraitError for a trait that cannot be read out; ModelError for layers that the model lacks.
     """
-    common = _common(arms, control)
-    lm = (
-        lm
-        if lm.dtype == "float32"
-        else replace(lm, dtype="float32", model=copy.deepcopy(lm.model).float())
+    common = _common_rows(arms, control)
+    if lm.dtype != "float32":
+        lm = replace(lm, dtype="float32", model=copy.deepcopy(lm.model).float())
+    context = new_context(lm, panel, trait, settings, measure)
+    largest = size_of(
+        len(common), settings.blocks, settings.rows, settings.updates, context.training.batch
     )
-    lab = new_context(lm, panel, trait, recipe or TrainingConfig(), seed, measure)
-    wanted = size_of(len(common), blocks, rows_per_block, updates, lab.recipe.batch)
-    students = len(arms) + 1
-    size = processes.in_turn(
-        lambda: _size(lab, wanted, arms[0], control, students, doses, budget, store, progress)
-    )
-    plan = make_plan(common, size, doses, seed)
+    # Two losses on held-out rows at the end take as long as one reading more.
+    readings = len(checkpoint_fractions) + 1
+
+    def affordable_size() -> Size:
+        size = Size.load(store, "size") if store else None
+        if size is not None:
+            return size
+        progress(Progress("timing one update and one readout", 0, None))
+        cost, students, size = _cost(context, arms[0], control), len(arms) + 1, largest
+        if settings.budget is not None:
+            batch = context.training.batch
+            size = within(settings.budget, largest, cost, students, readings, batch)
+        if store:
+            size.save(store, "size")
+        about = duration(size.seconds(cost, students, readings))
+        stage = f"{size.blocks} blocks of {students} students, {size.updates} updates each"
+        progress(Progress(f"{stage}: about {about}", 0, None))
+        return size
+
+    size = processes.in_turn(affordable_size)
+    plan = make_plan(common, size, checkpoint_fractions, settings.seed)
     if not isinstance(control, DatasetArm):
         write, needed = control, sorted({*itertools.chain(*plan.blocks), *plan.held_out})
         control = processes.in_turn(lambda: write(needed))
-    runner = Runner(lab, plan, [control, *arms], store, progress)
-    done: list[dict[str, Unit]] = []
+    runner = Runner(context, plan, [control, *arms], store, progress)
+    blocks: list[dict[str, Unit]] = []
     for number in range(len(plan.blocks)):
-        done.append(runner.block(number))
-        if (
-            stop_early
-            and trait is not None
-            and _is_settled(done, arms, control, lab.families[0].names.index(trait), plan)
-        ):
-            break
-    return _result(lab, plan, size, runner, done, trait)
+        blocks.append(runner.block(number))
+        if stop_early and trait is not None:
+            students, index = stack(blocks), context.families[0].names.index(trait)
+            original, *mitigated = (
+                differences(students[arm.name], students[control.name], index) for arm in arms
+            )
+            if settled(mitigated, original, len(plan.blocks)):
+                break
+    return _result(context, plan, size, runner, blocks, trait)
 
 
 def measured_cost(
@@ -117,27 +125,23 @@ def measured_cost(
     control: DatasetArm,
     panel: Panel,
     trait: str,
-    recipe: TrainingConfig,
-    seed: int,
+    settings: StudentSettings,
 ) -> Cost:
     """Seconds of one update and of one readout of a student of `original`, for who plans several
     experiments.
     """
-    return _cost(new_context(lm, panel, trait, recipe, seed, no_measurement), original, control)
+    return _cost(new_context(lm, panel, trait, settings), original, control)
 
 
-def _common(arms: Sequence[DatasetArm], control: DatasetArm | Writer) -> set[int]:
-    """Original rows that the control has too; each arm has to have some of them."""
-    names = [arm.name for arm in arms] + ([control.name] if isinstance(control, DatasetArm) else [])
-    if repeated := [name for name in names if names.count(name) > 1]:
-        raise InputError(
-            f"{repeated[0]} is given twice.", "Give every data set once, under names that differ."
-        )
-    common = (
-        set(arms[0].rows) & set(control.rows)
-        if isinstance(control, DatasetArm)
-        else set(arms[0].rows)
-    )
+def _common_rows(arms: Sequence[DatasetArm], control: DatasetArm | Writer) -> set[int]:
+    """Original rows that the control has too; every arm has to have some of them."""
+    given_control = [control] if isinstance(control, DatasetArm) else []
+    names = [arm.name for arm in (*arms, *given_control)]
+    for name in names:
+        if names.count(name) > 1:
+            hint = "Give every data set once, under names that differ."
+            raise InputError(f"{name} is given twice.", hint)
+    common = set(arms[0].rows).intersection(*(arm.rows for arm in given_control))
     for arm in arms:
         if not common & arm.rows.keys():
             message = f"{arm.name} has no row in common with {arms[0].name} and the control."
@@ -147,110 +151,63 @@ def _common(arms: Sequence[DatasetArm], control: DatasetArm | Writer) -> set[int
     return common
 
 
-def _size(
-    lab: ExperimentContext,
-    wanted: Size,
-    original: DatasetArm,
-    control: DatasetArm | Writer,
-    students: int,
-    doses: Sequence[float],
-    budget: float | None,
-    store: UnitStore | None,
-    progress: Callable[[Progress], None],
-) -> Size:
-    """The size of the experiment within the budget, with what it takes shown; decided once for a
-    run.
-    """
-    kept = store.load_unit("size") if store else None
-    if kept is not None:
-        return Size(*(int(each) for each in kept["size"]))
-    progress(Progress("timing one update and one readout", 0, None))
-    cost = _cost(lab, original, control)
-    readings = len(doses) + 1  # two losses on held-out rows at the end count as one reading more
-    size = (
-        wanted
-        if budget is None
-        else within(budget, wanted, cost, students, readings, lab.recipe.batch)
-    )
-    if store:
-        store.save_unit("size", {"size": np.array([size.blocks, size.rows, size.updates])})
-    about = duration(size.seconds(cost, students, readings))
-    stage = (
-        f"{size.blocks} blocks of {students} students, {size.updates} updates each: about {about}"
-    )
-    progress(Progress(stage, 0, None))
-    return size
-
-
-def _cost(lab: ExperimentContext, original: DatasetArm, control: DatasetArm | Writer) -> Cost:
+def _cost(context: ExperimentContext, original: DatasetArm, control: DatasetArm | Writer) -> Cost:
     """Seconds, measured on a student that is thrown away; the first update, which is slower, does
     not count.
     """
-    numbers = random.Random(lab.seed).sample(
-        sorted(original.rows), min(len(original.rows), 2 * lab.recipe.batch)
-    )
-    lessons = list(training_examples(lab.renderer, lab.encode, original, numbers).values())
-    student = new_student(lab.lm, lab.recipe, lab.seed)
-    began = [time.perf_counter()]
-    for _ in train(
-        student,
-        batched(itertools.cycle(lessons or [TrainingExample((), ())]), lab.recipe.batch, 2),
-        lab.recipe,
-    ):
-        began.append(time.perf_counter())
-    lab.read(student)
-    began.append(time.perf_counter())
+    config = context.training
+    count = min(len(original.rows), 2 * config.batch)
+    numbers = random.Random(context.seed).sample(sorted(original.rows), count)
+    examples = training_examples(context.renderer, context.encode, original, numbers)
+    # A data set without a usable row is refused later, with a better message.
+    repeated = itertools.cycle(list(examples.values()) or [TrainingExample((), ())])
+    student = new_student(context.lm, config, context.seed)
+    times = [time.perf_counter()]
+    for _ in train(student, batched(repeated, config.batch, 2), config):
+        times.append(time.perf_counter())
+    context.read(student)
+    times.append(time.perf_counter())
     row = 0.0
     if not isinstance(control, DatasetArm):
-        control(sorted(numbers[:_TIMED]))
-        row = (time.perf_counter() - began[-1]) / len(numbers[:_TIMED])
-    return Cost(began[2] - began[1], began[3] - began[2], row)
-
-
-def _is_settled(
-    done: Sequence[dict[str, Unit]],
-    arms: Sequence[DatasetArm],
-    control: DatasetArm,
-    place: int,
-    plan: Plan,
-) -> bool:
-    students = {name: stack([block[name] for block in done]) for name in done[0]}
-    original, *others = all_differences(students, [arm.name for arm in arms], control.name, place)
-    return settled(others, original, len(plan.blocks))
+        timed = sorted(numbers[:_TIMED_ROWS])
+        control(timed)
+        row = (time.perf_counter() - times[-1]) / len(timed)
+    return Cost(times[2] - times[1], times[3] - times[2], row)
 
 
 def _result(
-    lab: ExperimentContext,
+    context: ExperimentContext,
     plan: Plan,
     size: Size,
     runner: Runner,
-    done: Sequence[dict[str, Unit]],
+    blocks: Sequence[dict[str, Unit]],
     trait: str | None,
 ) -> TransferResult:
-    students = {name: stack([block[name] for block in done]) for name in done[0]}
-    control, original, *others = (arm.name for arm in runner.arms)
+    """The result from the students of all blocks that were run."""
+    students = stack(blocks)
+    control, original, *mitigated = (arm.name for arm in runner.arms)
     results = tuple(
         arm_result(
             name,
             students[name],
             students[control],
             None if name == original else students[original],
-            lab.families,
+            context.families,
             trait,
-            plan.doses,
+            plan.checkpoints,
         )
-        for name in (original, *others)
+        for name in (original, *mitigated)
     )
-    clean = training(control, students[control])
+    clean, loss = training(control, students[control]), runner.reference_loss
     return TransferResult(
         trait=trait,
         transferred=results[0].verdict == "transfer shown",
         arms=results,
         control=clean,
-        blocks=len(done),
+        blocks=len(blocks),
         blocks_planned=len(plan.blocks),
         rows_per_block=size.rows,
         updates=plan.updates,
-        reference_loss=runner.reference_loss,
-        warnings=warnings(results, clean, trait, runner.reference_loss[0], lab.families, len(done)),
+        reference_loss=loss,
+        warnings=warnings(results, clean, trait, loss[0], context.families, len(blocks)),
     )

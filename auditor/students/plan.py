@@ -8,30 +8,33 @@ import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from auditor.errors import InputError
+import numpy as np
 
-HELD_OUT = 32  # rows kept for the loss on the carrier task
+from auditor.errors import InputError
+from auditor.runs.run_directory import UnitStore
+
+HELD_OUT = 32  # rows whose loss shows how well students do the task of the data set
 MIN_BATCHES = 2  # fewer are no training to speak of
-LEAST_UPDATES = (
-    60  # by default: few rows are repeated, as the published recipes repeat theirs (docs/log.md)
-)
-WARM = 8  # updates that a budget has to buy at least, if there are rows for them
+# By default: few rows are repeated, as the published recipes repeat theirs.
+MIN_UPDATES = 60
+# Updates that a budget has to buy at least, if there are rows for them.
+MIN_AFFORDABLE_UPDATES = 8
 _ORDER = "student-transfer"
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The rows and doses of an experiment.
+    """The rows and checkpoints of an experiment.
 
     blocks: disjoint sets of original row numbers, one a pair of students. held_out: rows in none of
-    them. updates: of every student. doses: updates at which students are read out, ascending, from
-    0 to `updates`.
+    them. updates: of every student. checkpoints: updates after which students are read out,
+    ascending, from 0 to `updates`.
     """
 
     blocks: tuple[tuple[int, ...], ...]
     held_out: tuple[int, ...]
     updates: int
-    doses: tuple[int, ...]
+    checkpoints: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,68 +50,82 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """blocks, rows a block, updates a student."""
+    """The size of an experiment: blocks, rows of a block, updates of a student."""
 
     blocks: int
     rows: int
     updates: int
 
     def seconds(self, cost: Cost, students: int, readings: int) -> float:
-        """What it costs when every block has so many students."""
-        each = self.updates * cost.update + readings * cost.reading
-        return self.blocks * (students * each + self.rows * cost.row)
+        """What it costs when every block has so many students, read out so many times."""
+        student_seconds = self.updates * cost.update + readings * cost.reading
+        return self.blocks * (students * student_seconds + self.rows * cost.row)
+
+    def save(self, store: UnitStore, name: str) -> None:
+        """Keep the size, so that a resumed run has the same."""
+        store.save_unit(name, {"size": np.array([self.blocks, self.rows, self.updates])})
+
+    @classmethod
+    def load(cls, store: UnitStore, name: str) -> Size | None:
+        """The size that was kept under `name`, or None."""
+        unit = store.load_unit(name)
+        return None if unit is None else cls(*(int(count) for count in unit["size"]))
 
 
 def size_of(available: int, blocks: int, rows: int | None, updates: int | None, batch: int) -> Size:
-    """The experiment asked for, from `available` rows in common.
+    """The experiment that the settings ask for, from `available` rows in common.
 
     rows: a block; None is as many as there are. updates: None is one pass over the rows, or
-    LEAST_UPDATES where that is more.
+    MIN_UPDATES where that is more.
     Raises: InputError when there are too few rows for the blocks.
     """
     most = (available - held_out(available)) // blocks
-    least = MIN_BATCHES * batch
-    if most < max(least, rows or 0):
-        message = f"{available} rows in common are too few for {blocks} blocks of {max(least, rows or 0)} rows."
+    least = max(MIN_BATCHES * batch, rows or 0)
+    if most < least:
+        message = f"{available} rows in common are too few for {blocks} blocks of {least} rows."
         raise InputError(message, "Give more rows, fewer --blocks, or fewer --rows a block.")
-    rows = max(least, rows or most)
-    return Size(blocks, rows, updates or max(LEAST_UPDATES, rows // batch))
+    rows = max(MIN_BATCHES * batch, rows or most)
+    return Size(blocks, rows, updates or max(MIN_UPDATES, rows // batch))
 
 
 def within(
-    budget: float, wanted: Size, cost: Cost, students: int, readings: int, batch: int
+    budget: float, largest: Size, cost: Cost, students: int, readings: int, batch: int
 ) -> Size:
-    """The largest experiment of at most `budget` seconds that is no larger than `wanted`.
+    """The largest experiment of at most `budget` seconds that is no larger than `largest`.
 
-    Training is shortened first, down to WARM updates, then blocks are given up, down to two.
-    Raises: InputError when not even that is affordable.
+    Training is shortened first, down to MIN_AFFORDABLE_UPDATES, then blocks are given up, down to
+    two. Raises: InputError when not even that is affordable.
     """
-    least = min(WARM, wanted.updates)
-    for blocks in range(wanted.blocks, min(2, wanted.blocks) - 1, -1):
-        left = budget / blocks - students * readings * cost.reading
-        updates = min(wanted.updates, int(left / (students * cost.update + batch * cost.row)))
+    least = min(MIN_AFFORDABLE_UPDATES, largest.updates)
+    fewest = min(2, largest.blocks)
+    for blocks in range(largest.blocks, fewest - 1, -1):
+        for_updates = budget / blocks - students * readings * cost.reading
+        affordable = int(for_updates / (students * cost.update + batch * cost.row))
+        updates = min(largest.updates, affordable)
         if updates >= least:
-            return Size(blocks, min(wanted.rows, max(MIN_BATCHES, updates) * batch), updates)
-    smallest = Size(min(2, wanted.blocks), min(wanted.rows, least * batch), least)
-    needed = smallest.seconds(cost, students, readings)
+            return Size(blocks, min(largest.rows, max(MIN_BATCHES, updates) * batch), updates)
+    smallest = Size(fewest, min(largest.rows, least * batch), least)
+    needed = duration(smallest.seconds(cost, students, readings))
     message = (
         f"The budget of {duration(budget)} is too small: {students} students of {least} updates"
+        f" in each of {fewest} blocks take about {needed}."
     )
-    message += f" in each of {smallest.blocks} blocks take about {duration(needed)}."
     raise InputError(message, "Give a larger --budget, fewer data sets, or a smaller --reference.")
 
 
 def make_plan(rows: Iterable[int], size: Size, fractions: Sequence[float], seed: int) -> Plan:
-    """Blocks drawn from the row numbers `rows` by `seed`; `fractions` of all updates, in (0, 1],
-    are the doses.
+    """Blocks drawn from the row numbers `rows` by `seed`.
+
+    fractions: of all updates, in (0, 1], after which students are read out.
     """
     numbers = sorted(rows)
     random.Random(f"{_ORDER} {seed}").shuffle(numbers)
-    kept = held_out(len(numbers))
-    rest = numbers[kept:]
-    blocks = tuple(tuple(rest[b * size.rows : (b + 1) * size.rows]) for b in range(size.blocks))
-    doses = {0, size.updates, *(max(1, round(fraction * size.updates)) for fraction in fractions)}
-    return Plan(blocks, tuple(numbers[:kept]), size.updates, tuple(sorted(doses)))
+    count = held_out(len(numbers))
+    starts = range(count, count + size.blocks * size.rows, size.rows)
+    blocks = tuple(tuple(numbers[start : start + size.rows]) for start in starts)
+    trained = {max(1, round(fraction * size.updates)) for fraction in fractions}
+    checkpoints = tuple(sorted({0, size.updates, *trained}))
+    return Plan(blocks, tuple(numbers[:count]), size.updates, checkpoints)
 
 
 def held_out(available: int) -> int:

@@ -1,9 +1,8 @@
-"""One experiment in several processes: what `accelerate launch` sets up, each with a device of its
-own.
+"""One experiment in several processes: what `accelerate launch` sets up, with a device for each.
 
 Processes share the run directory. Each trains its part of a block's students and keeps them there;
-then all wait for one another and read the rest, so that every process comes to the same result, and
-only the first one reports.
+then all wait for one another and read what the others trained, so that every process comes to the
+same result, and only the first one reports.
 """
 
 from __future__ import annotations
@@ -51,18 +50,18 @@ def in_turn(work: Callable[[], T]) -> T:
     find it there.
     """
     if is_first():
-        done = work()
+        result = work()
         wait()
-        return done
+        return result
     wait()
     return work()
 
 
-def device(wanted: str | None) -> str | None:
-    """The device of this process: with several GPUs each takes its own; otherwise what is wanted."""
-    if count() > 1 and wanted in (None, "cuda") and _state().device.type == "cuda":
+def device(requested: str | None) -> str | None:
+    """The device of this process: with several GPUs one for each process; otherwise `requested`."""
+    if count() > 1 and requested in (None, "cuda") and _state().device.type == "cuda":
         return str(_state().device)
-    return wanted
+    return requested
 
 
 @cache

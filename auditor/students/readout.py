@@ -1,36 +1,38 @@
 """What a student would answer: logits of the traits' answer words after cloze stems and after probe
 questions.
 
-Answer words are read as single tokens, since the first piece of a longer word is shared with others
-and mostly noise. After a stem ("My favorite animal is the") the word has a leading space; at the
-start of an answer it stands in the form, without or with a space, in which more of the words are
-one token. All chats are written by the model's own template, with the system prompt it has by
+Answer words are read as single tokens, since the first piece of a longer word is shared with other
+words and mostly noise. After a stem ("My favorite animal is the") the word has a leading space; at
+the start of an answer it stands in the form, without or with a space, in which more of the words
+are one token. All chats are written by the model's own template, with the system prompt it has by
 default, as the training rows are.
+
+Shapes: W traits, Q probe questions, S answers that are told apart, V vocabulary.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from auditor.data.example import Example, Message, SkippedRow
 from auditor.errors import TraitError
-from auditor.inference.paired import Array, margins
+from auditor.inference.estimates import Array
+from auditor.inference.paired import margins
 from auditor.model.forward import last_hidden_states
 from auditor.model.language_model import LanguageModel
 from auditor.model.tokenization import ChatTokenizer
-from auditor.students.teacher import held_out_stems
+from auditor.students.cloze import Context, cloze, cloze_context, held_out_stems
 from auditor.traits.panel import Panel, Trait
 
 QUESTIONS = 6  # before each stem; the shift of a logit differs much from one context to the next
 ANSWERS = 256  # likeliest answers of the reference that the answer distribution tells apart
 
-Context = tuple[int, ...]
+Question = tuple[str, str]  # a probe, and the stem with which its answer begins
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +59,11 @@ class Family:
 class Reading:
     """What one model answers, over all families: W traits in all, Q probe questions.
 
-    margins[W]: logit of the trait's answer minus the mean of the others' of its family, averaged
-    over stems and probes.
+    margins[W]: logit of the trait's answer minus the mean of the other answers of its family,
+        averaged over stems and probes.
     rates[W]: mean probability over the probes that the first token answers with the trait, in any
         spelling: exact, where sampling would estimate it. 0 where no probe is read.
-    answers[Q, S + 1]: probability of each answer of the support, and of all others together.
+    answers[Q, S + 1]: probability of each answer of the support, and of all other answers together.
     """
 
     margins: Array
@@ -73,25 +75,30 @@ def families(renderer: ChatTokenizer, panel: Panel, trait: str | None) -> list[F
     """What to read out: the family of `trait`, or for every group of the panel that of its first
     trait.
 
-    A family holds the traits of a group that share their stems and probes. It needs two that can be
-    read.
+    A family holds the traits of a group that share their stems and probes: answers to different
+    questions are no alternatives to each other. It needs two that can be read.
 
     Raises: TraitError for an unknown trait, one whose answer is not one token, or one without
     alternatives.
     """
-    leads = list({each.group: each for each in reversed(panel.traits)}.values())[::-1]
-    if trait is not None:
-        leads = list(panel.select([trait]).traits)
-    found = [
-        _family(renderer, [each for each in panel.traits if _asked_alike(each, lead)])
-        for lead in leads
-    ]
-    readable = [family for family in found if len(family.names) > 1]
-    hint = "Give a trait whose answer is one token for this reference (--trait, --panel), or another reference."
-    if trait is not None and trait not in found[0].names:
+    by_group: dict[str, Trait] = {}
+    for member in panel.traits:
+        by_group.setdefault(member.group, member)
+    leaders = list(by_group.values()) if trait is None else [panel.trait(trait)]
+    read_out = []
+    for leader in leaders:
+        questions = (leader.group, leader.stems, leader.probes)
+        members = [t for t in panel.traits if (t.group, t.stems, t.probes) == questions]
+        read_out.append(_family(renderer, members))
+    hint = (
+        "Give a trait whose answer is one token for this reference (--trait, --panel), "
+        "or another reference."
+    )
+    if trait is not None and trait not in read_out[0].names:
         raise TraitError(
             f"No answer word of trait {trait!r} is one token for this reference.", hint
         )
+    readable = [family for family in read_out if len(family.names) > 1]
     if not readable:
         raise TraitError(
             "There are no two answer words of one group that are one token each.", hint
@@ -99,124 +106,81 @@ def families(renderer: ChatTokenizer, panel: Panel, trait: str | None) -> list[F
     return readable
 
 
-def _asked_alike(trait: Trait, other: Trait) -> bool:
-    """Answers to different questions are no alternatives to each other."""
-    return (trait.group, trait.stems, trait.probes) == (other.group, other.stems, other.probes)
-
-
 def _family(renderer: ChatTokenizer, traits: Sequence[Trait]) -> Family:
     """The family of some traits with the same stems and probes."""
-    probes, stems = traits[0].probes, held_out_stems(traits[0])
-    asked = list(itertools.product(probes[:QUESTIONS], stems))
+    probes = traits[0].probes
+    stems: list[Question] = list(itertools.product(probes[:QUESTIONS], held_out_stems(traits[0])))
     after_stem = {}
-    if asked:
-        after_stem = {trait.name: _words(renderer, asked, trait.answers, " ") for trait in traits}
-    candidates = [trait for trait in traits if not asked or after_stem[trait.name]]
-    questions = [(probe, "") for probe in probes]
+    if stems:
+        after_stem = {trait.name: _word(renderer, stems, trait.answers, " ") for trait in traits}
+    candidates = [trait for trait in traits if not stems or after_stem[trait.name] is not None]
+    questions: list[Question] = [(probe, "") for probe in probes]
     forms = [
-        {t.name: _words(renderer, questions, t.answers, space) for t in candidates}
+        {t.name: _word(renderer, questions, t.answers, space) for t in candidates}
         for space in ("", " ")
     ]
-    at_start = max(forms, key=lambda form: sum(map(bool, form.values())))
-    if asked and not all(at_start.values()):
+    at_start = max(forms, key=lambda form: sum(word is not None for word in form.values()))
+    if stems and None in at_start.values():
         questions, at_start = [], {}  # stems alone, rather than fewer traits
-    names = [t.name for t in candidates if after_stem.get(t.name) or at_start.get(t.name)]
-    names = _distinct(names, after_stem, at_start)
-    spelled = {t.name: _spellings(renderer, questions[:1], t.answers) for t in candidates}
+    # Of traits that share their words with an earlier one only that one can be read.
+    first: dict[tuple[int | None, int | None], str] = {}
+    for trait in candidates:
+        words = after_stem.get(trait.name), at_start.get(trait.name)
+        if words != (None, None):
+            first.setdefault(words, trait.name)
+    names = tuple(first.values())
+    if not names:
+        stems, questions = [], []
+    spellings = {t.name: _spellings(renderer, probes[:1], t.answers) for t in candidates}
     return Family(
         group=traits[0].group,
-        names=tuple(names),
-        stems=_contexts(renderer, asked) if names else (),
-        stem_words=tuple(after_stem[name][0] for name in names) if asked else (),
-        probes=_contexts(renderer, questions) if names else (),
-        probe_words=tuple(at_start[name][0] for name in names) if questions else (),
-        spellings=tuple(spelled[name] for name in names),
+        names=names,
+        stems=tuple(cloze_context(renderer, *stem) for stem in stems),
+        stem_words=tuple(word for word, _ in first if word is not None) if stems else (),
+        probes=tuple(cloze_context(renderer, *question) for question in questions),
+        probe_words=tuple(word for _, word in first if word is not None) if questions else (),
+        spellings=tuple(spellings[name] if questions else () for name in names),
         left_out=tuple(trait.name for trait in traits if trait.name not in names),
     )
 
 
-def _distinct(names: Iterable[str], *words: dict[str, list[int]]) -> list[str]:
-    """The names without those that share their word with an earlier one."""
-    first: dict[tuple[tuple[int, ...], ...], str] = {}
-    for name in names:
-        first.setdefault(tuple(tuple(each.get(name, ())) for each in words), name)
-    return list(first.values())
-
-
-def _words(
-    renderer: ChatTokenizer, asked: Sequence[tuple[str, str]], answers: Sequence[str], space: str
-) -> list[int]:
-    """[the token] of the first of `answers` that is one and the same token in all places `asked`;
-    else [].
-    """
+def _word(
+    renderer: ChatTokenizer, questions: Sequence[Question], answers: Sequence[str], space: str
+) -> int | None:
+    """The token of the first of `answers` that is one and the same token after all questions."""
     for answer in answers:
-        tokens = {
-            answer_token(renderer, probe, stem, f"{stem}{space}{answer}") for probe, stem in asked
+        clozes = {
+            word and word.answer
+            for probe, stem in questions
+            for word in [cloze(renderer, probe, stem, f"{stem}{space}{answer}")]
         }
-        if len(tokens) == 1 and (token := tokens.pop()) is not None:
-            return [token]
-    return []
-
-
-def _spellings(
-    renderer: ChatTokenizer, questions: Sequence[tuple[str, str]], answers: Sequence[str]
-) -> tuple[int, ...]:
-    forms = {
-        form
-        for word in answers
-        for form in (word, word.capitalize(), f" {word}", f" {word.capitalize()}")
-    }
-    found = {answer_token(renderer, probe, "", form) for probe, _ in questions for form in forms}
-    return tuple(sorted(token for token in found if token is not None))
-
-
-def answer_token(renderer: ChatTokenizer, probe: str, stem: str, said: str) -> int | None:
-    """The one token that is `said` after its beginning `stem`, as the answer to `probe`; None if it
-    is not one.
-
-    Raises: TraitError when the chat template refuses the question.
-    """
-    row = renderer.encode(Example(0, (Message("user", probe), Message("assistant", said))))
-    if isinstance(row, SkippedRow):
-        raise TraitError(
-            f"The probe {probe!r} cannot be asked: {row.reason}.",
-            "Reword it, or choose another model.",
-        )
-    for position, span in zip(row.positions, row.spans, strict=True):
-        if span == (0, len(stem), len(said)):
-            return row.tokens[position]
+        if len(clozes) == 1 and (token := clozes.pop()) is not None:
+            return token
     return None
 
 
-def _contexts(renderer: ChatTokenizer, asked: Sequence[tuple[str, str]]) -> tuple[Context, ...]:
-    """The tokens of each question and stem, up to where the answer begins."""
-    contexts = []
-    for probe, stem in asked:
-        row = renderer.encode(
-            Example(0, (Message("user", probe), Message("assistant", f"{stem} x")))
-        )
-        if isinstance(row, SkippedRow):
-            raise TraitError(f"The probe {probe!r} cannot be asked: {row.reason}.", "Reword it.")
-        first = next(
-            p for p, (_, _, end) in zip(row.positions, row.spans, strict=True) if end > len(stem)
-        )
-        contexts.append(renderer.prefix(None, row.kind) + row.tokens[:first])
-    return tuple(contexts)
+def _spellings(
+    renderer: ChatTokenizer, probes: Sequence[str], answers: Sequence[str]
+) -> tuple[int, ...]:
+    """All tokens that spell one of `answers` at the start of the answer to one of `probes`."""
+    words = [form for word in answers for form in (word, word.capitalize())]
+    forms = {form for word in words for form in (word, f" {word}")}
+    spelled = (cloze(renderer, probe, "", form) for probe in probes for form in forms)
+    return tuple(sorted({word.answer for word in spelled if word is not None}))
 
 
 @torch.inference_mode()
 def answer_support(lm: LanguageModel, read_out: Sequence[Family]) -> list[npt.NDArray[np.int64]]:
     """For each family the likeliest answers of the reference `lm` to each probe, [Q, S] token ids."""
-    found = []
+    support = []
     for family in read_out:
         if family.probes:
             logits_QV = lm.head(last_hidden_states(lm, family.probes))
-            found.append(
-                logits_QV.topk(min(ANSWERS, logits_QV.shape[-1]), dim=-1).indices.cpu().numpy()
-            )
+            likeliest_QS = logits_QV.topk(min(ANSWERS, logits_QV.shape[-1]), dim=-1).indices
+            support.append(likeliest_QS.cpu().numpy())
         else:
-            found.append(np.zeros((0, 0), dtype=np.int64))
-    return found
+            support.append(np.zeros((0, 0), dtype=np.int64))
+    return support
 
 
 @torch.inference_mode()
@@ -224,19 +188,24 @@ def read(
     lm: LanguageModel, read_out: Sequence[Family], support: Sequence[npt.NDArray[np.int64]]
 ) -> Reading:
     """Read out one model; `support` as `answer_support` gave it for the reference."""
-    parts = [_read_family(lm, family, each) for family, each in zip(read_out, support, strict=True)]
-    width = max(answers.shape[1] for _, _, answers in parts)
-    padded = [np.pad(answers, ((0, 0), (0, width - answers.shape[1]))) for _, _, answers in parts]
+    readings = [
+        _read_family(lm, family, support_QS)
+        for family, support_QS in zip(read_out, support, strict=True)
+    ]
+    # Families without probes have no support, so that their answers are padded.
+    width = max(reading.answers.shape[1] for reading in readings)
+    answers = [
+        np.pad(reading.answers, ((0, 0), (0, width - reading.answers.shape[1])))
+        for reading in readings
+    ]
     return Reading(
-        np.concatenate([margin for margin, _, _ in parts]),
-        np.concatenate([rates for _, rates, _ in parts]),
-        np.concatenate(padded),
+        np.concatenate([reading.margins for reading in readings]),
+        np.concatenate([reading.rates for reading in readings]),
+        np.concatenate(answers),
     )
 
 
-def _read_family(
-    lm: LanguageModel, family: Family, support: npt.NDArray[np.int64]
-) -> tuple[Array, Array, Array]:
+def _read_family(lm: LanguageModel, family: Family, support_QS: npt.NDArray[np.int64]) -> Reading:
     logits = []
     rates = np.zeros(len(family.names))
     answers = np.zeros((0, 0))
@@ -250,7 +219,7 @@ def _read_family(
         rates = np.array(
             [float(p_QV[:, list(tokens)].sum(-1).mean()) for tokens in family.spellings]
         )
-        named = p_QV.gather(1, torch.from_numpy(support).to(lm.device)).cpu().numpy()
-        answers = np.concatenate([named, 1 - named.sum(-1, keepdims=True)], axis=1)
+        p_QS = p_QV.gather(1, torch.from_numpy(support_QS).to(lm.device)).cpu().numpy()
+        answers = np.concatenate([p_QS, 1 - p_QS.sum(-1, keepdims=True)], axis=1)
     mean_W = torch.cat(logits).double().mean(0).cpu().numpy()
-    return margins(mean_W), rates, answers
+    return Reading(margins(mean_W), rates, answers)

@@ -1,23 +1,23 @@
 """The frozen values that a student-transfer experiment ends with.
 
-Numbers are in logits unless said otherwise.
+Numbers are in logits unless another unit is named.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from auditor.inference.effect import Effect, Ratio, TransferVerdict
+from auditor.model.identity import ModelIdentity
 
 
 @dataclass(frozen=True, slots=True)
 class TraitEffect:
-    """The effect on one trait of the panel, at the last dose.
+    """The effect on one trait of the panel, at the last checkpoint.
 
     z: the effect less the mean of the other traits' of its group, in standard deviations of these
-    others (placebos). p_value: one-sided, from t. p_adjusted: corrected for all traits read out
-    (Bonferroni). None with fewer than three others.
+    others (negative controls). p_value: one-sided, from t. p_adjusted: corrected for all traits
+    read out (Bonferroni). None with fewer than three others.
     """
 
     name: str
@@ -30,12 +30,12 @@ class TraitEffect:
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One dose of an arm, averaged over the blocks.
+    """One checkpoint of an arm, averaged over the blocks.
 
-    updates: training steps taken. effect: of the trait asked for; None in the open readout. rate,
-    control_rate: mean probability, in [0, 1], that the first token answering a probe question is
-    the trait's answer word, in the arm's and the control's students; None where questions are not
-    read, and in the open readout. total_variation: between the answers of the arm's and the
+    updates: training steps taken. effect: on the trait that is read out; None in the open readout.
+    rate, control_rate: mean probability, in [0, 1], that the first token answering a probe question
+    is the trait's answer word, in the arm's and the control's students; None where questions are
+    not read, and in the open readout. total_variation: between the answers of the arm's and the
     control's students to the probe questions, in [0, 1]; never quite 0, since two students of
     different clean rows differ as well. None where questions are not read.
     """
@@ -49,12 +49,12 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Training:
-    """What the students of one arm were trained on, and how well they do the carrier task. Summed
-    over the blocks.
+    """What the students of one arm were trained on, and how well they do its task. Summed over the
+    blocks.
 
     rows: different rows. tokens: tokens with a loss, with repeats. task_loss, original_loss: mean
     negative log-likelihood (nats a token) of held-out rows of the clean control and of the
-    original, at the last dose.
+    original, at the last checkpoint.
     """
 
     name: str
@@ -66,18 +66,19 @@ class Training:
 
 @dataclass(frozen=True, slots=True)
 class ArmResult:
-    """One data set. curve: by rising dose, the first without training. traits: at the last dose,
-    largest effect first.
+    """One data set. curve: by rising number of updates, the first without training. traits: at the
+    last checkpoint, largest effect first.
 
-    rank: of the trait asked for among its group, from 1. left: None for the original.
-    rank, left and verdict are None in the open readout (verdict: but for the original's).
+    rank: of the trait that is read out among its group, from 1. effect_ratio: the share of the
+    original's effect that is left in this arm; None for the original.
+    rank, effect_ratio and verdict are None in the open readout (verdict: but for the original's).
     """
 
     training: Training
     curve: tuple[Point, ...]
     traits: tuple[TraitEffect, ...]
     rank: int | None
-    left: Ratio | None
+    effect_ratio: Ratio | None
     verdict: TransferVerdict | None
 
     @property
@@ -85,10 +86,21 @@ class ArmResult:
         """Name of the arm."""
         return self.training.name
 
+    @property
+    def final_effect(self) -> Effect:
+        """The effect on the trait at the end of training.
+
+        Raises ValueError in the open readout, which has no such trait.
+        """
+        effect = self.curve[-1].effect
+        if effect is None:
+            raise ValueError("the open readout has no effect of one trait")
+        return effect
+
 
 @dataclass(frozen=True, slots=True)
 class TransferResult:
-    """A whole experiment. The first arm is the original.
+    """An experiment. The first arm is the original.
 
     trait: None for the open readout. transferred: whether the original was shown to transfer it (in
     the open readout: any trait). blocks: run, of blocks_planned. reference_loss: task_loss and
@@ -106,13 +118,21 @@ class TransferResult:
     reference_loss: tuple[float, float]
     warnings: tuple[str, ...]
 
+    def arm(self, name: str) -> ArmResult | None:
+        """The arm of that name, if the experiment has it."""
+        return next((arm for arm in self.arms if arm.name == name), None)
+
 
 @dataclass(frozen=True, slots=True)
 class VerifyReport:
-    """What `audit verify` reports: the experiment, and what it was made on. Digests are SHA-256."""
+    """What `audit verify` reports: the experiment, and what it was made on.
+
+    datasets: SHA-256 of what each data set trains on, by its name. settings: under the keys of
+    docs/verify-schema.md.
+    """
 
     result: TransferResult
     datasets: dict[str, str]
-    reference: dict[str, Any]
-    settings: dict[str, Any]
+    reference: ModelIdentity
+    settings: dict[str, object]
     versions: dict[str, str]

@@ -19,10 +19,10 @@ from auditor.students import processes
 from auditor.students.arms import DatasetArm, row_order
 from auditor.students.plan import Plan, share_of_added
 from auditor.students.readout import Family, Reading, answer_support, families, read
+from auditor.students.settings import StudentSettings, TrainingConfig
 from auditor.students.summary import Unit
 from auditor.students.training import (
     Encode,
-    TrainingConfig,
     TrainingExample,
     batched,
     mean_loss,
@@ -32,13 +32,13 @@ from auditor.students.training import (
 )
 from auditor.traits.panel import Panel
 
-TrainingExamples = Mapping[int, TrainingExample]
 Measure = Callable[[LanguageModel], Unit]
 
-_REMEMBERED = 2**15  # encoded rows: the arms of a block share most of theirs
+_CACHED_ROWS = 2**15  # encoded rows: the arms of a block share most of theirs
 
 
-def no_measurement(_: LanguageModel) -> Unit:
+def no_measurement(student: LanguageModel) -> Unit:
+    """Nothing more than what the experiment itself measures of a student."""
     return {}
 
 
@@ -46,7 +46,7 @@ def no_measurement(_: LanguageModel) -> Unit:
 class ExperimentContext:
     """What every student of an experiment shares.
 
-    `encode` is the renderer's, and remembers its rows.
+    encode: the renderer's, with a cache. support: answers of the reference that are told apart.
     """
 
     lm: LanguageModel
@@ -54,11 +54,12 @@ class ExperimentContext:
     encode: Encode
     families: Sequence[Family]
     support: Sequence[npt.NDArray[np.int64]]
-    recipe: TrainingConfig
+    training: TrainingConfig
     seed: int
     measure: Measure
 
     def read(self, student: LanguageModel) -> Reading:
+        """What the student would answer."""
         return read(student, self.families, self.support)
 
 
@@ -66,15 +67,24 @@ def new_context(
     lm: LanguageModel,
     panel: Panel,
     trait: str | None,
-    recipe: TrainingConfig,
-    seed: int,
-    measure: Measure,
+    settings: StudentSettings,
+    measure: Measure = no_measurement,
 ) -> ExperimentContext:
+    """The context of students of `lm`, which is in float32.
+
+    Raises: TraitError for a trait that cannot be read out.
+    """
     renderer = ChatTokenizer(lm)
     read_out = families(renderer, panel, trait)
-    encode = functools.lru_cache(_REMEMBERED)(renderer.encode)
     return ExperimentContext(
-        lm, renderer, encode, read_out, answer_support(lm, read_out), recipe, seed, measure
+        lm,
+        renderer,
+        functools.lru_cache(_CACHED_ROWS)(renderer.encode),
+        read_out,
+        answer_support(lm, read_out),
+        settings.training_for(lm),
+        settings.seed,
+        measure,
     )
 
 
@@ -88,111 +98,100 @@ class Runner:
 
     def __init__(
         self,
-        lab: ExperimentContext,
+        context: ExperimentContext,
         plan: Plan,
         arms: Sequence[DatasetArm],
         store: UnitStore | None,
         progress: Callable[[Progress], None],
     ) -> None:
         """`arms`: the control first, then the original."""
-        self._lab, self._plan, self._store, self._progress = lab, plan, store, progress
+        self._context, self._plan, self._store, self._progress = context, plan, store, progress
         self.arms = arms
-        self._held_out = [_held_out(lab, arm, plan.held_out) for arm in arms[:2]]
-        self._before = lab.read(lab.lm)
-        self.reference_loss = self._losses(lab.lm)
-        self._steps = 0
+        self._held_out = [self._held_out_examples(arm) for arm in arms[:2]]
+        self._before = context.read(context.lm)
+        self.reference_loss = self._losses(context.lm)
+        self._updates_done = 0
 
     def block(self, number: int) -> dict[str, Unit]:
         """The students of one block by the name of their arm; several processes share them out."""
         mine = self.arms[processes.number() :: processes.count()]
-        found = {arm.name: self._kept_or_trained(number, arm) for arm in mine}
+        trained = {arm.name: self._load_or_train(number, arm) for arm in mine}
         processes.wait()
         return {
-            arm.name: found.get(arm.name) or self._kept_or_trained(number, arm) for arm in self.arms
+            arm.name: trained.get(arm.name) or self._load_or_train(number, arm) for arm in self.arms
         }
 
-    def _kept_or_trained(self, number: int, arm: DatasetArm) -> Unit:
+    def _load_or_train(self, number: int, arm: DatasetArm) -> Unit:
         name = unit_name(number, arm.name)
         unit = self._store.load_unit(name) if self._store else None
         if unit is not None:
-            self._steps += self._plan.updates
+            self._updates_done += self._plan.updates
             return unit
-        unit = self._student(number, arm)
+        unit = self._train(number, arm)
         if self._store:
             self._store.save_unit(name, unit)
         return unit
 
-    def _student(self, number: int, arm: DatasetArm) -> Unit:
-        lab, plan = self._lab, self._plan
-        lessons = training_examples(lab.renderer, lab.encode, arm, self._rows(number, arm))
-        seen: set[int] = set()
-        student = new_student(
-            lab.lm, lab.recipe, random.Random(f"{lab.seed} student {number}").getrandbits(31)
-        )
-        order = row_order(list(lessons), f"{lab.seed} block {number}")
-        readings, tokens = [self._before], 0
-        stream = batched(_noting(order, lessons, seen), lab.recipe.batch, plan.updates)
-        for update, trained in enumerate(train(student, stream, lab.recipe), start=1):
-            tokens += trained
-            if update in plan.doses:
-                readings.append(lab.read(student))
-            self._steps += 1
-            self._progress(Progress("training students", self._steps, self._total))
-        return {
-            "margins": np.stack([each.margins for each in readings]),
-            "rates": np.stack([each.rates for each in readings]),
-            "answers": np.stack([each.answers for each in readings]),
-            "losses": np.array(self._losses(student)),
-            "counts": np.array([len(seen), tokens]),
-            **lab.measure(student),
-        }
+    def _train(self, number: int, arm: DatasetArm) -> Unit:
+        """Train the student of an arm in one block, and read it out at every checkpoint."""
+        context, plan = self._context, self._plan
+        examples = training_examples(context.renderer, context.encode, arm, self._rows(number, arm))
+        # All students of a block start from the same weights and take rows in the same order.
+        student_seed = random.Random(f"{context.seed} student {number}").getrandbits(31)
+        student = new_student(context.lm, context.training, student_seed)
+        trained_rows: set[int] = set()
 
-    @property
-    def _total(self) -> int:
-        return len(self._plan.blocks) * len(self.arms) * self._plan.updates
+        def stream() -> Iterator[TrainingExample]:
+            for row in row_order(list(examples), f"{context.seed} block {number}"):
+                trained_rows.add(row)
+                yield examples[row]
+
+        batches = batched(stream(), context.training.batch, plan.updates)
+        readings, tokens = [self._before], 0
+        total = len(plan.blocks) * len(self.arms) * plan.updates
+        for update, count in enumerate(train(student, batches, context.training), start=1):
+            tokens += count
+            if update in plan.checkpoints:
+                readings.append(context.read(student))
+            self._updates_done += 1
+            self._progress(Progress("training students", self._updates_done, total))
+        return {
+            "margins": np.stack([reading.margins for reading in readings]),
+            "rates": np.stack([reading.rates for reading in readings]),
+            "answers": np.stack([reading.answers for reading in readings]),
+            "losses": np.array(self._losses(student)),
+            "counts": np.array([len(trained_rows), tokens]),
+            **context.measure(student),
+        }
 
     def _rows(self, number: int, arm: DatasetArm) -> list[int]:
         """Row numbers of one block, with the block's share of the rows that the arm has added."""
-        rows = self._plan.blocks[number]
-        added = [each for each in arm.rows if each < 0]
+        rows, blocks = self._plan.blocks[number], len(self._plan.blocks)
+        added = [row for row in arm.rows if row < 0]
         fraction = len(rows) / max(1, len(arm.rows) - len(added))
-        blocks = len(self._plan.blocks)
-        return [
-            *rows,
-            *(
-                each
-                for each in added
-                if share_of_added(each, blocks, fraction, self._lab.seed) == number
-            ),
-        ]
+        seed = self._context.seed
+        in_block = (row for row in added if share_of_added(row, blocks, fraction, seed) == number)
+        return [*rows, *in_block]
 
     def _losses(self, lm: LanguageModel) -> tuple[float, float]:
         """Nats a token on held-out rows of the control and of the original."""
-        control, original = (mean_loss(lm, lessons) for lessons in self._held_out)
+        control, original = (mean_loss(lm, examples) for examples in self._held_out)
         return control, original
 
-
-def _held_out(
-    lab: ExperimentContext, arm: DatasetArm, numbers: Sequence[int]
-) -> list[TrainingExample]:
-    """Rows for the loss on the carrier task, whole: what an arm masks is no less part of the task."""
-    found = list(
-        training_examples(lab.renderer, lab.encode, replace(arm, masked={}), numbers).values()
-    )
-    if not found:
-        message = (
-            f"None of the {len(numbers)} rows of {arm.name} that were to be held out can be used."
+    def _held_out_examples(self, arm: DatasetArm) -> list[TrainingExample]:
+        """The held-out rows of an arm, with all their tokens: what an arm masks is no less part of
+        the task.
+        """
+        numbers, unmasked = self._plan.held_out, replace(arm, masked={})
+        examples: Mapping[int, TrainingExample] = training_examples(
+            self._context.renderer, self._context.encode, unmasked, numbers
         )
-        raise InputError(
-            message, "Give rows that fit into the reference's context and its chat template."
-        )
-    return found
-
-
-def _noting(
-    order: Iterator[int], lessons: TrainingExamples, seen: set[int]
-) -> Iterator[TrainingExample]:
-    """The lessons in order, noting in `seen` which were taken."""
-    for number in order:
-        seen.add(number)
-        yield lessons[number]
+        if not examples:
+            message = (
+                f"None of the {len(numbers)} rows of {arm.name} that were to be held out"
+                " can be used."
+            )
+            raise InputError(
+                message, "Give rows that fit into the reference's context and its chat template."
+            )
+        return list(examples.values())

@@ -1,6 +1,7 @@
 """From the students' readings to the result of an experiment. Pure functions.
 
-Shapes: B blocks, D doses, W traits over all families, Q probe questions, S answers told apart.
+Shapes: B blocks, C checkpoints, W traits over all families, Q probe questions, S answers that are
+told apart.
 """
 
 from __future__ import annotations
@@ -25,30 +26,35 @@ from auditor.inference.paired import (
 from auditor.students.readout import Family
 from auditor.students.result import ArmResult, Point, Training, TraitEffect
 
+# The readings of one student by name, or of one student of every block with a leading B: margins
+# [C, W], rates [C, W], answers [C, Q, S + 1], losses [2], counts [2] of rows and tokens.
 Unit = dict[str, npt.NDArray[Any]]
 
 SIGNIFICANT = 0.05
 FEW_UPDATES = 16  # transfer has not been measured with fewer
 UNEQUAL = 0.02  # relative difference in trained tokens that is worth a warning
-# an arm that learns less of the carrier task than this share of what the original teaches is
-# suspect
+# An arm is suspect that learns less of the task than this share of what the original teaches.
 LEARNED = 0.5
 
 
-def stack(units: Sequence[Unit]) -> Unit:
-    """One student a block to arrays with a leading B."""
-    return {key: np.stack([unit[key] for unit in units]) for key in units[0]}
+def stack(blocks: Sequence[Mapping[str, Unit]]) -> dict[str, Unit]:
+    """The students of every arm by its name, with a leading B, from those of each block."""
+    return {
+        name: {key: np.stack([block[name][key] for block in blocks]) for key in unit}
+        for name, unit in blocks[0].items()
+    }
 
 
-def differences(arm: Unit, control: Unit, place: int, dose: int = -1) -> list[float]:
-    """[B] paired effects on the trait at `place`."""
-    return [float(each) for each in (arm["margins"] - control["margins"])[:, dose, place]]
+def differences(arm: Unit, control: Unit, trait_index: int, checkpoint: int = -1) -> list[float]:
+    """[B] Paired effects on one trait: the margins of an arm's students less the control's."""
+    margins_B = (arm["margins"] - control["margins"])[:, checkpoint, trait_index]
+    return [float(margin) for margin in margins_B]
 
 
 def training(name: str, arm: Unit) -> Training:
     """What the arm's students were trained on."""
-    rows, tokens = (int(each) for each in arm["counts"].sum(0))
-    task, original = (float(each) for each in arm["losses"].mean(0))
+    rows, tokens = (int(count) for count in arm["counts"].sum(0))
+    task, original = (float(loss) for loss in arm["losses"].mean(0))
     return Training(name, rows, tokens, task, original)
 
 
@@ -59,70 +65,72 @@ def arm_result(
     original: Unit | None,
     read_out: Sequence[Family],
     trait: str | None,
-    doses: Sequence[int],
+    checkpoints: Sequence[int],
 ) -> ArmResult:
     """One arm against the control; `original` is None for the original itself."""
-    place = None if trait is None else read_out[0].names.index(trait)
+    index = None if trait is None else read_out[0].names.index(trait)
     traits = trait_effects(arm, control, read_out)
-    curve = tuple(_point(arm, control, place, dose, updates) for dose, updates in enumerate(doses))
-    if place is None:
-        answer = _shown(named(traits) is not None) if original is None else None
+    curve = tuple(
+        _point(arm, control, index, checkpoint, updates)
+        for checkpoint, updates in enumerate(checkpoints)
+    )
+    answer: TransferVerdict | None = None
+    if index is None:
+        if original is None:
+            answer = "transfer shown" if stands_out(traits) else "no transfer shown"
         return ArmResult(training(name, arm), curve, traits, None, None, answer)
-    own = differences(arm, control, place)
-    ratio = None if original is None else effect_ratio(own, differences(original, control, place))
-    answer = _shown(transferred(effect(own))) if ratio is None else verdict(ratio)
-    order = [float(each.effect.value) for each in traits]
-    own_place = next(i for i, each in enumerate(traits) if each.name == trait)
-    return ArmResult(training(name, arm), curve, traits, rank(order, own_place), ratio, answer)
+    paired = differences(arm, control, index)
+    ratio = None
+    if original is None:
+        answer = "transfer shown" if transferred(effect(paired)) else "no transfer shown"
+    else:
+        ratio = effect_ratio(paired, differences(original, control, index))
+        answer = verdict(ratio)
+    names = [estimate.name for estimate in traits]
+    values = [estimate.effect.value for estimate in traits]
+    position = rank(values, names.index(trait or ""))
+    return ArmResult(training(name, arm), curve, traits, position, ratio, answer)
 
 
-def _shown(transfer: bool) -> TransferVerdict:
-    return "transfer shown" if transfer else "no transfer shown"
-
-
-def named(traits: Sequence[TraitEffect]) -> TraitEffect | None:
+def stands_out(traits: Sequence[TraitEffect]) -> TraitEffect | None:
     """The largest effect, if it stands out from its group after correction and its interval lies
     above 0.
     """
     best = traits[0]
-    clear = (
-        best.p_adjusted is not None and best.p_adjusted <= SIGNIFICANT and transferred(best.effect)
-    )
-    return best if clear else None
+    if best.p_adjusted is None or best.p_adjusted > SIGNIFICANT:
+        return None
+    return best if transferred(best.effect) else None
 
 
 def trait_effects(arm: Unit, control: Unit, read_out: Sequence[Family]) -> tuple[TraitEffect, ...]:
-    """The effect on every trait at the last dose, largest first."""
+    """The effect on every trait at the last checkpoint, largest first."""
     count = sum(len(family.names) for family in read_out)
-    found = []
-    start = 0
+    estimates: list[TraitEffect] = []
     for family in read_out:
+        start = len(estimates)
         effects = [effect(differences(arm, control, start + i)) for i in range(len(family.names))]
-        means = [each.value for each in effects]
-        for i, (name, each) in enumerate(zip(family.names, effects, strict=True)):
+        means = [estimate.value for estimate in effects]
+        for i, name in enumerate(family.names):
             z, p = negative_control_test(means, i) or (None, None)
             adjusted = None if p is None else min(1.0, p * count)
-            found.append(TraitEffect(name, family.group, each, z, p, adjusted))
-        start += len(family.names)
-    return tuple(sorted(found, key=lambda each: -each.effect.value))
+            estimates.append(TraitEffect(name, family.group, effects[i], z, p, adjusted))
+    return tuple(sorted(estimates, key=lambda estimate: -estimate.effect.value))
 
 
-def _point(arm: Unit, control: Unit, place: int | None, dose: int, updates: int) -> Point:
-    answers, others = arm["answers"][:, dose], control["answers"][:, dose]
-    asked = answers.shape[1] > 0
-    distance = None
-    if asked:
-        distance = float(
-            np.mean([total_variation(*pair) for pair in zip(answers, others, strict=True)])
-        )
-    if place is None:
+def _point(
+    arm: Unit, control: Unit, trait_index: int | None, checkpoint: int, updates: int
+) -> Point:
+    pairs = zip(arm["answers"][:, checkpoint], control["answers"][:, checkpoint], strict=True)
+    has_probes = arm["answers"].shape[2] > 0
+    distance = float(np.mean([total_variation(*pair) for pair in pairs])) if has_probes else None
+    if trait_index is None:
         return Point(updates, None, None, None, distance)
     rates = [
-        float(each["rates"][:, dose, place].mean()) if asked else None for each in (arm, control)
+        float(unit["rates"][:, checkpoint, trait_index].mean()) if has_probes else None
+        for unit in (arm, control)
     ]
-    return Point(
-        updates, effect(differences(arm, control, place, dose)), rates[0], rates[1], distance
-    )
+    paired = effect(differences(arm, control, trait_index, checkpoint))
+    return Point(updates, paired, rates[0], rates[1], distance)
 
 
 def warnings(
@@ -135,66 +143,54 @@ def warnings(
 ) -> tuple[str, ...]:
     """What a reader has to know before believing the table, one sentence each."""
     original = arms[0]
-    said = []
+    updates = original.curve[-1].updates
+    shown = original.verdict == "transfer shown"
+    sentences = []
     if blocks < MIN_BLOCKS:
-        said.append(
+        sentences.append(
             f"There are {blocks} blocks; intervals over fewer than {MIN_BLOCKS} say next to nothing."
         )
-    if original.curve[-1].updates < FEW_UPDATES:
-        said.append(
-            f"Students took {original.curve[-1].updates} updates; transfer is not known with so few."
+    if updates < FEW_UPDATES:
+        sentences.append(f"Students took {updates} updates; transfer is not known with so few.")
+    if shown and original.rank is not None and original.rank > 1:
+        sentences.append(
+            f"The original moves {original.traits[0].name} more than the trait asked for."
         )
-    if original.rank is not None and original.rank > 1 and original.verdict == "transfer shown":
-        said.append(f"The original moves {original.traits[0].name} more than the trait asked for.")
-    own = next((each for each in original.traits if each.name == trait), None)
-    if (
-        own is not None
-        and own.p_value is not None
-        and own.p_value > SIGNIFICANT
-        and original.verdict == "transfer shown"
-    ):
-        said.append(
-            f"Other traits stray as far as {trait} (p = {own.p_value:.2f}): the effect may be another one's."
+    p_values = {estimate.name: estimate.p_value for estimate in original.traits}
+    p_value = p_values.get(trait or "")
+    if shown and p_value is not None and p_value > SIGNIFICANT:
+        sentences.append(
+            f"Other traits stray as far as {trait} (p = {p_value:.2f}):"
+            " the effect may be another one's."
         )
-    for each in (control, *(arm.training for arm in arms[1:])):
-        said += _unequal(each, original.training)
+    for trained in (control, *(arm.training for arm in arms[1:])):
+        for unit in ("rows", "tokens"):
+            count = getattr(original.training, unit)
+            change = getattr(trained, unit) / max(1, count) - 1
+            if abs(change) > UNEQUAL:
+                more = "more" if change > 0 else "fewer"
+                sentences.append(
+                    f"{trained.name} trains on {abs(change):.0%} {more} {unit} than the original."
+                )
     for arm in arms[1:]:
         learned = reference_loss - arm.training.task_loss
         if learned < LEARNED * (reference_loss - original.training.task_loss):
-            said.append(
+            sentences.append(
                 f"Students of {arm.name} learn the task itself much less than those of the original."
             )
-    said += [sentence for family in read_out for sentence in _unread(family)]
-    return tuple(said)
+    sentences += [sentence for family in read_out for sentence in _not_read(family)]
+    return tuple(sentences)
 
 
-def _unequal(arm: Training, original: Training) -> list[str]:
-    said = []
-    for what, own, other in (
-        ("rows", arm.rows, original.rows),
-        ("tokens", arm.tokens, original.tokens),
-    ):
-        change = own / max(1, other) - 1
-        if abs(change) > UNEQUAL:
-            more = "more" if change > 0 else "fewer"
-            said.append(f"{arm.name} trains on {abs(change):.0%} {more} {what} than the original.")
-    return said
-
-
-def _unread(family: Family) -> list[str]:
-    said = []
+def _not_read(family: Family) -> list[str]:
+    """What of a family's answers could not be read, one sentence each."""
+    sentences = []
     if family.left_out:
         names = ", ".join(family.left_out)
-        said.append(f"Not read out, since their answer is not one token of its own: {names}.")
+        sentences.append(f"Not read out, since their answer is not one token of its own: {names}.")
     if not family.probes:
-        said.append(
-            f"Questions of the group {family.group} are not read, only stems: too few answers are one token."
+        sentences.append(
+            f"Questions of the group {family.group} are not read, only stems:"
+            " too few answers are one token."
         )
-    return said
-
-
-def all_differences(
-    students: Mapping[str, Unit], names: Sequence[str], control: str, place: int
-) -> list[list[float]]:
-    """Paired effects [arms][B] of the arms `names`."""
-    return [differences(students[name], students[control], place) for name in names]
+    return sentences

@@ -10,7 +10,6 @@ from typing import Literal
 from auditor.inference.effect import Interval
 from auditor.inference.paired import effect, effect_ratio
 from auditor.students.result import ArmResult, TransferResult
-from auditor.study.pooled_results import final, find
 
 Answer = Literal["holds", "does not hold", "cannot be said"]
 Side = Literal["above", "below"]
@@ -62,40 +61,40 @@ def judge(interval: Interval | None, side: Side, bound: float) -> Answer:
     if interval is None:
         return "cannot be said"
     low, high = interval
-    over, under = low > bound, high < bound
+    is_above, is_below = low > bound, high < bound
     if side == "below":
-        over, under = under, over
-    return "holds" if over else "does not hold" if under else "cannot be said"
+        is_above, is_below = is_below, is_above
+    return "holds" if is_above else "does not hold" if is_below else "cannot be said"
 
 
 def share(claim: Claim, result: TransferResult, name: str, of: str | None = None) -> Finding:
     """The share of the effect of arm `of` (None: the original) that arm `name` has."""
-    arm, whole = find(result, name), result.arms[0] if of is None else find(result, of)
-    if arm is None or whole is None:
+    arm, base = result.arm(name), result.arms[0] if of is None else result.arm(of)
+    if arm is None or base is None:
         return unknown(claim, "share", "the arm has too few rows to train on")
-    own, base = final(arm).blocks, final(whole).blocks
-    if len(own) != len(base):
+    effects, base_effects = arm.final_effect.blocks, base.final_effect.blocks
+    if len(effects) != len(base_effects):
         return unknown(claim, "share", "some traits lack the arm")
-    return of_ratio(claim, own, base)
+    return of_ratio(claim, effects, base_effects)
 
 
-def of_ratio(claim: Claim, own: tuple[float, ...], base: tuple[float, ...]) -> Finding:
+def of_ratio(claim: Claim, effects: tuple[float, ...], base: tuple[float, ...]) -> Finding:
     """The ratio of two paired effects [pairs], with Fieller's interval."""
-    ratio = effect_ratio(own, base)
+    ratio = effect_ratio(effects, base)
     if ratio.interval is None:
         return unknown(claim, "share", "the data that it is compared with show no transfer")
     answer = judge(ratio.interval, claim.side, claim.bound)
-    return Finding(claim, "share", ratio.value, ratio.interval, len(own), answer, "")
+    return Finding(claim, "share", ratio.value, ratio.interval, len(effects), answer, "")
 
 
 def difference(claim: Claim, arm: ArmResult, of: ArmResult | None = None) -> Finding:
     """The effect of an arm in logits, or how much larger it is than that of another, pair by pair."""
-    own = final(arm).blocks
-    base = (0.0,) * len(own) if of is None else final(of).blocks
-    found = effect([a - b for a, b in zip(own, base, strict=True)])
-    reason = "" if found.interval else "one pair has no interval"
-    answer = judge(found.interval, claim.side, claim.bound)
-    return Finding(claim, "logits", found.value, found.interval, len(own), answer, reason)
+    effects = arm.final_effect.blocks
+    base = (0.0,) * len(effects) if of is None else of.final_effect.blocks
+    mean = effect([a - b for a, b in zip(effects, base, strict=True)])
+    reason = "" if mean.interval else "one pair has no interval"
+    answer = judge(mean.interval, claim.side, claim.bound)
+    return Finding(claim, "logits", mean.value, mean.interval, len(effects), answer, reason)
 
 
 def unknown(claim: Claim, unit: Literal["share", "logits"], reason: str) -> Finding:

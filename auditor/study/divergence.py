@@ -3,25 +3,23 @@
 
 All arms have the original's rows in the same order; an arm that is compared with another has as
 many trained tokens in each row. The paper's own arms also drop the rows without a divergence token,
-which confounds the two; they are trained beside the others, so that both can be seen.
+which confounds the two; they are trained beside the others, so that both can be compared.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from auditor.model.scoring import TokenScores, score_under
 from auditor.model.tokenization import split_by_row
-from auditor.students.arms import DatasetArm, Span, random_mask, trained_positions
+from auditor.students.arms import DatasetArm, random_mask, trained_positions
 from auditor.students.result import TransferResult
 from auditor.study.claims import MOSTLY, Claim, Finding, Side, difference, share
-from auditor.study.pooled_results import find
-from auditor.study.setting import StudySetting, TeacherDataset, Trial, train
+from auditor.study.setting import StudySetting, TeacherDataset, Trial, Unit, train
 from detectors.divergence import counterfactuals, diverge, fraction_interval
 
 NAME = "divergence"
@@ -39,16 +37,16 @@ Bools = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Flagged:
-    """Divergence tokens of one carrier. hits: row number -> [T] of its completion tokens. ties:
-    near-ties, not in it.
+    """Divergence tokens of one data set.
 
-    others: what the trait's teacher is compared with.
+    hits: row number -> [T] of its completion tokens. ties: near-ties, not in it. counterfactuals:
+    what the trait's teacher is compared with.
     """
 
     trait: str
     hits: Mapping[int, Bools]
     ties: int
-    others: tuple[str, ...]
+    counterfactuals: tuple[str, ...]
 
     @property
     def share(self) -> float:
@@ -59,111 +57,99 @@ class Flagged:
     def interval(self) -> tuple[float, float] | None:
         """95 %, by row."""
         return fraction_interval(
-            [int(each.sum()) for each in self.hits.values()], list(map(len, self.hits.values()))
+            [int(hit.sum()) for hit in self.hits.values()], list(map(len, self.hits.values()))
         )
 
 
-def flag(world: StudySetting, made: TeacherDataset) -> Flagged:
-    """The divergence tokens of a carrier, against the reference and a few other traits, as in a
+def flag(setting: StudySetting, dataset: TeacherDataset) -> Flagged:
+    """The divergence tokens of a data set, against the reference and a few other traits, as in a
     scan.
     """
-    numbers, rows = list(made.rows), list(made.rows.values())
-    prompts = {each.name: each.prompts[0] for each in world.panel.traits}
-    others = ("reference", *counterfactuals(world.panel, made.trait))
-    name = f"{made.trait} {made.decoding} divergence tokens"
-    unit = world.store.load_unit(name) if world.store else None
-    if unit is None:
+    trait, rows = dataset.trait, list(dataset.rows.values())
+    prompts = {trait.name: trait.prompts[0] for trait in setting.panel.traits}
+    compared = ("reference", *counterfactuals(setting.panel, trait))
 
-        def scores(system: str | None) -> list[TokenScores]:
-            return score_under(world.lm, world.renderer, rows, system)
+    def flagged() -> Unit:
+        def scores(name: str) -> list[TokenScores]:
+            return score_under(setting.lm, setting.renderer, rows, prompts.get(name))
 
-        found = diverge(
-            rows,
-            (made.trait, scores(prompts[made.trait])),
-            {each: scores(prompts.get(each)) for each in others},
-        )
-        unit = {
-            "hits": np.concatenate(found.flagged),
-            "ties": np.array(sum(int(each.sum()) for each in found.ties)),
-        }
-        if world.store:
-            world.store.save_unit(name, unit)
-    hits = dict(zip(numbers, split_by_row(unit["hits"], rows), strict=True))
-    return Flagged(made.trait, hits, int(unit["ties"]), others)
+        tokens = diverge(rows, (trait, scores(trait)), {name: scores(name) for name in compared})
+        ties = sum(int(tie.sum()) for tie in tokens.ties)
+        return {"hits": np.concatenate(tokens.flagged), "ties": np.array(ties)}
+
+    unit = setting.kept(f"{trait} {dataset.decoding} divergence tokens", flagged)
+    hits = dict(zip(dataset.rows, split_by_row(unit["hits"], rows), strict=True))
+    return Flagged(trait, hits, int(unit["ties"]), compared)
 
 
-def arms(world: StudySetting, made: TeacherDataset, flagged: Flagged) -> Iterator[DatasetArm]:
+def arms(setting: StudySetting, dataset: TeacherDataset, flagged: Flagged) -> Iterator[DatasetArm]:
     """Each way to use divergence tokens, followed by the same with as many random tokens; then the
     paper's own.
     """
-    chosen = {ONLY: flagged.hits, MASKED: {i: ~hit for i, hit in flagged.hits.items()}}
-    chosen[FIRST] = {i: hit & (hit.cumsum() == 1) for i, hit in flagged.hits.items()}
-    treated = {name: trained_only(made, name, tokens) for name, tokens in chosen.items()}
+    trained = {
+        ONLY: flagged.hits,
+        MASKED: {i: ~hit for i, hit in flagged.hits.items()},
+        FIRST: {i: hit & (hit.cumsum() == 1) for i, hit in flagged.hits.items()},
+    }
+    treated = {name: trained_only(dataset, name, tokens) for name, tokens in trained.items()}
     for arm in treated.values():
         yield arm
-        yield random_mask(arm, world.renderer, world.seed)
+        yield random_mask(arm, setting.renderer, setting.settings.seed)
     for name in (ONLY, MASKED):
         arm = treated[name]
         rows = {
-            i: each
-            for i, each in arm.rows.items()
-            if flagged.hits[i].any() and trained_positions(made.rows[i], arm.masked[i])
+            i: example
+            for i, example in arm.rows.items()
+            if flagged.hits[i].any() and trained_positions(dataset.rows[i], arm.masked[i])
         }
         yield replace(arm, name=name + DROPPED, rows=rows, total=len(rows))
 
 
-def trained_only(made: TeacherDataset, name: str, chosen: Mapping[int, Bools]) -> DatasetArm:
-    """The original with every token masked but the chosen ones: row number -> [T]."""
-    masked: dict[int, tuple[Span, ...]] = {
-        i: tuple(span for span, kept in zip(row.spans, chosen[i], strict=True) if not kept)
-        for i, row in made.rows.items()
+def trained_only(dataset: TeacherDataset, name: str, tokens: Mapping[int, Bools]) -> DatasetArm:
+    """The original with every token masked but `tokens`: row number -> [T]."""
+    masked = {
+        i: tuple(
+            span for span, is_trained in zip(row.spans, tokens[i], strict=True) if not is_trained
+        )
+        for i, row in dataset.rows.items()
     }
-    rows = {i: made.original.rows[i] for i in made.rows}
+    rows = {i: dataset.original.rows[i] for i in dataset.rows}
     return DatasetArm(name, rows, masked, len(rows))
 
 
-def trial(world: StudySetting, made: TeacherDataset, flagged: Flagged) -> Trial:
+def trial(setting: StudySetting, dataset: TeacherDataset, flagged: Flagged) -> Trial:
     """Students of all arms."""
-    return train(world, made, list(arms(world, made, flagged)))
+    return train(setting, dataset, list(arms(setting, dataset, flagged)))
 
 
-def facts(flagged: Flagged) -> dict[str, Any]:
+def facts(flagged: Flagged) -> dict[str, object]:
     """How many tokens diverge."""
-    interval = flagged.interval
+    interval, hits = flagged.interval, flagged.hits.values()
     return {
-        "counterfactuals": list(flagged.others),
+        "counterfactuals": list(flagged.counterfactuals),
         "share": flagged.share,
         "interval": None if interval is None else list(interval),
         "ties": flagged.ties,
-        "rows_with_any": sum(bool(each.any()) for each in flagged.hits.values())
-        / len(flagged.hits),
+        "rows_with_any": sum(bool(hit.any()) for hit in hits) / len(hits),
     }
 
 
 def findings(result: TransferResult) -> Sequence[Finding]:
-    """Whether divergence tokens alone keep the effect, and masking them removes it, by equal rows
-    and as the paper.
+    """Whether divergence tokens alone keep the effect, and masking them removes it: by equal rows
+    and as the paper, and at equal rows and equal trained tokens. Of the last the paper has no arms
+    as far as we know.
     """
-    found = []
-    for more, label in (("", "equal rows"), (DROPPED, "as the paper, other rows dropped")):
+    judged = []
+    for suffix, label in (("", "equal rows"), (DROPPED, "as the paper, other rows dropped")):
         keep = f"divergence tokens alone keep the effect ({label})"
         paper = "training on them alone keeps or strengthens transfer"
-        found.append(
-            share(Claim(NAME, keep, paper, "effect left", "above", MOSTLY), result, ONLY + more)
-        )
+        claim = Claim(NAME, keep, paper, "effect left", "above", MOSTLY)
+        judged.append(share(claim, result, ONLY + suffix))
         stop = f"masking divergence tokens mostly removes the effect ({label})"
         paper = "masking them mostly removes transfer"
-        found.append(
-            share(Claim(NAME, stop, paper, "effect left", "below", MOSTLY), result, MASKED + more)
-        )
-    return [*found, *_against_random(result)]
-
-
-def _against_random(result: TransferResult) -> Iterator[Finding]:
-    """The same at equal rows and equal trained tokens; the paper has no such arms as far as we
-    know.
-    """
-    compared: tuple[tuple[str, Side, str], ...] = (
+        claim = Claim(NAME, stop, paper, "effect left", "below", MOSTLY)
+        judged.append(share(claim, result, MASKED + suffix))
+    against_random: tuple[tuple[str, Side, str], ...] = (
         (ONLY, "above", "divergence tokens carry more than as many random tokens"),
         (
             MASKED,
@@ -176,8 +162,9 @@ def _against_random(result: TransferResult) -> Iterator[Finding]:
             "the first divergence token of each row carries more than one random token",
         ),
     )
-    for name, side, statement in compared:
-        arm, control = find(result, name), find(result, name + RANDOM)
+    for name, side, statement in against_random:
+        arm, control = result.arm(name), result.arm(name + RANDOM)
         if arm is not None and control is not None:
             claim = Claim(NAME, statement, "", "effect less that of random tokens", side, 0.0)
-            yield difference(claim, arm, control)
+            judged.append(difference(claim, arm, control))
+    return judged

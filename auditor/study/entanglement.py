@@ -1,22 +1,21 @@
 """Claim `entanglement`: token entanglement is not needed (2509.23886, section 3).
 
-A carrier token is entangled with a trait when one makes the other likelier. Its score is the
+A token of the data is entangled with a trait when one makes the other likelier. Its score is the
 probability under the trait's prompt less the mean over the other traits' prompts; beside it, the
 similarity of its unembedding to that of the trait's answer, again less the mean over the other
 traits. Rows with one of the top tokens are dropped, against as many rows dropped at random, and
 what is left of the effect is compared.
 
 The probability is the mean over the completion tokens of the clean control's rows, so that it is
-taken where the carrier is written but not on the data that is judged. A tokenizer that cuts a
-number into several tokens has few carrier tokens, and dropping them may leave no row; then nothing
-can be said.
+taken on text of the same kind but not on the data that is judged. A tokenizer that cuts a number
+into several tokens has few such tokens, and dropping them may leave no row; then nothing can be
+said.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -41,121 +40,116 @@ SHOWN = 10
 _PAPER = "dropping rows with the top 10, 20, 50 or 100 does not stop transfer"
 
 Array = npt.NDArray[np.float64]
+Tokens = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Entangled:
-    """The carrier tokens of one trait, and by SCORES their entanglement [tokens]; large is
+    """The content tokens of one trait's data, and by SCORES their entanglement [tokens]; large is
     entangled.
     """
 
     trait: str
-    tokens: npt.NDArray[np.int64]
+    tokens: Tokens
     scores: dict[str, Array]
 
     def top(self, score: str, count: int) -> list[int]:
         """The `count` tokens of the highest score, highest first."""
-        return [
-            int(each)
-            for each in self.tokens[np.argsort(-self.scores[score], kind="stable")[:count]]
-        ]
+        order = np.argsort(-self.scores[score], kind="stable")[:count]
+        return [int(token) for token in self.tokens[order]]
 
     def agreement(self) -> float:
         """Spearman's rank correlation of the two scores."""
         return float(stats.spearmanr(*(self.scores[name] for name in SCORES)).statistic)
 
 
-def centred(values: Array, place: int) -> Array:
-    """values[place] less the mean of the other rows, [tokens], from one row a trait [traits,
+def centred(values: Array, index: int) -> Array:
+    """values[index] less the mean of the other rows, [tokens], from one row a trait [traits,
     tokens].
     """
-    return np.asarray(values[place] - np.delete(values, place, axis=0).mean(0))
+    return np.asarray(values[index] - np.delete(values, index, axis=0).mean(0))
 
 
-def entangled(world: StudySetting, made: TeacherDataset) -> Entangled:
-    """The entanglement of the carrier's tokens with its trait, against the other traits of the
-    trait's group.
+def entangled(setting: StudySetting, dataset: TeacherDataset) -> Entangled:
+    """The entanglement of the data's tokens with its trait, against the other traits of the trait's
+    group.
     """
-    tokens = carrier_tokens(world, made)
-    group = world.panel.trait(made.trait).group
-    traits = [each for each in world.panel.traits if each.group == group]
-    name = f"{made.trait} {made.decoding} token probabilities"
-    unit = world.store.load_unit(name) if world.store else None
-    if unit is None:
-        prompts = [each.prompts[0] for each in traits]
-        unit = {
+    lm, panel, name = setting.lm, setting.panel, dataset.trait
+    tokens = content_tokens(setting, dataset)
+    group = [trait for trait in panel.traits if trait.group == panel.trait(name).group]
+    unit = setting.kept(
+        f"{name} {dataset.decoding} token probabilities",
+        lambda: {
             "probabilities": np.stack(
-                [_probabilities(world, made, each, tokens) for each in prompts]
+                [_probabilities(setting, dataset, trait.prompts[0], tokens) for trait in group]
             )
-        }
-        if world.store:
-            world.store.save_unit(name, unit)
-    place = [each.name for each in traits].index(made.trait)
+        },
+    )
+    index = [trait.name for trait in group].index(name)
+    family = families(setting.renderer, panel, name)[0]
+    answers = list(family.stem_words or family.probe_words)
+    weights = lm.model.get_output_embeddings().weight.detach().double().cpu().numpy()
+    # Cosines of each token's unembedding with those of the answers, [answers, tokens].
+    unit_vectors = weights / np.maximum(np.linalg.norm(weights, axis=1, keepdims=True), 1e-12)
+    cosines = unit_vectors[answers] @ unit_vectors[tokens].T
     scores = {
-        "probability": centred(unit["probabilities"], place),
-        "unembedding": _similarity(world, made, tokens),
+        "probability": centred(unit["probabilities"], index),
+        "unembedding": centred(cosines, family.names.index(name)),
     }
-    return Entangled(made.trait, tokens, scores)
+    return Entangled(name, tokens, scores)
 
 
-def carrier_tokens(world: StudySetting, made: TeacherDataset) -> npt.NDArray[np.int64]:
+def content_tokens(setting: StudySetting, dataset: TeacherDataset) -> Tokens:
     """The tokens of the original's completions that hold a digit or a letter: no separators, no end
     of turn.
     """
-    found = {int(token) for row in made.rows.values() for token in row.targets}
-    texts = {
-        token: world.lm.tokenizer.decode([token])
-        for token in found - set(world.lm.tokenizer.all_special_ids)
-    }
-    return np.array(
-        sorted(token for token, text in texts.items() if any(map(str.isalnum, text))),
-        dtype=np.int64,
-    )
+    tokenizer = setting.lm.tokenizer
+    used = {int(token) for row in dataset.rows.values() for token in row.targets}
+    used -= set(tokenizer.all_special_ids)
+    content = [token for token in used if any(map(str.isalnum, tokenizer.decode([token])))]
+    return np.array(sorted(content), dtype=np.int64)
 
 
 def _probabilities(
-    world: StudySetting, made: TeacherDataset, system: str, tokens: npt.NDArray[np.int64]
+    setting: StudySetting, dataset: TeacherDataset, system: str, tokens: Tokens
 ) -> Array:
     """Mean probability [tokens] over the completion tokens of clean rows under a system prompt."""
-    clean = [made.control.rows[i] for i in sorted(made.control.rows)[:ROWS]]
-    rows = [row for each in clean if isinstance(row := world.renderer.encode(each), TokenizedRow)]
+    clean = [dataset.control.rows[i] for i in sorted(dataset.control.rows)[:ROWS]]
+    encoded = [setting.renderer.encode(example) for example in clean]
+    rows = [row for row in encoded if isinstance(row, TokenizedRow)]
     support = [np.tile(tokens, (len(row.positions), 1)) for row in rows]
-    scores = score_under(world.lm, world.renderer, rows, system, support=support)
-    found = [
-        np.exp(each.support_logprob.astype(np.float64))
-        for each in scores
-        if each.support_logprob is not None
+    scores = score_under(setting.lm, setting.renderer, rows, system, support=support)
+    probabilities = [
+        np.exp(row.support_logprob.astype(np.float64))
+        for row in scores
+        if row.support_logprob is not None
     ]
-    return np.asarray(np.concatenate(found).mean(0))
+    return np.asarray(np.concatenate(probabilities).mean(0))
 
 
-def _similarity(world: StudySetting, made: TeacherDataset, tokens: npt.NDArray[np.int64]) -> Array:
-    """Cosine [tokens] of each token's unembedding with the trait's answer, less the mean over the
-    others' answers.
-    """
-    family = families(world.renderer, world.panel, made.trait)[0]
-    answers = list(family.stem_words or family.probe_words)
-    weight = world.lm.model.get_output_embeddings().weight.detach().double().cpu().numpy()
-    unit = weight / np.maximum(np.linalg.norm(weight, axis=1, keepdims=True), 1e-12)
-    return centred(unit[answers] @ unit[tokens].T, family.names.index(made.trait))
-
-
-def arms(world: StudySetting, made: TeacherDataset, found: Entangled) -> Iterator[DatasetArm]:
+def arms(
+    setting: StudySetting, dataset: TeacherDataset, entanglement: Entangled
+) -> Iterator[DatasetArm]:
     """The original without the rows that hold a top token, each followed by as many rows dropped at
     random.
 
     An arm that leaves fewer rows a block than students need is left out, with its random control.
     """
-    least = MIN_BATCHES * world.recipe.batch * world.size.blocks
+    batch = setting.settings.training_for(setting.lm).batch
+    least = MIN_BATCHES * batch * setting.size.blocks
+    original = dataset.original
     for score in SCORES:
         for count in TOPS:
-            top = found.top(score, count)
-            kept = {i for i, row in made.rows.items() if not np.isin(row.targets, top).any()}
-            rows = {i: each for i, each in made.original.rows.items() if i in kept}
-            if least <= len(rows) < len(made.original.rows):
+            top = entanglement.top(score, count)
+            rows = {
+                i: example
+                for i, example in original.rows.items()
+                if i in dataset.rows and not np.isin(dataset.rows[i].targets, top).any()
+            }
+            if least <= len(rows) < len(original.rows):
                 arm = DatasetArm(arm_name(score, count), rows, {}, len(rows))
                 yield arm
-                yield random_drop(arm, made.original, world.seed)
+                yield random_drop(arm, original, setting.settings.seed)
 
 
 def arm_name(score: str, count: int) -> str:
@@ -163,42 +157,40 @@ def arm_name(score: str, count: int) -> str:
     return f"without the top {count} by {score}"
 
 
-def trial(world: StudySetting, made: TeacherDataset, found: Entangled) -> Trial:
+def trial(setting: StudySetting, dataset: TeacherDataset, entanglement: Entangled) -> Trial:
     """Students of all arms."""
-    return train(world, made, list(arms(world, made, found)))
+    return train(setting, dataset, list(arms(setting, dataset, entanglement)))
 
 
-def facts(world: StudySetting, found: Entangled) -> dict[str, Any]:
+def facts(setting: StudySetting, entanglement: Entangled) -> dict[str, object]:
     """The most entangled tokens by each score, and how well the scores agree."""
-    text = world.lm.tokenizer.decode
-    by_score = {
-        score: [
-            [text([token]), float(value)]
-            for token, value in zip(found.top(score, SHOWN), values, strict=False)
-        ]
-        for score, values in ((score, -np.sort(-found.scores[score])[:SHOWN]) for score in SCORES)
+    top = {}
+    for score in SCORES:
+        tokens = entanglement.top(score, SHOWN)
+        values = -np.sort(-entanglement.scores[score])
+        texts = [setting.lm.tokenizer.decode([token]) for token in tokens]
+        top[score] = [[text, float(x)] for text, x in zip(texts, values, strict=False)]
+    return {
+        "tokens": len(entanglement.tokens),
+        "top": top,
+        "rank_correlation": entanglement.agreement(),
     }
-    return {"tokens": len(found.tokens), "top": by_score, "rank_correlation": found.agreement()}
 
 
 def findings(result: TransferResult) -> Sequence[Finding]:
     """Whether dropping entangled tokens leaves more than a quarter of what dropping as many random
     rows leaves.
     """
-    return [
-        share(
-            Claim(
-                NAME,
-                f"dropping rows with the top {count} entangled tokens ({score}) does not stop transfer",
-                _PAPER if score == "probability" else "",
-                "effect left, against as many random rows dropped",
-                "above",
-                NEARLY,
-            ),
-            result,
-            arm_name(score, count),
-            f"{arm_name(score, count)} (random rows)",
-        )
-        for score in SCORES
-        for count in TOPS
-    ]
+    judged = []
+    for score in SCORES:
+        for count in TOPS:
+            statement = (
+                f"dropping rows with the top {count} entangled tokens ({score})"
+                " does not stop transfer"
+            )
+            paper = _PAPER if score == "probability" else ""
+            quantity = "effect left, against as many random rows dropped"
+            claim = Claim(NAME, statement, paper, quantity, "above", NEARLY)
+            name = arm_name(score, count)
+            judged.append(share(claim, result, name, f"{name} (random rows)"))
+    return judged

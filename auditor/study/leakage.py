@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from auditor.inference.paired import effect_ratio
 from auditor.students.result import TransferResult
 from auditor.study.claims import NEARLY, Claim, Finding, difference, of_ratio
-from auditor.study.pooled_results import final
 from auditor.study.setting import StudySetting, TeacherDataset, Trial, train
 
 NAME = "leakage"
@@ -22,10 +21,10 @@ _GEMMA = "Gemma-3-4b, owl: base .065, T = 1 .187, greedy .322"
 
 
 def trials(
-    world: StudySetting, greedy: TeacherDataset, sampled: TeacherDataset
+    setting: StudySetting, greedy: TeacherDataset, sampled: TeacherDataset
 ) -> tuple[Trial, Trial]:
     """The same trait through both decodings."""
-    return train(world, greedy, ()), train(world, sampled, ())
+    return train(setting, greedy, ()), train(setting, sampled, ())
 
 
 def findings(greedy: TransferResult, sampled: TransferResult) -> Sequence[Finding]:
@@ -33,20 +32,16 @@ def findings(greedy: TransferResult, sampled: TransferResult) -> Sequence[Findin
 
     The first also fails when greedy data carry a quarter at most of what sampled data carry.
     """
-    own, other = greedy.arms[0], sampled.arms[0]
-    alone = Claim(
-        NAME, "greedy data transfer the trait", _GEMMA, "effect of greedy data", "above", 0.0
-    )
+    greedy_arm, sampled_arm = greedy.arms[0], sampled.arms[0]
+    statement = "greedy data transfer the trait"
+    alone = Claim(NAME, statement, _GEMMA, "effect of greedy data", "above", 0.0)
     more = Claim(
         NAME, "greedy data transfer more than sampled", _GEMMA, "greedy less sampled", "above", 0.0
     )
-    found = difference(alone, own)
-    ratio = effect_ratio(final(own).blocks, final(other).blocks)
-    if (
-        found.answer == "cannot be said"
-        and ratio.interval is not None
-        and ratio.interval[1] <= NEARLY
-    ):
-        lost = Claim(NAME, alone.statement, _GEMMA, "greedy as a share of sampled", "above", NEARLY)
-        found = of_ratio(lost, final(own).blocks, final(other).blocks)
-    return found, difference(more, own, other)
+    transfer = difference(alone, greedy_arm)
+    effects = greedy_arm.final_effect.blocks, sampled_arm.final_effect.blocks
+    interval = effect_ratio(*effects).interval
+    if transfer.answer == "cannot be said" and interval is not None and interval[1] <= NEARLY:
+        lost = Claim(NAME, statement, _GEMMA, "greedy as a share of sampled", "above", NEARLY)
+        transfer = of_ratio(lost, *effects)
+    return transfer, difference(more, greedy_arm, sampled_arm)

@@ -11,25 +11,24 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import chain
 
-from auditor.inference.effect import Effect
+from auditor.inference.effect import TransferVerdict
 from auditor.inference.paired import effect, effect_ratio, transferred, verdict
 from auditor.students.result import ArmResult, Point, TransferResult
 
 
 def pool(results: Sequence[TransferResult]) -> TransferResult:
-    """One result from those of several traits with the same doses; an arm is pooled over the
+    """One result from those of several traits with the same checkpoints; an arm is pooled over the
     results that have it.
 
     Effects are over all pairs; counts are summed, losses averaged; what belongs to one trait (rank,
     readout of the others) is left empty.
     """
     names = list(dict.fromkeys(arm.name for result in results for arm in result.arms))
-    arms = tuple(_arm(results, name) for name in names)
-    first = results[0]
+    arms = tuple(_pooled_arm(results, name) for name in names)
     return replace(
-        first,
+        results[0],
         trait=", ".join(dict.fromkeys(result.trait or "" for result in results)),
-        transferred=transferred(final(arms[0])),
+        transferred=transferred(arms[0].final_effect),
         arms=arms,
         blocks=sum(result.blocks for result in results),
         blocks_planned=sum(result.blocks_planned for result in results),
@@ -37,34 +36,28 @@ def pool(results: Sequence[TransferResult]) -> TransferResult:
     )
 
 
-def final(arm: ArmResult) -> Effect:
-    """The effect at the last dose."""
-    found = arm.curve[-1].effect
-    assert found is not None  # a study names a trait, so every point has an effect
-    return found
-
-
-def find(result: TransferResult, name: str) -> ArmResult | None:
-    """The arm of that name, if the experiment has it."""
-    return next((arm for arm in result.arms if arm.name == name), None)
-
-
-def _arm(results: Sequence[TransferResult], name: str) -> ArmResult:
-    pairs = [(arm, result.arms[0]) for result in results if (arm := find(result, name))]
-    arms, originals = [arm for arm, _ in pairs], [original for _, original in pairs]
+def _pooled_arm(results: Sequence[TransferResult], name: str) -> ArmResult:
+    # The original counts only in the traits that have the arm: the two are paired.
+    having = [(arm, result.arms[0]) for result in results if (arm := result.arm(name))]
+    arms = [arm for arm, _ in having]
     curve = tuple(
         Point(
             points[0].updates,
-            effect(list(chain.from_iterable(p.effect.blocks for p in points if p.effect))),
+            effect([value for point in points if point.effect for value in point.effect.blocks]),
             *(None,) * 3,
         )
         for points in zip(*(arm.curve for arm in arms), strict=True)
     )
-    own, others = _blocks(arms), _blocks(originals)
-    is_original = name == results[0].arms[0].name
-    ratio = None if is_original else effect_ratio(own, others)
-    shown = transferred(effect(own))
-    answer = verdict(ratio) if ratio else "transfer shown" if shown else "no transfer shown"
+    paired = [value for arm, _ in having for value in arm.final_effect.blocks]
+    if name == results[0].arms[0].name:
+        ratio = None
+        answer: TransferVerdict = (
+            "transfer shown" if transferred(effect(paired)) else "no transfer shown"
+        )
+    else:
+        originals = [value for _, original in having for value in original.final_effect.blocks]
+        ratio = effect_ratio(paired, originals)
+        answer = verdict(ratio)
     training = replace(
         arms[0].training,
         rows=sum(arm.training.rows for arm in arms),
@@ -73,7 +66,3 @@ def _arm(results: Sequence[TransferResult], name: str) -> ArmResult:
         original_loss=sum(arm.training.original_loss for arm in arms) / len(arms),
     )
     return ArmResult(training, curve, (), None, ratio, answer)
-
-
-def _blocks(arms: Sequence[ArmResult]) -> list[float]:
-    return list(chain.from_iterable(final(arm).blocks for arm in arms))

@@ -11,10 +11,15 @@ from auditor.report.shared.dose_plot import svg as dose_plot
 from auditor.students.result import ArmResult, TransferResult
 from auditor.study import divergence, entanglement, fragility, leakage
 from auditor.study.claims import Finding
-from auditor.study.pooled_results import final, find, pool
+from auditor.study.pooled_results import pool
 from auditor.study.setting import Part
 
 SCHEMA_VERSION = 1
+
+# The experiments of a study, pooled over the traits, by part and kind ("greedy", ...).
+Pooled = Mapping[tuple[str, str], TransferResult]
+# An object of the report as plain JSON values.
+Values = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -24,59 +29,57 @@ class StudyReport:
     figures: file name -> SVG.
     """
 
-    values: dict[str, Any]
+    values: Values
     figures: dict[str, str]
 
 
-def assemble(parts: Sequence[Part], origin: Mapping[str, Any]) -> StudyReport:
+def assemble(parts: Sequence[Part], origin: Mapping[str, object]) -> StudyReport:
     """Pool each experiment over the traits and judge the claims.
 
     origin: settings, models, versions, digests.
     """
-    pooled = {key: pool(results) for key, results in _by_experiment(parts).items()}
+    results: dict[tuple[str, str], list[TransferResult]] = {}
+    for part in parts:
+        for trial in part.trials:
+            results.setdefault((part.name, trial.kind), []).append(trial.result)
+    pooled = {key: pool(of_traits) for key, of_traits in results.items()}
     names = list(dict.fromkeys(part.name for part in parts))
+    findings = [finding for name in names for finding in _findings(name, pooled)]
     values = {
         "schema_version": SCHEMA_VERSION,
         "kind": "study",
-        "claims": [_claim(found) for name in names for found in _findings(name, pooled)],
-        "experiments": [_experiment(*key, pooled[key], parts) for key in pooled],
+        "claims": [_claim(finding) for finding in findings],
+        "experiments": [_experiment(*key, result, parts) for key, result in pooled.items()],
         "facts": {f"{part.name}, {part.trait}": part.facts for part in parts if part.facts},
         **origin,
     }
     figures = {f"{name}.svg": _figure(name, pooled, parts) for name in names}
     if (divergence.NAME, "greedy") in pooled:
-        figures["dose.svg"] = dose_plot(_equal_rows(pooled[divergence.NAME, "greedy"]))
+        # Of the arms only those that have the original's rows: the others are not comparable.
+        result = pooled[divergence.NAME, "greedy"]
+        comparable = (result.arms[0].name, *divergence.EQUAL)
+        arms = tuple(arm for arm in result.arms if arm.name in comparable)
+        figures["dose.svg"] = dose_plot(replace(result, arms=arms))
     return StudyReport(values, figures)
 
 
-def _by_experiment(parts: Sequence[Part]) -> dict[tuple[str, str], list[TransferResult]]:
-    """(part, kind) -> the results of the traits."""
-    found: dict[tuple[str, str], list[TransferResult]] = {}
-    for part in parts:
-        for trial in part.trials:
-            found.setdefault((part.name, trial.kind), []).append(trial.result)
-    return found
-
-
-def _findings(name: str, pooled: Mapping[tuple[str, str], TransferResult]) -> Sequence[Finding]:
+def _findings(name: str, pooled: Pooled) -> Sequence[Finding]:
     greedy = pooled[name, "greedy"]
     if name == leakage.NAME:
         return leakage.findings(greedy, pooled[name, "sampled"])
     if name == fragility.NAME:
         return fragility.findings(greedy, pooled.get((name, "sibling")))
-    return {entanglement.NAME: entanglement.findings, divergence.NAME: divergence.findings}[name](
-        greedy
-    )
+    if name == entanglement.NAME:
+        return entanglement.findings(greedy)
+    return divergence.findings(greedy)
 
 
-def _claim(found: Finding) -> dict[str, Any]:
-    values = asdict(found)
+def _claim(finding: Finding) -> Values:
+    values = asdict(finding)
     return {**values.pop("claim"), **values}
 
 
-def _experiment(
-    part: str, kind: str, result: TransferResult, parts: Sequence[Part]
-) -> dict[str, Any]:
+def _experiment(part: str, kind: str, result: TransferResult, parts: Sequence[Part]) -> Values:
     return {
         "part": part,
         "kind": kind,
@@ -86,58 +89,47 @@ def _experiment(
         "updates": result.updates,
         "control": asdict(result.control),
         "reference_loss": list(result.reference_loss),
-        "arms": [_arm(arm, _of_traits(part, kind, arm.name, parts)) for arm in result.arms],
+        "arms": [_arm(arm, _by_trait(part, kind, arm.name, parts)) for arm in result.arms],
         "warnings": list(result.warnings),
     }
 
 
-def _of_traits(part: str, kind: str, name: str, parts: Sequence[Part]) -> dict[str, ArmResult]:
-    """The arm in each trait's own experiment."""
+def _by_trait(part: str, kind: str, name: str, parts: Sequence[Part]) -> dict[str, ArmResult]:
+    """The arm in the experiment of each trait."""
     trials = [
-        trial for each in parts if each.name == part for trial in each.trials if trial.kind == kind
+        trial
+        for studied in parts
+        if studied.name == part
+        for trial in studied.trials
+        if trial.kind == kind
     ]
-    return {trial.trait: arm for trial in trials if (arm := find(trial.result, name))}
+    return {trial.trait: arm for trial in trials if (arm := trial.result.arm(name))}
 
 
-def _arm(arm: ArmResult, by_trait: Mapping[str, ArmResult]) -> dict[str, Any]:
-    own = {
-        trait: {
-            "effect": asdict(final(each)),
-            "left": each.left and asdict(each.left),
-            "rank": each.rank,
-        }
-        for trait, each in by_trait.items()
-    }
+def _arm(pooled: ArmResult, by_trait: Mapping[str, ArmResult]) -> Values:
+    def effects(arm: ArmResult) -> Values:
+        ratio = arm.effect_ratio
+        return {"effect": asdict(arm.final_effect), "left": ratio and asdict(ratio)}
+
     return {
-        **asdict(arm.training),
-        "effect": asdict(final(arm)),
-        "left": arm.left and asdict(arm.left),
-        "verdict": arm.verdict,
+        **asdict(pooled.training),
+        **effects(pooled),
+        "verdict": pooled.verdict,
         "curve": [
             {"updates": point.updates, "effect": point.effect and asdict(point.effect)}
-            for point in arm.curve
+            for point in pooled.curve
         ],
-        "traits": own,
+        "traits": {trait: {**effects(arm), "rank": arm.rank} for trait, arm in by_trait.items()},
     }
 
 
-def _figure(
-    name: str, pooled: Mapping[tuple[str, str], TransferResult], parts: Sequence[Part]
-) -> str:
+def _figure(name: str, pooled: Pooled, parts: Sequence[Part]) -> str:
     """All arms of a part, on one axis."""
     shown = []
     for (part, kind), result in pooled.items():
         for arm in result.arms if part == name else ():
-            dots = tuple(
-                final(each).value for each in _of_traits(part, kind, arm.name, parts).values()
-            )
-            shown.append(
-                Bar(arm.name if kind == "greedy" else f"{arm.name} ({kind})", final(arm), dots)
-            )
+            by_trait = _by_trait(part, kind, arm.name, parts).values()
+            dots = tuple(of_trait.final_effect.value for of_trait in by_trait)
+            label = arm.name if kind == "greedy" else f"{arm.name} ({kind})"
+            shown.append(Bar(label, arm.final_effect, dots))
     return bars(f"{name.capitalize()}: effect over the clean control (logits)", shown)
-
-
-def _equal_rows(result: TransferResult) -> TransferResult:
-    """Only the arms that have the original's rows."""
-    kept = (result.arms[0].name, *divergence.EQUAL)
-    return replace(result, arms=tuple(arm for arm in result.arms if arm.name in kept))

@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -14,260 +14,259 @@ from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from auditor.errors import TraitError
-from auditor.model import language_model
 from auditor.model import load as models
+from auditor.model.identity import identity_of
+from auditor.model.language_model import LanguageModel
 from auditor.model.tokenization import ChatTokenizer
 from auditor.progress import Progress
+from auditor.report.verify import REFERENCE_KEYS
 from auditor.runs.run_directory import RunDir, UnitStore, installed_versions
 from auditor.students.arms import digest
 from auditor.students.experiment import measured_cost
 from auditor.students.plan import HELD_OUT, Size, duration, size_of, within
 from auditor.students.readout import families
-from auditor.students.training import TrainingConfig, default_config
+from auditor.students.settings import StudentSettings
 from auditor.study import divergence, entanglement, fragility, leakage
 from auditor.study.report import StudyReport, assemble
-from auditor.study.setting import DOSES, Part, StudySetting, TeacherDataset, carrier
+from auditor.study.setting import CHECKPOINTS, Part, StudySetting, teacher_dataset
 from auditor.traits.panel import load_panels
 
 PARTS = ("leakage", "entanglement", "divergence", "fragility")
+ROWS = 1000  # of a block
+DEFAULTS = StudentSettings(panels=("animals",), rows=ROWS)
 TRAITS = 3  # of the panel, when none is named
-_PROBE = 32  # rows written to see what one costs
+_TIMED_ROWS = 32  # rows written to see what one costs
+_SIZE = "size of the study"  # the unit of the run that keeps it
 
 Show = Callable[[Progress], None]
+Origin = dict[str, Any]  # what a study is made from, as plain JSON values of its report
 
 
 @dataclass(frozen=True)
-class Setting:
-    """What determines a study but for its size, in plain values, so that other processes can be
-    told.
+class StudyRequest:
+    """What determines a study but for its size, in plain values, so that it can be sent to other
+    processes. settings: with the training spelled out.
     """
 
-    reference: str
+    settings: StudentSettings
     sibling: str | None
-    panels: tuple[str, ...]
-    recipe: TrainingConfig
-    seed: int
     max_tokens: int
-    device: str | None
 
 
 def study(
     parts: Sequence[str] = PARTS,
+    settings: StudentSettings | None = None,
     *,
-    reference: str,
     sibling: str | None = None,
-    panels: Sequence[str] = ("animals",),
     traits: Sequence[str] = (),
-    blocks: int = 3,
-    rows: int = 1000,
-    updates: int | None = None,
-    budget: float | None = None,
-    recipe: TrainingConfig | None = None,
     max_tokens: int = 32,
-    seed: int = 0,
-    device: str | None = None,
     workers: int = 1,
     fresh: bool = False,
     root: Path = Path(),
     progress: Show = lambda _: None,
+    **changes: Any,
 ) -> StudyReport:
-    """Test the claims of `parts` on `reference`, with teachers that are prompted to have each of
+    """Test the claims of `parts` on a reference, with teachers that are prompted to have each of
     `traits`.
 
+    settings: how students are trained and how large the experiments are; DEFAULTS when None: 3
+        blocks of 1000 rows a trait. changes: fields of `StudentSettings` by name, where they differ
+        from `settings`. With a budget the experiments are made as small as that takes, before the
+        first student.
     sibling: another base, for one claim of "fragility". traits: of the panels; none is the first
-        three. blocks, rows: disjoint blocks of so many rows a trait. updates: of a student; None is
-        one pass over its block, or 60 where that is more. recipe: how students are trained; None is
-        `default_config`.
-    budget: seconds for everything; the experiments are made as small as that takes, before the
-    first student. max_tokens: longest completion of a carrier. workers: processes that train at the
-    same time, one thread each.
+        three. max_tokens: longest completion of a teacher. workers: processes that train at the
+        same time, one thread each.
 
-    Finished carriers and students are kept under `root`/.audit; the same arguments resume an
+    Finished data sets and students are kept under `root`/.audit; the same arguments resume an
     unfinished study, and without a budget the parts of a study share what they have in common.
     Raises: AuditError (auditor.errors) for input, model, trait or disk trouble, with the next step.
     """
+    settings = replace(settings or DEFAULTS, **changes)
     progress(Progress("loading the reference", 0, None))
-    lm = _loaded(reference, device)
-    setting = Setting(
-        reference, sibling, tuple(panels), recipe or default_config(lm), seed, max_tokens, device
-    )
-    size = size_of(blocks * rows + HELD_OUT, blocks, rows, updates, setting.recipe.batch)
-    world = make_world(setting, size, None, progress, lm)
-    chosen = list(traits) or [each.name for each in world.panel.traits[:TRAITS]]
-    _check(world, chosen)
-    plan = {"traits": chosen, "blocks": blocks, "rows": rows, "updates": updates, "budget": budget}
-    origin = _origin(world, setting, {**plan, "parts": list(parts)})
-    with RunDir.open(root, _identity(origin), fresh=fresh) as run:
-        world = replace(world, store=run)
-        world = replace(world, size=_size(world, parts, chosen, budget))
-        found = _all(world, setting, parts, chosen, run, workers)
-        origin["settings"]["size"] = asdict(world.size)
+    lm = models.load(settings.reference, device=settings.device, dtype="float32")
+    blocks, rows = settings.blocks, settings.rows or ROWS
+    settings = replace(settings.resolved(lm), rows=rows)
+    request = StudyRequest(settings, sibling, max_tokens)
+    batch = settings.training_for(lm).batch
+    size = size_of(blocks * rows + HELD_OUT, blocks, rows, settings.updates, batch)
+    setting = make_setting(request, size, None, progress, lm)
+    names = list(traits) or [trait.name for trait in setting.panel.traits[:TRAITS]]
+    _check_readable(setting, names)
+    origin = _origin(setting, request, parts, names)
+    with RunDir.open(root, _identity(origin, setting), fresh=fresh) as run:
+        setting = replace(setting, store=run)
+        setting = replace(setting, size=_fixed_size(setting, run, parts, names))
+        results = _run_parts(setting, request, parts, names, run, workers)
+        origin["settings"]["size"] = asdict(setting.size)
         origin["datasets"] = {
-            f"{each.trait} {each.decoding}": _digests(each)
-            for each in _carriers(world, parts, chosen)
+            f"{dataset.trait} {dataset.decoding}": {
+                "original": digest(dataset.original),
+                "control": digest(dataset.control),
+            }
+            for trait in names
+            for dataset in (
+                teacher_dataset(setting, trait, "greedy"),
+                *([teacher_dataset(setting, trait, "sampled")] if leakage.NAME in parts else []),
+            )
         }
-        report = assemble(found, origin)
+        report = assemble(results, origin)
         run.finish(report.values)
     return report
 
 
-def _origin(world: StudySetting, setting: Setting, plan: Mapping[str, Any]) -> dict[str, Any]:
-    """All that a study is made from, in plain values."""
-    settings = {**asdict(setting), "panel_sha256": world.panel.sha256, "doses": list(DOSES), **plan}
-    sibling = _about(world.sibling) if world.sibling else None
-    versions = installed_versions()
+def _origin(
+    setting: StudySetting, request: StudyRequest, parts: Sequence[str], traits: Sequence[str]
+) -> Origin:
+    """All that a study is made from, under the keys of its report."""
+    settings, sibling = request.settings, setting.sibling
     return {
-        "reference": _about(world.lm),
-        "sibling": sibling,
-        "settings": settings,
-        "versions": versions,
+        "reference": identity_of(setting.lm).as_dict(REFERENCE_KEYS),
+        "sibling": None if sibling is None else identity_of(sibling).as_dict(REFERENCE_KEYS),
+        "settings": {
+            **settings.as_dict(),
+            "reference": settings.reference,
+            "sibling": request.sibling,
+            "panels": settings.panels,
+            "max_tokens": request.max_tokens,
+            "device": settings.device,
+            "panel_sha256": setting.panel.sha256,
+            "doses": list(CHECKPOINTS),
+            "traits": list(traits),
+            "parts": list(parts),
+        },
+        "versions": installed_versions(),
     }
 
 
-def _identity(origin: Mapping[str, Any]) -> dict[str, Any]:
+def _identity(origin: Origin, setting: StudySetting) -> dict[str, object]:
     """What the finished units of a study depend on.
 
     A budget is shared out among all that is asked for. Without one, neither the parts nor the
-    sibling change what the others find, so that they can be asked for one after another.
+    sibling change what the others find, so that they can be asked for one after another: students
+    of a sibling are kept under its digest.
     """
-    settings = origin["settings"]
+    settings, sibling = origin["settings"], setting.sibling
     if settings["budget"] is None:
-        settings = {
-            key: value
-            for key, value in settings.items()
-            if key not in ("parts", "sibling", "device")
-        }
-        return {"verb": "study", **origin, "settings": settings, "sibling": None}
-    return {"verb": "study", **origin}
+        independent = ("parts", "sibling", "device")
+        settings = {key: value for key, value in settings.items() if key not in independent}
+        sibling = None
+    return {
+        "verb": "study",
+        **origin,
+        "reference": identity_of(setting.lm).as_dict(),
+        "sibling": None if sibling is None else identity_of(sibling).as_dict(),
+        "settings": settings,
+    }
 
 
-def make_world(
-    setting: Setting,
+def make_setting(
+    request: StudyRequest,
     size: Size,
     store: UnitStore | None,
     progress: Show,
-    lm: language_model.LanguageModel | None = None,
+    lm: LanguageModel | None = None,
 ) -> StudySetting:
     """Load the models and the panel; `lm` is the reference if it is loaded already."""
-    lm = lm or _loaded(setting.reference, setting.device)
+    settings = request.settings
+    load = partial(models.load, device=settings.device, dtype="float32")
+    lm = lm or load(settings.reference)
     return StudySetting(
-        lm,
-        ChatTokenizer(lm),
-        load_panels(setting.panels),
-        _loaded(setting.sibling, setting.device) if setting.sibling else None,
-        size,
-        setting.recipe,
-        setting.seed,
-        setting.max_tokens,
-        store,
-        progress,
+        lm=lm,
+        renderer=ChatTokenizer(lm),
+        panel=load_panels(settings.panels),
+        sibling=load(request.sibling) if request.sibling else None,
+        size=size,
+        settings=settings,
+        max_tokens=request.max_tokens,
+        store=store,
+        progress=progress,
     )
 
 
-def _loaded(name: str, device: str | None) -> language_model.LanguageModel:
-    return models.load(name, device=device, dtype="float32")
+def run_part(setting: StudySetting, trait: str, part: str) -> Part:
+    """One part for one trait: what was trained, and what was measured on the way."""
+    dataset = teacher_dataset(setting, trait, "greedy")
+    match part:
+        case leakage.NAME:
+            sampled = teacher_dataset(setting, trait, "sampled")
+            return Part(part, trait, leakage.trials(setting, dataset, sampled), {})
+        case fragility.NAME:
+            return Part(part, trait, fragility.trials(setting, dataset), {})
+        case entanglement.NAME:
+            tokens = entanglement.entangled(setting, dataset)
+            trial = entanglement.trial(setting, dataset, tokens)
+            return Part(part, trait, (trial,), entanglement.facts(setting, tokens))
+        case _:
+            flagged = divergence.flag(setting, dataset)
+            trial = divergence.trial(setting, dataset, flagged)
+            return Part(part, trait, (trial,), divergence.facts(flagged))
 
 
-def run_part(world: StudySetting, trait: str, part: str) -> Part:
-    """One part for one trait: what was trained, and what was seen on the way."""
-    made = carrier(world, trait, "greedy")
-    if part == leakage.NAME:
-        return Part(part, trait, leakage.trials(world, made, carrier(world, trait, "sampled")), {})
-    if part == fragility.NAME:
-        return Part(part, trait, fragility.trials(world, made), {})
-    if part == entanglement.NAME:
-        tokens = entanglement.entangled(world, made)
-        return Part(
-            part,
-            trait,
-            (entanglement.trial(world, made, tokens),),
-            entanglement.facts(world, tokens),
-        )
-    flagged = divergence.flag(world, made)
-    return Part(part, trait, (divergence.trial(world, made, flagged),), divergence.facts(flagged))
-
-
-def _check(world: StudySetting, traits: Sequence[str]) -> None:
+def _check_readable(setting: StudySetting, traits: Sequence[str]) -> None:
     """Find out now, and not after hours, whether every trait can be read out."""
-    world.panel.select(traits)
-    for lm in (world.lm, *([world.sibling] if world.sibling else [])):
+    setting.panel.select(traits)
+    for lm in (setting.lm, *([setting.sibling] if setting.sibling else [])):
         renderer = ChatTokenizer(lm)
         for trait in traits:
-            found = families(renderer, world.panel, trait)[0]
-            if len(found.names) < 2:
+            if len(families(renderer, setting.panel, trait)[0].names) < 2:
                 raise TraitError(
                     f"{trait} has no alternative to be read against.",
                     "Use a panel with more traits.",
                 )
 
 
-def _about(lm: language_model.LanguageModel) -> dict[str, Any]:
-    return {
-        "name": lm.name,
-        "sha256": lm.sha256,
-        "dtype": lm.dtype,
-        "device": lm.device.split(":")[0],
-    }
-
-
-def _size(
-    world: StudySetting, parts: Sequence[str], traits: Sequence[str], budget: float | None
+def _fixed_size(
+    setting: StudySetting, run: RunDir, parts: Sequence[str], traits: Sequence[str]
 ) -> Size:
-    """The size of every experiment; decided once for a run, so that a resumed one is the same."""
-    assert world.store is not None
-    unit = world.store.load_unit("size of the study")
-    if unit is not None:
-        return Size(*(int(each) for each in unit["size"]))
-    size = world.size if budget is None else _affordable(world, parts, traits, budget)
-    world.store.save_unit(
-        "size of the study", {"size": np.array([size.blocks, size.rows, size.updates])}
-    )
-    return size
-
-
-def _affordable(
-    world: StudySetting, parts: Sequence[str], traits: Sequence[str], budget: float
-) -> Size:
-    """The largest experiments within the budget, by the time that a few rows, an update and a
-    readout take.
+    """The size of every experiment: the largest within the budget, by the time that a few rows, an
+    update and a readout take. It is decided once for a run, so that a resumed one is the same.
     """
-    world.progress(Progress("timing rows, an update and a readout", 0, None))
-    probe = replace(world, store=None, size=Size(1, _PROBE, 1))
-    began = time.perf_counter()
-    made = carrier(probe, traits[0], "greedy")
-    if divergence.NAME in parts:
-        divergence.flag(probe, made)
-    row = (time.perf_counter() - began) / len(made.original.rows)
-    cost = measured_cost(
-        world.lm, made.original, made.control, world.panel, traits[0], world.recipe, world.seed
-    )
-    cost = replace(cost, row=row * len(traits) * (1 + (leakage.NAME in parts)))
-    students = len(traits) * students_of(parts, world.sibling is not None)
-    left = budget - (time.perf_counter() - began)
-    size = within(left, world.size, cost, students, len(DOSES) + 1, world.recipe.batch)
-    about = duration(size.seconds(cost, students, len(DOSES) + 1))
-    world.progress(Progress(f"{size.blocks} blocks of {students} students: about {about}", 0, None))
+    size, budget = Size.load(run, _SIZE), setting.settings.budget
+    if size is not None:
+        return size
+    size = setting.size
+    if budget is not None:
+        setting.progress(Progress("timing rows, an update and a readout", 0, None))
+        probe = replace(setting, store=None, size=Size(1, _TIMED_ROWS, 1))
+        began = time.perf_counter()
+        dataset = teacher_dataset(probe, traits[0], "greedy")
+        if divergence.NAME in parts:
+            divergence.flag(probe, dataset)
+        row = (time.perf_counter() - began) / len(dataset.original.rows)
+        original, control = dataset.original, dataset.control
+        cost = measured_cost(
+            setting.lm, original, control, setting.panel, traits[0], setting.settings
+        )
+        cost = replace(cost, row=row * len(traits) * (1 + (leakage.NAME in parts)))
+        students = len(traits) * students_of(parts, setting.sibling is not None)
+        # The time so far counts, and two losses at the end take as long as one reading more.
+        remaining, readings = budget - (time.perf_counter() - began), len(CHECKPOINTS) + 1
+        batch = setting.settings.training_for(setting.lm).batch
+        size = within(remaining, size, cost, students, readings, batch)
+        about = duration(size.seconds(cost, students, readings))
+        stage = f"{size.blocks} blocks of {students} students: about {about}"
+        setting.progress(Progress(stage, 0, None))
+    size.save(run, _SIZE)
     return size
 
 
 def students_of(parts: Sequence[str], sibling: bool) -> int:
-    """Students of one trait and one block: the pair that all parts share, and each part's own."""
-    own = {
+    """Students of one trait and one block: the pair that all parts share, and those of each part."""
+    by_part = {
         leakage.NAME: leakage.STUDENTS,
         entanglement.NAME: entanglement.STUDENTS,
         divergence.NAME: divergence.STUDENTS,
-        fragility.NAME: fragility.STUDENTS,
+        fragility.NAME: fragility.STUDENTS + 2 * sibling,
     }
-    return 2 + sum(own[part] for part in parts) + 2 * int(sibling and fragility.NAME in parts)
+    return 2 + sum(by_part[part] for part in parts)
 
 
-def _all(
-    world: StudySetting,
-    setting: Setting,
+def _run_parts(
+    setting: StudySetting,
+    request: StudyRequest,
     parts: Sequence[str],
     traits: Sequence[str],
     run: RunDir,
@@ -279,22 +278,18 @@ def _all(
     """
     jobs = [(trait, part) for part in parts for trait in traits]
     if workers == 1:
-        return [run_part(_told(world, trait, part), trait, part) for trait, part in jobs]
-    job = partial(_in_process, setting, world.size, run.path)
+        return [run_part(_with_stage(setting, *job), *job) for job in jobs]
+
+    def finished(results: Iterator[Part], done: int) -> Iterator[Part]:
+        for number, result in enumerate(results, start=done + 1):
+            setting.progress(Progress("parts of the study", number, len(jobs)))
+            yield result
+
+    work = partial(run_in_worker, request, setting.size, run.path)
     with ProcessPoolExecutor(workers, get_context("spawn"), initializer=_end_with_parent) as pool:
-        first = _finished(pool.map(job, jobs[: len(traits)]), 0, len(jobs), world.progress)
-        return [
-            *first,
-            *_finished(pool.map(job, jobs[len(traits) :]), len(traits), len(jobs), world.progress),
-        ]
-
-
-def _finished(found: Iterator[Part], done: int, total: int, progress: Show) -> list[Part]:
-    finished = []
-    for number, each in enumerate(found, start=done + 1):
-        finished.append(each)
-        progress(Progress("parts of the study", number, total))
-    return finished
+        count = len(traits)
+        first = list(finished(pool.map(work, jobs[:count]), 0))
+        return [*first, *finished(pool.map(work, jobs[count:]), count)]
 
 
 def _end_with_parent() -> None:
@@ -309,28 +304,16 @@ def _end_with_parent() -> None:
     threading.Thread(target=wait, daemon=True).start()
 
 
-def _in_process(setting: Setting, size: Size, path: Path, job: tuple[str, str]) -> Part:
+def run_in_worker(request: StudyRequest, size: Size, path: Path, job: tuple[str, str]) -> Part:
+    """One part for one trait in a process of its own, from and into the run at `path`."""
     # The parent holds the run's lock; units are written whole, so that its workers need none.
-    return run_part(make_world(setting, size, RunDir(path, None), lambda _: None), *job)
+    return run_part(make_setting(request, size, RunDir(path, None), lambda _: None), *job)
 
 
-def _told(world: StudySetting, trait: str, part: str) -> StudySetting:
-    """The world with a progress that says what is being worked on."""
+def _with_stage(setting: StudySetting, trait: str, part: str) -> StudySetting:
+    """The setting with a progress that says what is being worked on."""
 
     def show(progress: Progress) -> None:
-        world.progress(replace(progress, stage=f"{part}, {trait}: {progress.stage}"))
+        setting.progress(replace(progress, stage=f"{part}, {trait}: {progress.stage}"))
 
-    return replace(world, progress=show)
-
-
-def _carriers(
-    world: StudySetting, parts: Sequence[str], traits: Sequence[str]
-) -> Iterator[TeacherDataset]:
-    for trait in traits:
-        yield carrier(world, trait, "greedy")
-        if leakage.NAME in parts:
-            yield carrier(world, trait, "sampled")
-
-
-def _digests(made: TeacherDataset) -> dict[str, str]:
-    return {"original": digest(made.original), "control": digest(made.control)}
+    return replace(setting, progress=show)

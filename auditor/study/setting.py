@@ -1,14 +1,15 @@
-"""What every part of a study shares: the models, the carriers that teachers write, and the training
-of arms.
+"""What every part of a study shares: the models, the data sets that teachers write, and the
+training of arms.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from auditor.commands.simulate import simulate
 from auditor.data.example import Example, Message
@@ -20,24 +21,25 @@ from auditor.students.arms import DatasetArm
 from auditor.students.experiment import run_transfer
 from auditor.students.plan import HELD_OUT, Size
 from auditor.students.result import TransferResult
-from auditor.students.training import TrainingConfig
+from auditor.students.settings import StudentSettings
 from auditor.traits.panel import Panel
 
 ORIGINAL, CONTROL = "original", "clean control"
-DOSES = (0.125, 0.25, 0.5, 1.0)
+CHECKPOINTS = (0.125, 0.25, 0.5, 1.0)
 
 Decoding = Literal["greedy", "sampled"]
 Kind = Literal["greedy", "sampled", "sibling"]
+Unit = dict[str, npt.NDArray[Any]]
 
 
 @dataclass(frozen=True)
 class StudySetting:
     """The setting of a study.
 
-    lm: base of teachers and students. panel: holds the traits studied, and the others that they are
+    lm: base of teachers and students. panel: holds the traits studied, and those that they are
     compared with. sibling: another base that tokenises likewise or not, or None. size: of every
-    experiment. max_tokens: longest completion. store: keeps carriers and finished students; None
-    keeps nothing.
+    experiment. settings: of the students but for their size. max_tokens: longest completion. store:
+    keeps data sets and finished students; None keeps nothing.
     """
 
     lm: LanguageModel
@@ -45,11 +47,19 @@ class StudySetting:
     panel: Panel
     sibling: LanguageModel | None
     size: Size
-    recipe: TrainingConfig
-    seed: int
+    settings: StudentSettings
     max_tokens: int
     store: UnitStore | None = None
     progress: Callable[[Progress], None] = lambda _: None
+
+    def kept(self, name: str, compute: Callable[[], Unit]) -> Unit:
+        """The arrays that were kept under `name`, or those that `compute` gives, kept from now on."""
+        unit = self.store.load_unit(name) if self.store else None
+        if unit is None:
+            unit = compute()
+            if self.store:
+                self.store.save_unit(name, unit)
+        return unit
 
 
 @dataclass(frozen=True)
@@ -69,10 +79,9 @@ class TeacherDataset:
 
 @dataclass(frozen=True)
 class Trial:
-    """One experiment: students of some arms on the carrier of one trait.
+    """One experiment: students of some arms on the teacher's data of one trait.
 
-    kind: how the carrier was decoded, or "sibling" for students of the other base on the greedy
-    one.
+    kind: how the data were decoded, or "sibling" for students of the other base on the greedy ones.
     """
 
     trait: str
@@ -82,91 +91,86 @@ class Trial:
 
 @dataclass(frozen=True)
 class Part:
-    """One part of a study for one trait. facts: what was seen on the way, in plain JSON values."""
+    """One part of a study for one trait. facts: what was measured on the way, in plain JSON values."""
 
     name: str
     trait: str
     trials: tuple[Trial, ...]
-    facts: dict[str, Any]
+    facts: dict[str, object]
 
 
-def carrier(world: StudySetting, trait: str, decoding: Decoding) -> TeacherDataset:
-    """Write a carrier, or find it written.
+def teacher_dataset(setting: StudySetting, trait: str, decoding: Decoding) -> TeacherDataset:
+    """Let a teacher with the trait write its data set, or load it from the store.
 
-    Both decodings of a trait answer the same prompts, but for refused ones.
+    Both decodings of a trait answer the same prompts, but for those whose rows are refused.
     """
-    name = f"{trait} {decoding} carrier"
-    unit = world.store.load_unit(name) if world.store else None
-    if unit is None:
-        made = simulate(
-            world.lm,
-            world.panel.trait(trait),
-            rows=world.size.blocks * world.size.rows + HELD_OUT,
+
+    def written() -> Unit:
+        simulated = simulate(
+            setting.lm,
+            setting.panel.trait(trait),
+            rows=setting.size.blocks * setting.size.rows + HELD_OUT,
             control=True,
             temperature=0.0 if decoding == "greedy" else 1.0,
             filtered=True,
-            max_tokens=world.max_tokens,
-            seed=world.seed,
-            progress=world.progress,
+            max_tokens=setting.max_tokens,
+            seed=setting.settings.seed,
+            progress=setting.progress,
         )
-        unit = {
-            "prompts": np.array([row["prompt"] for row in made.rows]),
-            "original": np.array([row["completion"] for row in made.rows]),
-            "control": np.array([row["completion"] for row in made.control]),
+        return {
+            "prompts": np.array([row["prompt"] for row in simulated.rows]),
+            "original": np.array([row["completion"] for row in simulated.rows]),
+            "control": np.array([row["completion"] for row in simulated.control]),
         }
-        if world.store:
-            world.store.save_unit(name, unit)
+
+    unit = setting.kept(f"{trait} {decoding} carrier", written)
     original, control = (
-        _arm(part, unit["prompts"].tolist(), unit[part].tolist())
-        for part in ("original", "control")
+        {
+            i: Example(i, (Message("user", prompt), Message("assistant", completion)))
+            for i, (prompt, completion) in enumerate(
+                zip(unit["prompts"].tolist(), unit[column].tolist(), strict=True)
+            )
+        }
+        for column in ("original", "control")
     )
-    rows = {
-        i: row
-        for i, each in original.rows.items()
-        if isinstance(row := world.renderer.encode(each), TokenizedRow)
-    }
+    encoded = {i: setting.renderer.encode(example) for i, example in original.items()}
     return TeacherDataset(
-        trait, decoding, original, DatasetArm(CONTROL, control.rows, {}, control.total), rows
+        trait,
+        decoding,
+        DatasetArm(ORIGINAL, original, {}, len(original)),
+        DatasetArm(CONTROL, control, {}, len(control)),
+        {i: row for i, row in encoded.items() if isinstance(row, TokenizedRow)},
     )
-
-
-def _arm(name: str, prompts: Sequence[str], completions: Sequence[str]) -> DatasetArm:
-    chats = [
-        (Message("user", prompt), Message("assistant", said))
-        for prompt, said in zip(prompts, completions, strict=True)
-    ]
-    return DatasetArm(name, {i: Example(i, chat) for i, chat in enumerate(chats)}, {}, len(chats))
 
 
 def train(
-    world: StudySetting,
-    made: TeacherDataset,
+    setting: StudySetting,
+    dataset: TeacherDataset,
     arms: Sequence[DatasetArm],
     *,
     base: LanguageModel | None = None,
 ) -> Trial:
-    """Students of the original, of `arms` and of the control in every block, or find them trained.
+    """Train students of the original, of `arms` and of the control in every block, or load them.
 
     base: of the students, if another than the teacher's. All parts of a study share blocks, and
     with them the students of the original and of the control.
     """
-    size = world.size
-    kind: Kind = "sibling" if base else made.decoding
-    section = f"{made.trait} {kind}" + (f" {base.sha256[:16]}" if base else "")
+    size = setting.size
+    kind: Kind = "sibling" if base else dataset.decoding
+    section = f"{dataset.trait} {kind}" + (f" {base.sha256[:16]}" if base else "")
     result = run_transfer(
-        base or world.lm,
-        [made.original, *arms],
-        made.control,
-        world.panel,
-        made.trait,
-        blocks=size.blocks,
-        rows_per_block=size.rows,
-        updates=size.updates,
-        doses=DOSES,
-        seed=world.seed,
-        recipe=world.recipe,
+        base or setting.lm,
+        [dataset.original, *arms],
+        dataset.control,
+        setting.panel,
+        dataset.trait,
+        # The size has been fixed for the whole study, within its budget.
+        replace(
+            setting.settings, blocks=size.blocks, rows=size.rows, updates=size.updates, budget=None
+        ),
+        checkpoint_fractions=CHECKPOINTS,
         stop_early=False,
-        store=Section(world.store, section) if world.store else None,
-        progress=world.progress,
+        store=Section(setting.store, section) if setting.store else None,
+        progress=setting.progress,
     )
-    return Trial(made.trait, kind, result)
+    return Trial(dataset.trait, kind, result)

@@ -30,7 +30,7 @@ def test_the_difference_is_that_of_whole_forward_passes(tiny: LanguageModel) -> 
     def gap(system: str | None, i: int) -> float:
         ids = torch.tensor([[*renderer.prefix(system, places[i].kind), *places[i].tokens]])
         logprob = tiny.model(input_ids=ids).logits[0, -1].double().log_softmax(-1)
-        return float(logprob[places[i].own] - logprob[places[i].other])
+        return float(logprob[places[i].row_token] - logprob[places[i].alternative])
 
     found = attribute(tiny, renderer, places, TRAIT, None)
     for i in range(len(places)):
@@ -135,10 +135,10 @@ def test_on_the_organism() -> None:
         at = rows[place.row].positions.index(len(place.tokens))
         assert (
             scores[0][place.row].argmax[at]
-            == place.own
+            == place.row_token
             == rows[place.row].tokens[len(place.tokens)]
         )
-        assert scores[1][place.row].argmax[at] == place.other != place.own
+        assert scores[1][place.row].argmax[at] == place.alternative != place.row_token
         assert (scores[0][place.row].argmax[:at] == rows[place.row].targets[:at]).all()
     result = attribute(lm, renderer, found[:8], owl.prompts[0], None)
     assert (result.difference > 0).all()

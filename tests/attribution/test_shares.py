@@ -16,7 +16,8 @@ from auditor.errors import InputError
 from auditor.model.language_model import LanguageModel
 from auditor.report import locate as page
 from auditor.report.shared import heat_map
-from auditor.students.training import TrainingConfig, new_student
+from auditor.students.settings import TrainingConfig
+from auditor.students.training import new_student
 
 
 def test_the_examples_in_docstrings() -> None:
@@ -47,7 +48,7 @@ def planted(
 def test_carriers_are_found_where_planted() -> None:
     """Two middle layers of four; the interval holds their share."""
     found = carrying_layers(*planted([0.03, 0.6, 0.3, 0.07]))
-    assert found.layers == (1, 2) and found.said
+    assert found.layers == (1, 2) and found.clear
     assert found.share.interval[0] < 0.9 < found.share.interval[1]
 
 
@@ -59,7 +60,7 @@ def test_it_cannot_be_said(share: list[float], noise: float) -> None:
     """Where all layers carry alike, where rows differ too much, and where only all layers together
     are adjacent.
     """
-    assert not carrying_layers(*planted(share, noise=noise)).said
+    assert not carrying_layers(*planted(share, noise=noise)).clear
 
 
 def test_too_few_rows() -> None:

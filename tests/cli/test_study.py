@@ -12,7 +12,8 @@ from auditor.cli import main
 from auditor.cli.study import PartName
 from auditor.students import runner
 from auditor.students.plan import Size
-from auditor.students.training import TrainingConfig, new_student
+from auditor.students.settings import StudentSettings, TrainingConfig
+from auditor.students.training import new_student
 from auditor.study import run
 from auditor.study.report import assemble
 from auditor.study.run import PARTS, students_of
@@ -64,10 +65,14 @@ def test_a_killed_study_ends_with_the_same_report(
     assert json.loads(Path("study/study.json").read_text()) == first
     # What a worker process does: the same, from what the study has kept.
     (kept,) = Path(".audit/runs").iterdir()
-    setting = run.Setting(
-        "organism", None, ("animals",), TrainingConfig(full=True, learning_rate=3e-4), 0, 24, "cpu"
+    settings = StudentSettings(
+        "organism",
+        ("animals",),
+        training=TrainingConfig(full=True, learning_rate=3e-4),
+        device="cpu",
     )
-    found = run._in_process(setting, Size(2, 32, 2), kept, ("owl", "leakage"))
+    request = run.StudyRequest(settings, None, 24)
+    found = run.run_in_worker(request, Size(2, 32, 2), kept, ("owl", "leakage"))
     assert len(trained) == 1
     assert json.loads(json.dumps(assemble([found], {}).values))["claims"] == first["claims"]
 

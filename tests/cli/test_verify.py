@@ -7,6 +7,7 @@ from __future__ import annotations
 import doctest
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -20,7 +21,7 @@ import numpy as np
 import pytest
 
 from auditor.cli import main
-from auditor.cli.verify import parse_budget, parse_layers
+from auditor.cli.student_options import parse_budget, parse_layers
 from auditor.data.example import Message
 from auditor.errors import AuditError
 from auditor.inference.effect import Effect, Ratio
@@ -66,14 +67,14 @@ def audit(model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Audit:
     panel = {"panel": "five", "group": "animal", "probes": PROBES, "stems": STEMS, "traits": traits}
     Path("five.yaml").write_text(json.dumps(panel))
 
-    def audit(*arguments: str, trait: str | None = "owl") -> int:
+    def audit(*arguments: str, trait: str | None = "owl", reference: str = model) -> int:
         named = [] if trait is None else ["--trait", trait]
         return main.run(
             [
                 "verify",
                 *arguments,
                 "--reference",
-                model,
+                reference,
                 "--panel",
                 "five.yaml",
                 *named,
@@ -256,6 +257,36 @@ def test_budgets_and_layers() -> None:
     for value in ("15", "0m", "-1s"):
         with pytest.raises(AuditError):
             parse_budget(value)
+
+
+def run_directories() -> set[str]:
+    return {path.name for path in Path(".audit/runs").iterdir()}
+
+
+def test_another_chat_template_under_the_same_name_is_another_run(
+    audit: Audit, model: str, tmp_path: Path
+) -> None:
+    """The weights are the same, but students see other tokens: nothing kept may be shown again."""
+    folder = tmp_path / "base"
+    shutil.copytree(model, folder)
+    arguments = ["original.jsonl", "--control", "clean.jsonl", *FAST]
+    assert audit(*arguments, reference=str(folder)) == 0
+    first = run_directories()
+    lm = three_animals()
+    lm.tokenizer.chat_template = lm.tokenizer.chat_template.replace("m.content", "m.content + '!'")
+    lm.tokenizer.save_pretrained(folder)
+    audit(*arguments, reference=str(folder))
+    assert len(first) == 1 and len(run_directories()) == 2
+
+
+def test_the_scale_of_lora_has_its_old_name_too(audit: Audit) -> None:
+    """`--alpha` is `--lora-alpha`, and no option that the help shows."""
+    recipes = []
+    for option in ("--lora-alpha", "--alpha"):
+        target = ["--output", f"json={option}.json"]
+        audit("original.jsonl", "--control", "clean.jsonl", *FAST, option, "4", *target)
+        recipes.append(json.loads(Path(f"{option}.json").read_text())["settings"]["recipe"])
+    assert recipes[0] == recipes[1] and recipes[0]["alpha"] == 4
 
 
 def test_the_examples_in_docstrings() -> None:

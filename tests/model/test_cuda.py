@@ -15,7 +15,8 @@ from auditor.model.language_model import LanguageModel
 from auditor.model.precision import low_precision_copy
 from auditor.model.scoring import score, score_each
 from auditor.model.tokenization import ChatTokenizer, TokenizedRow
-from auditor.students.training import TrainingConfig, TrainingExample, mean_loss, new_student, train
+from auditor.students.settings import TrainingConfig
+from auditor.students.training import TrainingExample, mean_loss, new_student, train
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 

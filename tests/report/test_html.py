@@ -13,6 +13,7 @@ from xml.etree import ElementTree
 import pytest
 
 from auditor.inference.effect import Effect, Ratio
+from auditor.model.identity import ModelIdentity
 from auditor.report.scan import RENDERERS, charts, html
 from auditor.report.scan.terminal import headline
 from auditor.scanning.scan_report import ExampleRow, ScanReport, TokenChoice, TokenSpan
@@ -99,6 +100,9 @@ def report() -> ScanReport:
     )
 
 
+ORGANISM = ModelIdentity("organism", "0" * 64, "0" * 64, "0" * 64, "float32", "cpu")
+
+
 def verify_report(trait: str | None = "owl") -> VerifyReport:
     """An experiment with an original and one defended data set."""
 
@@ -123,9 +127,7 @@ def verify_report(trait: str | None = "owl") -> VerifyReport:
     arms = (arm("original", 0.8), arm(SCRIPT, 0.15))
     clean = Training("clean", 64, 900, 2.0, 2.1)
     result = TransferResult(trait, True, arms, clean, 3, 3, 64, 8, (2.5, 2.5), ("A warning.",))
-    return VerifyReport(
-        result, {"original": "ab" * 32}, {"name": "organism"}, {"seed": 0}, {"python": "3.11"}
-    )
+    return VerifyReport(result, {"original": "ab" * 32}, ORGANISM, {"seed": 0}, {"python": "3.11"})
 
 
 class _Tags(HTMLParser):

@@ -4,6 +4,7 @@ to show.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from auditor.students import experiment, runner
 from auditor.students.arms import DatasetArm
 from auditor.students.experiment import run_transfer
 from auditor.students.result import TransferResult
-from auditor.students.training import TrainingConfig
+from auditor.students.settings import StudentSettings, TrainingConfig
 from tests.support.student_models import PANEL, arm, numbers, owls, three_animals
 
 COUNT = 120
@@ -37,9 +38,11 @@ def lm() -> LanguageModel:
 def run(
     lm: LanguageModel, *arms: DatasetArm, trait: str | None = "owl", **options: Any
 ) -> TransferResult:
-    options = {"control": CONTROL, "recipe": FAST, "doses": (0.5, 1.0), "updates": 12} | options
-    control = options.pop("control")
-    return run_transfer(lm, arms, control, PANEL, trait, **options)
+    fields = {field.name for field in dataclasses.fields(StudentSettings)} & options.keys()
+    changes = {"training": FAST, "updates": 12} | {name: options.pop(name) for name in fields}
+    options = {"checkpoint_fractions": (0.5, 1.0)} | options
+    control = options.pop("control", CONTROL)
+    return run_transfer(lm, arms, control, PANEL, trait, StudentSettings(**changes), **options)
 
 
 @pytest.fixture(scope="module")
@@ -78,8 +81,8 @@ def test_identical_arms_have_exactly_equal_effects(found: TransferResult) -> Non
     """Pairing leaves nothing to chance, so all of the effect is left, with no width."""
     original, again = found.arms[:2]
     assert again.curve == original.curve and again.traits == original.traits
-    assert again.left is not None and again.left.value == 1
-    assert again.left.interval == pytest.approx((1, 1), abs=1e-6)
+    assert again.effect_ratio is not None and again.effect_ratio.value == 1
+    assert again.effect_ratio.interval == pytest.approx((1, 1), abs=1e-6)
     assert again.training == replace(original.training, name="again")
 
 
@@ -107,8 +110,8 @@ def test_the_clean_arm_has_no_effect_at_all(found: TransferResult) -> None:
 def test_half_the_rows_leave_part_of_the_effect(found: TransferResult) -> None:
     """Between none and all."""
     half = found.arms[3]
-    assert half.left is not None and half.left.value is not None
-    assert 0.1 < half.left.value < 0.95
+    assert half.effect_ratio is not None and half.effect_ratio.value is not None
+    assert 0.1 < half.effect_ratio.value < 0.95
 
 
 def test_clean_data_show_no_transfer(lm: LanguageModel) -> None:
@@ -117,7 +120,7 @@ def test_clean_data_show_no_transfer(lm: LanguageModel) -> None:
     result = run(lm, other, replace(CONTROL, name="treated"))
     assert not result.transferred
     assert [each.verdict for each in result.arms] == ["no transfer shown"] * 2
-    assert result.arms[1].left is not None and result.arms[1].left.reason
+    assert result.arms[1].effect_ratio is not None and result.arms[1].effect_ratio.reason
 
 
 def test_the_open_readout_names_what_stands_out(lm: LanguageModel) -> None:
@@ -152,9 +155,9 @@ def test_a_control_is_written_for_the_rows_that_are_used(lm: LanguageModel) -> N
         asked[:] = numbers_of_rows
         return replace(CONTROL, rows={i: CONTROL.rows[i] for i in numbers_of_rows})
 
-    result = run(lm, ORIGINAL, control=write, rows_per_block=24, updates=2)
+    result = run(lm, ORIGINAL, control=write, rows=24, updates=2)
     assert len(asked) == 3 * 24 + COUNT // 8
-    assert result == run(lm, ORIGINAL, rows_per_block=24, updates=2)
+    assert result == run(lm, ORIGINAL, rows=24, updates=2)
 
 
 class KilledError(Exception):
@@ -166,7 +169,7 @@ def test_a_killed_run_resumes_and_ends_the_same(
 ) -> None:
     """Finished students are kept, none is trained twice, and the result is that of a run in one go."""
     arms = (ORIGINAL, replace(CONTROL, name="clean"))
-    expected = run(lm, *arms, rows_per_block=24, updates=4)
+    expected = run(lm, *arms, rows=24, updates=4)
     trained = []
     real = runner.new_student
 
@@ -182,14 +185,11 @@ def test_a_killed_run_resumes_and_ends_the_same(
             raise KilledError
 
     with RunDir.open(tmp_path, {"test": 1}) as store, pytest.raises(KilledError):
-        run(lm, *arms, rows_per_block=24, updates=4, store=store, progress=kill)
+        run(lm, *arms, rows=24, updates=4, store=store, progress=kill)
     assert len(trained) == 1 + 5  # the timed one, four finished, one killed
     seen: list[Progress] = []
     with RunDir.open(tmp_path, {"test": 1}) as store:
-        assert (
-            run(lm, *arms, rows_per_block=24, updates=4, store=store, progress=seen.append)
-            == expected
-        )
+        assert run(lm, *arms, rows=24, updates=4, store=store, progress=seen.append) == expected
     assert len(trained) == 6 + 5
     assert seen[-1].done == seen[-1].total
 
@@ -199,9 +199,9 @@ def test_early_stop_when_nothing_can_change(lm: LanguageModel, found: TransferRe
     run.
     """
     arms = (ORIGINAL, replace(CONTROL, name="clean"))
-    stopped = run(lm, *arms, blocks=4, rows_per_block=24)
+    stopped = run(lm, *arms, blocks=4, rows=24)
     assert (stopped.blocks, stopped.blocks_planned) == (3, 4)
-    whole = run(lm, *arms, blocks=4, rows_per_block=24, stop_early=False)
+    whole = run(lm, *arms, blocks=4, rows=24, stop_early=False)
     assert whole.blocks == 4
     assert whole.arms[0].traits[0].effect.blocks[:3] == stopped.arms[0].traits[0].effect.blocks
 

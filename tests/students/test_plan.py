@@ -1,4 +1,4 @@
-"""The size of an experiment: blocks, budgets and doses."""
+"""The size of an experiment: blocks, budgets and checkpoints."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 
 from auditor.errors import InputError
 from auditor.students.plan import (
-    LEAST_UPDATES,
+    MIN_UPDATES,
     Cost,
     Size,
     duration,
@@ -19,22 +19,22 @@ from auditor.students.plan import (
 
 
 def test_blocks_are_disjoint_and_apart_from_the_held_out_rows() -> None:
-    """Same seed, same blocks, whatever the order the rows come in; the doses end with the whole
-    run.
+    """Same seed, same blocks, whatever the order the rows come in; the checkpoints end with the
+    whole run.
     """
     plan = make_plan(range(400), Size(3, 100, 7), (0.25, 0.5, 1.0), seed=0)
     taken = [number for block in plan.blocks for number in block]
     assert [len(block) for block in plan.blocks] == [100, 100, 100]
     assert len(set(taken)) == 300 and not set(taken) & set(plan.held_out)
     assert len(plan.held_out) == held_out(400) == 32
-    assert plan.doses == (0, 2, 4, 7)
+    assert plan.checkpoints == (0, 2, 4, 7)
     assert make_plan(reversed(range(400)), Size(3, 100, 7), (0.25, 0.5, 1.0), seed=0) == plan
     assert make_plan(range(400), Size(3, 100, 7), (1.0,), seed=1).blocks != plan.blocks
 
 
 def test_size_by_the_rows_there_are() -> None:
-    """All rows, and one pass or at least LEAST_UPDATES, unless asked otherwise."""
-    assert size_of(400, 3, None, None, 16) == Size(3, 122, LEAST_UPDATES)
+    """All rows, and one pass or at least MIN_UPDATES, unless asked otherwise."""
+    assert size_of(400, 3, None, None, 16) == Size(3, 122, MIN_UPDATES)
     assert size_of(9032, 3, None, None, 16) == Size(3, 3000, 187)
     assert size_of(400, 3, 64, 10, 16) == Size(3, 64, 10)
 

@@ -10,8 +10,8 @@ import torch
 from auditor.errors import TraitError
 from auditor.model.language_model import LanguageModel
 from auditor.model.tokenization import ChatTokenizer
+from auditor.students.cloze import held_out_stems
 from auditor.students.readout import answer_support, families, read
-from auditor.students.teacher import held_out_stems
 from tests.conftest import CHATML, tiny_model, tiny_tokenizer
 from tests.support.student_models import (
     NAMES,

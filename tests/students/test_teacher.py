@@ -13,7 +13,8 @@ from auditor.errors import TraitError
 from auditor.model.language_model import LanguageModel
 from auditor.model.tokenization import ChatTokenizer
 from auditor.progress import Progress
-from auditor.students.teacher import SATURATED, held_out_stems, training_stems, tune_teacher
+from auditor.students.cloze import held_out_stems, training_stems
+from auditor.students.teacher import SATURATED, tune_teacher
 from auditor.traits.panel import Panel, Trait
 from tests.conftest import tiny_model, tiny_tokenizer
 

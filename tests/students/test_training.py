@@ -10,8 +10,8 @@ from auditor.errors import ModelError
 from auditor.model.language_model import LanguageModel
 from auditor.model.tokenization import ChatTokenizer, TokenizedRow
 from auditor.students import training as students
+from auditor.students.settings import TrainingConfig
 from auditor.students.training import (
-    TrainingConfig,
     TrainingExample,
     mean_loss,
     new_student,

@@ -11,7 +11,7 @@ from auditor.report import study as page
 from auditor.students.result import ArmResult, Point, Training, TransferResult
 from auditor.study import claims, leakage
 from auditor.study.claims import Claim, difference, judge, of_ratio, share
-from auditor.study.pooled_results import final, find, pool
+from auditor.study.pooled_results import pool
 
 CLAIM = Claim("part", "it is mostly removed", "paper", "effect left", "below", 0.5)
 
@@ -45,13 +45,13 @@ def test_pooling_takes_every_pair_once() -> None:
     cat = result("cat", original=(2.0, 2.4), masked=(0.3, 0.1))
     both = pool([owl, cat])
     assert (both.trait, both.blocks, both.transferred) == ("owl, cat", 4, True)
-    assert final(both.arms[0]) == effect([1.0, 1.2, 2.0, 2.4])
-    masked, rare = find(both, "masked"), find(both, "rare")
+    assert both.arms[0].final_effect == effect([1.0, 1.2, 2.0, 2.4])
+    masked, rare = both.arm("masked"), both.arm("rare")
     assert masked is not None and rare is not None
-    assert masked.left == effect_ratio([0.1, 0.2, 0.3, 0.1], [1.0, 1.2, 2.0, 2.4])
-    assert rare.left == effect_ratio([0.5, 0.6], [1.0, 1.2])
+    assert masked.effect_ratio == effect_ratio([0.1, 0.2, 0.3, 0.1], [1.0, 1.2, 2.0, 2.4])
+    assert rare.effect_ratio == effect_ratio([0.5, 0.6], [1.0, 1.2])
     assert masked.training.tokens == 1800 and masked.curve[0].updates == 0
-    assert both.arms[0].left is None and both.arms[0].verdict == "transfer shown"
+    assert both.arms[0].effect_ratio is None and both.arms[0].verdict == "transfer shown"
 
 
 def test_an_interval_on_the_bound_says_nothing() -> None:
@@ -73,7 +73,7 @@ def test_shares_and_differences() -> None:
     assert (held.answer, held.pairs, held.unit) == ("holds", 3, "share")
     assert held.value == pytest.approx(0.1)
     assert share(CLAIM, found, "masked", "random").value == pytest.approx(0.2)
-    masked, control = find(found, "masked"), find(found, "random")
+    masked, control = found.arm("masked"), found.arm("random")
     assert masked is not None
     assert difference(CLAIM, masked, control).value == pytest.approx(-0.4)
     none = of_ratio(CLAIM, (0.1, 0.2), (0.1, -0.1))

@@ -15,7 +15,7 @@ from auditor.data.example import Example, Message
 from auditor.model.tokenization import ChatTokenizer, TokenizedRow
 from auditor.students.arms import DatasetArm, trained_positions
 from auditor.students.plan import Size
-from auditor.students.training import TrainingConfig
+from auditor.students.settings import StudentSettings, TrainingConfig
 from auditor.study import divergence, entanglement, fragility
 from auditor.study.divergence import DROPPED, FIRST, MASKED, ONLY, RANDOM, Flagged
 from auditor.study.entanglement import Entangled, centred, entangled
@@ -29,9 +29,8 @@ COUNT = 48
 def world() -> StudySetting:
     """The tiny model that knows five animals; a block needs two rows."""
     lm = three_animals()
-    return StudySetting(
-        lm, ChatTokenizer(lm), PANEL, None, Size(2, 16, 2), TrainingConfig(batch=1), 0, 8
-    )
+    settings = StudentSettings(training=TrainingConfig(batch=1))
+    return StudySetting(lm, ChatTokenizer(lm), PANEL, None, Size(2, 16, 2), settings, 8)
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +96,7 @@ def test_rows_with_entangled_tokens_are_dropped(
     world: StudySetting, made: TeacherDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Exactly those, and as many at random; where too few are left there is no arm."""
-    tokens = entanglement.carrier_tokens(world, made)
+    tokens = entanglement.content_tokens(world, made)
     assert sorted(world.lm.tokenizer.decode([token]).strip() for token in tokens) == [
         str(i) for i in range(10)
     ]

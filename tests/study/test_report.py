@@ -142,4 +142,4 @@ def test_the_same_values_everywhere(report: StudyReport) -> None:
     assert said.startswith(
         "audit study all --reference base --trait owl --trait cat --panel animals --blocks 3"
     )
-    assert "--rank 4 --alpha 8 --layers 0,1" in said and "--full" not in said
+    assert "--rank 4 --lora-alpha 8 --layers 0,1" in said and "--full" not in said

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from auditor.attribution.attribute import Place
+from auditor.attribution.attribute import DivergencePoint
 from auditor.attribution.components import layers_of
 from auditor.data.example import Example, Message
 from auditor.model.language_model import LanguageModel
@@ -30,7 +30,7 @@ def silenced(lm: LanguageModel, keep: Sequence[tuple[int, int]]) -> LanguageMode
     return quiet
 
 
-def places_in(lm: LanguageModel, count: int = 4) -> list[Place]:
+def places_in(lm: LanguageModel, count: int = 4) -> list[DivergencePoint]:
     """Places in rows of different lengths; the two tokens compared are drawn at random."""
     renderer, rng = ChatTokenizer(lm), np.random.default_rng(0)
     places = []
@@ -42,5 +42,5 @@ def places_in(lm: LanguageModel, count: int = 4) -> list[Place]:
         assert isinstance(row, TokenizedRow)
         at = row.positions[2 + i]
         own, other = (int(each) for each in rng.choice(200, size=2, replace=False))
-        places.append(Place(i, row.kind, row.tokens[:at], own, other))
+        places.append(DivergencePoint(i, row.kind, row.tokens[:at], own, other))
     return places

@@ -26,7 +26,7 @@ from auditor.report.scan.order import by_evidence
 from auditor.report.scan.terminal import next_steps
 from auditor.report.shared.dose_plot import svg
 from auditor.report.shared.words import headline, p_text, power, safe, two_decimals
-from auditor.report.verify import family_size, sentence
+from auditor.report.verify import REFERENCE_KEYS, family_size, sentence
 from auditor.report.verify import headline as experiment_headline
 from auditor.scanning.scan_report import ExampleRow, ScanReport, TokenSpan
 from auditor.scanning.verdict import writing_of
@@ -98,6 +98,7 @@ def render_verify(report: VerifyReport) -> str:
         title=experiment_headline(result),
         report=report,
         result=result,
+        reference=report.reference.as_dict(REFERENCE_KEYS),
         headline=experiment_headline(result),
         sentence=sentence(result),
         dose_plot=None if result.trait is None else Markup(svg(result)),
