@@ -3,7 +3,7 @@ VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 
-.PHONY: demo test slow lint site
+.PHONY: demo test slow lowest lint site
 
 demo: $(VENV)/core
 	$(BIN)/audit demo
@@ -15,6 +15,11 @@ test: $(VENV)/installed
 # The tests that need the default reference (a download of 90 MB).
 slow: $(VENV)/installed
 	$(BIN)/python -m pytest -m slow
+
+# The tests with the oldest dependencies that pyproject.toml allows, but for torch, in an environment of its own. For the
+# oldest Python: the old versions have no wheels for newer ones.
+lowest: $(VENV)-lowest/installed
+	$(VENV)-lowest/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
@@ -34,4 +39,11 @@ $(VENV)/core: pyproject.toml constraints.txt
 # With what tests, linters and the site need besides.
 $(VENV)/installed: $(VENV)/core
 	$(BIN)/pip install -c constraints.txt -e '.[dev,docs]'
+	touch $@
+
+# pip chooses torch as above, and uv keeps what is installed.
+$(VENV)-lowest/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)-lowest
+	$(VENV)-lowest/bin/pip install -c constraints.txt torch uv
+	$(VENV)-lowest/bin/uv pip install --python $(VENV)-lowest --resolution lowest-direct -c constraints.txt -e '.[dev,docs]'
 	touch $@
