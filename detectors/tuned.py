@@ -11,7 +11,7 @@ the means over the copies tuned on the other traits, family by family, as nuisan
 
 Source: trait-tuned weights as a teacher, 2509.23886 and its replications; the detector is ours. A
 plain likelihood ratio of tuned copies names no trait; the score centred by expectation and by the
-other copies does (docs/log.md).
+other copies does (runs/log.md).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What every defence of `audit mitigate` leaves of the effect, with the organism: docs/results.md,
+"""What every defence of `audit mitigate` leaves of the effect, with the organism: runs/results.md,
 "Defences".
 
     python runs/defence_results.py                   2 traits, sampled and greedy, 3 blocks of 61

@@ -1,4 +1,4 @@
-"""Where the trait enters the organism: docs/results.md, "Locate".
+"""Where the trait enters the organism: runs/results.md, "Locate".
 
     python runs/locate_results.py                     3 traits, 3 blocks with their own seeds each
     python runs/locate_results.py --traits owl --rows 600 python runs/locate_results.py --reference

@@ -1,4 +1,4 @@
-"""Rules paraphrase and the file work on many rows, in bounded memory: docs/results.md, "A million
+"""Rules paraphrase and the file work on many rows, in bounded memory: runs/results.md, "A million
 rows".
 
     python runs/million_rows.py

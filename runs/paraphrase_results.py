@@ -1,5 +1,5 @@
-"""How prompts are reworded by rule: figures for docs/results.md, and the samples of
-docs/paraphrase-samples.md.
+"""How prompts are reworded by rule: figures for runs/results.md, and the samples of
+runs/paraphrase-samples.md.
 
     python runs/paraphrase_results.py alpaca_en_demo.json qwen_penguin_numbers.jsonl python
     runs/paraphrase_results.py FILE ... --similarity 500     sentence embeddings as well, for 500
@@ -24,7 +24,7 @@ from auditor.data.sample import read_sample
 from mitigations.paraphrase import Reworded, embedding_similarity, paraphrase, rules_engine
 from mitigations.paraphrase.checks import ALL, MIN_SIMILARITY, features
 
-OUT = Path(__file__).parents[1] / "docs" / "paraphrase-samples.md"
+OUT = Path(__file__).parent / "paraphrase-samples.md"
 SEED = 4
 SAMPLES = 50  # of each file
 INTRODUCTION = """# Prompts reworded by rule
@@ -104,7 +104,7 @@ def lines(measured: Measured, rows: int) -> list[str]:
 
 
 def samples(measured: Measured) -> str:
-    """The section of a file in docs/paraphrase-samples.md."""
+    """The section of a file in runs/paraphrase-samples.md."""
     rows = random.Random(SEED).sample(
         list(zip(measured.prompts, measured.found, strict=True)), SAMPLES
     )

@@ -1,4 +1,4 @@
-"""Error rates of `audit scan` over many independent data sets of known truth: docs/results.md,
+"""Error rates of `audit scan` over many independent data sets of known truth: runs/results.md,
 "Scans".
 
     python runs/scan_draws.py                                        the organism, 13 traits; two

@@ -1,4 +1,4 @@
-"""Verdicts of `audit scan` beside those of scoring every row under every trait: docs/results.md,
+"""Verdicts of `audit scan` beside those of scoring every row under every trait: runs/results.md,
 "Against exhaustive".
 
     python runs/scan_exhaustive.py              organism, 13 draws of each source

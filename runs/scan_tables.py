@@ -1,4 +1,4 @@
-"""Tables of many scans with known truth: docs/results.md, "Scans"."""
+"""Tables of many scans with known truth: runs/results.md, "Scans"."""
 
 from __future__ import annotations
 

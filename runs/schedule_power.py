@@ -1,4 +1,4 @@
-"""What schedules of a panel survey cost and find, by simulation: docs/results.md, "Tokens for a
+"""What schedules of a panel survey cost and find, by simulation: runs/results.md, "Tokens for a
 verdict".
 
     python runs/schedule_power.py          a quarter of an hour of one core

@@ -1,4 +1,4 @@
-"""The claims of 2509.23886 on the organism: docs/results.md, "Study".
+"""The claims of 2509.23886 on the organism: runs/results.md, "Study".
 
     python runs/study_results.py                      3 traits, 3 blocks, with a sibling of another
     seed python runs/study_results.py --sibling none       without it

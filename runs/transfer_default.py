@@ -1,4 +1,4 @@
-"""Student transfer with the default reference and fine-tuned teachers: docs/results.md, "Transfer,
+"""Student transfer with the default reference and fine-tuned teachers: runs/results.md, "Transfer,
 default model".
 
     python runs/transfer_default.py                  2 traits, 3 blocks, 32 updates; about an hour

@@ -1,4 +1,4 @@
-"""Student transfer with the organism, and what each defence leaves of it: docs/results.md,
+"""Student transfer with the organism, and what each defence leaves of it: runs/results.md,
 "Transfer".
 
     python runs/transfer_results.py                     4 traits, sampled and greedy, 3 blocks with

@@ -2,7 +2,7 @@
 the text that they are applied to.
 
 A rule is chosen on some draws of data sets and reported on others: docs/results.md has the error
-rates, docs/log.md what was tried and dropped.
+rates, runs/log.md what was tried and dropped.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from dataclasses import dataclass
 MIN_EFFECT = 0.1
 
 # The same in greedy text. Whatever prompt its teacher had, such text follows the choices of some
-# trait or other at a dose of .16 to .29 (docs/log.md, default model, false alarms).
+# trait or other at a dose of .16 to .29 (runs/log.md, default model, false alarms).
 MIN_GREEDY_EFFECT = 1 / 3
 
 # Greedy text with a larger share of tokens that the reference would not choose has another teacher,
-# and is no pass: without this rule 8 of 26 draws with a trait passed (docs/log.md).
+# and is no pass: without this rule 8 of 26 draws with a trait passed (runs/log.md).
 MAX_GREEDY_NON_ARGMAX = 0.01
 
 # The p-value of detector `surface` at which text is told from the reference's own. Templates and
-# tool calls had p < 1e-5 in 11 of 11 draws, poisoned rows p > .04 in 26 of 26 (docs/log.md).
+# tool calls had p < 1e-5 in 11 of 11 draws, poisoned rows p > .04 in 26 of 26 (runs/log.md).
 SURFACE_ALPHA = 0.001
 
 # The inverse temperature from which text of any other teacher looks different, so that `surface`

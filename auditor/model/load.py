@@ -36,7 +36,7 @@ def load(
     hub name.
 
     device: CUDA, else MPS, else the CPU unless given. dtype: float32 unless given, and bfloat16 for
-        large weights only on CUDA, since it rounds much of what is looked for away (docs/log.md).
+        large weights only on CUDA, since it rounds much of what is looked for away (runs/log.md).
     A hub model is downloaded as safetensors only; pickled weights are never read.
 
     Raises: ModelError, with the next step, when the model is unknown, cannot be downloaded, has no

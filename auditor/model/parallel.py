@@ -1,7 +1,7 @@
 """Several pieces of work at once on a CPU.
 
 A thread of its own for each batch is faster than all threads for one batch after the other: what
-stands between the matrix products of a small model is too short to be shared (docs/results.md,
+stands between the matrix products of a small model is too short to be shared (runs/results.md,
 "Speed of scoring").
 """
 

@@ -22,8 +22,8 @@ def low_precision_copy(lm: LanguageModel) -> LanguageModel:
     TF32 on CUDA, whose mantissa has 10 bits; torch's autocast to bfloat16, with 7, on CPUs that
     have instructions for it. Elsewhere, and for a model that is not float32 itself, the same model
     comes back. The noise is a nuisance that the `trait` detector's centring absorbs: it costs power
-    and shifts no null (docs/log.md has figures). Plain int8 is not offered: it rounds away what is
-    looked for (docs/log.md).
+    and shifts no null (runs/log.md has figures). Plain int8 is not offered: it rounds away what is
+    looked for (runs/log.md).
     """
     if lm.dtype == "float32" and lm.device.startswith("cuda"):
         return dataclasses.replace(lm, dtype=_TF32)
