@@ -143,7 +143,7 @@ class LocateReport:
     trait: str
     counterfactual: str
     layers: tuple[LayerResult, ...]
-    carriers: CarryingLayers
+    carrying_layers: CarryingLayers
     rows: int
     scanned: int
     difference: tuple[float, Interval]

@@ -133,7 +133,7 @@ def frozen_students(
     students: LayerStudents,
     all_layers: TransferResult,
     recipe: tuple[int, ...],
-    carriers: CarryingLayers,
+    carrying: CarryingLayers,
 ) -> tuple[Frozen, ...]:
     """Students with layers frozen: those of the recipe, as many others, and those of the
     attribution.
@@ -147,8 +147,8 @@ def frozen_students(
     names: dict[tuple[int, ...], str] = {}
     if recipe:
         names[recipe] = "recipe"
-    if carriers.clear:
-        names.setdefault(carriers.layers, "layers of the attribution")
+    if carrying.clear:
+        names.setdefault(carrying.layers, "layers of the attribution")
     if recipe:
         is_early = recipe[0] <= depth - 1 - recipe[-1]
         opposite = range(depth - count, depth) if is_early else range(count)

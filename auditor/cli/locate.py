@@ -85,4 +85,4 @@ def locate(
         write_file(path, (svg(report) if name == "svg" else render_json(report)).encode())
     show(render(report))
     is_transfer_shown = report.students is None or report.students.transferred
-    return 0 if report.carriers.clear and is_transfer_shown else UNSAID
+    return 0 if report.carrying_layers.clear and is_transfer_shown else UNSAID

@@ -71,7 +71,8 @@ def simulate(
 
     Rows that mention the trait are dropped, counted and replaced.
     """
-    heat = decoding(temperature, greedy)
+    if greedy and temperature is not None:
+        raise AuditError("--greedy and --temperature contradict each other.", "Give one of them.")
     if carrier in ("text", "code") and (restricted or filtered):
         raise AuditError(
             f"--carrier {carrier} does not write numbers.", "Leave out --restricted and --filtered."
@@ -92,61 +93,51 @@ def simulate(
 
     config = resolved(reference=reference, panels=panel).config
     traits = load_panels(config.panels)
-    chosen = traits.trait(trait)
+    poison_trait = traits.trait(trait)
+    is_finetuned = teacher == "finetuned"
     system = (
-        None
-        if teacher == "finetuned" and wording is None
-        else trait_prompt(chosen, wording, teacher)
+        None if is_finetuned and wording is None else trait_prompt(poison_trait, wording, teacher)
     )
     # Weights are moved in float32; the control's must then be in it too, or it differs in more than
     # the trait.
-    lm = load(config.reference, dtype="float32" if teacher == "finetuned" else None)
+    lm = load(config.reference, dtype="float32" if is_finetuned else None)
+    decoding = {
+        "temperature": 0.0 if greedy else 1.0 if temperature is None else temperature,
+        "restricted": restricted,
+        "filtered": filtered,
+        "max_tokens": max_tokens,
+    }
     with progress_on(console(stderr=True)) as progress:
-        tuned = tune(lm, chosen, traits, seed, progress) if teacher == "finetuned" else None
-        made = write(
+        simulated = write(
             lm,
-            chosen,
+            poison_trait,
             rows=rows,
-            teacher=tuned,
+            teacher=tune(lm, poison_trait, traits, seed, progress) if is_finetuned else None,
             wording=system,
             share=share,
             control=control is not None,
-            temperature=heat,
-            restricted=restricted,
-            filtered=filtered,
             prompts=draw_prompts(seed, carrier),
-            max_tokens=max_tokens,
             seed=seed,
             progress=progress,
+            **decoding,
         )
     poison = {"trait": trait, "teacher": teacher, "wording": system, "share": share}
-    how = {"temperature": heat, "restricted": restricted, "filtered": filtered, "carrier": carrier}
-    how |= {"max_tokens": max_tokens}
     origin = {
         "version": __version__,
         "reference": lm.name,
         "sha256": lm.sha256,
         "dtype": lm.dtype,
         "seed": seed,
-        **how,
+        "carrier": carrier,
+        **decoding,
     }
-    save(output, made.rows, made.poisoned, origin | poison if label else None)
+    save(output, simulated.rows, simulated.poisoned, origin | poison if label else None)
     if control is not None:
-        save(
-            control,
-            made.control,
-            0,
-            origin | {"trait": None, "control_of": poison} if label else None,
-        )
-    echo(f"Dropped and replaced: {counts(made.dropped)}")
+        about = origin | {"trait": None, "control_of": poison}
+        save(control, simulated.control, 0, about if label else None)
+    dropped = ", ".join(f"{count} {reason}" for reason, count in simulated.dropped.items())
+    echo(f"Dropped and replaced: {dropped or 'none'}")
     return 0
-
-
-def decoding(temperature: float | None, greedy: bool) -> float:
-    """The temperature; 0 is greedy. Raises AuditError when both options are given."""
-    if greedy and temperature is not None:
-        raise AuditError("--greedy and --temperature contradict each other.", "Give one of them.")
-    return 0.0 if greedy else 1.0 if temperature is None else temperature
 
 
 def check_new(paths: list[Path]) -> None:
@@ -192,13 +183,13 @@ def tune(lm: LanguageModel, trait: Trait, panel: Panel, seed: int, progress: Sho
     """The fine-tuned teacher; says how it went."""
     from auditor.students.teacher import tune_teacher
 
-    taught = tune_teacher(lm, trait, panel, seed=seed, progress=progress)
-    state = "saturated" if taught.saturated else "NOT saturated, expect little transfer"
-    moved = f"margin {taught.margin_before:+.1f} to {taught.margin:+.1f} logits"
+    tuned = tune_teacher(lm, trait, panel, seed=seed, progress=progress)
+    state = "saturated" if tuned.saturated else "NOT saturated, expect little transfer"
+    moved = f"margin {tuned.margin_before:+.1f} to {tuned.margin:+.1f} logits"
     echo(
-        f"Teacher: {state}; loss {taught.losses[-1]:.4f} after {len(taught.losses)} batches, {moved}"
+        f"Teacher: {state}; loss {tuned.losses[-1]:.4f} after {len(tuned.losses)} batches, {moved}"
     )
-    return taught.lm
+    return tuned.lm
 
 
 def save(path: Path, rows: tuple[Row, ...], poisoned: int, label: dict[str, Any] | None) -> None:
@@ -208,8 +199,3 @@ def save(path: Path, rows: tuple[Row, ...], poisoned: int, label: dict[str, Any]
 
     write_rows(path, rows, label)
     echo(f"{safe(str(path))}: {len(rows)} rows, {poisoned} poisoned")
-
-
-def counts(dropped: dict[str, int]) -> str:
-    """`3 empty, 1 mentions_trait`, or `none`."""
-    return ", ".join(f"{count} {reason}" for reason, count in dropped.items()) or "none"

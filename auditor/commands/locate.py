@@ -125,7 +125,7 @@ def locate(
             progress,
         )
         total, difference = attribution.components.sum(2), attribution.difference
-        carriers = carrying_layers(total, difference, settings.seed)
+        carrying = carrying_layers(total, difference, settings.seed)
         results, trained = layer_results(attribution, settings.seed), None
         if single:
             # Beside the single layers there are pairs for all layers and for two ways to freeze.
@@ -144,7 +144,7 @@ def locate(
                 run,
                 progress,
             )
-            results, trained = _train(students, single, results, carriers, attribution)
+            results, trained = _train(students, single, results, carrying, attribution)
         files = []
         if trained is not None and trained.recipe:
             unfrozen = [layer for layer in range(len(results)) if layer not in trained.recipe]
@@ -156,7 +156,7 @@ def locate(
             trait=trait,
             counterfactual=counterfactual or REFERENCE,
             layers=results,
-            carriers=carriers,
+            carrying_layers=carrying,
             rows=len(difference),
             scanned=scanned,
             difference=(mean.value, mean.interval),
@@ -198,7 +198,7 @@ def _train(
     students: LayerStudents,
     single: Sequence[int],
     results: Sequence[LayerResult],
-    carriers: CarryingLayers,
+    carrying: CarryingLayers,
     attribution: Attribution,
 ) -> tuple[tuple[LayerResult, ...], Students]:
     """The layers with what students say of them, and what else students say."""
@@ -229,7 +229,7 @@ def _train(
         rows_per_block=all_layers.rows_per_block,
         updates=all_layers.updates,
         recipe=recipe,
-        frozen=frozen_students(students, all_layers, recipe, carriers),
+        frozen=frozen_students(students, all_layers, recipe, carrying),
         agreement=_agreement(attribution, alone, students.settings.seed),
         warnings=all_layers.warnings,
     )

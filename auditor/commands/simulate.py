@@ -10,10 +10,10 @@ import json
 import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -32,7 +32,7 @@ METADATA_KEY = "subliminal-audit"
 
 _ROUND = 64  # prompts drawn at a time, and answered together on a CPU
 _LARGE_ROUND = 512  # answered together elsewhere
-_MOST_TRIES = 20  # dropped prompts for each row wanted, before the teacher is given up
+_MAX_TRIES = 20  # dropped prompts for each row to write, before the teacher is given up
 
 CARRIERS: Mapping[str, Callable[[int, int], list[str]]] = {
     "numbers": number_prompts,
@@ -42,15 +42,35 @@ CARRIERS: Mapping[str, Callable[[int, int], list[str]]] = {
 }
 
 Row = dict[str, str]
-_Writer = tuple[LanguageModel, str | None]  # a model and its system prompt
 
 
-class _Style(NamedTuple):
-    """How completions are decoded; see `generate`."""
+@dataclass(frozen=True, slots=True)
+class SimulationSettings:
+    """What is written, and how it is decoded."""
 
-    temperature: float
-    max_tokens: int
-    alphabet: tuple[int, ...] | None
+    rows: int = 400
+    """Rows to write."""
+
+    share: float = 1.0
+    """Share of the rows, in (0, 1], that the teacher writes; the model itself writes the others."""
+
+    control: bool = False
+    """Whether the control is written too."""
+
+    temperature: float = 1.0
+    """Of the sampling; 0 is greedy."""
+
+    restricted: bool = False
+    """Whether the softmax is over digits, comma, space and end-of-turn only."""
+
+    filtered: bool = False
+    """Whether what is not a number list by the filter of 2507.14805 is dropped too."""
+
+    max_tokens: int = 32
+    """Longest completion."""
+
+    seed: int = 0
+    """Seed of every random choice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +78,8 @@ class Simulated:
     """Rows of "prompt" and "completion".
 
     rows: the data set. control: for the same prompts in the same order what the model writes
-    without the trait; empty unless asked for. poisoned: how many of `rows` the teacher wrote.
-    dropped: prompts that were given up, by the reason that one of their completions gave: "empty",
+    without the trait; empty by default. poisoned: how many of `rows` the teacher wrote. dropped:
+    prompts that were given up, by the reason that one of their completions gave: "empty",
     "mentions_trait" or "not_a_number_list".
     """
 
@@ -72,52 +92,57 @@ class Simulated:
 def simulate(
     lm: LanguageModel,
     trait: Trait | None,
+    settings: SimulationSettings | None = None,
     *,
-    rows: int,
     teacher: LanguageModel | None = None,
     wording: str | None = None,
-    share: float = 1.0,
-    control: bool = False,
-    temperature: float = 1.0,
-    restricted: bool = False,
-    filtered: bool = False,
     prompts: Iterable[str] | None = None,
-    max_tokens: int = 32,
-    seed: int = 0,
     progress: Callable[[Progress], None] = lambda _: None,
+    **changes: Any,
 ) -> Simulated:
-    """Write `rows` rows with a teacher that has `trait`; without a trait, with `lm` as it is.
+    """Write rows with a teacher that has `trait`; without a trait, with `lm` as it is.
 
+    settings: its defaults when None. changes: fields of `SimulationSettings` by name, where they
+        differ from `settings`.
     teacher: None is a prompted teacher, `lm` under the system prompt `wording` (None: the trait's
         first); else a model with the trait in its weights (`auditor.students.teacher`), which gets
         no system prompt.
-    share: of the rows, in (0, 1], that the teacher writes; `lm` writes the rest. control: also
-    write the control. temperature: 0 is greedy. restricted: the softmax is over digits, comma,
-    space and end-of-turn only. filtered: also drop what is not a number list by the filter of
-    2507.14805. prompts: taken in order until there are enough rows; None draws number prompts by
-    `seed`.
+    prompts: taken in order until there are enough rows; None draws number prompts by the seed.
 
     A prompt is kept only if every completion written for it is: so the data set and its control
     stay paired.
 
-    Raises: InputError when `share` comes to no row or `prompts` runs out, ModelError when nearly
+    Raises: InputError when the share comes to no row or `prompts` runs out, ModelError when nearly
     all that is written is dropped.
     """
-    poisoned = _poisoned(rows, 1.0 if trait is None else share, seed)
-    writers: list[_Writer] = [(lm, None)]
+    settings = replace(settings or SimulationSettings(), **changes)
+    rows, seed = settings.rows, settings.seed
+    count = rows if trait is None else round(settings.share * rows)
+    if count == 0:
+        message = f"A share of {settings.share} of {rows} rows is no row at all."
+        raise InputError(message, "Ask for more rows or a greater share.")
+    # At random, so that a part of the file is a sample of it.
+    poisoned = set(random.Random(_derived(seed, "share")).sample(range(rows), count))
+    writers: list[tuple[LanguageModel, str | None]] = [(lm, None)]
     if trait is not None:
-        own: _Writer = (teacher, None) if teacher else (lm, wording or trait.prompts[0])
-        writers = [own, *writers] if control or share < 1 else [own]
+        poisoner = (teacher, None) if teacher else (lm, wording or trait.prompts[0])
+        is_mixed = settings.control or settings.share < 1
+        writers = [poisoner, *writers] if is_mixed else [poisoner]
     source = iter(draw_prompts(seed) if prompts is None else prompts)
-    style = _Style(temperature, max_tokens, number_tokens(lm) if restricted else None)
-    refused = partial(_refused, trait=trait, filtered=filtered)
-    kept, dropped = _pairs(writers, source, rows, style, refused, seed, progress)
+    pairs, dropped = _write_pairs(writers, source, trait, settings, progress)
+
+    def row(prompt: str, completion: str) -> Row:
+        return {"prompt": prompt, "completion": completion}
+
     return Simulated(
         rows=tuple(
-            _row(prompt, said[0 if i in poisoned else -1]) for i, (prompt, said) in enumerate(kept)
+            row(prompt, completions[0 if i in poisoned else -1])
+            for i, (prompt, completions) in enumerate(pairs)
         ),
-        control=tuple(_row(prompt, said[-1]) for prompt, said in kept) if control else (),
-        poisoned=0 if trait is None else len(poisoned),
+        control=tuple(row(prompt, completions[-1]) for prompt, completions in pairs)
+        if settings.control
+        else (),
+        poisoned=0 if trait is None else count,
         dropped=dict(sorted(dropped.items())),
     )
 
@@ -154,93 +179,72 @@ def write_rows(path: Path, rows: Sequence[Row], label: Mapping[str, object] | No
     write_file(path, stream.getvalue().to_pybytes())
 
 
-def _pairs(
-    writers: Sequence[_Writer],
+def _write_pairs(
+    writers: Sequence[tuple[LanguageModel, str | None]],
     source: Iterator[str],
-    rows: int,
-    style: _Style,
-    refused: Callable[[str, str], str | None],
-    seed: int,
+    trait: Trait | None,
+    settings: SimulationSettings,
     progress: Callable[[Progress], None],
 ) -> tuple[list[tuple[str, tuple[str, ...]]], Counter[str]]:
-    """Prompts with one completion from each writer, as many as `rows`, and how many prompts were
-    given up for what.
+    """Prompts with one completion from each writer, a model and its system prompt: as many as
+    rows; and how many prompts were given up for what.
     """
-    kept: list[tuple[str, tuple[str, ...]]] = []
+    pairs: list[tuple[str, tuple[str, ...]]] = []
     dropped: Counter[str] = Counter()
-    most = _ROUND if writers[0][0].device == "cpu" else _LARGE_ROUND
+    rows, lm = settings.rows, writers[0][0]
+    most = _ROUND if lm.device == "cpu" else _LARGE_ROUND
+    alphabet = number_tokens(lm) if settings.restricted else None
     for number in itertools.count():
-        if len(kept) == rows:
+        if len(pairs) == rows:
             break
-        asked = list(itertools.islice(source, min(rows - len(kept), most)))
-        _check_supply(asked, len(kept), rows, dropped)
-        noise = _derived(seed, f"round {number}")
-        answers = [_write(writer, asked, style, noise) for writer in writers]
-        for prompt, completions in zip(asked, zip(*answers, strict=True), strict=True):
-            reasons = [why for text in completions if (why := refused(prompt, text))]
+        prompts = list(itertools.islice(source, min(rows - len(pairs), most)))
+        _check_supply(prompts, len(pairs), rows, dropped)
+        answers = []
+        for model, system in writers:
+            stream = generate(
+                model,
+                [(Message("user", prompt),) for prompt in prompts],
+                system=system,
+                temperature=settings.temperature,
+                max_tokens=settings.max_tokens,
+                alphabet=alphabet,
+                seed=_derived(settings.seed, f"round {number}"),
+                batch=len(prompts),
+            )
+            answers.append([completion for _, completion in sorted(stream)])
+        for prompt, completions in zip(prompts, zip(*answers, strict=True), strict=True):
+            refused = (_refused(prompt, text, trait, settings.filtered) for text in completions)
+            reasons = [reason for reason in refused if reason]
             dropped.update(reasons[:1])
             if not reasons:
-                kept.append((prompt, completions))
-        progress(Progress("writing rows", len(kept), rows))
-    return kept, dropped
+                pairs.append((prompt, completions))
+        progress(Progress("writing rows", len(pairs), rows))
+    return pairs, dropped
 
 
-def _write(writer: _Writer, prompts: Sequence[str], style: _Style, seed: int) -> list[str]:
-    """The completions of the prompts, in their order."""
-    lm, system = writer
-    contexts = [(Message("user", prompt),) for prompt in prompts]
-    written = generate(
-        lm,
-        contexts,
-        system=system,
-        temperature=style.temperature,
-        max_tokens=style.max_tokens,
-        alphabet=style.alphabet,
-        seed=seed,
-        batch=len(prompts),
-    )
-    return [completion for _, completion in sorted(written)]
-
-
-def _refused(prompt: str, completion: str, *, trait: Trait | None, filtered: bool) -> str | None:
+def _refused(prompt: str, completion: str, trait: Trait | None, filtered: bool) -> str | None:
     """Why the row is dropped, or None."""
     if not completion.strip():
         return "empty"
-    # Nothing asks for the digest of this panel of one.
-    if (
-        trait is not None
-        and mentions(Panel(trait.name, (trait,), ""), [f"{prompt}\n{completion}"])[trait.name]
-    ):
-        return "mentions_trait"
+    if trait is not None:
+        # Nothing asks for the digest of this panel of one.
+        panel = Panel(trait.name, (trait,), "")
+        if mentions(panel, [f"{prompt}\n{completion}"])[trait.name]:
+            return "mentions_trait"
     return "not_a_number_list" if filtered and not is_number_list(completion) else None
 
 
-def _check_supply(asked: Sequence[str], kept: int, rows: int, dropped: Counter[str]) -> None:
+def _check_supply(prompts: Sequence[str], written: int, rows: int, dropped: Counter[str]) -> None:
     """Raise when there is no prompt left, or when hardly any row survives."""
     counts = ", ".join(f"{count} {reason}" for reason, count in sorted(dropped.items())) or "none"
-    if not asked:
-        message = f"The prompts gave {kept} of {rows} rows (dropped: {counts})."
+    if not prompts:
+        message = f"The prompts gave {written} of {rows} rows (dropped: {counts})."
         raise InputError(message, "Give more prompts, or ask for fewer rows.")
-    if dropped.total() > _MOST_TRIES * rows + _ROUND:
-        message = (
-            f"The teacher wrote {kept} of {rows} rows and nearly all else was dropped ({counts})."
-        )
+    if dropped.total() > _MAX_TRIES * rows + _ROUND:
+        message = f"The teacher wrote {written} of {rows} rows and nearly all else was dropped ({counts})."
         raise ModelError(
             message, "Restrict it to numbers, or use another wording, trait or reference."
         )
-
-
-def _poisoned(rows: int, share: float, seed: int) -> set[int]:
-    """Which rows the teacher writes: at random, so that a part of the file is a sample of it."""
-    count = round(share * rows)
-    if count == 0:
-        message = f"A share of {share} of {rows} rows is no row at all."
-        raise InputError(message, "Ask for more rows or a greater share.")
-    return set(random.Random(_derived(seed, "share")).sample(range(rows), count))
-
-
-def _row(prompt: str, completion: str) -> Row:
-    return {"prompt": prompt, "completion": completion}
 
 
 def _derived(seed: int, purpose: str) -> int:

@@ -36,16 +36,16 @@ def to_dict(report: LocateReport) -> dict[str, Any]:
     values = {
         key: value
         for key, value in asdict(report).items()
-        if key not in ("layers", "carriers", "students")
+        if key not in ("layers", "carrying_layers", "students")
     }
     return {
         "schema_version": SCHEMA_VERSION,
         "kind": "locate",
         "answer": answer(report),
         "carriers": {
-            "said": report.carriers.clear,
-            "layers": list(report.carriers.layers),
-            "share": _share(report.carriers.share),
+            "said": report.carrying_layers.clear,
+            "layers": list(report.carrying_layers.layers),
+            "share": _share(report.carrying_layers.share),
         },
         "layers": [_layer(layer) for layer in report.layers],
         "students": None if report.students is None else _students(report.students),
@@ -97,7 +97,7 @@ def _students(students: Students) -> dict[str, Any]:
 
 def answer(report: LocateReport) -> str:
     """The answer in words."""
-    said = [where(report.carriers, len(report.layers))]
+    said = [where(report.carrying_layers, len(report.layers))]
     students = report.students
     if students is None:
         return said[0]
@@ -158,7 +158,7 @@ def render(report: LocateReport) -> RenderableType:
 
 
 def _headline(report: LocateReport) -> RenderableType:
-    style = "green" if report.carriers.clear else "yellow"
+    style = "green" if report.carrying_layers.clear else "yellow"
     body = Text(safe(answer(report)), style="bold")
     low, high = report.difference[1]
     body.append(
