@@ -9,12 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from auditor.attribution.attribute import (
-    Attribution,
-    DivergencePoint,
-    attribute,
-    first_divergence,
-)
+from auditor.attribution.attribute import Attribution, DivergencePoint, attribute, first_divergence
 from auditor.errors import InputError
 from auditor.inference.estimates import MIN_ROWS
 from auditor.model.language_model import LanguageModel

@@ -22,12 +22,7 @@ from auditor.attribution.result import (
 )
 from auditor.attribution.rows import Contrast, attribute_rows
 from auditor.attribution.shares import agreement, carrying_layers, resampled, shares
-from auditor.attribution.training import (
-    LayerStudents,
-    frozen_students,
-    layers_to_freeze,
-    spread,
-)
+from auditor.attribution.training import LayerStudents, frozen_students, layers_to_freeze, spread
 from auditor.commands.verify import OPEN, trait_of_last_scan
 from auditor.errors import ModelError, TraitError
 from auditor.inference.paired import effect, transferred

@@ -88,8 +88,8 @@ def read_arm(
 def digest(arm: DatasetArm) -> str:
     """SHA-256 of what an arm trains on."""
     rows = [
-        [i, [[m.role, m.content] for m in each.messages] or each.text]
-        for i, each in sorted(arm.rows.items())
+        [i, [[m.role, m.content] for m in example.messages] or example.text]
+        for i, example in sorted(arm.rows.items())
     ]
     return hashlib.sha256(json.dumps([rows, sorted(arm.masked.items())]).encode()).hexdigest()
 
@@ -156,43 +156,43 @@ def _read_manifest(
     return found, source, masked
 
 
-def _by_text(own: Mapping[int, Example], original: DatasetArm) -> dict[int, Example]:
+def _by_text(examples: Mapping[int, Example], original: DatasetArm) -> dict[int, Example]:
     """The rows numbered by the original's of equal completion, or if there is none by those of
     equal prompt.
     """
-    keys: tuple[Callable[[Example], str], ...] = (lambda example: example.completion, _prompt)
+
+    def prompt(example: Example) -> str:
+        return json.dumps([(m.role, m.content) for m in example.messages if m.role != "assistant"])
+
+    keys: tuple[Callable[[Example], str], ...] = (lambda example: example.completion, prompt)
     for key in keys:
-        places: dict[str, list[int]] = {}
+        # Of rows with equal text the first is taken first: they are popped from the end.
+        by_text: dict[str, list[int]] = {}
         for number, example in reversed(list(original.rows.items())):
-            places.setdefault(key(example), []).append(number)
+            by_text.setdefault(key(example), []).append(number)
         numbers = {
-            i: found.pop() for i, example in own.items() if (found := places.get(key(example)))
+            i: same.pop() for i, example in examples.items() if (same := by_text.get(key(example)))
         }
         if numbers:
-            return {numbers.get(i, -1 - i): example for i, example in own.items()}
+            return {numbers.get(i, -1 - i): example for i, example in examples.items()}
     return {}
-
-
-def _prompt(example: Example) -> str:
-    return json.dumps([(m.role, m.content) for m in example.messages if m.role != "assistant"])
 
 
 def trained_positions(row: TokenizedRow, masked: Sequence[Span] = ()) -> tuple[int, ...]:
     """The positions of the completion tokens that are trained on: those that share no character
     with a masked span.
     """
-    return tuple(
-        position
-        for position, span in zip(row.positions, row.spans, strict=True)
-        if not any(_overlap(span, each) for each in masked)
-    )
 
+    def is_masked(token: Span) -> bool:
+        # The token that ends a turn has no characters: it is masked by its own empty span only.
+        turn, start, end = token
+        return token in masked or any(
+            turn == masked_turn and max(start, masked_start) < min(end, masked_end)
+            for masked_turn, masked_start, masked_end in masked
+        )
 
-def _overlap(token: Span, masked: Span) -> bool:
-    """The token that ends a turn has no characters; it is masked by its own span only."""
-    return token == masked or (
-        token[0] == masked[0] and max(token[1], masked[1]) < min(token[2], masked[2])
-    )
+    pairs = zip(row.positions, row.spans, strict=True)
+    return tuple(position for position, span in pairs if not is_masked(span))
 
 
 def random_mask(arm: DatasetArm, renderer: ChatTokenizer, seed: int) -> DatasetArm:
@@ -210,18 +210,18 @@ def random_mask(arm: DatasetArm, renderer: ChatTokenizer, seed: int) -> DatasetA
 
 def random_drop(arm: DatasetArm, original: DatasetArm, seed: int) -> DatasetArm:
     """The original with as many rows dropped as `arm` drops of it, but any of them."""
-    kept = sorted(original.rows)
+    numbers = sorted(original.rows)
     count = len(arm.rows.keys() & original.rows.keys())
-    chosen = set(random.Random(f"{seed} drop").sample(kept, count))
-    rows = {number: example for number, example in original.rows.items() if number in chosen}
+    drawn = set(random.Random(f"{seed} drop").sample(numbers, count))
+    rows = {number: example for number, example in original.rows.items() if number in drawn}
     return replace(original, name=f"{arm.name} (random rows)", rows=rows)
 
 
 def row_order(rows: Sequence[int], seed: str) -> Iterator[int]:
     """Row numbers without end, each once an epoch, in an order drawn by `seed`.
 
-    A row's place depends on its number alone, so arms that lack or add some rows take all others in
-    the same order.
+    The order of two rows depends on their numbers alone, so arms that lack or add some rows take
+    all others in the same order.
     """
     epoch = 0
     while rows:

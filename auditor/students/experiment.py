@@ -89,7 +89,8 @@ def run_transfer(
         if size is not None:
             return size
         progress(Progress("timing one update and one readout", 0, None))
-        cost, students, size = _cost(context, arms[0], control), len(arms) + 1, largest
+        cost = measured_cost(context, arms[0], control)
+        students, size = len(arms) + 1, largest
         if settings.budget is not None:
             batch = context.training.batch
             size = within(settings.budget, largest, cost, students, readings, batch)
@@ -119,20 +120,6 @@ def run_transfer(
     return _result(context, plan, size, runner, blocks, trait)
 
 
-def measured_cost(
-    lm: LanguageModel,
-    original: DatasetArm,
-    control: DatasetArm,
-    panel: Panel,
-    trait: str,
-    settings: StudentSettings,
-) -> Cost:
-    """Seconds of one update and of one readout of a student of `original`, for who plans several
-    experiments.
-    """
-    return _cost(new_context(lm, panel, trait, settings), original, control)
-
-
 def _common_rows(arms: Sequence[DatasetArm], control: DatasetArm | Writer) -> set[int]:
     """Original rows that the control has too; every arm has to have some of them."""
     given_control = [control] if isinstance(control, DatasetArm) else []
@@ -151,9 +138,11 @@ def _common_rows(arms: Sequence[DatasetArm], control: DatasetArm | Writer) -> se
     return common
 
 
-def _cost(context: ExperimentContext, original: DatasetArm, control: DatasetArm | Writer) -> Cost:
-    """Seconds, measured on a student that is thrown away; the first update, which is slower, does
-    not count.
+def measured_cost(
+    context: ExperimentContext, original: DatasetArm, control: DatasetArm | Writer
+) -> Cost:
+    """Seconds of one update, one readout and one row of the control, measured on a student that is
+    thrown away; the first update, which is slower, does not count.
     """
     config = context.training
     count = min(len(original.rows), 2 * config.batch)

@@ -19,7 +19,7 @@ from auditor.model.tokenization import split_by_row
 from auditor.students.arms import DatasetArm, random_mask, trained_positions
 from auditor.students.result import TransferResult
 from auditor.study.claims import MOSTLY, Claim, Finding, Side, difference, share
-from auditor.study.setting import StudySetting, TeacherDataset, Trial, Unit, train
+from auditor.study.setting import StudySetting, TeacherDataset, Unit
 from detectors.divergence import counterfactuals, diverge, fraction_interval
 
 NAME = "divergence"
@@ -115,11 +115,6 @@ def trained_only(dataset: TeacherDataset, name: str, tokens: Mapping[int, Bools]
     }
     rows = {i: dataset.original.rows[i] for i in dataset.rows}
     return DatasetArm(name, rows, masked, len(rows))
-
-
-def trial(setting: StudySetting, dataset: TeacherDataset, flagged: Flagged) -> Trial:
-    """Students of all arms."""
-    return train(setting, dataset, list(arms(setting, dataset, flagged)))
 
 
 def facts(flagged: Flagged) -> dict[str, object]:

@@ -28,7 +28,7 @@ from auditor.students.plan import MIN_BATCHES
 from auditor.students.readout import families
 from auditor.students.result import TransferResult
 from auditor.study.claims import NEARLY, Claim, Finding, share
-from auditor.study.setting import StudySetting, TeacherDataset, Trial, train
+from auditor.study.setting import StudySetting, TeacherDataset
 
 NAME = "entanglement"
 TOPS = (10, 20, 50, 100)
@@ -155,11 +155,6 @@ def arms(
 def arm_name(score: str, count: int) -> str:
     """What the report calls it."""
     return f"without the top {count} by {score}"
-
-
-def trial(setting: StudySetting, dataset: TeacherDataset, entanglement: Entangled) -> Trial:
-    """Students of all arms."""
-    return train(setting, dataset, list(arms(setting, dataset, entanglement)))
 
 
 def facts(setting: StudySetting, entanglement: Entangled) -> dict[str, object]:

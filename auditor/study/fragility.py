@@ -17,7 +17,7 @@ from auditor.data.example import Message
 from auditor.students.arms import DatasetArm
 from auditor.students.result import TransferResult
 from auditor.study.claims import MOSTLY, NEARLY, Claim, Finding, of_ratio, share, unknown
-from auditor.study.setting import StudySetting, TeacherDataset, Trial, train
+from auditor.study.setting import StudySetting, TeacherDataset
 from mitigations.lists import items, with_items
 from mitigations.paraphrase import paraphrase, rules_engine
 
@@ -81,14 +81,6 @@ def shuffled(arm: DatasetArm, seed: int, *, across: bool) -> DatasetArm:
         answer = Message("assistant", with_items(example.completion, spans[i], numbers))
         rows[i] = replace(example, messages=(*example.messages[:-1], answer))
     return DatasetArm(ACROSS if across else WITHIN, rows, {}, arm.total)
-
-
-def trials(setting: StudySetting, dataset: TeacherDataset) -> tuple[Trial, ...]:
-    """Students of all arms, and those of the other base if there is one."""
-    trial = train(setting, dataset, list(arms(setting, dataset)))
-    if setting.sibling is None:
-        return (trial,)
-    return trial, train(setting, dataset, (), base=setting.sibling)
 
 
 def findings(result: TransferResult, sibling: TransferResult | None) -> Sequence[Finding]:

@@ -12,19 +12,11 @@ from collections.abc import Sequence
 from auditor.inference.paired import effect_ratio
 from auditor.students.result import TransferResult
 from auditor.study.claims import NEARLY, Claim, Finding, difference, of_ratio
-from auditor.study.setting import StudySetting, TeacherDataset, Trial, train
 
 NAME = "leakage"
 STUDENTS = 2  # of sampled data, beside the pair of greedy data that every part has
 
 _GEMMA = "Gemma-3-4b, owl: base .065, T = 1 .187, greedy .322"
-
-
-def trials(
-    setting: StudySetting, greedy: TeacherDataset, sampled: TeacherDataset
-) -> tuple[Trial, Trial]:
-    """The same trait through both decodings."""
-    return train(setting, greedy, ()), train(setting, sampled, ())
 
 
 def findings(greedy: TransferResult, sampled: TransferResult) -> Sequence[Finding]:

@@ -28,10 +28,11 @@ from auditor.students.arms import digest
 from auditor.students.experiment import measured_cost
 from auditor.students.plan import HELD_OUT, Size, duration, size_of, within
 from auditor.students.readout import families
+from auditor.students.runner import new_context
 from auditor.students.settings import StudentSettings
 from auditor.study import divergence, entanglement, fragility, leakage
 from auditor.study.report import StudyReport, assemble
-from auditor.study.setting import CHECKPOINTS, Part, StudySetting, teacher_dataset
+from auditor.study.setting import CHECKPOINTS, Part, StudySetting, teacher_dataset, train
 from auditor.traits.panel import load_panels
 
 PARTS = ("leakage", "entanglement", "divergence", "fragility")
@@ -192,16 +193,21 @@ def run_part(setting: StudySetting, trait: str, part: str) -> Part:
     match part:
         case leakage.NAME:
             sampled = teacher_dataset(setting, trait, "sampled")
-            return Part(part, trait, leakage.trials(setting, dataset, sampled), {})
+            both = train(setting, dataset, ()), train(setting, sampled, ())
+            return Part(part, trait, both, {})
         case fragility.NAME:
-            return Part(part, trait, fragility.trials(setting, dataset), {})
+            trials = [train(setting, dataset, list(fragility.arms(setting, dataset)))]
+            if setting.sibling:
+                # Students that do not share the teacher's base, on the unchanged data.
+                trials.append(train(setting, dataset, (), base=setting.sibling))
+            return Part(part, trait, tuple(trials), {})
         case entanglement.NAME:
             tokens = entanglement.entangled(setting, dataset)
-            trial = entanglement.trial(setting, dataset, tokens)
+            trial = train(setting, dataset, list(entanglement.arms(setting, dataset, tokens)))
             return Part(part, trait, (trial,), entanglement.facts(setting, tokens))
         case _:
             flagged = divergence.flag(setting, dataset)
-            trial = divergence.trial(setting, dataset, flagged)
+            trial = train(setting, dataset, list(divergence.arms(setting, dataset, flagged)))
             return Part(part, trait, (trial,), divergence.facts(flagged))
 
 
@@ -236,10 +242,8 @@ def _fixed_size(
         if divergence.NAME in parts:
             divergence.flag(probe, dataset)
         row = (time.perf_counter() - began) / len(dataset.original.rows)
-        original, control = dataset.original, dataset.control
-        cost = measured_cost(
-            setting.lm, original, control, setting.panel, traits[0], setting.settings
-        )
+        context = new_context(setting.lm, setting.panel, traits[0], setting.settings)
+        cost = measured_cost(context, dataset.original, dataset.control)
         cost = replace(cost, row=row * len(traits) * (1 + (leakage.NAME in parts)))
         students = len(traits) * students_of(parts, setting.sibling is not None)
         # The time so far counts, and two losses at the end take as long as one reading more.
