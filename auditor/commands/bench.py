@@ -6,7 +6,7 @@ All measured in one run.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,7 +30,7 @@ class Measured:
 
     way: "plain" (for every row one padded batch of all conditions, the model's own forward pass,
         logits at every position), "exact" (the scoring pass) or "fast" (the same with
-        `products.fast`).
+        `auditor.model.precision.low_precision_copy`).
     seconds: wall clock. tokens: completion tokens, counted once for each condition.
         tokens_per_second: their ratio. same_argmax: share of those tokens at which the most likely
         token is the plain way's, in [0, 1]. peak_share: the rate of arithmetic that the scoring
@@ -54,16 +54,26 @@ def bench(
     """
     renderer = ChatTokenizer(lm)
     conditions = (None, *systems)
-    screen = low_precision_copy(lm)
-    for model in (lm, screen):  # the first pass of a model also makes its buffers
+    fast = low_precision_copy(lm)
+    for model in (lm, fast):  # the first pass of a model also makes its buffers
         next(score_under_each(model, renderer, rows[:2], [None]))
-    plain_argmax, seconds = _timed(lm, lambda: _plain(lm, renderer, rows, conditions))
-    yield _measured("plain", seconds, plain_argmax, plain_argmax, None)
-    argmax, seconds = _timed(lm, lambda: _shared(lm, renderer, rows, conditions))
-    peak_share = flop(lm, renderer, rows, conditions) / seconds / peak_flops(lm.device, lm.dtype)
-    yield _measured("exact", seconds, argmax, plain_argmax, peak_share)
-    argmax, seconds = _timed(lm, lambda: _shared(screen, renderer, rows, conditions))
-    yield _measured("fast", seconds, argmax, plain_argmax, None)
+    plain_argmax: Ints | None = None
+    for way, model in (("plain", lm), ("exact", lm), ("fast", fast)):
+        start = time.perf_counter()
+        if way == "plain":
+            argmax = plain_argmax = _plain_argmax(model, renderer, rows, conditions)
+        else:
+            scores = score_under_each(model, renderer, rows, conditions)
+            argmax = np.concatenate([row.argmax for under in scores for row in under])
+        _synchronise(lm.device)
+        seconds = time.perf_counter() - start
+        peak_share = None
+        if way == "exact":
+            work = flop(lm, renderer, rows, conditions)
+            peak_share = work / seconds / peak_flops(lm.device, lm.dtype)
+        same_argmax = float(np.mean(argmax == plain_argmax))
+        tokens = len(argmax)
+        yield Measured(way, seconds, tokens, tokens / seconds, same_argmax, peak_share)
 
 
 def flop(
@@ -102,37 +112,20 @@ def peak_flops(device: str, dtype: str) -> float:
     """Floating-point operations a second in the fastest of a few matrix products, each run for
     about a second.
     """
-    return max(_matmul_flops(shape, device, getattr(torch, dtype)) for shape in _SHAPES)
-
-
-def _matmul_flops(shape: tuple[int, int, int], device: str, dtype: torch.dtype) -> float:
-    m, k, n = shape
-    left, right = (
-        torch.randn(m, k, device=device).to(dtype),
-        torch.randn(n, k, device=device).to(dtype),
-    )
-    torch.nn.functional.linear(left, right)
-    _synchronise(device)
-    start, count = time.perf_counter(), 0
-    while time.perf_counter() - start < _SECONDS:
-        torch.nn.functional.linear(left, right)
+    rates = []
+    for m, k, n in _SHAPES:
+        a = torch.randn(m, k, device=device).to(getattr(torch, dtype))
+        b = torch.randn(n, k, device=device).to(getattr(torch, dtype))
+        # The first product also picks a kernel, so it is not timed.
+        torch.nn.functional.linear(a, b)
         _synchronise(device)
-        count += 1
-    return 2.0 * m * k * n * count / (time.perf_counter() - start)
-
-
-def _measured(
-    way: str, seconds: float, argmax: Ints, plain_argmax: Ints, peak_share: float | None
-) -> Measured:
-    same = float(np.mean(argmax == plain_argmax))
-    return Measured(way, seconds, len(argmax), len(argmax) / seconds, same, peak_share)
-
-
-def _timed(lm: LanguageModel, run: Callable[[], Ints]) -> tuple[Ints, float]:
-    start = time.perf_counter()
-    result = run()
-    _synchronise(lm.device)
-    return result, time.perf_counter() - start
+        start, count = time.perf_counter(), 0
+        while time.perf_counter() - start < _SECONDS:
+            torch.nn.functional.linear(a, b)
+            _synchronise(device)
+            count += 1
+        rates.append(2.0 * m * k * n * count / (time.perf_counter() - start))
+    return max(rates)
 
 
 def _synchronise(device: str) -> None:
@@ -143,43 +136,27 @@ def _synchronise(device: str) -> None:
         torch.mps.synchronize()
 
 
-def _shared(
-    lm: LanguageModel,
-    renderer: ChatTokenizer,
-    rows: Sequence[TokenizedRow],
-    conditions: Sequence[str | None],
-) -> Ints:
-    """The most likely tokens by the scoring pass: by condition, row and position."""
-    scores = score_under_each(lm, renderer, rows, conditions)
-    return np.concatenate([found.argmax for under in scores for found in under])
-
-
 @torch.inference_mode()
-def _plain(
+def _plain_argmax(
     lm: LanguageModel,
     renderer: ChatTokenizer,
     rows: Sequence[TokenizedRow],
     conditions: Sequence[str | None],
 ) -> Ints:
-    """The same by one padded batch of all conditions for every row."""
-    by_row = [
-        _plain_row(lm, [renderer.prefix(system, row.kind) for system in conditions], row)
-        for row in rows
-    ]
-    return np.concatenate(
-        [argmax[condition] for condition in range(len(conditions)) for argmax in by_row]
-    )
-
-
-def _plain_row(lm: LanguageModel, prefixes: Sequence[tuple[int, ...]], row: TokenizedRow) -> Ints:
-    """The most likely tokens [C, T] of one row after each of C prefixes, with their
-    log-probabilities computed too.
+    """The most likely tokens by condition, row and position: for every row by one padded batch of
+    all C conditions, with the log-probabilities of its T completion tokens computed too.
     """
-    sequences = [[*prefix, *row.tokens] for prefix in prefixes]
-    ids = right_padded(sequences)
-    mask = right_padded([[1] * len(tokens) for tokens in sequences])
-    logits_CLV = lm.model(input_ids=ids.to(lm.device), attention_mask=mask.to(lm.device)).logits
-    before = torch.tensor([[len(prefix) + p - 1 for p in row.positions] for prefix in prefixes])
-    log_probs_CTV = logits_CLV[torch.arange(len(prefixes))[:, None], before].float().log_softmax(-1)
-    argmax: Ints = log_probs_CTV.argmax(-1).int().cpu().numpy()
-    return argmax
+    by_row: list[Ints] = []
+    for row in rows:
+        prefixes = [renderer.prefix(system, row.kind) for system in conditions]
+        sequences = [[*prefix, *row.tokens] for prefix in prefixes]
+        ids = right_padded(sequences).to(lm.device)
+        mask = right_padded([[1] * len(tokens) for tokens in sequences]).to(lm.device)
+        logits_CLV = lm.model(input_ids=ids, attention_mask=mask).logits
+        before_CT = torch.tensor(
+            [[len(prefix) + p - 1 for p in row.positions] for prefix in prefixes]
+        )
+        logits_CTV = logits_CLV[torch.arange(len(prefixes))[:, None], before_CT]
+        log_probs_CTV = logits_CTV.float().log_softmax(-1)
+        by_row.append(log_probs_CTV.argmax(-1).int().cpu().numpy())
+    return np.concatenate([argmax[c] for c in range(len(conditions)) for argmax in by_row])
