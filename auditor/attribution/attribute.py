@@ -2,10 +2,10 @@
 network.
 
 The difference is measured at the first divergence token of a row (2509.23886): the trait-prompted
-teacher chooses the row's token, the counterfactual chooses another. The quantity is the gap between both:
-log-probability of the row's token less that of the counterfactual's choice. The gap is positive in
-the trait-prompted run and negative in the counterfactual one, and its *difference* between the two
-is what is divided up.
+teacher chooses the row's token, the counterfactual chooses another. The quantity is the gap between
+both: log-probability of the row's token less that of the counterfactual's choice. The gap is
+positive in the trait-prompted run and negative in the counterfactual one, and its *difference*
+between the two is what is divided up.
 
 The runs share all tokens of the row (the body of `auditor.model.tokenization`) and differ in the
 system prompt before it, which may be longer in one than in the other. Only the shared positions are
@@ -139,6 +139,7 @@ def attribute(
         np.zeros(count), np.zeros((count, depth, len(COMPONENTS))), np.zeros((count, depth))
     )
     for kind in dict.fromkeys(point.kind for point in points):
+        # A prefix is the same for all rows of a kind, so its keys and values are computed once.
         with torch.no_grad():
             caches = [
                 cache_prefixes(lm, [renderer.prefix(system, kind)])
@@ -148,6 +149,7 @@ def attribute(
         for batch in _batches(points, of_kind):
             parts = _attribute_batch(lm, [points[i] for i in batch], caches[0], caches[1], steps)
             result.difference[batch], result.components[batch], result.entered[batch] = parts
+    # Only the rows whose sum misses the difference are done again: most are exact with few steps.
     rough = np.flatnonzero(np.abs(result.error) > TOLERANCE * np.abs(result.difference))
     if len(rough) and 2 * steps <= MAX_STEPS:
         again = [points[i] for i in rough.tolist()]
@@ -171,6 +173,8 @@ def _attribute_batch(
             before = _gap(lm, points, counterfactual)
         with recorded_stream(lm) as stream:
             after = _gap(lm, points, trait)
+        # Patching the stream before layer 0 changes nothing, and after the last layer everything:
+        # these two ends are the plain runs.
         gaps = [before]
         for layer in range(1, len(stream)):
             with patched_stream(lm, layer, stream[layer]):
@@ -181,6 +185,7 @@ def _attribute_batch(
     # Nodes and weights are those of [-1, 1]; the switches go from 0 to 1.
     for node, weight in zip((nodes + 1) / 2, weights / 2, strict=True):
         gates = torch.full(total.shape, float(node), device=lm.device, requires_grad=True)
+        # The gradient by all switches at once is taken at one point of the straight way.
         with torch.enable_grad(), gated_outputs(lm, outputs, gates):
             (slope,) = torch.autograd.grad(_gap(lm, points, trait).sum(), gates)
         total += float(weight) * slope.double().cpu()

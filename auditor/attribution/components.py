@@ -15,7 +15,7 @@ from auditor.errors import ModelError
 from auditor.model.language_model import LanguageModel
 
 COMPONENTS = ("attention", "mlp")
-_NAMES = ("self_attn", "mlp")
+_NAMES = ("self_attn", "mlp")  # of the modules of a layer, in the order of COMPONENTS
 
 Recorded = list[list[torch.Tensor]]  # [L][component], each [B, T, D]
 
@@ -43,6 +43,7 @@ def recorded_outputs(lm: LanguageModel) -> Iterator[Recorded]:
     """What every component gives in the pass that is run within."""
     outputs: Recorded = [[] for _ in layers_of(lm)]
 
+    # A hook of its own for each layer: the list that it fills is bound when it is made.
     def recorder(into: list[torch.Tensor]) -> Callable[..., None]:
         return lambda module, args, output: into.append(_hidden(output))
 
@@ -55,8 +56,8 @@ def recorded_outputs(lm: LanguageModel) -> Iterator[Recorded]:
 
 @contextmanager
 def gated_outputs(lm: LanguageModel, recorded: Recorded, gates_BLC: torch.Tensor) -> Iterator[None]:
-    """Every component gives `recorded + gate (output - recorded)`: at gate 0 what was recorded, at 1
-    what it computes.
+    """Every component gives `recorded + gate (output - recorded)`: at gate 0 what was recorded, at
+    1 what it computes.
     """
 
     def gate(layer: int, component: int) -> Callable[..., Any]:

@@ -24,6 +24,7 @@ def movement(reference: LanguageModel, student: LanguageModel) -> npt.NDArray[np
         for before, after in zip(*layer, strict=True):
             weights = dict(before.named_parameters())
             changes = (_change(after, name, weight) for name, weight in weights.items())
+            # The exact sum: a model has millions of small squares, and LoRA moves few of them.
             change = math.fsum(float(x.square().sum()) for x in changes)
             norm = math.fsum(float(x.float().square().sum()) for x in weights.values())
             moved.append(math.sqrt(change / norm))
@@ -35,6 +36,7 @@ def _change(after: torch.nn.Module, name: str, before: torch.Tensor) -> torch.Te
     """By how much the weight `name` of a component differs from `before`; LoRA wraps a module and
     leaves its weight.
     """
+    # `name` is that of the unwrapped module: LoRA puts its wrapper at the same path.
     path, _, kind = name.rpartition(".")
     module: Any = after.get_submodule(path)
     if hasattr(module, "get_delta_weight") and kind == "weight":

@@ -62,6 +62,7 @@ def attribute_rows(
     numbers = random.Random(f"{seed} locate").sample(
         sorted(original.rows), min(len(original.rows), MAX_SCANNED)
     )
+    # Most rows may have no divergence token, so rows are scored until enough have one.
     points: list[DivergencePoint] = []
     scanned = 0
     for start in range(0, len(numbers), _CHUNK):
@@ -90,6 +91,7 @@ def attribute_rows(
         began = time.perf_counter()
         batch = points[done : min(done + LEAST, count)]
         parts.append(_load_or_attribute(contrast, batch, done, run))
+        # The first batch is timed; how many more are affordable is then fixed.
         if done == 0:
             count = affordable_rows(count, budget, time.perf_counter() - began, run)
         done = min(done + LEAST, count)

@@ -59,6 +59,8 @@ def carrying_layers(parts: Array, total: Array, seed: int = 0) -> CarryingLayers
         )
     order = np.random.default_rng(seed).permutation(rows)
     choosing, measuring = order[: rows // 2], order[rows // 2 :]
+    # The named layers must be fewer than all, carry more than the others together, and carry more
+    # than as many layers would if all carried alike.
     first, last = fewest(parts[choosing].mean(0) / total[choosing].mean())
     carried = parts[measuring, first : last + 1].sum(1, keepdims=True)
     (share,) = shares(carried, total[measuring], seed)
@@ -76,6 +78,7 @@ def fewest(share: Array) -> tuple[int, int]:
     >>> fewest(np.array([0.1, 0.5, 0.35, 0.05]))
     (1, 2)
     """
+    # Sums over windows of adjacent layers are differences of these running sums.
     sums = np.concatenate([[0.0], np.cumsum(share)])
     for length in range(1, len(share)):
         windows = sums[length:] - sums[:-length]
@@ -114,6 +117,7 @@ def agreement(
     rho = _spearman(value, mean)
     interval = None
     if len(effects) > 1:
+        # Rows and blocks are independent, so both are resampled at the same time.
         size = len(drawn), len(effects)
         blocks_SB = np.random.default_rng(seed).integers(len(effects), size=size)
         correlations = [
@@ -125,6 +129,8 @@ def agreement(
     if count > _EXACT:
         p_value = float(stats.spearmanr(value, mean).pvalue)
     else:
+        # Under the null every order of the layers is alike likely; the rounding of a correlation
+        # must not make an equal one look smaller.
         orders = itertools.permutations(range(count))
         extreme = [abs(_spearman(value[list(x)], mean)) >= abs(rho) - 1e-9 for x in orders]
         p_value = sum(extreme) / len(extreme)
@@ -133,6 +139,7 @@ def agreement(
 
 def _spearman(x: Array, y: Array) -> float:
     x_ranks, y_ranks = stats.rankdata(x), stats.rankdata(y)
+    # A resample may be constant; it has no correlation, and counts as none.
     if np.ptp(x_ranks) == 0 or np.ptp(y_ranks) == 0:
         return 0.0
     return float(np.corrcoef(x_ranks, y_ranks)[0, 1])

@@ -60,6 +60,7 @@ class LayerStudents:
         takes longest.
         """
         self.progress(Progress(f"students: layers {format_layers(layers)}", 0, None))
+        # All layers are named too, and not left at None: embeddings and head must not move.
         training = replace(self.settings.training_for(self.lm), layers=tuple(layers))
         return run_transfer(
             self.lm,
@@ -68,6 +69,7 @@ class LayerStudents:
             self.panel,
             self.trait,
             replace(self.settings, training=training),
+            # Only the end counts here, and pairs must stay as many for every set of layers.
             checkpoint_fractions=(1.0,),
             stop_early=False,
             store=self.store,
@@ -122,6 +124,7 @@ def layers_to_freeze(effects: Mapping[int, float], total: float, depth: int) -> 
     carrying = {layer for layer, value in effects.items() if value >= CARRIES * total}
     frozen = []
     for layer in range(depth):
+        # The nearest tested layers on both sides; a tested layer is its own neighbour.
         below = max((tested for tested in effects if tested <= layer), default=None)
         above = min((tested for tested in effects if tested >= layer), default=None)
         if {below, above} & carrying:
@@ -149,6 +152,7 @@ def frozen_students(
         names[recipe] = "recipe"
     if carrying.clear:
         names.setdefault(carrying.layers, "layers of the attribution")
+    # A control for the recipe: as many layers far from it.
     if recipe:
         is_early = recipe[0] <= depth - 1 - recipe[-1]
         opposite = range(depth - count, depth) if is_early else range(count)

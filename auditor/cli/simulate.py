@@ -101,7 +101,7 @@ def simulate(
     # Weights are moved in float32; the control's must then be in it too, or it differs in more than
     # the trait.
     lm = load(config.reference, dtype="float32" if is_finetuned else None)
-    decoding = {
+    decoding: dict[str, Any] = {
         "temperature": 0.0 if greedy else 1.0 if temperature is None else temperature,
         "restricted": restricted,
         "filtered": filtered,
@@ -192,7 +192,7 @@ def tune(lm: LanguageModel, trait: Trait, panel: Panel, seed: int, progress: Sho
     return tuned.lm
 
 
-def save(path: Path, rows: tuple[Row, ...], poisoned: int, label: dict[str, Any] | None) -> None:
+def save(path: Path, rows: tuple[Row, ...], poisoned: int, label: dict[str, object] | None) -> None:
     """Write one file and say so."""
     from auditor.commands.simulate import write_rows
     from auditor.report.shared.words import safe

@@ -98,7 +98,7 @@ def study(
 
 
 def check_output(path: Path) -> None:
-    """Raise AuditError unless `path` is new, empty, or holds an earlier report, which is replaced."""
+    """Raise AuditError unless `path` is new, empty, or holds a report, which is replaced."""
     if path.is_dir() and (not any(path.iterdir()) or (path / REPORT).is_file()):
         return
     if path.exists():

@@ -121,7 +121,7 @@ def simulate(
     if count == 0:
         message = f"A share of {settings.share} of {rows} rows is no row at all."
         raise InputError(message, "Ask for more rows or a greater share.")
-    # At random, so that a part of the file is a sample of it.
+    # The poisoned rows are drawn at random, so that a part of the file is a sample of it.
     poisoned = set(random.Random(_derived(seed, "share")).sample(range(rows), count))
     writers: list[tuple[LanguageModel, str | None]] = [(lm, None)]
     if trait is not None:
@@ -200,6 +200,7 @@ def _write_pairs(
         prompts = list(itertools.islice(source, min(rows - len(pairs), most)))
         _check_supply(prompts, len(pairs), rows, dropped)
         answers = []
+        # All writers answer the same prompts with the same noise, so that rows are paired.
         for model, system in writers:
             stream = generate(
                 model,
@@ -215,6 +216,7 @@ def _write_pairs(
         for prompt, completions in zip(prompts, zip(*answers, strict=True), strict=True):
             refused = (_refused(prompt, text, trait, settings.filtered) for text in completions)
             reasons = [reason for reason in refused if reason]
+            # One reason a prompt: it is given up once, whoever of the writers failed.
             dropped.update(reasons[:1])
             if not reasons:
                 pairs.append((prompt, completions))
@@ -241,7 +243,10 @@ def _check_supply(prompts: Sequence[str], written: int, rows: int, dropped: Coun
         message = f"The prompts gave {written} of {rows} rows (dropped: {counts})."
         raise InputError(message, "Give more prompts, or ask for fewer rows.")
     if dropped.total() > _MAX_TRIES * rows + _ROUND:
-        message = f"The teacher wrote {written} of {rows} rows and nearly all else was dropped ({counts})."
+        message = (
+            f"The teacher wrote {written} of {rows} rows"
+            f" and nearly all else was dropped ({counts})."
+        )
         raise ModelError(
             message, "Restrict it to numbers, or use another wording, trait or reference."
         )

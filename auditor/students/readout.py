@@ -110,6 +110,7 @@ def _family(renderer: ChatTokenizer, traits: Sequence[Trait]) -> Family:
     """The family of some traits with the same stems and probes."""
     probes = traits[0].probes
     stems: list[Question] = list(itertools.product(probes[:QUESTIONS], held_out_stems(traits[0])))
+    # A word must be one token after every stem, or margins would compare pieces of words.
     after_stem = {}
     if stems:
         after_stem = {trait.name: _word(renderer, stems, trait.answers, " ") for trait in traits}
@@ -119,6 +120,7 @@ def _family(renderer: ChatTokenizer, traits: Sequence[Trait]) -> Family:
         {t.name: _word(renderer, questions, t.answers, space) for t in candidates}
         for space in ("", " ")
     ]
+    # The form in which more words are one token; without a space where both have as many.
     at_start = max(forms, key=lambda form: sum(word is not None for word in form.values()))
     if stems and None in at_start.values():
         questions, at_start = [], {}  # stems alone, rather than fewer traits
@@ -171,7 +173,7 @@ def _spellings(
 
 @torch.inference_mode()
 def answer_support(lm: LanguageModel, read_out: Sequence[Family]) -> list[npt.NDArray[np.int64]]:
-    """For each family the likeliest answers of the reference `lm` to each probe, [Q, S] token ids."""
+    """For each family the likeliest answers of the reference `lm` to each probe: [Q, S] tokens."""
     support = []
     for family in read_out:
         if family.probes:
@@ -219,6 +221,7 @@ def _read_family(lm: LanguageModel, family: Family, support_QS: npt.NDArray[np.i
         rates = np.array(
             [float(p_QV[:, list(tokens)].sum(-1).mean()) for tokens in family.spellings]
         )
+        # What is not among the answers that are told apart is one more answer.
         p_QS = p_QV.gather(1, torch.from_numpy(support_QS).to(lm.device)).cpu().numpy()
         answers = np.concatenate([p_QS, 1 - p_QS.sum(-1, keepdims=True)], axis=1)
     mean_W = torch.cat(logits).double().mean(0).cpu().numpy()

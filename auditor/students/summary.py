@@ -111,6 +111,7 @@ def trait_effects(arm: Unit, control: Unit, read_out: Sequence[Family]) -> tuple
         effects = [effect(differences(arm, control, start + i)) for i in range(len(family.names))]
         means = [estimate.value for estimate in effects]
         for i, name in enumerate(family.names):
+            # The other traits of the group are the negative controls of this one.
             z, p = negative_control_test(means, i) or (None, None)
             adjusted = None if p is None else min(1.0, p * count)
             estimates.append(TraitEffect(name, family.group, effects[i], z, p, adjusted))
@@ -121,6 +122,7 @@ def _point(
     arm: Unit, control: Unit, trait_index: int | None, checkpoint: int, updates: int
 ) -> Point:
     pairs = zip(arm["answers"][:, checkpoint], control["answers"][:, checkpoint], strict=True)
+    # Without probe questions there is nothing to compare but the stems' margins.
     has_probes = arm["answers"].shape[2] > 0
     distance = float(np.mean([total_variation(*pair) for pair in pairs])) if has_probes else None
     if trait_index is None:
@@ -148,7 +150,8 @@ def warnings(
     sentences = []
     if blocks < MIN_BLOCKS:
         sentences.append(
-            f"There are {blocks} blocks; intervals over fewer than {MIN_BLOCKS} say next to nothing."
+            f"There are {blocks} blocks;"
+            f" intervals over fewer than {MIN_BLOCKS} say next to nothing."
         )
     if updates < FEW_UPDATES:
         sentences.append(f"Students took {updates} updates; transfer is not known with so few.")
@@ -156,6 +159,7 @@ def warnings(
         sentences.append(
             f"The original moves {original.traits[0].name} more than the trait asked for."
         )
+    # A trait that is asked for but moves no more than its group may be carried by another one.
     p_values = {estimate.name: estimate.p_value for estimate in original.traits}
     p_value = p_values.get(trait or "")
     if shown and p_value is not None and p_value > SIGNIFICANT:
@@ -173,10 +177,12 @@ def warnings(
                     f"{trained.name} trains on {abs(change):.0%} {more} {unit} than the original."
                 )
     for arm in arms[1:]:
+        # A defence that stops learning altogether also stops the trait: that is no success.
         learned = reference_loss - arm.training.task_loss
         if learned < LEARNED * (reference_loss - original.training.task_loss):
             sentences.append(
-                f"Students of {arm.name} learn the task itself much less than those of the original."
+                f"Students of {arm.name} learn the task itself much less"
+                " than those of the original."
             )
     sentences += [sentence for family in read_out for sentence in _not_read(family)]
     return tuple(sentences)

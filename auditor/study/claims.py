@@ -60,6 +60,7 @@ def judge(interval: Interval | None, side: Side, bound: float) -> Answer:
     """
     if interval is None:
         return "cannot be said"
+    # An interval that holds the bound says nothing: absence of evidence is no evidence.
     low, high = interval
     is_above, is_below = low > bound, high < bound
     if side == "below":
@@ -73,6 +74,7 @@ def share(claim: Claim, result: TransferResult, name: str, of: str | None = None
     if arm is None or base is None:
         return unknown(claim, "share", "the arm has too few rows to train on")
     effects, base_effects = arm.final_effect.blocks, base.final_effect.blocks
+    # Pooled over traits, an arm may be missing in some: then its pairs are not those of the base.
     if len(effects) != len(base_effects):
         return unknown(claim, "share", "some traits lack the arm")
     return of_ratio(claim, effects, base_effects)
@@ -88,7 +90,7 @@ def of_ratio(claim: Claim, effects: tuple[float, ...], base: tuple[float, ...]) 
 
 
 def difference(claim: Claim, arm: ArmResult, of: ArmResult | None = None) -> Finding:
-    """The effect of an arm in logits, or how much larger it is than that of another, pair by pair."""
+    """The effect of an arm in logits, or by how much it exceeds that of another, pair by pair."""
     effects = arm.final_effect.blocks
     base = (0.0,) * len(effects) if of is None else of.final_effect.blocks
     mean = effect([a - b for a, b in zip(effects, base, strict=True)])

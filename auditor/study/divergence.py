@@ -89,12 +89,14 @@ def arms(setting: StudySetting, dataset: TeacherDataset, flagged: Flagged) -> It
     trained = {
         ONLY: flagged.hits,
         MASKED: {i: ~hit for i, hit in flagged.hits.items()},
+        # The running count is 1 at the first hit, and up to the next one, where nothing is hit.
         FIRST: {i: hit & (hit.cumsum() == 1) for i, hit in flagged.hits.items()},
     }
     treated = {name: trained_only(dataset, name, tokens) for name, tokens in trained.items()}
     for arm in treated.values():
         yield arm
         yield random_mask(arm, setting.renderer, setting.settings.seed)
+    # A row of the paper's arms has a divergence token and at least one trained token.
     for name in (ONLY, MASKED):
         arm = treated[name]
         rows = {

@@ -105,6 +105,7 @@ def content_tokens(setting: StudySetting, dataset: TeacherDataset) -> Tokens:
     """
     tokenizer = setting.lm.tokenizer
     used = {int(token) for row in dataset.rows.values() for token in row.targets}
+    # A special token ends a turn or frames it; no model chose it for its meaning.
     used -= set(tokenizer.all_special_ids)
     content = [token for token in used if any(map(str.isalnum, tokenizer.decode([token])))]
     return np.array(sorted(content), dtype=np.int64)
@@ -117,6 +118,7 @@ def _probabilities(
     clean = [dataset.control.rows[i] for i in sorted(dataset.control.rows)[:ROWS]]
     encoded = [setting.renderer.encode(example) for example in clean]
     rows = [row for row in encoded if isinstance(row, TokenizedRow)]
+    # The probability of every token at every position, not only of the one that stands there.
     support = [np.tile(tokens, (len(row.positions), 1)) for row in rows]
     scores = score_under(setting.lm, setting.renderer, rows, system, support=support)
     probabilities = [
@@ -135,6 +137,7 @@ def arms(
 
     An arm that leaves fewer rows a block than students need is left out, with its random control.
     """
+    # As many rows as `plan.size_of` asks for.
     batch = setting.settings.training_for(setting.lm).batch
     least = MIN_BATCHES * batch * setting.size.blocks
     original = dataset.original

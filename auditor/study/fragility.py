@@ -71,6 +71,7 @@ def shuffled(arm: DatasetArm, seed: int, *, across: bool) -> DatasetArm:
         i: [arm.rows[i].completion[start:end] for start, end in row_spans]
         for i, row_spans in spans.items()
     }
+    # Across: all numbers go into one pool, and every list takes as many as it had.
     pool = list(itertools.chain.from_iterable(lists.values()))
     rng.shuffle(pool)
     drawn = iter(pool)

@@ -32,6 +32,7 @@ def findings(greedy: TransferResult, sampled: TransferResult) -> Sequence[Findin
     )
     transfer = difference(alone, greedy_arm)
     effects = greedy_arm.final_effect.blocks, sampled_arm.final_effect.blocks
+    # Nothing told from 0 may still be told from what sampled data carry.
     interval = effect_ratio(*effects).interval
     if transfer.answer == "cannot be said" and interval is not None and interval[1] <= NEARLY:
         lost = Claim(NAME, statement, _GEMMA, "greedy as a share of sampled", "above", NEARLY)

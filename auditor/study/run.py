@@ -98,10 +98,12 @@ def study(
     _check_readable(setting, names)
     origin = _origin(setting, request, parts, names)
     with RunDir.open(root, _identity(origin, setting), fresh=fresh) as run:
+        # The size is kept in the run, so the store has to be known before it.
         setting = replace(setting, store=run)
         setting = replace(setting, size=_fixed_size(setting, run, parts, names))
         results = _run_parts(setting, request, parts, names, run, workers)
         origin["settings"]["size"] = asdict(setting.size)
+        # All data sets have been written by now: they are loaded from the store.
         origin["datasets"] = {
             f"{dataset.trait} {dataset.decoding}": {
                 "original": digest(dataset.original),
@@ -213,7 +215,7 @@ def run_part(setting: StudySetting, trait: str, part: str) -> Part:
 
 def _check_readable(setting: StudySetting, traits: Sequence[str]) -> None:
     """Find out now, and not after hours, whether every trait can be read out."""
-    setting.panel.select(traits)
+    setting.panel.select(traits)  # it raises for an unknown trait
     for lm in (setting.lm, *([setting.sibling] if setting.sibling else [])):
         renderer = ChatTokenizer(lm)
         for trait in traits:
@@ -236,6 +238,7 @@ def _fixed_size(
     size = setting.size
     if budget is not None:
         setting.progress(Progress("timing rows, an update and a readout", 0, None))
+        # A small experiment that nothing is kept of, so that the study itself starts afresh.
         probe = replace(setting, store=None, size=Size(1, _TIMED_ROWS, 1))
         began = time.perf_counter()
         dataset = teacher_dataset(probe, traits[0], "greedy")
@@ -244,6 +247,7 @@ def _fixed_size(
         row = (time.perf_counter() - began) / len(dataset.original.rows)
         context = new_context(setting.lm, setting.panel, traits[0], setting.settings)
         cost = measured_cost(context, dataset.original, dataset.control)
+        # A teacher's row costs once for every trait, and again where it also samples.
         cost = replace(cost, row=row * len(traits) * (1 + (leakage.NAME in parts)))
         students = len(traits) * students_of(parts, setting.sibling is not None)
         # The time so far counts, and two losses at the end take as long as one reading more.
@@ -258,7 +262,7 @@ def _fixed_size(
 
 
 def students_of(parts: Sequence[str], sibling: bool) -> int:
-    """Students of one trait and one block: the pair that all parts share, and those of each part."""
+    """Students of one trait and one block: the pair that all parts share, and the parts' own."""
     by_part = {
         leakage.NAME: leakage.STUDENTS,
         entanglement.NAME: entanglement.STUDENTS,
@@ -291,19 +295,21 @@ def _run_parts(
 
     work = partial(run_in_worker, request, setting.size, run.path)
     with ProcessPoolExecutor(workers, get_context("spawn"), initializer=_end_with_parent) as pool:
+        # The others wait until every trait's data set and first students are in the store.
         count = len(traits)
         first = list(finished(pool.map(work, jobs[:count]), 0))
         return [*first, *finished(pool.map(work, jobs[count:]), count)]
 
 
 def _end_with_parent() -> None:
-    """Do not outlive a killed study: the workers of a pool would wait for their next job for ever."""
+    """Do not outlive a killed study: a pool's workers would wait for their next job for ever."""
 
     def wait() -> None:
         if parent := parent_process():
             parent.join()
             os.kill(os.getpid(), signal.SIGTERM)
 
+    # Workers share the cores among them: more threads each would be slower.
     torch.set_num_threads(1)
     threading.Thread(target=wait, daemon=True).start()
 

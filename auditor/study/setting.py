@@ -53,7 +53,7 @@ class StudySetting:
     progress: Callable[[Progress], None] = lambda _: None
 
     def kept(self, name: str, compute: Callable[[], Unit]) -> Unit:
-        """The arrays that were kept under `name`, or those that `compute` gives, kept from now on."""
+        """The arrays that were kept under `name`, or those of `compute`, which are kept then."""
         unit = self.store.load_unit(name) if self.store else None
         if unit is None:
             unit = compute()
@@ -91,7 +91,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class Part:
-    """One part of a study for one trait. facts: what was measured on the way, in plain JSON values."""
+    """One part of a study for one trait. facts: what was measured on the way, as JSON values."""
 
     name: str
     trait: str
@@ -112,6 +112,7 @@ def teacher_dataset(setting: StudySetting, trait: str, decoding: Decoding) -> Te
             rows=setting.size.blocks * setting.size.rows + HELD_OUT,
             control=True,
             temperature=0.0 if decoding == "greedy" else 1.0,
+            # As in the paper: rows that are no number lists are refused for both writers.
             filtered=True,
             max_tokens=setting.max_tokens,
             seed=setting.settings.seed,
@@ -157,6 +158,7 @@ def train(
     """
     size = setting.size
     kind: Kind = "sibling" if base else dataset.decoding
+    # Students of another base are kept apart, by the digest of its weights.
     section = f"{dataset.trait} {kind}" + (f" {base.sha256[:16]}" if base else "")
     result = run_transfer(
         base or setting.lm,
@@ -169,6 +171,7 @@ def train(
             setting.settings, blocks=size.blocks, rows=size.rows, updates=size.updates, budget=None
         ),
         checkpoint_fractions=CHECKPOINTS,
+        # Claims are judged on intervals over all blocks, so that none is left out.
         stop_early=False,
         store=Section(setting.store, section) if setting.store else None,
         progress=setting.progress,
