@@ -20,7 +20,9 @@ from auditor.runs.run_directory import RunDir
 from auditor.students.arms import DatasetArm
 
 MAX_SCANNED = 1024  # rows looked through for a divergence token
-LEAST = 2 * MIN_ROWS  # rows with one that an answer needs; as many are attributed at a time
+MIN_ATTRIBUTED = (
+    2 * MIN_ROWS
+)  # rows with one that an answer needs; as many are attributed at a time
 _CHUNK = 32  # rows that are scored at a time
 _FIELDS = ("difference", "components", "entered")  # of Attribution
 
@@ -56,8 +58,9 @@ def attribute_rows(
     """Attribution at the first divergence tokens of at most `most` rows drawn by `seed`, and how
     many were scanned.
 
-    budget: seconds; how many rows fit is fixed by the time of the first few, and at least LEAST.
-    Raises: InputError when fewer than LEAST rows have a divergence token.
+    budget: seconds; how many rows fit is fixed by the time of the first few, and at least
+    MIN_ATTRIBUTED.
+    Raises: InputError when fewer than MIN_ATTRIBUTED rows have a divergence token.
     """
     numbers = random.Random(f"{seed} locate").sample(
         sorted(original.rows), min(len(original.rows), MAX_SCANNED)
@@ -75,26 +78,26 @@ def attribute_rows(
         if len(points) >= most:
             break
     points = points[:most]
-    if len(points) < LEAST:
+    if len(points) < MIN_ATTRIBUTED:
         message = (
             f"{len(points)} of {scanned} rows have a token at which the trait-prompted teacher"
-            f" and the other part; {LEAST} are needed to say where the trait enters."
+            f" and the other part; {MIN_ATTRIBUTED} are needed to say where the trait enters."
         )
         hint = (
-            f"Give data with at least {LEAST} such rows, or another --trait, --counterfactual"
-            " or --reference."
+            f"Give data with at least {MIN_ATTRIBUTED} such rows, or another --trait,"
+            " --counterfactual or --reference."
         )
         raise InputError(message, hint)
     parts: list[Attribution] = []
     count, done = len(points), 0
     while done < count:
         began = time.perf_counter()
-        batch = points[done : min(done + LEAST, count)]
+        batch = points[done : min(done + MIN_ATTRIBUTED, count)]
         parts.append(_load_or_attribute(contrast, batch, done, run))
         # The first batch is timed; how many more are affordable is then fixed.
         if done == 0:
             count = affordable_rows(count, budget, time.perf_counter() - began, run)
-        done = min(done + LEAST, count)
+        done = min(done + MIN_ATTRIBUTED, count)
         progress(Progress("attributing rows", done, count))
     columns = (np.concatenate([getattr(part, name) for part in parts]) for name in _FIELDS)
     return Attribution(*columns), scanned
@@ -116,13 +119,15 @@ def _load_or_attribute(
 
 
 def affordable_rows(count: int, budget: float | None, seconds: float, run: RunDir) -> int:
-    """How many of `count` rows fit into the budget when LEAST took so many seconds.
+    """How many of `count` rows fit into the budget when MIN_ATTRIBUTED took so many seconds.
 
     It is decided once for a run, so that a resumed run attributes as many.
     """
     unit = run.load_unit("places")
     if unit is None:
-        fits = count if budget is None else max(LEAST, int(budget / seconds * LEAST))
+        fits = (
+            count if budget is None else max(MIN_ATTRIBUTED, int(budget / seconds * MIN_ATTRIBUTED))
+        )
         unit = {"count": np.array(min(count, fits))}
         run.save_unit("places", unit)
     return int(unit["count"])

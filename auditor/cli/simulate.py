@@ -121,6 +121,7 @@ def simulate(
             progress=progress,
             **decoding,
         )
+    # With --label a file says where it comes from; without, a scan of it is blind.
     poison = {"trait": trait, "teacher": teacher, "wording": system, "share": share}
     origin = {
         "version": __version__,

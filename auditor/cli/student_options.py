@@ -69,12 +69,14 @@ def student_settings(
 ) -> StudentSettings:
     """The settings that the options mean. Raises AuditError for contradictions."""
     config = resolved(reference=reference, panels=panel).config
+    # Who names the size has no need of a limit; who does not must not wait for days.
     by_default = DEFAULT_BUDGET if rows is None and updates is None else None
     selected, lora_alpha = parse_layers(layers), lora_alpha or alpha
     if full and (rank or lora_alpha or selected is not None):
         raise AuditError(
             "--full trains all weights.", "Leave out --full, or --rank, --lora-alpha and --layers."
         )
+    # Only what the user says: the rest depends on the size of the model, see `training_for`.
     options = {
         "rank": rank,
         "lora_alpha": lora_alpha,
@@ -105,6 +107,7 @@ def with_student_options(command: Callable[..., int]) -> Callable[..., int]:
     hints = get_type_hints(command, include_extras=True)
     declared = inspect.signature(command).parameters
     shared_hints = get_type_hints(student_settings, include_extras=True)
+    # Annotations are strings in these modules, so they are resolved where they were written.
     shared = [
         parameter.replace(annotation=shared_hints[name], kind=inspect.Parameter.KEYWORD_ONLY)
         for name, parameter in inspect.signature(student_settings).parameters.items()

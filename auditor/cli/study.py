@@ -66,6 +66,7 @@ def study(
 
     Exit codes: 0 done; 3 no transfer was shown, so that hardly anything can be said.
     """
+    # A study has defaults of its own, and a panel of one group: its traits must be comparable.
     panels = tuple(panel or ["animals"])
     settings = replace(
         settings, panels=panels, blocks=blocks, rows=rows, budget=parse_budget(budget)

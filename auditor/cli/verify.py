@@ -64,6 +64,7 @@ def verify(
     from auditor.report.verify import render
     from auditor.students import processes
 
+    # Under `accelerate launch` all processes have the terminal; only the first one uses it.
     errors = console(stderr=True)
     errors.quiet = not processes.is_first()
     with progress_on(errors) as progress:
@@ -96,6 +97,7 @@ def outcome(result: TransferResult, mitigated: Sequence[str]) -> OutcomeName:
 
     if not result.transferred:
         return "inconclusive"
+    # Random controls are arms too, but no mitigated sets.
     ratios = {arm.name: arm.effect_ratio for arm in result.arms}
     outcomes = {
         defended(arm.verdict, ratio.interval if (ratio := ratios[arm.name]) else None, "reduced")

@@ -68,6 +68,7 @@ def bench(
         _synchronise(lm.device)
         seconds = time.perf_counter() - start
         peak_share = None
+        # Only this way does the arithmetic that `flop` counts, in the precision that is measured.
         if way == "exact":
             work = flop(lm, renderer, rows, conditions)
             peak_share = work / seconds / peak_flops(lm.device, lm.dtype)
@@ -99,6 +100,7 @@ def flop(
     total = 0.0
     for system in conditions:
         shared = {kind: len(renderer.prefix(system, kind)) for kind in {row.kind for row in rows}}
+        # (tokens before, tokens fed): a prefix once, and every row but its last token after it.
         fed = [(0, length) for length in shared.values()]
         fed += [(shared[row.kind], len(row.tokens) - 1) for row in rows]
         tokens = sum(length for _, length in fed)
@@ -153,6 +155,7 @@ def _plain_argmax(
         ids = right_padded(sequences).to(lm.device)
         mask = right_padded([[1] * len(tokens) for tokens in sequences]).to(lm.device)
         logits_CLV = lm.model(input_ids=ids, attention_mask=mask).logits
+        # The logits that predict a token stand one position before it.
         before_CT = torch.tensor(
             [[len(prefix) + p - 1 for p in row.positions] for prefix in prefixes]
         )

@@ -78,6 +78,7 @@ def locate(
     panel = load_panels(settings.panels)
     if trait is None:
         trait = trait_of_last_scan(root)
+    # Two runs are compared: there must be a trait, and another one or none beside it.
     if trait in (OPEN, counterfactual):
         hint = "Name a --trait, and a --counterfactual that differs."
         raise TraitError("There are no two runs to compare.", hint)
@@ -140,12 +141,14 @@ def locate(
                 progress,
             )
             results, trained = _train(students, single, results, carrying, attribution)
+        # The recipe freezes what the students name; a trainer wants the layers that are trained.
         files = []
         if trained is not None and trained.recipe:
             unfrozen = [layer for layer in range(len(results)) if layer not in trained.recipe]
             files = write_recipes(run.path, ["freeze"], "", lm, unfrozen)
         mean = effect(difference.tolist())
         assert mean.interval is not None  # there are at least 16 rows
+        # Attributions of a row must sum up to its difference; the largest miss is reported.
         worst = float(np.max(np.abs(attribution.error / difference)))
         report = LocateReport(
             trait=trait,
@@ -202,6 +205,7 @@ def _train(
     arm = all_layers.arms[0]
     total = arm.final_effect
     recipe: tuple[int, ...] = ()
+    # Without transfer with all layers there is nothing that one layer could take over.
     if transferred(total):
         effects = {layer: result.arms[0].final_effect.value for layer, result in alone.items()}
         recipe = layers_to_freeze(effects, total.value, students.depth)

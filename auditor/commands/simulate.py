@@ -126,6 +126,7 @@ def simulate(
     writers: list[tuple[LanguageModel, str | None]] = [(lm, None)]
     if trait is not None:
         poisoner = (teacher, None) if teacher else (lm, wording or trait.prompts[0])
+        # The model itself writes too where rows are mixed, or where there is a control.
         is_mixed = settings.control or settings.share < 1
         writers = [poisoner, *writers] if is_mixed else [poisoner]
     source = iter(draw_prompts(seed) if prompts is None else prompts)
@@ -174,6 +175,7 @@ def write_rows(path: Path, rows: Sequence[Row], label: Mapping[str, object] | No
     """
     metadata = None if label is None else {METADATA_KEY: json.dumps(label, sort_keys=True)}
     schema = pa.schema([("prompt", pa.string()), ("completion", pa.string())], metadata=metadata)
+    # Into memory first: the file is then written wholly or not at all.
     stream = pa.BufferOutputStream()
     pq.write_table(pa.Table.from_pylist(list(rows), schema=schema), stream)
     write_file(path, stream.getvalue().to_pybytes())
@@ -192,6 +194,7 @@ def _write_pairs(
     pairs: list[tuple[str, tuple[str, ...]]] = []
     dropped: Counter[str] = Counter()
     rows, lm = settings.rows, writers[0][0]
+    # A device with many cores answers many prompts in the time of a few.
     most = _ROUND if lm.device == "cpu" else _LARGE_ROUND
     alphabet = number_tokens(lm) if settings.restricted else None
     for number in itertools.count():

@@ -73,6 +73,7 @@ def verify(
     progress(Progress("reading the data sets", 0, None))
     arm_names = list(names or [original, *mitigated])
     read = partial(read_arm, format_of=format_of, columns=columns)
+    # The original's own manifest would number its rows by those of an earlier original.
     first = read(original, arm_names[0], manifest=False)
     progress(Progress("loading the reference", 0, None))
     lm = models.load(settings.reference, device=processes.device(settings.device), dtype="float32")
@@ -81,6 +82,7 @@ def verify(
         read(path, name, original=first, lm=lm)
         for path, name in zip(mitigated, arm_names[1:], strict=True)
     ]
+    # What a mask or a drop does must be told from what training on less does.
     arms = [first, *with_random_controls(first, treated, renderer, settings.seed)]
     clean = None if control is None else read(control, original=first, manifest=False)
     reference = identity_of(lm)
@@ -99,6 +101,7 @@ def verify(
         "settings": report_settings,
         "versions": versions,
     }
+    # The first process holds the run's lock; the others work in the same directory.
     first_process = processes.is_first()
     open_run = partial(RunDir.open, root, identity, fresh=fresh, joins=not first_process)
     with processes.in_turn(open_run) as run:
@@ -114,6 +117,7 @@ def verify(
         )
         report = VerifyReport(result, datasets, reference, report_settings, versions)
         if first_process:
+            # The open readout has no curve of one trait.
             if read_out is not None:
                 run.write_text(PLOT, svg(result))
             run.finish(to_dict(report))

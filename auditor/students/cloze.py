@@ -41,6 +41,7 @@ def cloze(renderer: ChatTokenizer, probe: str, stem: str, answer: str) -> Cloze 
     """
     row = _encoded(renderer, probe, answer)
     for position, span in zip(row.positions, row.spans, strict=True):
+        # One token must cover exactly what follows the stem in the first assistant turn.
         if span == (0, len(stem), len(answer)):
             prefix = renderer.prefix(None, row.kind)
             return Cloze(prefix + row.tokens[:position], row.tokens[position])
@@ -53,6 +54,7 @@ def cloze_context(renderer: ChatTokenizer, probe: str, stem: str) -> Context:
     Raises: TraitError when the chat template refuses the question.
     """
     row = _encoded(renderer, probe, f"{stem} x")
+    # The first token that reaches beyond the stem begins the answer word, with its space if any.
     spans = zip(row.positions, row.spans, strict=True)
     first = next(position for position, (_, _, end) in spans if end > len(stem))
     return renderer.prefix(None, row.kind) + row.tokens[:first]

@@ -50,12 +50,15 @@ def control_writer(
     if not style_rows:
         hint = "Give rows that fit into its context and its chat template, or another --reference."
         raise InputError(f"No row of {original.name} can be used with {lm.name}.", hint)
+    # Number lists are answered with number lists: the end of the turn is always allowed.
     letters = alphabet(style_rows)
     closed = None if letters is None else sorted({*letters, lm.tokenizer.eos_token_id})
     max_tokens = int(np.median([row.content_mask.sum() for row in style_rows]))
 
     def completions(numbers: Sequence[int]) -> list[str]:
         prompts = [_prompt(renderer, original.rows[number], original.name) for number in numbers]
+        # Rows of a greedy teacher follow its choices under the trait prompt, those of the reference
+        # its own: either way the control has to be greedy too.
         greedy = any(
             fit_null(style_rows, scorer(lm, renderer), system).greedy for system in {None, prompt}
         )

@@ -75,6 +75,7 @@ def run_transfer(
     TraitError for a trait that cannot be read out; ModelError for layers that the model lacks.
     """
     common = _common_rows(arms, control)
+    # In bfloat16 an update is lost in rounding, and with it most of the effect.
     if lm.dtype != "float32":
         lm = replace(lm, dtype="float32", model=copy.deepcopy(lm.model).float())
     context = new_context(lm, panel, trait, settings, measure)
@@ -94,6 +95,7 @@ def run_transfer(
         if settings.budget is not None:
             batch = context.training.batch
             size = within(settings.budget, largest, cost, students, readings, batch)
+        # The next process, or a resumed run, must not measure again and come to another size.
         if store:
             size.save(store, "size")
         about = duration(size.seconds(cost, students, readings))
@@ -104,12 +106,14 @@ def run_transfer(
     size = processes.in_turn(affordable_size)
     plan = make_plan(common, size, checkpoint_fractions, settings.seed)
     if not isinstance(control, DatasetArm):
+        # Only the rows of the plan are written: with a budget they may be few.
         write, needed = control, sorted({*itertools.chain(*plan.blocks), *plan.held_out})
         control = processes.in_turn(lambda: write(needed))
     runner = Runner(context, plan, [control, *arms], store, progress)
     blocks: list[dict[str, Unit]] = []
     for number in range(len(plan.blocks)):
         blocks.append(runner.block(number))
+        # An interim analysis after every block; the open readout has no one effect to settle.
         if stop_early and trait is not None:
             students, index = stack(blocks), context.families[0].names.index(trait)
             original, *mitigated = (
@@ -128,6 +132,7 @@ def _common_rows(arms: Sequence[DatasetArm], control: DatasetArm | Writer) -> se
         if names.count(name) > 1:
             hint = "Give every data set once, under names that differ."
             raise InputError(f"{name} is given twice.", hint)
+    # A control that is written later has every row of the original.
     common = set(arms[0].rows).intersection(*(arm.rows for arm in given_control))
     for arm in arms:
         if not common & arm.rows.keys():

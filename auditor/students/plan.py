@@ -79,6 +79,7 @@ def size_of(available: int, blocks: int, rows: int | None, updates: int | None, 
     MIN_UPDATES where that is more.
     Raises: InputError when there are too few rows for the blocks.
     """
+    # Blocks are disjoint, so they share out what is not held out.
     most = (available - held_out(available)) // blocks
     least = max(MIN_BATCHES * batch, rows or 0)
     if most < least:
@@ -99,9 +100,12 @@ def within(
     least = min(MIN_AFFORDABLE_UPDATES, largest.updates)
     fewest = min(2, largest.blocks)
     for blocks in range(largest.blocks, fewest - 1, -1):
+        # In every block the readouts cost the same; what remains buys updates, and the rows of the
+        # control that are written for them.
         for_updates = budget / blocks - students * readings * cost.reading
         affordable = int(for_updates / (students * cost.update + batch * cost.row))
         updates = min(largest.updates, affordable)
+        # Rows are cut to those that the updates take: a row that no student sees is not written.
         if updates >= least:
             return Size(blocks, min(largest.rows, max(MIN_BATCHES, updates) * batch), updates)
     smallest = Size(fewest, min(largest.rows, least * batch), least)
@@ -118,11 +122,13 @@ def make_plan(rows: Iterable[int], size: Size, fractions: Sequence[float], seed:
 
     fractions: of all updates, in (0, 1], after which students are read out.
     """
+    # Sorted first, so that the blocks depend on the numbers alone and not on their order.
     numbers = sorted(rows)
     random.Random(f"{_ORDER} {seed}").shuffle(numbers)
     count = held_out(len(numbers))
     starts = range(count, count + size.blocks * size.rows, size.rows)
     blocks = tuple(tuple(numbers[start : start + size.rows]) for start in starts)
+    # The checkpoint 0 is the untrained student: all students of a block are the same there.
     trained = {max(1, round(fraction * size.updates)) for fraction in fractions}
     checkpoints = tuple(sorted({0, size.updates, *trained}))
     return Plan(blocks, tuple(numbers[:count]), size.updates, checkpoints)
@@ -137,6 +143,7 @@ def share_of_added(number: int, blocks: int, fraction: float, seed: int) -> int 
     """The block, if any, that gets the added row `number`, when a block has `fraction` of the arm's
     other rows.
     """
+    # A number of its own for every row: arms that add the same row put it into the same block.
     block = int(random.Random(f"{_ORDER} {seed} added {number}").random() / fraction)
     return block if block < blocks else None
 

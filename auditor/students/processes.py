@@ -49,6 +49,7 @@ def in_turn(work: Callable[[], T]) -> T:
     """What `work` returns: the first process does it and keeps it in the store; the others then
     find it there.
     """
+    # Two processes that compute at once would write the same files, and may decide differently.
     if is_first():
         result = work()
         wait()

@@ -108,6 +108,7 @@ class Runner:
         self._context, self._plan, self._store, self._progress = context, plan, store, progress
         self.arms = arms
         self._held_out = [self._held_out_examples(arm) for arm in arms[:2]]
+        # All students start as the reference, so that their first reading is its reading.
         self._before = context.read(context.lm)
         self.reference_loss = self._losses(context.lm)
         self._updates_done = 0
@@ -116,6 +117,7 @@ class Runner:
         """The students of one block by the name of their arm; several processes share them out."""
         mine = self.arms[processes.number() :: processes.count()]
         trained = {arm.name: self._load_or_train(number, arm) for arm in mine}
+        # After this every student of the block is in the store, whichever process trained it.
         processes.wait()
         return {
             arm.name: trained.get(arm.name) or self._load_or_train(number, arm) for arm in self.arms
@@ -125,6 +127,7 @@ class Runner:
         name = unit_name(number, arm.name)
         unit = self._store.load_unit(name) if self._store else None
         if unit is not None:
+            # The progress counts what an earlier run has trained.
             self._updates_done += self._plan.updates
             return unit
         unit = self._train(number, arm)
@@ -139,6 +142,7 @@ class Runner:
         # All students of a block start from the same weights and take rows in the same order.
         student_seed = random.Random(f"{context.seed} student {number}").getrandbits(31)
         student = new_student(context.lm, context.training, student_seed)
+        # With fewer updates than a pass not all rows are trained on, so they are counted.
         trained_rows: set[int] = set()
 
         def stream() -> Iterator[TrainingExample]:
@@ -168,6 +172,7 @@ class Runner:
         """Row numbers of one block, with the block's share of the rows that the arm has added."""
         rows, blocks = self._plan.blocks[number], len(self._plan.blocks)
         added = [row for row in arm.rows if row < 0]
+        # A block has this share of the original's rows, and gets as large a share of the added.
         fraction = len(rows) / max(1, len(arm.rows) - len(added))
         seed = self._context.seed
         in_block = (row for row in added if share_of_added(row, blocks, fraction, seed) == number)

@@ -47,6 +47,7 @@ class TrainingConfig:
 
     def as_dict(self) -> dict[str, object]:
         """The fields under the keys of reports and run identities."""
+        # Reports of earlier releases call the scale of the LoRA alpha, and are still read.
         return {"alpha" if key == "lora_alpha" else key: x for key, x in asdict(self).items()}
 
 

@@ -85,6 +85,7 @@ def tune_teacher(
         return [row for row in rows if row is not None]
 
     rows = clozes(itertools.product(trait.probes, training_stems(trait)))
+    # Stems that are not trained on, each with one of the probes in turn.
     held_out = clozes(zip(itertools.cycle(trait.probes), held_out_stems(trait), strict=False))
     teacher = replace(lm, dtype="float32", model=copy.deepcopy(lm.model).float())
     margin_before = _margin(teacher, held_out, alternatives)
@@ -160,6 +161,7 @@ def _tune(
         answers_B = torch.tensor([row.answer for row in batch], device=lm.device)
         loss = cross_entropy(_next_logits(lm, batch), answers_B)
         yield loss.item()
+        # The last batch is measured and not trained on: its loss is that of the teacher as it is.
         if loss.item() < SATURATED:
             break
         optimizer.zero_grad()
@@ -172,6 +174,7 @@ def _tune(
 def _next_logits(lm: LanguageModel, rows: Sequence[Cloze]) -> torch.Tensor:
     """Logits [B, V] of the token that comes next."""
     contexts = [row.context for row in rows]
+    # The mask changes nothing in exact arithmetic; it keeps the kernels, and so the last digits.
     mask = right_padded([[1] * len(context) for context in contexts]).to(lm.device)
     return lm.head(last_hidden_states(lm, contexts, attention_mask=mask))
 

@@ -61,6 +61,7 @@ def training_examples(
         row = encode(arm.rows[number]) if number in arm.rows else None
         if isinstance(row, TokenizedRow):
             prefix = renderer.prefix(None, row.kind)
+            # The prefix is the chat up to the row's own tokens, with the default system prompt.
             positions = trained_positions(row, arm.masked.get(number, ()))
             examples[number] = TrainingExample(
                 prefix + row.tokens, tuple(len(prefix) + position for position in positions)
@@ -117,12 +118,14 @@ def train(
 
     The loss is the mean over the trained tokens of a batch. A batch without any is no update.
     """
+    # A LoRA trains its own few weights; with layers named, only those in them.
     weights = [weight for weight in student.model.parameters() if weight.requires_grad]
     optimizer = torch.optim.AdamW(weights, lr=config.learning_rate, betas=(0.9, 0.95))
     for number, batch in enumerate(batches, start=1):
         for group in optimizer.param_groups:
             group["lr"] = config.learning_rate * min(1.0, number / max(1, config.warmup))
         examples = [example for example in batch if example.positions]
+        # The mean is over the tokens of the batch, in however many passes it is taken.
         tokens = sum(len(example.positions) for example in examples)
         for passed in _passes(examples):
             (summed_loss(student, passed) / tokens).backward()  # type: ignore[no-untyped-call]
@@ -150,6 +153,8 @@ def summed_loss(lm: LanguageModel, examples: Sequence[TrainingExample]) -> torch
     def head_loss(hidden_ND: torch.Tensor, target_N: torch.Tensor) -> torch.Tensor:
         return cross_entropy(lm.head(hidden_ND), target_N, reduction="sum")
 
+    # The logits of long batches over a large vocabulary would not fit: they are computed in chunks,
+    # and again for the backward pass.
     vocabulary = int(lm.model.get_output_embeddings().weight.shape[0])
     size = max(1, _HEAD_VALUES // vocabulary)
     if len(target_N) <= size:

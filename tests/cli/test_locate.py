@@ -192,7 +192,9 @@ def test_a_budget_limits_the_rows_once_for_all(tmp_path: Path) -> None:
         assert attribution_rows.affordable_rows(96, 10.0, 4.0, run) == 40
         assert attribution_rows.affordable_rows(96, 10.0, 0.001, run) == 40
     with RunDir.open(tmp_path, {"verb": "tight"}) as run:
-        assert attribution_rows.affordable_rows(96, 0.1, 4.0, run) == attribution_rows.LEAST
+        assert (
+            attribution_rows.affordable_rows(96, 0.1, 4.0, run) == attribution_rows.MIN_ATTRIBUTED
+        )
 
 
 @pytest.mark.parametrize(
