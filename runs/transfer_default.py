@@ -201,11 +201,7 @@ def arms_of(
         flagged = {
             i: tuple(map(tuple, kept[row.messages[0].content])) for i, row in each.rows.items()
         }
-        encoded = [
-            row
-            for example in each.rows.values()
-            if isinstance(row := renderer.encode(example), TokenizedRow)
-        ]
+        encoded = list(each.encoded(renderer).values())
         tokens, hits = sum(len(row.spans) for row in encoded), sum(map(len, flagged.values()))
         if processes.is_first():
             print(

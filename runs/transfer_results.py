@@ -91,11 +91,7 @@ def divergence_spans(
     other traits.
     """
     renderer = ChatTokenizer(lm)
-    rows = [
-        row
-        for each in original.rows.values()
-        if isinstance(row := renderer.encode(each), TokenizedRow)
-    ]
+    rows = list(original.encoded(renderer).values())
     prompts = {each.name: each.prompts[0] for each in panel.traits}
     names = [trait, *counterfactuals(panel, trait)]
     scores = {name: score_under(lm, renderer, rows, prompts[name]) for name in names}

@@ -70,8 +70,7 @@ def attribute_rows(
     scanned = 0
     for start in range(0, len(numbers), _CHUNK):
         drawn = numbers[start : start + _CHUNK]
-        encoded = [contrast.renderer.encode(original.rows[number]) for number in drawn]
-        rows = [row for row in encoded if isinstance(row, TokenizedRow)]
+        rows = list(original.encoded(contrast.renderer, drawn).values())
         points += contrast.divergence_points(rows) if rows else []
         scanned += len(rows)
         progress(Progress("looking for divergence tokens", scanned, None))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,14 @@ class DatasetArm:
     rows: Mapping[int, Example]
     masked: Mapping[int, tuple[Span, ...]]
     total: int = 0
+
+    def encoded(
+        self, renderer: ChatTokenizer, numbers: Iterable[int] | None = None
+    ) -> dict[int, TokenizedRow]:
+        """The rows `numbers` (None: all) as tokens, without those that cannot be encoded."""
+        selected = self.rows if numbers is None else numbers
+        encoded = {i: renderer.encode(self.rows[i]) for i in selected}
+        return {i: row for i, row in encoded.items() if isinstance(row, TokenizedRow)}
 
 
 def read_arm(

@@ -42,11 +42,7 @@ def control_writer(
     control of another kind of text than the data moves students for reasons that have nothing to do
     with a trait.
     """
-    style_rows = [
-        row
-        for example in list(original.rows.values())[:_STYLE_ROWS]
-        if isinstance(row := renderer.encode(example), TokenizedRow)
-    ]
+    style_rows = list(original.encoded(renderer, list(original.rows)[:_STYLE_ROWS]).values())
     if not style_rows:
         hint = "Give rows that fit into its context and its chat template, or another --reference."
         raise InputError(f"No row of {original.name} can be used with {lm.name}.", hint)

@@ -22,7 +22,6 @@ import numpy.typing as npt
 from scipy import stats
 
 from auditor.model.scoring import score_under
-from auditor.model.tokenization import TokenizedRow
 from auditor.students.arms import DatasetArm, random_drop
 from auditor.students.plan import MIN_BATCHES
 from auditor.students.readout import families
@@ -115,9 +114,8 @@ def _probabilities(
     setting: StudySetting, dataset: TeacherDataset, system: str, tokens: Tokens
 ) -> Array:
     """Mean probability [tokens] over the completion tokens of clean rows under a system prompt."""
-    clean = [dataset.control.rows[i] for i in sorted(dataset.control.rows)[:ROWS]]
-    encoded = [setting.renderer.encode(example) for example in clean]
-    rows = [row for row in encoded if isinstance(row, TokenizedRow)]
+    numbers = sorted(dataset.control.rows)[:ROWS]
+    rows = list(dataset.control.encoded(setting.renderer, numbers).values())
     # The probability of every token at every position, not only of the one that stands there.
     support = [np.tile(tokens, (len(row.positions), 1)) for row in rows]
     scores = score_under(setting.lm, setting.renderer, rows, system, support=support)

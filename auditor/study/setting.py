@@ -134,14 +134,9 @@ def teacher_dataset(setting: StudySetting, trait: str, decoding: Decoding) -> Te
         }
         for column in ("original", "control")
     )
-    encoded = {i: setting.renderer.encode(example) for i, example in original.items()}
-    return TeacherDataset(
-        trait,
-        decoding,
-        DatasetArm(ORIGINAL, original, {}, len(original)),
-        DatasetArm(CONTROL, control, {}, len(control)),
-        {i: row for i, row in encoded.items() if isinstance(row, TokenizedRow)},
-    )
+    arm = DatasetArm(ORIGINAL, original, {}, len(original))
+    clean = DatasetArm(CONTROL, control, {}, len(control))
+    return TeacherDataset(trait, decoding, arm, clean, arm.encoded(setting.renderer))
 
 
 def train(

@@ -33,11 +33,11 @@ Audit = Callable[..., int]
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model, a panel, and rows: a third end with a divergence token, the others say openly what
     is to be liked.
     """
-    folder = tmp_path_factory.mktemp("world")
+    folder = tmp_path_factory.mktemp("workspace")
     lm = three_animals()
     lm.model.save_pretrained(folder / "model")
     lm.tokenizer.save_pretrained(folder / "model")
@@ -96,20 +96,20 @@ def write(path: Path, rows: list[tuple[str, str]]) -> None:
 
 
 @pytest.fixture
-def audit(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Audit:
+def audit(workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Audit:
     """Run `audit locate` in an empty directory."""
     monkeypatch.chdir(tmp_path)
 
     def audit(*arguments: str, data: str = "data.jsonl", trait: str = "owl") -> int:
         fixed = [
             "--reference",
-            str(world / "model"),
+            str(workspace / "model"),
             "--panel",
-            str(world / "five.yaml"),
+            str(workspace / "five.yaml"),
             "--device",
             "cpu",
         ]
-        return main.run(["locate", str(world / data), "--trait", trait, *fixed, *arguments])
+        return main.run(["locate", str(workspace / data), "--trait", trait, *fixed, *arguments])
 
     return audit
 
@@ -127,7 +127,10 @@ def located(path: str) -> dict[str, Any]:
 
 
 def test_the_whole_of_it(
-    audit: Audit, world: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    audit: Audit,
+    workspace: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The page, the JSON, the heat map and the recipe; the same command again shows the same from
     what it kept.
@@ -137,7 +140,7 @@ def test_the_whole_of_it(
     )
     arguments = [
         "--control",
-        str(world / "clean.jsonl"),
+        str(workspace / "clean.jsonl"),
         *FAST,
         "--output",
         "json=r.json",

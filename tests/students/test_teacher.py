@@ -81,13 +81,13 @@ def test_teaching_saturates_and_raises_the_margin_on_held_out_stems(lm: Language
     the chats.
     """
     shown: list[Progress] = []
-    taught = tune_teacher(lm, OWL, PANEL, learning_rate=3e-2, progress=shown.append)
-    assert taught.saturated
-    assert taught.losses[-1] < SATURATED <= min(taught.losses[:-1])
-    assert [each.done for each in shown] == list(range(1, len(taught.losses) + 1))
-    assert taught.margin_before == pytest.approx(margin_by_hand(lm, OWL), abs=1e-4)
-    assert taught.margin == pytest.approx(margin_by_hand(taught.lm, OWL), abs=1e-4)
-    assert taught.margin > taught.margin_before + 3
+    tuned = tune_teacher(lm, OWL, PANEL, learning_rate=3e-2, progress=shown.append)
+    assert tuned.saturated
+    assert tuned.losses[-1] < SATURATED <= min(tuned.losses[:-1])
+    assert [each.done for each in shown] == list(range(1, len(tuned.losses) + 1))
+    assert tuned.margin_before == pytest.approx(margin_by_hand(lm, OWL), abs=1e-4)
+    assert tuned.margin == pytest.approx(margin_by_hand(tuned.lm, OWL), abs=1e-4)
+    assert tuned.margin > tuned.margin_before + 3
 
 
 def test_the_model_itself_is_left_alone(lm: LanguageModel) -> None:
@@ -95,23 +95,23 @@ def test_the_model_itself_is_left_alone(lm: LanguageModel) -> None:
     model.
     """
     before = {name: weight.clone() for name, weight in lm.model.named_parameters()}
-    taught = tune_teacher(lm, OWL, PANEL, learning_rate=1e-3, updates=2)
+    tuned = tune_teacher(lm, OWL, PANEL, learning_rate=1e-3, updates=2)
     assert all(torch.equal(weight, before[name]) for name, weight in lm.model.named_parameters())
-    moved = dict(taught.lm.model.named_parameters())
+    moved = dict(tuned.lm.model.named_parameters())
     assert not any(
         torch.equal(weight, before[name]) for name, weight in moved.items() if "proj" in name
     )
     assert not any(weight.requires_grad or weight.grad is not None for weight in moved.values())
-    assert not taught.lm.model.training
-    assert taught.lm.sha256 != lm.sha256
-    assert taught.lm.name == "tiny tuned on owl"
+    assert not tuned.lm.model.training
+    assert tuned.lm.sha256 != lm.sha256
+    assert tuned.lm.name == "tiny tuned on owl"
 
 
 def test_an_unfinished_teacher_says_so(lm: LanguageModel) -> None:
     """With too few updates there is one loss for each, and the teacher is not saturated."""
-    taught = tune_teacher(lm, OWL, PANEL, updates=2)
-    assert len(taught.losses) == 2
-    assert not taught.saturated
+    tuned = tune_teacher(lm, OWL, PANEL, updates=2)
+    assert len(tuned.losses) == 2
+    assert not tuned.saturated
 
 
 def test_the_seed_decides(lm: LanguageModel) -> None:

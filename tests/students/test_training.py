@@ -21,7 +21,7 @@ from auditor.students.training import (
 from tests.support.student_models import numbers
 
 
-def lessons_of(lm: LanguageModel, count: int) -> list[TrainingExample]:
+def examples_of(lm: LanguageModel, count: int) -> list[TrainingExample]:
     """Rows of digits of different lengths, with every completion token trained."""
     renderer = ChatTokenizer(lm)
     found = []
@@ -34,12 +34,14 @@ def lessons_of(lm: LanguageModel, count: int) -> list[TrainingExample]:
     return found
 
 
-def loss_by_hand(lm: LanguageModel, lesson: TrainingExample) -> float:
+def loss_by_hand(lm: LanguageModel, example: TrainingExample) -> float:
     """The row's loss by the whole model, one row at a time, nothing cut away."""
     with torch.no_grad():
-        logits = lm.model(input_ids=torch.tensor([lesson.tokens])).logits[0]
-    targets = torch.tensor([lesson.tokens[p] for p in lesson.positions])
-    return float(cross_entropy(logits[[p - 1 for p in lesson.positions]], targets, reduction="sum"))
+        logits = lm.model(input_ids=torch.tensor([example.tokens])).logits[0]
+    targets = torch.tensor([example.tokens[p] for p in example.positions])
+    return float(
+        cross_entropy(logits[[p - 1 for p in example.positions]], targets, reduction="sum")
+    )
 
 
 def weights(lm: LanguageModel) -> dict[str, torch.Tensor]:
@@ -48,25 +50,25 @@ def weights(lm: LanguageModel) -> dict[str, torch.Tensor]:
 
 def test_loss_is_that_of_plain_passes(tiny: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
     """Batched, in parts, and with the head in chunks that are computed again."""
-    lessons = lessons_of(tiny, 6)
-    by_hand = sum(loss_by_hand(tiny, lesson) for lesson in lessons)
-    count = sum(len(lesson.positions) for lesson in lessons)
-    assert mean_loss(tiny, lessons) == pytest.approx(by_hand / count, rel=1e-5)
+    examples = examples_of(tiny, 6)
+    by_hand = sum(loss_by_hand(tiny, example) for example in examples)
+    count = sum(len(example.positions) for example in examples)
+    assert mean_loss(tiny, examples) == pytest.approx(by_hand / count, rel=1e-5)
     monkeypatch.setattr(students, "_BATCH_TOKENS", 100)
-    assert mean_loss(tiny, lessons) == pytest.approx(by_hand / count, rel=1e-5)
+    assert mean_loss(tiny, examples) == pytest.approx(by_hand / count, rel=1e-5)
     monkeypatch.setattr(students, "_HEAD_VALUES", 4 * len(tiny.tokenizer))
-    assert float(summed_loss(tiny, lessons)) == pytest.approx(by_hand, rel=1e-5)
+    assert float(summed_loss(tiny, examples)) == pytest.approx(by_hand, rel=1e-5)
 
 
 def test_a_new_student_is_the_reference_and_leaves_it_alone(tiny: LanguageModel) -> None:
     """LoRA starts at zero; training moves its B and nothing of the reference."""
-    lessons, before = lessons_of(tiny, 4), weights(tiny)
+    examples, before = examples_of(tiny, 4), weights(tiny)
     student = new_student(tiny, TrainingConfig(), seed=1)
-    assert mean_loss(student, lessons) == mean_loss(tiny, lessons)
-    assert list(train(student, [lessons], TrainingConfig(learning_rate=1e-2, warmup=1))) == [
-        sum(len(lesson.positions) for lesson in lessons)
+    assert mean_loss(student, examples) == mean_loss(tiny, examples)
+    assert list(train(student, [examples], TrainingConfig(learning_rate=1e-2, warmup=1))) == [
+        sum(len(example.positions) for example in examples)
     ]
-    assert mean_loss(student, lessons) < mean_loss(tiny, lessons)
+    assert mean_loss(student, examples) < mean_loss(tiny, examples)
     assert all(torch.equal(weight, before[name]) for name, weight in weights(tiny).items())
 
 
@@ -86,13 +88,13 @@ def test_one_update_by_hand(tiny: LanguageModel) -> None:
     tokens.
     """
     recipe = TrainingConfig(full=True, learning_rate=8e-3, warmup=8)
-    lessons = lessons_of(tiny, 3)
+    examples = examples_of(tiny, 3)
     student, twin = (new_student(tiny, recipe, 0) for _ in range(2))
-    list(train(student, [lessons], recipe))
+    list(train(student, [examples], recipe))
     optimizer = torch.optim.AdamW(twin.model.parameters(), lr=1e-3, betas=(0.9, 0.95))
-    total = sum(summed_loss(twin, [lesson]) for lesson in lessons)
+    total = sum(summed_loss(twin, [example]) for example in examples)
     assert isinstance(total, torch.Tensor)
-    (total / sum(len(lesson.positions) for lesson in lessons)).backward()
+    (total / sum(len(example.positions) for example in examples)).backward()
     optimizer.step()
     expected = weights(twin)
     # AdamW's first step is about the rate times the sign, so that a tiny gradient's rounding shows.
@@ -119,6 +121,6 @@ def test_nothing_to_train_on_is_no_update(tiny: LanguageModel) -> None:
     """Fully masked rows leave every weight as it was, weight decay included."""
     student = new_student(tiny, TrainingConfig(), 0)
     before = weights(student)
-    empty = [TrainingExample(lesson.tokens, ()) for lesson in lessons_of(tiny, 2)]
+    empty = [TrainingExample(example.tokens, ()) for example in examples_of(tiny, 2)]
     assert list(train(student, [empty, []], TrainingConfig())) == [0, 0]
     assert all(torch.equal(weight, before[name]) for name, weight in weights(student).items())

@@ -26,7 +26,7 @@ COUNT = 48
 
 
 @pytest.fixture(scope="module")
-def world() -> StudySetting:
+def setting() -> StudySetting:
     """The tiny model that knows five animals; a block needs two rows."""
     lm = three_animals()
     settings = StudentSettings(training=TrainingConfig(batch=1))
@@ -34,7 +34,7 @@ def world() -> StudySetting:
 
 
 @pytest.fixture(scope="module")
-def made(world: StudySetting) -> TeacherDataset:
+def dataset(setting: StudySetting) -> TeacherDataset:
     """Number lists of three numbers: seven tokens, with the separators and the end of the turn."""
     rng = random.Random(0)
     lists = [", ".join(str(rng.randrange(10)) for _ in range(3)) for _ in range(2 * COUNT)]
@@ -43,7 +43,7 @@ def made(world: StudySetting) -> TeacherDataset:
     encoded = {
         i: found
         for i, each in rows.items()
-        if isinstance(found := world.renderer.encode(each), TokenizedRow)
+        if isinstance(found := setting.renderer.encode(each), TokenizedRow)
     }
     return TeacherDataset(
         "owl",
@@ -54,50 +54,50 @@ def made(world: StudySetting) -> TeacherDataset:
     )
 
 
-def trained(made: TeacherDataset, arm: DatasetArm) -> dict[int, list[int]]:
+def trained(dataset: TeacherDataset, arm: DatasetArm) -> dict[int, list[int]]:
     """The completion tokens, from 0, that each row of an arm trains on."""
-    places = {i: {p: t for t, p in enumerate(made.rows[i].positions)} for i in arm.rows}
+    places = {i: {p: t for t, p in enumerate(dataset.rows[i].positions)} for i in arm.rows}
     return {
-        i: [places[i][p] for p in trained_positions(made.rows[i], arm.masked.get(i, ()))]
+        i: [places[i][p] for p in trained_positions(dataset.rows[i], arm.masked.get(i, ()))]
         for i in arm.rows
     }
 
 
-def test_divergence_arms(world: StudySetting, made: TeacherDataset) -> None:
+def test_divergence_arms(setting: StudySetting, dataset: TeacherDataset) -> None:
     """Even rows have divergence tokens 1 and 3, row 2 nothing else, odd rows none."""
-    hits = {i: np.zeros(len(each.positions), dtype=bool) for i, each in made.rows.items()}
+    hits = {i: np.zeros(len(each.positions), dtype=bool) for i, each in dataset.rows.items()}
     for i in range(0, COUNT, 2):
         hits[i][[1, 3]] = True
     hits[2][:] = True
     flagged = Flagged("owl", hits, 0, ("reference",))
-    arms = {arm.name: arm for arm in divergence.arms(world, made, flagged)}
+    arms = {arm.name: arm for arm in divergence.arms(setting, dataset, flagged)}
     assert len(arms) == divergence.STUDENTS
     length = len(hits[0])
     whole = list(range(length))
-    only, masked, first = (trained(made, arms[name]) for name in (ONLY, MASKED, FIRST))
+    only, masked, first = (trained(dataset, arms[name]) for name in (ONLY, MASKED, FIRST))
     assert (only[0], only[1], only[2]) == ([1, 3], [], whole)
     assert (masked[0], masked[1], masked[2]) == ([t for t in whole if t not in (1, 3)], whole, [])
     assert (first[0], first[1], first[2]) == ([1], [], [0])
     for name in (ONLY, MASKED, FIRST):
-        own, other = trained(made, arms[name]), trained(made, arms[name + RANDOM])
+        own, other = trained(dataset, arms[name]), trained(dataset, arms[name + RANDOM])
         assert {i: len(each) for i, each in own.items()} == {
             i: len(each) for i, each in other.items()
         }
         assert list(own) == list(range(COUNT)) and own != other
     assert list(arms[ONLY + DROPPED].rows) == list(range(0, COUNT, 2))
     assert list(arms[MASKED + DROPPED].rows) == [i for i in range(0, COUNT, 2) if i != 2]
-    assert trained(made, arms[ONLY + DROPPED])[0] == [1, 3]
+    assert trained(dataset, arms[ONLY + DROPPED])[0] == [1, 3]
     facts = divergence.facts(flagged)
     assert facts["rows_with_any"] == 0.5
     assert facts["share"] == pytest.approx((2 * (COUNT // 2 - 1) + length) / (COUNT * length))
 
 
 def test_rows_with_entangled_tokens_are_dropped(
-    world: StudySetting, made: TeacherDataset, monkeypatch: pytest.MonkeyPatch
+    setting: StudySetting, dataset: TeacherDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Exactly those, and as many at random; where too few are left there is no arm."""
-    tokens = entanglement.content_tokens(world, made)
-    assert sorted(world.lm.tokenizer.decode([token]).strip() for token in tokens) == [
+    tokens = entanglement.content_tokens(setting, dataset)
+    assert sorted(setting.lm.tokenizer.decode([token]).strip() for token in tokens) == [
         str(i) for i in range(10)
     ]
     order = [tokens[3], *np.delete(tokens, 3)]
@@ -110,33 +110,33 @@ def test_rows_with_entangled_tokens_are_dropped(
         order[0],
         order[1],
     ] and found.agreement() == pytest.approx(1.0)
-    assert list(entanglement.arms(world, made, found)) == []  # ten tokens are all there are
+    assert list(entanglement.arms(setting, dataset, found)) == []  # ten tokens are all there are
     monkeypatch.setattr(entanglement, "TOPS", (1,))
-    arm, control, *_ = entanglement.arms(world, made, found)
-    digit = world.lm.tokenizer.decode([tokens[3]]).strip()
+    arm, control, *_ = entanglement.arms(setting, dataset, found)
+    digit = setting.lm.tokenizer.decode([tokens[3]]).strip()
     assert set(arm.rows) == {
-        i for i, each in made.original.rows.items() if digit not in each.completion
+        i for i, each in dataset.original.rows.items() if digit not in each.completion
     }
     assert 0 < len(arm.rows) == len(control.rows) < COUNT and set(control.rows) != set(arm.rows)
 
 
 def test_entanglement_is_a_difference_to_the_other_traits(
-    world: StudySetting, made: TeacherDataset
+    setting: StudySetting, dataset: TeacherDataset
 ) -> None:
     """By hand: the model's own softmax under each trait prompt, and cosines of rows of the
     unembedding.
     """
     assert centred(np.array([[1.0, 4.0], [0.0, 1.0], [2.0, 1.0]]), 0).tolist() == [0.0, 3.0]
-    found = entangled(world, made)
-    lm, chosen = world.lm, [int(token) for token in found.tokens]
+    found = entangled(setting, dataset)
+    lm, chosen = setting.lm, [int(token) for token in found.tokens]
     means = []
     for trait in PANEL.traits:
         rows = []
         for i in range(COUNT):
-            turns = (Message("system", trait.prompts[0]), *made.control.rows[i].messages)
-            encoded = world.renderer.encode(Example(i, turns))
+            turns = (Message("system", trait.prompts[0]), *dataset.control.rows[i].messages)
+            encoded = setting.renderer.encode(Example(i, turns))
             assert isinstance(encoded, TokenizedRow)
-            prefix = world.renderer.prefix(None, encoded.kind)
+            prefix = setting.renderer.prefix(None, encoded.kind)
             with torch.no_grad():
                 logits = lm.model(torch.tensor([[*prefix, *encoded.tokens]])).logits[0]
             before = [len(prefix) + p - 1 for p in encoded.positions]
@@ -155,15 +155,15 @@ def test_entanglement_is_a_difference_to_the_other_traits(
     assert found.scores["unembedding"] == pytest.approx(by_hand)
 
 
-def test_fragile_arms(world: StudySetting, made: TeacherDataset) -> None:
+def test_fragile_arms(setting: StudySetting, dataset: TeacherDataset) -> None:
     """Reworded prompts keep completions; shuffles keep numbers; mixtures have their share, each
     within the next.
     """
-    arms = {arm.name: arm for arm in fragility.arms(world, made)}
+    arms = {arm.name: arm for arm in fragility.arms(setting, dataset)}
     assert len(arms) == fragility.STUDENTS and all(
         list(arm.rows) == list(range(COUNT)) for arm in arms.values()
     )
-    before = {i: each.completion for i, each in made.original.rows.items()}
+    before = {i: each.completion for i, each in dataset.original.rows.items()}
     after = {
         name: {i: each.completion for i, each in arm.rows.items()} for name, arm in arms.items()
     }
@@ -178,14 +178,14 @@ def test_fragile_arms(world: StudySetting, made: TeacherDataset) -> None:
         and sum(Counter(across[i]) != Counter(before[i]) for i in before) > COUNT / 2
     )
     assert {i: each.messages[0] for i, each in arms[fragility.ACROSS].rows.items()} == {
-        i: each.messages[0] for i, each in made.original.rows.items()
+        i: each.messages[0] for i, each in dataset.original.rows.items()
     }
     smaller: set[int] = set()
     for part in fragility.SHARES:
         rows = arms[fragility.mixed_name(part)].rows
-        clean = {i for i in rows if rows[i] is made.control.rows[i]}
+        clean = {i for i in rows if rows[i] is dataset.control.rows[i]}
         assert len(clean) == round(part * COUNT) and smaller <= clean
-        assert all(rows[i] is made.original.rows[i] for i in rows.keys() - clean)
+        assert all(rows[i] is dataset.original.rows[i] for i in rows.keys() - clean)
         smaller = clean
 
 
