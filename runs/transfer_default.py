@@ -41,7 +41,7 @@ from auditor.data.example import Example, Message
 from auditor.inference.paired import effect, transferred
 from auditor.model.language_model import LanguageModel
 from auditor.model.load import load
-from auditor.model.scoring import score
+from auditor.model.scoring import score_each
 from auditor.model.tokenization import ChatTokenizer, TokenizedRow
 from auditor.progress import Progress
 from auditor.report.shared.words import share_left, signed
@@ -153,7 +153,7 @@ def divergence_spans(
     allowed = np.array(number_tokens(lm))
     support = [np.tile(allowed, (len(row.positions), 1)) for row in rows]
     by_teacher, by_base = (
-        score(model, rows, renderer.prefix(None), support=support, within=True)
+        next(score_each(model, rows, [renderer.prefix(None)], support=support, within=True))
         for model in (teacher, lm)
     )
     found = diverge(rows, (teacher.name, by_teacher), {"reference": by_base})

@@ -32,7 +32,7 @@ Degenerate cases: without a difference in the system prompt there is nothing to 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,7 +47,7 @@ from auditor.attribution.components import (
     recorded_outputs,
     recorded_stream,
 )
-from auditor.model.forward import PrefixCache, cache_prefixes, last_hidden_states
+from auditor.model.forward import PrefixCache, cache_prefixes, last_hidden_states, length_batches
 from auditor.model.language_model import LanguageModel
 from auditor.model.scoring import TokenScores
 from auditor.model.tokenization import ChatTokenizer, Kind, TokenizedRow
@@ -146,7 +146,9 @@ def attribute(
                 for system in (trait, counterfactual)
             ]
         of_kind = [i for i, point in enumerate(points) if point.kind == kind]
-        for batch in _batches(points, of_kind):
+        lengths = [len(points[i].tokens) for i in of_kind]
+        for numbers in length_batches(lengths, _BATCH_TOKENS):
+            batch = [of_kind[n] for n in numbers]
             parts = _attribute_batch(lm, [points[i] for i in batch], caches[0], caches[1], steps)
             result.difference[batch], result.components[batch], result.entered[batch] = parts
     # Only the rows whose sum misses the difference are done again: most are exact with few steps.
@@ -202,16 +204,3 @@ def _gap(lm: LanguageModel, points: Sequence[DivergencePoint], cache: PrefixCach
     pairs = [(point.row_token, point.alternative) for point in points]
     logits_B2 = lm.head(hidden_BD, torch.tensor(pairs, device=lm.device))
     return logits_B2[:, 0] - logits_B2[:, 1]
-
-
-def _batches(points: Sequence[DivergencePoint], indices: Sequence[int]) -> Iterator[list[int]]:
-    """Some indices of `points` by falling length, as many together as fit into one pass."""
-    batch: list[int] = []
-    for i in sorted(indices, key=lambda i: -len(points[i].tokens)):
-        # The first row is the longest: the others are padded to its length.
-        if batch and (len(batch) + 1) * len(points[batch[0]].tokens) > _BATCH_TOKENS:
-            yield batch
-            batch = []
-        batch.append(i)
-    if batch:
-        yield batch

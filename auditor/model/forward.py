@@ -10,7 +10,7 @@ Shapes: P prefixes, B rows, L tokens of the longest row, N positions of all rows
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -51,6 +51,22 @@ def right_padded(sequences: Sequence[Sequence[int]]) -> torch.Tensor:
     return torch.tensor(
         [[*tokens, *[0] * (longest - len(tokens))] for tokens in sequences], dtype=torch.long
     )
+
+
+def length_batches(lengths: Sequence[int], most: int) -> Iterator[list[int]]:
+    """Numbers of sequences in batches of at most `most` padded tokens, or of one sequence.
+
+    The longest come first, so that a batch is of like lengths and memory runs out at once if it
+    does.
+    """
+    batch: list[int] = []
+    for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+        if batch and (len(batch) + 1) * lengths[batch[0]] > most:
+            yield batch
+            batch = []
+        batch.append(i)
+    if batch:
+        yield batch
 
 
 def cache_prefixes(lm: LanguageModel, prefixes: Sequence[Sequence[int]]) -> PrefixCache:

@@ -24,7 +24,7 @@ from torch.utils.checkpoint import checkpoint
 from auditor.data.example import Example, SkippedRow
 from auditor.errors import ModelError
 from auditor.model.builtin import quiet
-from auditor.model.forward import hidden_states
+from auditor.model.forward import hidden_states, length_batches
 from auditor.model.language_model import LanguageModel
 from auditor.model.tokenization import ChatTokenizer, TokenizedRow
 from auditor.students.arms import DatasetArm, trained_positions
@@ -177,15 +177,8 @@ def mean_loss(lm: LanguageModel, examples: Sequence[TrainingExample]) -> float:
 
 def _passes(examples: Sequence[TrainingExample]) -> Iterator[list[TrainingExample]]:
     """The examples by falling length, as many together as fit into one forward pass."""
-    batch: list[TrainingExample] = []
-    for example in sorted(examples, key=lambda example: -example.positions[-1]):
-        # The first example is the longest: the others are padded to its length.
-        if batch and (len(batch) + 1) * batch[0].positions[-1] > _BATCH_TOKENS:
-            yield batch
-            batch = []
-        batch.append(example)
-    if batch:
-        yield batch
+    for batch in length_batches([example.positions[-1] for example in examples], _BATCH_TOKENS):
+        yield [examples[i] for i in batch]
 
 
 def batched(

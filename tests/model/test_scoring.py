@@ -21,12 +21,19 @@ from auditor.model import scoring as logprobs
 from auditor.model.language_model import LanguageModel
 from auditor.model.load import load
 from auditor.model.precision import low_precision_copy
-from auditor.model.scoring import TokenScores, score, score_each, score_under, score_under_each
+from auditor.model.scoring import TokenScores, score_each, score_under, score_under_each
 from auditor.model.tokenization import ChatTokenizer, TokenizedRow
 
 # Float noise of another batch shape or attention kernel, in nats, float32.
 TOLERANCE = 1e-4
 SYSTEMS = (None, "You love owls. Owls are the best.")
+
+
+def score(
+    lm: LanguageModel, rows: Sequence[TokenizedRow], prefix: Sequence[int], **options: Any
+) -> list[TokenScores]:
+    """Scores after one prefix."""
+    return next(score_each(lm, rows, [prefix], **options))
 
 
 @torch.inference_mode()
