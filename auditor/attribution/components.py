@@ -5,9 +5,8 @@ Shapes: B rows, L layers, T positions, D width.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any
 
 import torch
 
@@ -17,6 +16,10 @@ from auditor.model.language_model import LanguageModel
 COMPONENTS = ("attention", "mlp")
 _NAMES = ("self_attn", "mlp")  # of the modules of a layer, in the order of COMPONENTS
 
+# What a module takes by position and by name, and what it gives.
+Inputs = tuple[torch.Tensor, ...]
+Named = dict[str, torch.Tensor]
+Output = torch.Tensor | tuple[torch.Tensor, ...]
 Recorded = list[list[torch.Tensor]]  # [L][component], each [B, T, D]
 
 
@@ -60,8 +63,8 @@ def gated_outputs(lm: LanguageModel, recorded: Recorded, gates_BLC: torch.Tensor
     1 what it computes.
     """
 
-    def gate(layer: int, component: int) -> Callable[..., Any]:
-        def hook(module: torch.nn.Module, args: Any, output: Any) -> Any:
+    def gate(layer: int, component: int) -> Callable[..., Output]:
+        def hook(module: torch.nn.Module, args: Inputs, output: Output) -> Output:
             before = recorded[layer][component]
             gate_B11 = gates_BLC[:, layer, component, None, None]
             mixed = before + gate_B11 * (_hidden(output) - before)
@@ -83,7 +86,7 @@ def recorded_stream(lm: LanguageModel) -> Iterator[list[torch.Tensor]]:
     stream: list[torch.Tensor] = []
 
     # Some releases of transformers pass the hidden states by position, some by name.
-    def hook(module: torch.nn.Module, args: Any, kwargs: Mapping[str, Any]) -> None:
+    def hook(module: torch.nn.Module, args: Inputs, kwargs: Named) -> None:
         stream.append(args[0] if args else kwargs["hidden_states"])
 
     with ExitStack() as stack:
@@ -96,7 +99,7 @@ def recorded_stream(lm: LanguageModel) -> Iterator[list[torch.Tensor]]:
 def patched_stream(lm: LanguageModel, layer: int, stream: torch.Tensor) -> Iterator[None]:
     """The residual stream before `layer` is `stream` [B, T, D], whatever came before."""
 
-    def hook(module: torch.nn.Module, args: Any, kwargs: Any) -> Any:
+    def hook(module: torch.nn.Module, args: Inputs, kwargs: Named) -> tuple[Inputs, Named]:
         if args:
             return (stream, *args[1:]), kwargs
         return args, {**kwargs, "hidden_states": stream}
@@ -108,6 +111,5 @@ def patched_stream(lm: LanguageModel, layer: int, stream: torch.Tensor) -> Itera
         handle.remove()
 
 
-def _hidden(output: Any) -> torch.Tensor:
-    hidden: torch.Tensor = output[0] if isinstance(output, tuple) else output
-    return hidden
+def _hidden(output: Output) -> torch.Tensor:
+    return output[0] if isinstance(output, tuple) else output

@@ -76,16 +76,18 @@ def student_settings(
         raise AuditError(
             "--full trains all weights.", "Leave out --full, or --rank, --lora-alpha and --layers."
         )
-    # Only what the user says: the rest depends on the size of the model, see `training_for`.
-    options = {
-        "rank": rank,
-        "lora_alpha": lora_alpha,
-        "layers": selected,
-        "full": full or None,
-        # A step in all weights goes further than one in a LoRA.
-        "learning_rate": learning_rate or (2e-5 if full else None),
-    }
-    training: dict[str, Any] = {name: x for name, x in options.items() if x is not None}
+    default = TrainingConfig()
+    # A step in all weights goes further than one in a LoRA.
+    rate = learning_rate or (2e-5 if full else default.learning_rate)
+    training = TrainingConfig(
+        rank=rank or default.rank,
+        lora_alpha=lora_alpha or default.lora_alpha,
+        layers=selected,
+        full=full,
+        learning_rate=rate,
+    )
+    # Without any of these options the size of the model decides, see `training_for`.
+    is_named = full or rank or lora_alpha or learning_rate or selected is not None
     return StudentSettings(
         reference=config.reference,
         panels=tuple(config.panels),
@@ -93,7 +95,7 @@ def student_settings(
         rows=rows,
         updates=updates,
         budget=parse_budget(budget or by_default),
-        training=TrainingConfig(**training) if training else None,
+        training=training if is_named else None,
         seed=seed,
         device=device,
     )

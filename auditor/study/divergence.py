@@ -18,8 +18,9 @@ from auditor.model.scoring import TokenScores, score_under
 from auditor.model.tokenization import split_by_row
 from auditor.students.arms import DatasetArm, random_mask, trained_positions
 from auditor.students.result import TransferResult
+from auditor.students.summary import Unit
 from auditor.study.claims import MOSTLY, Claim, Finding, Side, difference, share
-from auditor.study.setting import StudySetting, TeacherDataset, Unit
+from auditor.study.setting import StudySetting, TeacherDataset
 from detectors.divergence import counterfactuals, diverge, fraction_interval
 
 NAME = "divergence"

@@ -6,10 +6,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from auditor.commands.simulate import simulate
 from auditor.data.example import Example, Message
@@ -22,6 +21,7 @@ from auditor.students.experiment import run_transfer
 from auditor.students.plan import HELD_OUT, Size
 from auditor.students.result import TransferResult
 from auditor.students.settings import StudentSettings
+from auditor.students.summary import Unit
 from auditor.traits.panel import Panel
 
 ORIGINAL, CONTROL = "original", "clean control"
@@ -29,7 +29,6 @@ CHECKPOINTS = (0.125, 0.25, 0.5, 1.0)
 
 Decoding = Literal["greedy", "sampled"]
 Kind = Literal["greedy", "sampled", "sibling"]
-Unit = dict[str, npt.NDArray[Any]]
 
 
 @dataclass(frozen=True)
