@@ -1,1 +1,1 @@
-"""Read a data set and draw a sample of its rows: Parquet, JSONL, JSON, CSV, folders, stdin, the hub."""
+"""Read data sets, draw samples of their rows and write changed rows back."""

@@ -11,8 +11,7 @@ from auditor.data.batches import Row
 from auditor.data.example import SkippedRow
 from auditor.data.files import Source, open_source
 from auditor.data.formats import Layout, to_example
-from auditor.data.layout import find_layout
-from auditor.errors import InputError
+from auditor.data.layout import layout_of
 
 
 @dataclass(frozen=True)
@@ -43,10 +42,7 @@ def read_rows(
 ) -> Iterator[Rows]:
     """Open the data set `source`. Raises InputError as `sample.read_sample` does."""
     with open_source(source, rows=None) as data:
-        heads = {file.name: head for file in data.files if (head := file.head())}
-        if not heads:
-            raise InputError(f"{source} has no rows.", "Give a data set with at least one row.")
-        yield Rows(data, find_layout(heads, format_of, columns))
+        yield Rows(data, layout_of(data, format_of, columns))
 
 
 def why_not(row: Row, layout: Layout) -> str | None:

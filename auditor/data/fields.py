@@ -36,7 +36,7 @@ def fields_of(row: Mapping[str, Any], layout: Layout) -> tuple[Field, ...]:
 
 
 def edited(row: Mapping[str, Any], edits: Edits) -> dict[str, Any]:
-    """A copy of `row` with new texts; a column that holds its turns as JSON text keeps that form."""
+    """A copy of `row` with new texts; turns that a column holds as JSON text stay JSON text."""
     changed = dict(row)
     for path, text in edits.items():
         changed[str(path[0])] = _placed(changed[str(path[0])], path[1:], text)
@@ -49,8 +49,9 @@ def splice(text: str, path: Path, new: str) -> str:
     Where the path goes on inside a string, that string is JSON text itself. Only strings are
     replaced.
     """
-    start, end, rest = _locate(text, path)
-    inner = new if not rest else splice(json.loads(text[start:end]), rest, new)
+    start, end, inner_path = _locate(text, path)
+    inner = splice(json.loads(text[start:end]), inner_path, new) if inner_path else new
+    # A file that is ASCII throughout stays so: some readers of such files know nothing else.
     return text[:start] + json.dumps(inner, ensure_ascii=text.isascii()) + text[end:]
 
 
@@ -70,11 +71,9 @@ def _locate(text: str, path: Path, at: int = 0) -> tuple[int, int, Path]:
     at = _skip(text, at)
     if not path or text[at] == '"':
         return at, DECODER.raw_decode(text, at)[1], path
-    found = at
-    for key, start in _members(text, at):
-        if key == path[0]:
-            found = start  # of a key that stands twice, the last one counts
-    return _locate(text, path[1:], found)
+    # Of a key that stands twice the last one counts, as for every JSON reader.
+    start = [start for key, start in _members(text, at) if key == path[0]][-1]
+    return _locate(text, path[1:], start)
 
 
 def _members(text: str, at: int) -> Iterator[tuple[str | int, int]]:
@@ -85,7 +84,7 @@ def _members(text: str, at: int) -> Iterator[tuple[str | int, int]]:
         key: str | int = number
         if named:
             key, at = DECODER.raw_decode(text, at)
-            at = _skip(text, _skip(text, at) + 1)  # the colon
+            at = _skip(text, _skip(text, at) + 1)  # past the colon
         yield key, at
         at = _skip(text, DECODER.raw_decode(text, at)[1])
         if text[at] == ",":
@@ -111,7 +110,7 @@ def _turns(row: Mapping[str, Any], column: str, role_key: str, content_key: str)
         elif len(content) == 1:
             yield Field((*path, 0, "text"), role, _text(content[0]["text"]))
         else:
-            yield Field((), role, "".join(_text(part["text"]) for part in content))
+            yield Field((), role, "".join(_text(piece["text"]) for piece in content))
 
 
 def _system(row: Mapping[str, Any], columns: Mapping[str, str]) -> Iterator[Field]:

@@ -1,4 +1,4 @@
-"""A source as the user wrote it -> its files and blocks: a file, a folder, stdin or a hub data set."""
+"""The files and blocks of a source that the user names: a file, a folder, stdin or a hub data set."""
 
 from __future__ import annotations
 
@@ -66,8 +66,16 @@ def open_source(
     with reading(source):
         is_pipe, is_folder, exists = path.is_fifo(), path.is_dir(), path.exists()
     if source == "-" or is_pipe:  # a pipe, such as <(zcat ...), can be read only once
+        name = "standard input" if source == "-" else source
         with tempfile.TemporaryDirectory() as folder:
-            yield _spooled(source, Path(folder) / "stdin", stdin)
+            copy = Path(folder) / "stdin"
+            with reading(name), copy.open("wb") as target:
+                if source == "-":
+                    shutil.copyfileobj(stdin or sys.stdin.buffer, target, 1 << 20)
+                else:
+                    with path.open("rb") as pipe:
+                        shutil.copyfileobj(pipe, target, 1 << 20)
+            yield Source(source, (_data_file(copy, name),), _digest(copy, name))
     elif is_folder:
         yield _folder(source, path)
     elif exists:
@@ -82,24 +90,21 @@ def digest_of(source: str) -> str:
         return data.sha256 or ""
 
 
-def _spooled(source: str, copy: Path, stdin: BinaryIO | None) -> Source:
-    name = "standard input" if source == "-" else source
-    with reading(name), copy.open("wb") as target:
-        if source == "-":
-            shutil.copyfileobj(stdin or sys.stdin.buffer, target, 1 << 20)
-        else:
-            with Path(source).open("rb") as pipe:
-                shutil.copyfileobj(pipe, target, 1 << 20)
-    return Source(source, (_data_file(copy, name),), _digest(copy, name))
-
-
 def _folder(source: str, folder: Path) -> Source:
+    def fail(error: OSError) -> None:
+        raise error  # a subfolder that may not be read must not be left out in silence
+
+    names = []
     with reading(source):
-        names = sorted(
-            path.relative_to(folder).as_posix()
-            for path in _visible(folder)
-            if suffix_of(path) in SUFFIXES
-        )
+        for parent, folders, files_there in os.walk(folder, onerror=fail):
+            # Hidden files and folders, such as caches and checkpoints of notebooks, are no data.
+            folders[:] = [name for name in folders if not name.startswith(".")]
+            names += [
+                Path(parent, name).relative_to(folder).as_posix()
+                for name in files_there
+                if not name.startswith(".") and suffix_of(Path(name)) in SUFFIXES
+            ]
+    names.sort()
     if not names:
         raise InputError(
             f"The folder {source} holds no data file.", f"It should hold {_KINDS} files."
@@ -111,15 +116,6 @@ def _folder(source: str, folder: Path) -> Source:
     )
 
 
-def _visible(folder: Path) -> Iterator[Path]:
-    def fail(error: OSError) -> None:
-        raise error  # a subfolder that may not be read must not be left out in silence
-
-    for parent, folders, names in os.walk(folder, onerror=fail):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        yield from (Path(parent, name) for name in names if not name.startswith("."))
-
-
 def _hub(source: str, rows: int | None) -> Source:
     if not is_hub_name(source):
         raise InputError(
@@ -128,12 +124,9 @@ def _hub(source: str, rows: int | None) -> Source:
         )
     limit = None if rows is None else max(_HUB_ROWS, 2 * rows)
     split, split_name, total = hub_split(source, limit)
-    part = (
-        ""
-        if limit is None or (total is not None and total <= limit)
-        else f", at most its first {limit:,} rows"
-    )
-    note = f"; streamed from the hub's split {split_name}{part}; sha256 is of the rows used"
+    cut = limit is not None and (total is None or total > limit)
+    first = f", at most its first {limit:,} rows" if cut else ""
+    note = f"; streamed from the hub's split {split_name}{first}; sha256 is of the rows used"
     return Source(source, (DataFile(source, (split,)),), None, total, note)
 
 

@@ -1,6 +1,6 @@
-"""One row of a data set -> Example, or SkippedRow with the reason.
+"""From a row of a data set to an Example, or to a SkippedRow with the reason.
 
-Pure; the layout says which column is what.
+The functions are pure; the layout says which column is what.
 """
 
 from __future__ import annotations
@@ -103,21 +103,11 @@ def _text(value: Any) -> str:
     try:
         if isinstance(value, bytes):
             return value.decode("utf-8")
-        value.encode(
-            "utf-8"
-        )  # a lone surrogate: broken bytes of a text file, or half a pair escaped in JSON
+        # This fails on a lone surrogate: broken bytes of a text file, or half a pair escaped in JSON.
+        value.encode("utf-8")
     except UnicodeError as error:
         raise _UnscorableError("broken_utf8") from error
     return value
-
-
-def _content(value: Any) -> str:
-    """Return a message's content: text, or a list of {"type": "text", "text": ...} parts joined."""
-    if not is_turns(value):
-        return _text(value)
-    if not all(isinstance(part, Mapping) and part.get("type", "text") == "text" for part in value):
-        raise _UnscorableError("wrong_type")
-    return "".join(_text(part.get("text")) for part in value)
 
 
 def _turns(value: Any, role_key: str = "role", content_key: str = "content") -> list[Message]:
@@ -125,18 +115,23 @@ def _turns(value: Any, role_key: str = "role", content_key: str = "content") -> 
         raise _UnscorableError("null")
     if not is_turns(value):
         raise _UnscorableError("wrong_type")
-    return [_message(turn, role_key, content_key) for turn in value]
-
-
-def _message(turn: Any, role_key: str, content_key: str) -> Message:
-    if turn is None:
-        raise _UnscorableError("null")
-    if not isinstance(turn, Mapping) or role_key not in turn:
-        raise _UnscorableError("wrong_type")
-    role = ROLES.get(_text(turn[role_key]).lower())
-    if role is None:
-        raise _UnscorableError("wrong_type")
-    return Message(role, _content(turn.get(content_key)))
+    messages = []
+    for turn in value:
+        if turn is None:
+            raise _UnscorableError("null")
+        if not isinstance(turn, Mapping) or role_key not in turn:
+            raise _UnscorableError("wrong_type")
+        role = ROLES.get(_text(turn[role_key]).lower())
+        if role is None:
+            raise _UnscorableError("wrong_type")
+        content: Any = turn.get(content_key)
+        if is_turns(content):  # a list of {"type": "text", "text": ...}, to be joined
+            if not all(isinstance(p, Mapping) and p.get("type", "text") == "text" for p in content):
+                raise _UnscorableError("wrong_type")
+            messages.append(Message(role, "".join(_text(piece.get("text")) for piece in content)))
+        else:
+            messages.append(Message(role, _text(content)))
+    return messages
 
 
 def _optional(values: Mapping[str, Any], role: str) -> str:
@@ -163,16 +158,12 @@ def _alpaca(values: Mapping[str, Any]) -> list[Message]:
     instruction = _text(values["instruction"])
     prompt = f"{instruction}\n\n{extra}" if extra.strip() else instruction
     answer = Message("assistant", _text(values["output"]))
-    return [*_system(values), *_history(values.get("history")), Message("user", prompt), answer]
-
-
-def _history(pairs: Any) -> list[Message]:
-    turns: list[Message] = []
-    for pair in parsed_turns(pairs) or ():
+    messages = _system(values)
+    for pair in parsed_turns(values.get("history")) or ():
         if not is_turns(pair) or len(pair) != 2:
             raise _UnscorableError("wrong_type")
-        turns += [Message("user", _text(pair[0])), Message("assistant", _text(pair[1]))]
-    return turns
+        messages += [Message("user", _text(pair[0])), Message("assistant", _text(pair[1]))]
+    return [*messages, Message("user", prompt), answer]
 
 
 def _prompt_completion(values: Mapping[str, Any]) -> list[Message]:

@@ -69,8 +69,8 @@ def hub_split(name: str, limit: int | None) -> tuple[HubSplit, str, int | None]:
         raise _hub_error(name, error) from error
     split = "train" if "train" in splits else next(iter(splits))
     info = splits[split].info
-    known = info.splits[split].num_examples if info.splits and split in info.splits else None
-    return HubSplit(name, splits[split], limit), split, known or None
+    total = info.splits[split].num_examples if info.splits and split in info.splits else None
+    return HubSplit(name, splits[split], limit), split, total or None
 
 
 def _hub_error(name: str, error: Exception) -> InputError:
@@ -78,22 +78,17 @@ def _hub_error(name: str, error: Exception) -> InputError:
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
     if isinstance(error, GatedRepoError):
-        why, hint = (
-            "it is gated",
-            "Accept its terms on the hub and log in (hf auth login), or pass a file.",
-        )
+        why = "it is gated"
+        hint = "Accept its terms on the hub and log in (hf auth login), or pass a file."
     elif isinstance(error, (DatasetNotFoundError, RepositoryNotFoundError)):
-        why, hint = (
-            "there is no such data set, or it is private",
-            "Check the name and your hub login, or pass a file.",
-        )
+        why = "there is no such data set, or it is private"
+        hint = "Check the name and your hub login, or pass a file."
     elif isinstance(error, ValueError):
-        why, hint = _first_line(error), "Download the part you want and pass its file."
+        why = _first_line(error)
+        hint = "Download the part you want and pass its file."
     else:
-        why, hint = (
-            f"no network? {_first_line(error)}",
-            "Check the network, or download the data set and pass its file.",
-        )
+        why = f"no network? {_first_line(error)}"
+        hint = "Check the network, or download the data set and pass its file."
     return _no_hub(name, why, hint)
 
 

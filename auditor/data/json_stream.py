@@ -44,8 +44,8 @@ def array_rows(stream: TextIO) -> Iterator[Any]:
 
 
 def array_parts(stream: TextIO) -> Iterator[tuple[str, str]]:
-    """Yield (the text before an element, the element as it is written) and at last (the rest of the
-    text, "").
+    """Yield (the text before an element, the element as it is written) and at last (the text after
+    the list, "").
 
     Joined, the parts are the whole text. Raises DamagedError as `array_rows`, and for what follows
     the list.
@@ -118,7 +118,7 @@ class _Scanner:
                 return ""
 
     def passed(self) -> str:
-        """Return the text between the place of the last call and here; only where `record` is set."""
+        """Return the text since the last call; only where `record` is set."""
         text = self._before + self._text[self._passed : self._at]
         self._before, self._passed = "", self._at
         return text

@@ -9,9 +9,11 @@ from typing import Any
 
 from auditor.data.batches import Row
 from auditor.data.example import SkippedRow
+from auditor.data.files import Source
 from auditor.data.formats import FORMATS, Layout, is_turns, parsed_turns, to_example
 from auditor.errors import InputError
 
+# The roles that a format cannot do without; the most specific format comes first.
 _REQUIRED = {
     "messages": ("messages",),
     "sharegpt": ("conversations",),
@@ -24,7 +26,8 @@ _OPTIONAL: dict[str, dict[str, tuple[str, ...]]] = {
     "alpaca": {"input": ("input", "context"), "system": ("system",), "history": ("history",)},
     "prompt_completion": {"system": ("system", "system_prompt")},
 }
-_NAMES, _NAME_CHARS = 30, 60  # of columns, in an error
+# The most columns, and characters of each, that an error lists.
+_NAMES, _NAME_CHARS = 30, 60
 _TURNS = ("messages", "conversations", "conversation")
 _PROMPTS = ("prompt", "question", "instruction", "input", "query")
 # The chosen answer of a preference pair is what a student would be trained on.
@@ -32,6 +35,14 @@ _COMPLETIONS = ("completion", "response", "answer", "output", "chosen")
 _OPTION = (
     "Name them with --columns prompt=NAME,completion=NAME, or name the format with --format-of NAME"
 )
+
+
+def layout_of(source: Source, format_of: str | None, columns: Mapping[str, str] | None) -> Layout:
+    """The layout of an opened data set. Raises InputError as `find_layout`, and for no rows."""
+    heads = {file.name: head for file in source.files if (head := file.head())}
+    if not heads:
+        raise InputError(f"{source.name} has no rows.", "Give a data set with at least one row.")
+    return find_layout(heads, format_of, columns)
 
 
 def find_layout(
@@ -50,12 +61,10 @@ def find_layout(
         if (rows := [row for row in head if not isinstance(row, str)])
     }
     if not layouts:
-        found = ", ".join(
-            sorted({row for head in heads.values() for row in head if isinstance(row, str)})
-        )
+        reasons = sorted({row for head in heads.values() for row in head if isinstance(row, str)})
         name = next(iter(heads))
         raise InputError(
-            f"None of the first rows of {name} can be read ({found}).",
+            f"None of the first rows of {name} can be read ({', '.join(reasons)}).",
             "Is it the type its name says?",
         )
     merged = _merged(layouts)
@@ -70,10 +79,10 @@ def _check_names(format_of: str | None, columns: Mapping[str, str]) -> None:
             f"Unknown format {format_of!r}.", f"--format-of takes one of: {', '.join(FORMATS)}."
         )
     if columns and not _formats_for(format_of, columns):
-        known = "; ".join(f"{name}: {', '.join(_roles(name))}" for name in FORMATS)
+        roles = "; ".join(f"{name}: {', '.join(_roles(name))}" for name in FORMATS)
         where = f"the format {format_of}" if format_of else "any one format"
         raise InputError(
-            f"The columns {', '.join(columns)} are not roles of {where}.", f"Roles: {known}."
+            f"The columns {', '.join(columns)} are not roles of {where}.", f"Roles: {roles}."
         )
 
 
@@ -100,21 +109,17 @@ def _file_layout(
             f"{name} has no column {unknown[0]!r}.", f"It has: {_listed(names)}. {_OPTION}."
         )
     formats = _formats_for(format_of, columns)
-    for format_name in sorted(formats, key=_precedence):
+    # The most specific first: a data set that also spells its conversation out as a prompt is still
+    # a conversation.
+    for format_name in (name for name in _REQUIRED if name in formats):
         required = _required(format_name, rows, names, columns, forced=format_of is not None)
         if required is not None:
             return Layout(format_name, required | _optional(format_name, names, required, columns))
-    asked = f"the format {format_of}" if format_of else "a known format"
+    target = f"the format {format_of}" if format_of else "a known format"
     raise InputError(
-        f"The columns of {name} do not fit {asked}: {_listed(names)}.",
+        f"The columns of {name} do not fit {target}: {_listed(names)}.",
         f"{_OPTION} ({', '.join(FORMATS)}).",
     )
-
-
-def _precedence(format_name: str) -> int:
-    # The most specific first: a data set that also spells its conversation out as a prompt is still
-    # a conversation.
-    return ("messages", "sharegpt", "alpaca", "prompt_completion", "text").index(format_name)
 
 
 def _required(
@@ -125,15 +130,17 @@ def _required(
     *,
     forced: bool,
 ) -> dict[str, str] | None:
-    """Return role -> column for the roles the format cannot do without, or None if it does not fit."""
+    """The column of each role that the format cannot do without, or None if it does not fit."""
     exact = {role: columns.get(role, role) for role in _REQUIRED[format_name]}
     if format_name in ("messages", "sharegpt"):
         role = _REQUIRED[format_name][0]
-        candidates = [columns[role]] if role in columns else _turn_columns(names)
-        return next(
-            ({role: name} for name in candidates if forced or _style(rows, name) == format_name),
-            None,
-        )
+        # "chosen" holds all turns of a conversation only where no prompt stands beside it.
+        preference = ["chosen"] if not any(name in names for name in _PROMPTS) else []
+        candidates = [name for name in (*_TURNS, *preference) if name in names]
+        for name in [columns[role]] if role in columns else candidates:
+            if forced or _style(rows, name) == format_name:
+                return {role: name}
+        return None
     if all(column in names for column in exact.values()):
         return exact
     if (
@@ -141,45 +148,32 @@ def _required(
         and exact["instruction"] in names
         and {"input", "context"} & set(names)
     ):
-        return (
-            exact | {"output": "response"}
-            if "response" in names and "output" not in columns
-            else None
-        )
+        fits = "response" in names and "output" not in columns
+        return exact | {"output": "response"} if fits else None
     if format_name == "prompt_completion":
         return _prompt_completion(names, columns)
     # A preference pair of plain texts without a prompt.
-    return (
-        {"text": "chosen"} if format_name == "text" and "chosen" in names and not columns else None
-    )
+    fits = format_name == "text" and "chosen" in names and not columns
+    return {"text": "chosen"} if fits else None
 
 
 def _prompt_completion(names: Sequence[str], columns: Mapping[str, str]) -> dict[str, str] | None:
-    taken = set(columns.values())
-    prompts = (
-        [columns["prompt"]]
-        if "prompt" in columns
-        else [n for n in _PROMPTS if n in names and n not in taken]
-    )
-    completions = (
-        [columns["completion"]]
-        if "completion" in columns
-        else [n for n in _COMPLETIONS if n in names and n not in taken]
-    )
+    free = [name for name in names if name not in columns.values()]
+    prompts = [name for name in _PROMPTS if name in free]
+    completions = [name for name in _COMPLETIONS if name in free]
+    if "prompt" in columns:
+        prompts = [columns["prompt"]]
+    if "completion" in columns:
+        completions = [columns["completion"]]
     if len(prompts) == len(completions) == 1:
         return {"prompt": prompts[0], "completion": completions[0]}
     if prompts and completions:
         raise InputError(
-            f"Several columns could be the prompt ({_listed(prompts)}) or the completion ({_listed(completions)}).",
+            f"Several columns could be the prompt ({_listed(prompts)}) or the completion "
+            f"({_listed(completions)}).",
             f"{_OPTION}.",
         )
     return None
-
-
-def _turn_columns(names: Sequence[str]) -> list[str]:
-    # "chosen" is a whole conversation only where no prompt stands beside it.
-    chosen = ["chosen"] if not any(name in names for name in _PROMPTS) else []
-    return [name for name in (*_TURNS, *chosen) if name in names]
 
 
 def _style(rows: Iterable[Mapping[str, Any]], column: str) -> str | None:
@@ -196,15 +190,15 @@ def _style(rows: Iterable[Mapping[str, Any]], column: str) -> str | None:
 def _optional(
     format_name: str, names: Sequence[str], required: Mapping[str, str], columns: Mapping[str, str]
 ) -> dict[str, str]:
-    found = {}
+    optional = {}
     for role, aliases in _OPTIONAL.get(format_name, {}).items():
         candidates = (
             [columns[role]] if role in columns else [name for name in aliases if name in names]
         )
         free = [name for name in candidates if name not in required.values()]
         if free:
-            found[role] = free[0]
-    return found
+            optional[role] = free[0]
+    return optional
 
 
 def _merged(layouts: Mapping[str, Layout]) -> Layout:
@@ -220,7 +214,8 @@ def _merged(layouts: Mapping[str, Layout]) -> Layout:
         )
         if layout.format != first.format or not same:
             raise InputError(
-                f"The files differ in format: {first_name} is {_told(first)}, {name} is {_told(layout)}.",
+                f"The files differ in format: {first_name} is {_described(first)}, "
+                f"{name} is {_described(layout)}.",
                 "Audit them one by one, or name the columns they share with --columns.",
             )
     return Layout(first.format, columns)
@@ -233,12 +228,13 @@ def _check_values(name: str, head: Sequence[Row], layout: Layout) -> None:
     ):
         names = list(dict.fromkeys(key for row in head if not isinstance(row, str) for key in row))
         raise InputError(
-            f"{name} does not fit the format {_told(layout)}: the values are not text or messages of that kind.",
+            f"{name} does not fit the format {_described(layout)}: the values are not text or "
+            "messages of that kind.",
             f"It has the columns: {_listed(names)}. {_OPTION} ({', '.join(FORMATS)}).",
         )
 
 
-def _told(layout: Layout) -> str:
+def _described(layout: Layout) -> str:
     return f"{layout.format} ({', '.join(layout.columns.values())})"
 
 

@@ -70,11 +70,8 @@ class RowGroup:
         has (None: all).
         """
         with reading(self.name, pa.ArrowException), self._file() as file:
-            present = (
-                None
-                if columns is None
-                else [name for name in file.schema_arrow.names if name in columns]
-            )
+            names = file.schema_arrow.names
+            present = None if columns is None else [name for name in names if name in columns]
             for records in file.iter_batches(
                 size, [self.number], columns=present, use_threads=False
             ):

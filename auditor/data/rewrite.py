@@ -63,7 +63,7 @@ def rewrite(source: Path, target: Path, columns: Sequence[str], transform: Trans
 
 @dataclass(frozen=True, slots=True)
 class _Piece:
-    """An element as it is written, what stands between it and the one before, and the row it holds."""
+    """An element as it is written, what stands before it, and the row that it holds."""
 
     lead: str
     raw: str
@@ -112,6 +112,8 @@ def _create(target: Path, *, zipped: bool) -> BinaryIO:
 
 
 class _GzipFile(gzip.GzipFile):
+    """A gzipped file without name and time in its header."""
+
     def __init__(self, target: Path) -> None:
         self._target = target.open("wb")
         super().__init__("", "wb", compresslevel=6, fileobj=self._target, mtime=0)
@@ -124,9 +126,8 @@ class _GzipFile(gzip.GzipFile):
 def _lines(text: io.TextIOWrapper) -> Iterator[_Piece]:
     lead = ""
     for line in _unix_lines(text):
-        if not line.strip(
-            " \t\n\r\v\f"
-        ):  # what `bytes.isspace` means: rows are numbered without blank lines
+        # White space is what `bytes.isspace` means, as where rows are numbered without blank lines.
+        if not line.strip(" \t\n\r\v\f"):
             lead += line
         else:
             yield _Piece(lead, line, parse_line(line.encode("utf-8", "surrogateescape")))
@@ -136,14 +137,14 @@ def _lines(text: io.TextIOWrapper) -> Iterator[_Piece]:
 
 def _unix_lines(text: io.TextIOWrapper) -> Iterator[str]:
     """Lines that end with a line feed: a lone carriage return is white space within a JSON line."""
-    part = ""
+    joined = ""
     for line in text:
-        part += line
-        if part.endswith("\n"):
-            yield part
-            part = ""
-    if part:
-        yield part
+        joined += line
+        if joined.endswith("\n"):
+            yield joined
+            joined = ""
+    if joined:
+        yield joined
 
 
 def _csv_pieces(
@@ -214,7 +215,11 @@ def _write_array(
     """Elements of one JSON array: what stands before the first is its head, before the others a
     separator.
     """
-    pieces = (_Piece(lead, raw, _array_row(raw)) for lead, raw in parts)
+    # What was decoded with surrogates stays so: the row is then skipped as broken, not the file.
+    pieces = (
+        _Piece(lead, raw, parse_line(raw.encode("utf-8", "surrogateescape")) if raw else "end")
+        for lead, raw in parts
+    )
     separator, written = "", False
     for number, (piece, copies) in enumerate(_transformed(pieces, transform)):
         if number == 0 or not piece.raw:
@@ -226,11 +231,6 @@ def _write_array(
                 out.write(separator or ", ")
             out.write(_spliced(piece.raw, piece.row, edits))
             written = True
-
-
-def _array_row(raw: str) -> Row:
-    # What was decoded with surrogates stays so: the row is then skipped as broken, not the file.
-    return parse_line(raw.encode("utf-8", "surrogateescape")) if raw else "end"
 
 
 def _spliced(raw: str, _: Row, edits: Edits) -> str:
@@ -274,7 +274,7 @@ def _rewrite_parquet(
 
 
 def _parquet_writer(target: Path, file: pq.ParquetFile) -> pq.ParquetWriter:
-    """A writer with the schema and, by column, the compression and dictionary encoding of `file`."""
+    """A writer with the schema of `file` and, by column, its compression and encoding."""
     options: dict[str, object] = {}
     if file.num_row_groups:
         group = file.metadata.row_group(0)
@@ -302,26 +302,25 @@ def _edited_batch(
 ) -> pa.RecordBatch:
     rows = ArrowBatch(batch.select(present)).take(range(batch.num_rows))
     copies = transform(rows)
-    where = [i for i, each in enumerate(copies) for _ in each]
-    edits = [each for copy in copies for each in copy]
-    if not any(edits) and len(where) == batch.num_rows == sum(map(bool, copies)):
+    # For every row of the output the input row that it comes from, and what is new in it.
+    origins = [i for i, row_copies in enumerate(copies) for _ in row_copies]
+    changes = [edits for row_copies in copies for edits in row_copies]
+    if not any(changes) and len(origins) == batch.num_rows == sum(map(bool, copies)):
         return batch
-    taken = batch.take(pa.array(where, pa.int64()))
-    for name in dict.fromkeys(str(path[0]) for each in edits for path in each):
-        new = [
-            edited(cast(dict[str, object], rows[i]), each)[name]
-            for i, each in zip(where, edits, strict=True)
+    output = batch.take(pa.array(origins, pa.int64()))
+    for name in dict.fromkeys(str(path[0]) for edits in changes for path in edits):
+        changed = [n for n, edits in enumerate(changes) if any(path[0] == name for path in edits)]
+        values = [
+            edited(cast(dict[str, object], rows[origins[n]]), changes[n])[name] for n in changed
         ]
-        at = [n for n, each in enumerate(edits) if any(path[0] == name for path in each)]
-        column = _replaced(taken.column(name), at, [new[n] for n in at], name)
-        taken = taken.set_column(
-            taken.schema.get_field_index(name), taken.schema.field(name), column
-        )
-    return taken
+        column = _replaced(output.column(name), changed, values, name)
+        index = output.schema.get_field_index(name)
+        output = output.set_column(index, output.schema.field(name), column)
+    return output
 
 
 def _replaced(column: pa.Array, at: Sequence[int], values: Sequence[object], name: str) -> pa.Array:
-    """`column` with `values` at the places `at`; all other values are not touched."""
+    """`column` with `values` at the rows `at`; all other values are not touched."""
     kind = column.type
     try:
         new = pa.array(values, type=kind.value_type if pa.types.is_dictionary(kind) else kind)
@@ -333,8 +332,10 @@ def _replaced(column: pa.Array, at: Sequence[int], values: Sequence[object], nam
     if pa.types.is_dictionary(kind):
         new = new.dictionary_encode().cast(kind)
     order = list(range(len(column)))
-    for number, place in enumerate(at):
-        order[place] = len(column) + number
+    for number, row in enumerate(at):
+        order[row] = len(column) + number
+    # The new values stand behind the old ones, and one `take` brings each to its row: the old ones
+    # are copied as they are, also those of types that Python has no value for.
     both = pa.chunked_array([column, new]).unify_dictionaries().combine_chunks()
     joined = both.combine_chunks() if isinstance(both, pa.ChunkedArray) else both
     return joined.take(pa.array(order, pa.int64()))

@@ -18,10 +18,9 @@ import numpy.typing as npt
 
 from auditor.data.batches import Block, Row
 from auditor.data.example import DatasetInfo, Example, Sample, SkippedRow
-from auditor.data.files import Source, open_source
+from auditor.data.files import open_source
 from auditor.data.formats import Layout, to_example
-from auditor.data.layout import find_layout
-from auditor.errors import InputError
+from auditor.data.layout import layout_of
 
 # Fewer row groups than this would make a sample of a sorted file too lumpy.
 _GROUPS = 16
@@ -76,10 +75,9 @@ def read_sample(
     examples.
     """
     with open_source(source, rows=rows, stdin=stdin) as data:
-        layout = _layout(data, format_of, columns)
-        size = (
-            None if rows is None else 2 * rows + 64
-        )  # spare candidates for the rows that will be skipped
+        layout = layout_of(data, format_of, columns)
+        # Spare candidates for the rows that will be skipped.
+        size = None if rows is None else 2 * rows + 64
         while True:
             drawn = _draw(data.blocks, list(layout.columns.values()), size, seed)
             examples, skipped = _take(drawn.candidates, layout, rows)
@@ -91,7 +89,8 @@ def read_sample(
         name=source,
         format=layout.format,
         columns=layout.columns,
-        sha256=data.sha256 or _rows_digest(examples),
+        sha256=data.sha256
+        or hashlib.sha256(b"".join(_digest(example) for example in examples)).hexdigest(),
         total=data.total or drawn.total,
         sampling=_sentence(looked_at, drawn, len(data.blocks), seed) + data.note,
     )
@@ -109,44 +108,38 @@ def priorities(seed: int, start: int, count: int) -> npt.NDArray[np.uint64]:
     return draws
 
 
-def _layout(data: Source, format_of: str | None, columns: Mapping[str, str] | None) -> Layout:
-    heads = {file.name: head for file in data.files if (head := file.head())}
-    if not heads:
-        raise InputError(f"{data.name} has no rows.", "Give a data set with at least one row.")
-    return find_layout(heads, format_of, columns)
-
-
 def _draw(blocks: Sequence[Block], columns: Sequence[str], size: int | None, seed: int) -> _Drawn:
     """Return the `size` rows (None: all) of the lowest priority in one pass over the blocks that
-    `_chosen` names.
+    `_blocks_to_read` names.
     """
-    chosen = _chosen(blocks, size, seed)
-    kept: list[Candidate] = []
+    selected = _blocks_to_read(blocks, size, seed)
+    candidates: list[Candidate] = []
+    # Priorities above the bar cannot be among the lowest any more, so such rows are not even parsed.
     bar, index, reached = _HIGHEST, 0, 0
     for number, block in enumerate(blocks):
-        if number not in chosen:
+        if number not in selected:
             index += block.rows or 0
             continue
         for batch in block.batches(columns):
             draws = priorities(seed, index, len(batch))
             positions = np.flatnonzero(draws <= bar)
             numbers = (positions + index).tolist()
-            kept += zip(
+            candidates += zip(
                 draws[positions].tolist(), numbers, batch.take(positions.tolist()), strict=True
             )
             index += len(batch)
             reached += len(batch)
-            if size is not None and len(kept) >= 2 * size:
-                kept = _lowest(kept, size)
-                bar = kept[-1][0]
-    return _Drawn(_lowest(kept, size), reached, len(chosen), index)
+            if size is not None and len(candidates) >= 2 * size:
+                candidates = _lowest(candidates, size)
+                bar = candidates[-1][0]
+    return _Drawn(_lowest(candidates, size), reached, len(selected), index)
 
 
 def _lowest(candidates: list[Candidate], size: int | None) -> list[Candidate]:
     return sorted(candidates, key=itemgetter(0, 1))[:size]
 
 
-def _chosen(blocks: Sequence[Block], size: int | None, seed: int) -> set[int]:
+def _blocks_to_read(blocks: Sequence[Block], size: int | None, seed: int) -> set[int]:
     """Return which blocks to read: all, unless every block's rows are known and a random choice of
     blocks suffices.
     """
@@ -173,17 +166,17 @@ def _take(
     """
     examples: list[Example] = []
     skipped: Counter[str] = Counter()
-    seen: set[bytes] = set()
+    digests: set[bytes] = set()
     for _, index, row in candidates:
         if len(examples) == rows:
             break
         outcome = to_example(index, row, layout)
         if isinstance(outcome, SkippedRow):
             skipped[outcome.reason] += 1
-        elif (digest := _digest(outcome)) in seen:
+        elif (digest := _digest(outcome)) in digests:
             skipped["duplicate"] += 1
         else:
-            seen.add(digest)
+            digests.add(digest)
             examples.append(outcome)
     return examples, dict(skipped)
 
@@ -191,10 +184,6 @@ def _take(
 def _digest(example: Example) -> bytes:
     content = [[message.role, message.content] for message in example.messages] or example.text
     return hashlib.blake2b(json.dumps(content).encode(), digest_size=16).digest()
-
-
-def _rows_digest(examples: Iterable[Example]) -> str:
-    return hashlib.sha256(b"".join(_digest(example) for example in examples)).hexdigest()
 
 
 def _sentence(looked_at: int, drawn: _Drawn, blocks: int, seed: int) -> str:

@@ -31,7 +31,7 @@ _CELL_BYTES = 1 << 26
 
 @dataclass(frozen=True)
 class TextBatch:
-    """Rows, or lines of JSONL that are parsed when taken: a large sample drops most lines unread."""
+    """Rows, or lines of JSONL that are parsed when taken: a sample drops most lines unread."""
 
     items: Sequence[Row | bytes]
 
@@ -101,6 +101,7 @@ def open_bytes(path: Path) -> BinaryIO:
 
 
 def text_kind(path: Path, name: str, suffix: str) -> Kind:
+    """The kind of a text file, by its suffix and first bytes. Raises InputError for what is none."""
     with open_bytes(path) as stream:
         head = stream.read(_HEAD_BYTES)
     if head.startswith(_UTF16_MARKS):
@@ -116,14 +117,12 @@ def text_kind(path: Path, name: str, suffix: str) -> Kind:
                 f"{name} is neither Parquet, JSON, JSONL nor CSV.", "Convert it to one of them."
             )
         return "csv"
-    if first == b"[" or (first == b"{" and suffix in ("", ".json") and _holds_array(path)):
+    if first == b"[":
         return "array"
+    if first == b"{" and suffix in ("", ".json"):
+        with open_bytes(path) as stream:
+            return "array" if is_array(decoded(stream)) else "jsonl"
     return "jsonl"
-
-
-def _holds_array(path: Path) -> bool:
-    with open_bytes(path) as stream:
-        return is_array(decoded(stream))
 
 
 def decoded(stream: BinaryIO) -> io.TextIOWrapper:
@@ -138,7 +137,11 @@ def _items(stream: BinaryIO, kind: Kind) -> Iterator[Row | bytes]:
         return _lines(stream)
     if kind == "array":
         return (_object(value) for value in array_rows(decoded(stream)))
-    return _csv_rows(decoded(stream), "\t" if kind == "tsv" else None)
+    text = decoded(stream)
+    first = text.readline()
+    table = csv_table(chain([first], text), "\t" if kind == "tsv" else csv_delimiter(first))
+    header = next(table, [])
+    return (csv_row(header, cells) for cells in table if cells)
 
 
 def _lines(stream: BinaryIO) -> Iterator[bytes]:
@@ -148,13 +151,6 @@ def _lines(stream: BinaryIO) -> Iterator[bytes]:
     for line in stream:
         if not line.isspace():
             yield line
-
-
-def _csv_rows(stream: io.TextIOWrapper, delimiter: str | None) -> Iterator[Row]:
-    first = stream.readline()
-    table = csv_table(chain([first], stream), delimiter or csv_delimiter(first))
-    header = next(table, [])
-    yield from (csv_row(header, cells) for cells in table if cells)
 
 
 def csv_delimiter(first: str) -> str:

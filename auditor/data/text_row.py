@@ -51,9 +51,9 @@ class TextRow:
         if self.fields[0].role == "text":
             return Example(self.index, text=self.fields[0].text)
         messages: list[Message] = []
-        for each in self.fields:
-            if each.role == "context":
-                messages[-1] = Message("user", f"{messages[-1].content}\n\n{each.text}")
+        for field in self.fields:
+            if field.role == "context":
+                messages[-1] = Message("user", f"{messages[-1].content}\n\n{field.text}")
             else:
-                messages.append(Message(each.role, each.text))
+                messages.append(Message(field.role, field.text))
         return Example(self.index, messages=tuple(messages))
