@@ -24,7 +24,9 @@ from runs import cli_docs
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 METHODS = ROOT / "docs" / "methods.md"
-PAGES = (README, *sorted((ROOT / "docs").rglob("*.md")))
+CONTRIBUTING = ROOT / "CONTRIBUTING.md"
+ARCHITECTURE = ROOT / "docs" / "architecture.md"
+PAGES = (README, CONTRIBUTING, *sorted((ROOT / "docs").rglob("*.md")))
 WRONG_ON_PURPOSE = ROOT / "docs" / "exit-codes.md"  # tests/cli/test_exit_codes.py runs its commands
 
 
@@ -79,6 +81,15 @@ def broken_links(page: Path) -> list[str]:
         if not target.exists() or (anchor and anchor not in map(slug, headings(target))):
             broken.append(link)
     return broken
+
+
+def named_paths(page: Path) -> list[str]:
+    """Files and folders of the repository that a page names in code: with a slash, and without
+    blanks, options or a placeholder.
+    """
+    top = {path.name for path in ROOT.iterdir()}
+    words = re.findall(r"`([\w.\-]+/[\w./\-]*)`", page.read_text(encoding="utf-8"))
+    return [word for word in words if word.split("/")[0] in top]
 
 
 def exit_codes() -> set[int]:
@@ -153,6 +164,42 @@ def test_the_make_targets_of_the_readme_exist() -> None:
     assert named == ["demo", "test"]
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     assert all(re.search(rf"^{target}:", makefile, re.MULTILINE) for target in named)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_files_and_folders_that_a_page_names_exist(page: Path) -> None:
+    """A reader who follows a path arrives somewhere; the three maps have many."""
+    paths = named_paths(page)
+    assert len(paths) > 10 or page not in (README, CONTRIBUTING, ARCHITECTURE)
+    assert [path for path in paths if not (ROOT / path).exists()] == []
+
+
+def test_contributing_answers_the_first_questions() -> None:
+    """Where a verdict is made, a trait scored, a row format read, a detector added: the files named
+    hold what they are named for.
+    """
+    defined = {
+        "auditor/scanning/verdict.py": "-> Verdict:",
+        "detectors/trait.py": "def trait_evidence(",
+        "auditor/model/null_model.py": "class NullModel",
+        "auditor/data/formats.py": '"alpaca"',
+        "detectors/interface.py": "class Evidence",
+    }
+    assert set(defined) < set(named_paths(CONTRIBUTING))
+    for path, text in defined.items():
+        assert text in (ROOT / path).read_text(encoding="utf-8"), path
+
+
+def test_the_architecture_has_every_folder() -> None:
+    """The table and the line of imports name all folders of `auditor/`, and the table no others;
+    resources are no code and import nothing.
+    """
+    page = ARCHITECTURE.read_text(encoding="utf-8")
+    folders = {path.name for path in (ROOT / "auditor").iterdir() if path.is_dir()}
+    folders -= {"__pycache__"}
+    assert set(re.findall(r"^\| `auditor/(\w+)/` \|", page, re.MULTILINE)) == folders
+    line = next(line for line in page.splitlines() if line.startswith("    errors"))
+    assert folders - {"resources"} < set(re.findall(r"\w+", line))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
