@@ -6,6 +6,7 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from auditor.inference.estimates import MIN_ROWS
 from auditor.model.language_model import LanguageModel
 from auditor.model.scoring import score_under
 from auditor.model.tokenization import ChatTokenizer, TokenizedRow
+from auditor.model.unit_store import Unit, load_or_compute
 from auditor.progress import Progress
 from auditor.runs.run_directory import RunDir
 from auditor.students.arms import DatasetArm
@@ -87,34 +89,27 @@ def attribute_rows(
             " --counterfactual or --reference."
         )
         raise InputError(message, hint)
-    parts: list[Attribution] = []
+
+    def attributed(points: Sequence[DivergencePoint]) -> Unit:
+        prompts = contrast.trait, contrast.counterfactual
+        result = attribute(contrast.lm, contrast.renderer, points, *prompts)
+        return {field: getattr(result, field) for field in _FIELDS}
+
+    results: list[Attribution] = []
     count, done = len(points), 0
     while done < count:
         began = time.perf_counter()
         batch = points[done : min(done + MIN_ATTRIBUTED, count)]
-        parts.append(_load_or_attribute(contrast, batch, done, run))
+        name = f"attribution {done} {len(batch)}"
+        unit = load_or_compute(run, name, partial(attributed, batch))
+        results.append(Attribution(*(unit[field] for field in _FIELDS)))
         # The first batch is timed; how many more are affordable is then fixed.
         if done == 0:
             count = affordable_rows(count, budget, time.perf_counter() - began, run)
         done = min(done + MIN_ATTRIBUTED, count)
         progress(Progress("attributing rows", done, count))
-    columns = (np.concatenate([getattr(part, name) for part in parts]) for name in _FIELDS)
+    columns = (np.concatenate([getattr(x, field) for x in results]) for field in _FIELDS)
     return Attribution(*columns), scanned
-
-
-def _load_or_attribute(
-    contrast: Contrast, points: Sequence[DivergencePoint], start: int, run: RunDir
-) -> Attribution:
-    """The attribution of some rows, from the run if it has it."""
-    name = f"attribution {start} {len(points)}"
-    unit = run.load_unit(name)
-    if unit is None:
-        result = attribute(
-            contrast.lm, contrast.renderer, points, contrast.trait, contrast.counterfactual
-        )
-        unit = {field: getattr(result, field) for field in _FIELDS}
-        run.save_unit(name, unit)
-    return Attribution(*(unit[field] for field in _FIELDS))
 
 
 def affordable_rows(count: int, budget: float | None, seconds: float, run: RunDir) -> int:
@@ -122,11 +117,8 @@ def affordable_rows(count: int, budget: float | None, seconds: float, run: RunDi
 
     It is decided once for a run, so that a resumed run attributes as many.
     """
-    unit = run.load_unit("places")
-    if unit is None:
-        fits = (
-            count if budget is None else max(MIN_ATTRIBUTED, int(budget / seconds * MIN_ATTRIBUTED))
-        )
-        unit = {"count": np.array(min(count, fits))}
-        run.save_unit("places", unit)
-    return int(unit["count"])
+    affordable = count
+    if budget is not None:
+        affordable = max(MIN_ATTRIBUTED, int(budget / seconds * MIN_ATTRIBUTED))
+    size = {"count": np.array(min(count, affordable))}
+    return int(load_or_compute(run, "places", lambda: size)["count"])

@@ -21,7 +21,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from platform import python_version
 from types import TracebackType
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO
 from urllib.parse import quote
 
 import numpy as np
@@ -30,6 +30,7 @@ import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
 from auditor.errors import RunError
+from auditor.model.unit_store import UnitStore
 from auditor.plugins import Plugin
 
 LOG = logging.getLogger(__name__)
@@ -55,13 +56,6 @@ DAMAGE = (
     zipfile.BadZipFile,
     zlib.error,
 )
-
-
-class UnitStore(Protocol):
-    """Where finished units of work are kept: a run, or a part of it."""
-
-    def save_unit(self, name: str, arrays: Mapping[str, np.ndarray[Any, Any]]) -> None: ...
-    def load_unit(self, name: str) -> dict[str, np.ndarray[Any, Any]] | None: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,15 +19,15 @@ from dataclasses import replace
 from auditor.errors import InputError
 from auditor.inference.paired import settled
 from auditor.model.language_model import LanguageModel
+from auditor.model.unit_store import Unit, UnitStore
 from auditor.progress import Progress
-from auditor.runs.run_directory import UnitStore
 from auditor.students import processes
 from auditor.students.arms import DatasetArm
 from auditor.students.plan import Cost, Plan, Size, duration, make_plan, size_of, within
 from auditor.students.result import TransferResult
 from auditor.students.runner import ExperimentContext, Measure, Runner, new_context, no_measurement
 from auditor.students.settings import StudentSettings
-from auditor.students.summary import Unit, arm_result, differences, stack, training, warnings
+from auditor.students.summary import arm_result, differences, stack, training, warnings
 from auditor.students.training import (
     TrainingExample,
     batched,

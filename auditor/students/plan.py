@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from auditor.errors import InputError
-from auditor.runs.run_directory import UnitStore
+from auditor.model.unit_store import UnitStore
 
 HELD_OUT = 32  # rows whose loss shows how well students do the task of the data set
 MIN_BATCHES = 2  # fewer are no training to speak of

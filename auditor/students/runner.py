@@ -13,14 +13,13 @@ import numpy.typing as npt
 from auditor.errors import InputError
 from auditor.model.language_model import LanguageModel
 from auditor.model.tokenization import ChatTokenizer
+from auditor.model.unit_store import Unit, UnitStore
 from auditor.progress import Progress
-from auditor.runs.run_directory import UnitStore
 from auditor.students import processes
 from auditor.students.arms import DatasetArm, row_order
 from auditor.students.plan import Plan, share_of_added
 from auditor.students.readout import Family, Reading, answer_support, families, read
 from auditor.students.settings import StudentSettings, TrainingConfig
-from auditor.students.summary import Unit
 from auditor.students.training import (
     Encode,
     TrainingExample,

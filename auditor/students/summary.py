@@ -1,5 +1,8 @@
 """From the students' readings to the result of an experiment. Pure functions.
 
+The unit of a student holds its readings: margins and rates [C, W], answers [C, Q, S + 1], two
+losses, and the counts of its rows and tokens. Of all blocks together they have a leading B.
+
 Shapes: B blocks, C checkpoints, W traits over all families, Q probe questions, S answers that are
 told apart.
 """
@@ -7,10 +10,8 @@ told apart.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from auditor.inference.effect import TransferVerdict
 from auditor.inference.paired import (
@@ -23,12 +24,9 @@ from auditor.inference.paired import (
     transferred,
     verdict,
 )
+from auditor.model.unit_store import Unit
 from auditor.students.readout import Family
 from auditor.students.result import ArmResult, Point, Training, TraitEffect
-
-# The readings of one student by name, or of one student of every block with a leading B: margins
-# [C, W], rates [C, W], answers [C, Q, S + 1], losses [2], counts [2] of rows and tokens.
-Unit = dict[str, npt.NDArray[Any]]
 
 SIGNIFICANT = 0.05
 FEW_UPDATES = 16  # transfer has not been measured with fewer

@@ -16,9 +16,9 @@ import numpy.typing as npt
 
 from auditor.model.scoring import TokenScores, score_under
 from auditor.model.tokenization import split_by_row
+from auditor.model.unit_store import Unit, load_or_compute
 from auditor.students.arms import DatasetArm, random_mask, trained_positions
 from auditor.students.result import TransferResult
-from auditor.students.summary import Unit
 from auditor.study.claims import MOSTLY, Claim, Finding, Side, difference, share
 from auditor.study.setting import StudySetting, TeacherDataset
 from detectors.divergence import counterfactuals, diverge, fraction_interval
@@ -78,7 +78,8 @@ def flag(setting: StudySetting, dataset: TeacherDataset) -> Flagged:
         ties = sum(int(tie.sum()) for tie in tokens.ties)
         return {"hits": np.concatenate(tokens.flagged), "ties": np.array(ties)}
 
-    unit = setting.kept(f"{trait} {dataset.decoding} divergence tokens", flagged)
+    name = f"{trait} {dataset.decoding} divergence tokens"
+    unit = load_or_compute(setting.store, name, flagged)
     hits = dict(zip(dataset.rows, split_by_row(unit["hits"], rows), strict=True))
     return Flagged(trait, hits, int(unit["ties"]), compared)
 

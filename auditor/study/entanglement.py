@@ -22,6 +22,7 @@ import numpy.typing as npt
 from scipy import stats
 
 from auditor.model.scoring import score_under
+from auditor.model.unit_store import load_or_compute
 from auditor.students.arms import DatasetArm, random_drop
 from auditor.students.plan import MIN_BATCHES
 from auditor.students.readout import families
@@ -76,7 +77,8 @@ def entangled(setting: StudySetting, dataset: TeacherDataset) -> Entangled:
     lm, panel, name = setting.lm, setting.panel, dataset.trait
     tokens = content_tokens(setting, dataset)
     group = [trait for trait in panel.traits if trait.group == panel.trait(name).group]
-    unit = setting.kept(
+    unit = load_or_compute(
+        setting.store,
         f"{name} {dataset.decoding} token probabilities",
         lambda: {
             "probabilities": np.stack(

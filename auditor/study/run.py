@@ -21,9 +21,10 @@ from auditor.model import load as models
 from auditor.model.identity import identity_of
 from auditor.model.language_model import LanguageModel
 from auditor.model.tokenization import ChatTokenizer
+from auditor.model.unit_store import UnitStore
 from auditor.progress import Progress
 from auditor.report.verify import REFERENCE_KEYS
-from auditor.runs.run_directory import RunDir, UnitStore, installed_versions
+from auditor.runs.run_directory import RunDir, installed_versions
 from auditor.students.arms import digest
 from auditor.students.experiment import measured_cost
 from auditor.students.plan import HELD_OUT, Size, duration, size_of, within

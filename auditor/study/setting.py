@@ -14,14 +14,14 @@ from auditor.commands.simulate import simulate
 from auditor.data.example import Example, Message
 from auditor.model.language_model import LanguageModel
 from auditor.model.tokenization import ChatTokenizer, TokenizedRow
+from auditor.model.unit_store import Unit, UnitStore, load_or_compute
 from auditor.progress import Progress
-from auditor.runs.run_directory import Section, UnitStore
+from auditor.runs.run_directory import Section
 from auditor.students.arms import DatasetArm
 from auditor.students.experiment import run_transfer
 from auditor.students.plan import HELD_OUT, Size
 from auditor.students.result import TransferResult
 from auditor.students.settings import StudentSettings
-from auditor.students.summary import Unit
 from auditor.traits.panel import Panel
 
 ORIGINAL, CONTROL = "original", "clean control"
@@ -50,15 +50,6 @@ class StudySetting:
     max_tokens: int
     store: UnitStore | None = None
     progress: Callable[[Progress], None] = lambda _: None
-
-    def kept(self, name: str, compute: Callable[[], Unit]) -> Unit:
-        """The arrays that were kept under `name`, or those of `compute`, which are kept then."""
-        unit = self.store.load_unit(name) if self.store else None
-        if unit is None:
-            unit = compute()
-            if self.store:
-                self.store.save_unit(name, unit)
-        return unit
 
 
 @dataclass(frozen=True)
@@ -123,7 +114,7 @@ def teacher_dataset(setting: StudySetting, trait: str, decoding: Decoding) -> Te
             "control": np.array([row["completion"] for row in simulated.control]),
         }
 
-    unit = setting.kept(f"{trait} {decoding} carrier", written)
+    unit = load_or_compute(setting.store, f"{trait} {decoding} carrier", written)
     original, control = (
         {
             i: Example(i, (Message("user", prompt), Message("assistant", completion)))
