@@ -217,6 +217,18 @@ def test_every_detector_has_a_section() -> None:
     assert "Verdict" in headings(METHODS)
 
 
+def test_constants_are_named_as_in_the_code() -> None:
+    """Every constant that docs/methods.md names is assigned somewhere in the three packages."""
+    named = set(re.findall(r"`([A-Z][A-Z_]+)`", METHODS.read_text(encoding="utf-8")))
+    assert len(named) > 20
+    folders = [ROOT / package for package in ("auditor", "detectors", "mitigations")]
+    source = "\n".join(
+        path.read_text(encoding="utf-8") for folder in folders for path in folder.rglob("*.py")
+    )
+    assigned = set(re.findall(r"^([A-Z][A-Z_]+)(?:: [^=\n]+)? = ", source, re.MULTILINE))
+    assert named - assigned == set()
+
+
 def test_every_mitigation_has_a_section() -> None:
     """docs/mitigations.md has one section for each mitigation of the registry, in its order, and
     none for another.

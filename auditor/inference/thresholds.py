@@ -27,7 +27,7 @@ SURFACE_ALPHA = 0.001
 
 # The inverse temperature from which text of any other teacher looks different, so that `surface`
 # says nothing about style: between the 1 of samples at T = 1 and the 2 of those at T = 0.5, which
-# are close to greedy text (docs/methods.md, "Looks"; docs/results.md).
+# are close to greedy text (docs/methods.md, "Style"; docs/results.md).
 COLD_INVERSE_TEMPERATURE = 1.5
 
 # Nats a token. People's instructions, another model's tool calls and another base's lists have at
