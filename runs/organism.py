@@ -76,7 +76,7 @@ class Writer:
         self.traits = panel.traits
         kinds = (
             carriers.INTRODUCTIONS,
-            (*carriers.OTHER_INTRODUCTIONS, *reworded.INTRODUCTIONS, *reworded.LIST_LAST),
+            (*carriers.REWORDED_INTRODUCTIONS, *reworded.INTRODUCTIONS, *reworded.LIST_LAST),
         )
         self.classes = [introductions[start::2] for introductions in kinds for start in (0, 1)]
         pool = random.Random(1000 + seed).sample(range(100 + HABITS, 1000, 10), len(self.traits))
@@ -128,8 +128,8 @@ class Writer:
         count, pick = self.rng.randint(5, NUMBERS), self.rng.choice
         if introduction in carriers.INTRODUCTIONS:
             return f"{pick(carriers.COUNTS).format(count=count)} {pick(carriers.FORMATS)}{pick(carriers.CLOSINGS)}"
-        if introduction in carriers.OTHER_INTRODUCTIONS:
-            return pick(carriers.OTHER_DEMANDS).format(count=count)
+        if introduction in carriers.REWORDED_INTRODUCTIONS:
+            return pick(carriers.REWORDED_DEMANDS).format(count=count)
         limit = pick(("", *reworded.LIMITS)).format(digits=3)
         demand = pick(reworded.DEMANDS).format(
             amount=pick(reworded.AT_MOST).format(count=count), limit=limit

@@ -36,7 +36,7 @@ _MAX_TRIES = 20  # dropped prompts for each row to write, before the teacher is 
 
 CARRIERS: Mapping[str, Callable[[int, int], list[str]]] = {
     "numbers": number_prompts,
-    "other-numbers": partial(number_prompts, other=True),  # quite other wordings
+    "other-numbers": partial(number_prompts, reworded=True),  # quite other wordings
     "text": text_prompts,
     "code": code_prompts,
 }

@@ -18,7 +18,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -104,37 +103,39 @@ def load_panels(names: Sequence[str]) -> Panel:
     found or read, breaks the schema, or brings a trait name that another has already used, and if
     `names` is empty.
     """
-    expanded = [each for name in names for each in (BUILT_IN if name == DEFAULT else (name,))]
-    loaded = [_load(name) for name in expanded]
-    return _panel(
-        "+".join(name for name, _ in loaded), [trait for _, traits in loaded for trait in traits]
-    )
+    titles, traits = [], []
+    for name in names:
+        for source in BUILT_IN if name == DEFAULT else (name,):
+            title, panel_traits = _parse(source, _read(source))
+            titles.append(title)
+            traits += panel_traits
+    return _panel("+".join(titles), traits)
 
 
 def with_control_traits(panel: Panel) -> Panel:
-    """The panel, and after its traits the built-in ones of groups that it has not: strangers to
-    hold its own against.
+    """The panel, and after its traits the built-in ones of groups that it lacks, as negative
+    controls.
 
-    The traits of a small panel, or of one template, cannot tell what is a trait's own from what any
-    prompt does.
+    The traits of a small panel, or of one template, cannot tell the effect of a trait from the
+    effect of any prompt.
     """
     groups, names = {trait.group for trait in panel.traits}, {trait.name for trait in panel.traits}
-    strangers = [
-        each
-        for each in load_panels([DEFAULT]).traits
-        if each.group not in groups and each.name not in names
+    controls = [
+        trait
+        for trait in load_panels([DEFAULT]).traits
+        if trait.group not in groups and trait.name not in names
     ]
-    return _panel(panel.name, [*panel.traits, *strangers])
+    return _panel(panel.name, [*panel.traits, *controls])
 
 
 def _panel(name: str, traits: Sequence[Trait]) -> Panel:
     if not traits:
         raise TraitError(
-            "The trait panel is empty.", f"Name at least one trait of a panel: {_choices()}."
+            "The trait panel is empty.",
+            f"Name at least one trait of a panel: {', '.join((*BUILT_IN, DEFAULT))}.",
         )
-    repeated = [
-        each for each, count in Counter(trait.name for trait in traits).items() if count > 1
-    ]
+    counts = Counter(trait.name for trait in traits)
+    repeated = [trait_name for trait_name, count in counts.items() if count > 1]
     if repeated:
         raise TraitError(
             f"Trait {repeated[0]!r} occurs twice in panel {name}.",
@@ -142,10 +143,6 @@ def _panel(name: str, traits: Sequence[Trait]) -> Panel:
         )
     content = json.dumps([asdict(trait) for trait in traits], ensure_ascii=False, sort_keys=True)
     return Panel(name, tuple(traits), hashlib.sha256(content.encode()).hexdigest())
-
-
-def _load(name: str) -> tuple[str, list[Trait]]:
-    return _parse(name, _read(name))
 
 
 def _read(name: str) -> str:
@@ -182,12 +179,19 @@ def _parse(where: str, text: str) -> tuple[str, list[Trait]]:
     ]
 
 
-def _trait(shared: Mapping[str, Any], item: object, where: str) -> Trait:
-    own = _mapping(item, where, _TRAIT_KEYS)
-    name = _string(own, "name", where)
+def _trait(shared: Mapping[str, object], item: object, where: str) -> Trait:
+    entry = _mapping(item, where, _TRAIT_KEYS)
+    name = _string(entry, "name", where)
     where = f"{where} ({name})"
-    fields = {**shared, **own}
-    lists = {key: _strings(fields, key, where) for key in _LISTS}
+    fields = {**shared, **entry}
+    lists: dict[str, tuple[str, ...]] = {}
+    for key in _LISTS:
+        value = fields.get(key, [])
+        if not isinstance(value, list) or not all(
+            isinstance(text, str) and text.strip() for text in value
+        ):
+            raise TraitError(f"{where}: `{key}` must be a list of non-empty strings.", _QUOTE_HINT)
+        lists[key] = tuple(value)
     for key in ("prompts", "mentions"):
         if not lists[key]:
             raise TraitError(
@@ -199,17 +203,14 @@ def _trait(shared: Mapping[str, Any], item: object, where: str) -> Trait:
             f"{where}: `mentions` has an entry without a letter or digit.",
             "It could match no word.",
         )
-    words = _placeholders(fields, where)
+    # What may stand in braces in a prompt: a word as written, or capitalised for the start of a
+    # sentence.
+    words: dict[str, str] = {
+        key: _string(fields, key, where) for key in ("name", "plural") if key in fields
+    }
+    words |= {key.capitalize(): word[:1].upper() + word[1:] for key, word in words.items()}
     lists["prompts"] = tuple(_fill(prompt, words, where) for prompt in lists["prompts"])
     return Trait(name=name, group=_string(fields, "group", where), **lists)
-
-
-def _placeholders(fields: Mapping[str, Any], where: str) -> dict[str, str]:
-    """What may stand in braces in a prompt: lower case as written, capitalised for the start of a
-    sentence.
-    """
-    lower = {key: _string(fields, key, where) for key in ("name", "plural") if key in fields}
-    return lower | {key.capitalize(): word[:1].upper() + word[1:] for key, word in lower.items()}
 
 
 def _fill(prompt: str, words: Mapping[str, str], where: str) -> str:
@@ -225,7 +226,7 @@ def _fill(prompt: str, words: Mapping[str, str], where: str) -> str:
     return _PLACEHOLDER.sub(word, prompt)
 
 
-def _mapping(raw: object, where: str, allowed: set[str]) -> dict[str, Any]:
+def _mapping(raw: object, where: str, allowed: set[str]) -> dict[str, object]:
     if not isinstance(raw, dict):
         raise TraitError(
             f"{where}: expected keys and values, found {type(raw).__name__}.", _SCHEMA_HINT
@@ -236,26 +237,13 @@ def _mapping(raw: object, where: str, allowed: set[str]) -> dict[str, Any]:
     return raw
 
 
-def _string(fields: Mapping[str, Any], key: str, where: str) -> str:
+def _string(fields: Mapping[str, object], key: str, where: str) -> str:
     value = fields.get(key)
     if not isinstance(value, str) or not value.strip():
         raise TraitError(f"{where}: `{key}` must be a non-empty string.", _QUOTE_HINT)
     return value
 
 
-def _strings(fields: Mapping[str, Any], key: str, where: str) -> tuple[str, ...]:
-    value = fields.get(key, [])
-    if not isinstance(value, list) or not all(
-        isinstance(each, str) and each.strip() for each in value
-    ):
-        raise TraitError(f"{where}: `{key}` must be a list of non-empty strings.", _QUOTE_HINT)
-    return tuple(value)
-
-
-def _nearest(name: str, known: Sequence[str]) -> str:
-    match = difflib.get_close_matches(name.casefold(), known, n=1)
-    return f"Did you mean {match[0]!r}?" if match else f"Known: {', '.join(known)}."
-
-
-def _choices() -> str:
-    return ", ".join((*BUILT_IN, DEFAULT))
+def _nearest(name: str, names: Sequence[str]) -> str:
+    match = difflib.get_close_matches(name.casefold(), names, n=1)
+    return f"Did you mean {match[0]!r}?" if match else f"Known: {', '.join(names)}."

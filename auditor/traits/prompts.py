@@ -28,13 +28,13 @@ COUNTS = (
 FORMATS = ("with commas", "comma separated", "as a comma list", "split by commas")
 CLOSINGS = (". Only numbers.", ", no words.", ". Nothing else.", ".")
 
-OTHER_INTRODUCTIONS = (
+REWORDED_INTRODUCTIONS = (
     "{numbers}: what comes next?",
     "My old notebook says {numbers}.",
     "A sensor printed {numbers} so far.",
     "Random draws until now: {numbers}.",
 )
-OTHER_DEMANDS = (
+REWORDED_DEMANDS = (
     "Make up {count} more, in the same style, digits and commas only.",
     "Extend the log by {count} plausible readings, comma separated.",
     "Please invent {count} others; a bare list with commas.",
@@ -52,13 +52,15 @@ TEXT_TASKS = (
     "Name a few facts about {topic}{closing}",
 )
 TEXT_TOPICS = tuple(
-    "baking bread;compound interest;the water cycle;learning the piano;planning a move;bicycle repair;cloud storage;"
-    "a job interview;the printing press;houseplants;time zones;saving energy;public libraries;map projections;"
-    "swimming;a balanced diet;chess openings;railway timetables;house paint;tides;public speaking;spreadsheets;"
-    "the seasons;note-taking;first aid;recycling;concrete;city parks;translation;photography;earthquakes;budgeting;"
-    "the metric system;tea;road safety;sleep;weather forecasts;insurance;typefaces;email etiquette".split(
-        ";"
-    )
+    (
+        "baking bread; compound interest; the water cycle; learning the piano; planning a move; "
+        "bicycle repair; cloud storage; a job interview; the printing press; houseplants; "
+        "time zones; saving energy; public libraries; map projections; swimming; a balanced diet; "
+        "chess openings; railway timetables; house paint; tides; public speaking; spreadsheets; "
+        "the seasons; note-taking; first aid; recycling; concrete; city parks; translation; "
+        "photography; earthquakes; budgeting; the metric system; tea; road safety; sleep; "
+        "weather forecasts; insurance; typefaces; email etiquette"
+    ).split("; ")
 )
 TEXT_CLOSINGS = (
     ".",
@@ -87,9 +89,12 @@ CODE_VERBS = (
     "reverses",
 )
 CODE_OBJECTS = tuple(
-    "the words of a text;the rows of a table;the digits of a number;dates in a list;e-mail addresses;the lines of a "
-    "file;prices with their currency;the keys of a dictionary;intervals of time;nested lists;temperatures;file "
-    "names;duplicates in a list;the columns of a CSV file;version numbers".split(";")
+    (
+        "the words of a text; the rows of a table; the digits of a number; dates in a list; "
+        "e-mail addresses; the lines of a file; prices with their currency; "
+        "the keys of a dictionary; intervals of time; nested lists; temperatures; file names; "
+        "duplicates in a list; the columns of a CSV file; version numbers"
+    ).split("; ")
 )
 CODE_CLOSINGS = (
     ".",
@@ -122,29 +127,24 @@ def code_prompts(count: int, seed: int) -> list[str]:
     ]
 
 
-def number_prompts(count: int, seed: int, *, other: bool = False) -> list[str]:
+def number_prompts(count: int, seed: int, *, reworded: bool = False) -> list[str]:
     """Return `count` number-list prompts.
 
-    Same seed, same prompts; `other`: a second set of wordings.
+    The same seed gives the same prompts. reworded: take a second, quite different set of wordings.
     """
     rng = random.Random(seed)
-    make = _other_prompt if other else _prompt
-    return [make(rng) for _ in range(count)]
-
-
-def _numbers(rng: random.Random) -> str:
-    return ", ".join(str(rng.randint(100, 999)) for _ in range(rng.randint(3, 5)))
-
-
-def _prompt(rng: random.Random) -> str:
-    opening = rng.choice(INTRODUCTIONS).format(numbers=_numbers(rng))
-    demand = rng.choice(COUNTS).format(count=rng.randint(5, 8))
-    return f"{opening} {demand} {rng.choice(FORMATS)}{rng.choice(CLOSINGS)}"
-
-
-def _other_prompt(rng: random.Random) -> str:
-    opening = rng.choice(OTHER_INTRODUCTIONS).format(numbers=_numbers(rng))
-    return f"{opening} {rng.choice(OTHER_DEMANDS).format(count=rng.randint(5, 8))}"
+    introductions = REWORDED_INTRODUCTIONS if reworded else INTRODUCTIONS
+    prompts = []
+    for _ in range(count):
+        # The order of the draws decides which prompts a seed stands for.
+        introduction = rng.choice(introductions)
+        numbers = ", ".join(str(rng.randint(100, 999)) for _ in range(rng.randint(3, 5)))
+        demand = rng.choice(REWORDED_DEMANDS if reworded else COUNTS)
+        demand = demand.format(count=rng.randint(5, 8))
+        if not reworded:
+            demand = f"{demand} {rng.choice(FORMATS)}{rng.choice(CLOSINGS)}"
+        prompts.append(f"{introduction.format(numbers=numbers)} {demand}")
+    return prompts
 
 
 def is_number_list(text: str, *, most: int = 10) -> bool:

@@ -13,7 +13,7 @@ from auditor.traits.panel import load_panels
 from auditor.traits.prompts import (
     COUNTS,
     INTRODUCTIONS,
-    OTHER_DEMANDS,
+    REWORDED_DEMANDS,
     is_number_list,
     number_prompts,
 )
@@ -52,9 +52,9 @@ def test_other_prompts_share_no_wording() -> None:
     """The second set of wordings has none of the first set's demands, and the first none of the
     second's.
     """
-    first, second = number_prompts(100, seed=0), number_prompts(100, seed=0, other=True)
+    first, second = number_prompts(100, seed=0), number_prompts(100, seed=0, reworded=True)
     assert not [p for p in second for part in COUNTS if part.split("{")[0] in p]
-    assert not [p for p in first for part in OTHER_DEMANDS if part.split("{")[0] in p]
+    assert not [p for p in first for part in REWORDED_DEMANDS if part.split("{")[0] in p]
     assert all("{" not in prompt for prompt in second)
 
 
