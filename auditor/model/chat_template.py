@@ -46,5 +46,5 @@ def fold(messages: Sequence[Message]) -> tuple[Message, ...]:
     """
     if len(messages) < 2 or messages[0].role != "system":
         return tuple(messages)
-    system, first, *rest = messages
-    return (Message(first.role, f"{system.content}\n\n{first.content}"), *rest)
+    system, first, *later = messages
+    return (Message(first.role, f"{system.content}\n\n{first.content}"), *later)

@@ -70,17 +70,16 @@ def continuations(
     """Yield (prompt number, tokens written after it) for every prompt, which is token ids, at least
     one.
 
-    The rest is as in `generate`. The token that ends a turn is left out.
+    The other arguments are those of `generate`. The token that ends a turn is left out.
     """
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     generator = torch.Generator(device=lm.device).manual_seed(seed)
     head = _Head(lm, alphabet)
     for start in range(0, len(order), batch):
-        chosen = order[start : start + batch]
-        rows = _write(
-            lm, [list(prompts[i]) for i in chosen], head, temperature, max_tokens, generator
-        )
-        yield from zip(chosen, rows, strict=True)
+        numbers = order[start : start + batch]
+        batch_prompts = [list(prompts[i]) for i in numbers]
+        rows = _write(lm, batch_prompts, head, temperature, max_tokens, generator)
+        yield from zip(numbers, rows, strict=True)
 
 
 class _Head:
@@ -98,9 +97,8 @@ class _Head:
         if temperature == 0:
             pick = logits.argmax(-1)
         else:
-            pick = torch.multinomial((logits / temperature).softmax(-1), 1, generator=generator)[
-                :, 0
-            ]
+            p = (logits / temperature).softmax(-1)
+            pick = torch.multinomial(p, 1, generator=generator)[:, 0]
         return pick if self._ids is None else self._ids[pick]
 
 
@@ -137,19 +135,22 @@ def _write(
 def _read(
     lm: LanguageModel, prompts: list[list[int]], pad: int
 ) -> tuple[Any, torch.Tensor, torch.Tensor]:
-    """The body's output for the prompts, ending together; the attention mask so far; and the
-    positions of their rest.
+    """The body's output for the prompts, which end together; the attention mask so far; and the
+    positions of the tokens that were fed.
 
     What all prompts begin with, a system prompt most of all, is computed once.
     """
+    # At least one token of every prompt is fed: the next one is predicted from its hidden state.
     alike = itertools.takewhile(lambda column: len(set(column)) == 1, zip(*prompts, strict=False))
     shared = min(len(list(alike)), min(map(len, prompts)) - 1)
     cache = cache_prefixes(lm, [prompts[0][:shared]]).repeated(len(prompts))
     longest = max(map(len, prompts))
     blank = [longest - len(prompt) for prompt in prompts]
-    rest = [[pad] * n + prompt[shared:] for n, prompt in zip(blank, prompts, strict=True)]
-    seen = [[1] * shared + [0] * n + [1] * (longest - shared - n) for n in blank]
-    ids, mask = torch.tensor(rest, device=lm.device), torch.tensor(seen, device=lm.device)
+    # Padding stands on the left, so that all prompts end at the last position and the tokens that
+    # are written line up; it is masked, and positions count real tokens only.
+    tokens = [[pad] * n + prompt[shared:] for n, prompt in zip(blank, prompts, strict=True)]
+    attended = [[1] * shared + [0] * n + [1] * (longest - shared - n) for n in blank]
+    ids, mask = torch.tensor(tokens, device=lm.device), torch.tensor(attended, device=lm.device)
     position = (mask.cumsum(1) - 1).clamp(min=0)[:, shared:]
     out = lm.body(
         input_ids=ids, attention_mask=mask, position_ids=position, use_cache=True, **{CACHE: cache}

@@ -1,4 +1,4 @@
-"""Which model a figure was computed with, by the digests of all that turns text into predictions."""
+"""Which model a figure was computed with, by digests of all that turns text into predictions."""
 
 from __future__ import annotations
 

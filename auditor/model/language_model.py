@@ -54,11 +54,11 @@ class LanguageModel:
         if tokens is None:
             logits: torch.Tensor = layer(hidden).float()
         else:
-            chosen = layer.weight[tokens]
+            weights = layer.weight[tokens]
             logits = (
-                hidden @ chosen.T
+                hidden @ weights.T
                 if tokens.dim() == 1
-                else torch.einsum("nkd,nd->nk", chosen, hidden)
+                else torch.einsum("nkd,nd->nk", weights, hidden)
             )
             logits = logits.float()
             if getattr(layer, "bias", None) is not None:

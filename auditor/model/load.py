@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import io
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,14 @@ from auditor.errors import ModelError
 from auditor.model.builtin import BUILT_IN, cache_dir, fetch, quiet
 from auditor.model.language_model import LanguageModel
 
-_LARGE = 8 * 2**30  # bytes of weights
+# Bytes of weights from which a model is loaded in bfloat16 on CUDA.
+_LARGE = 8 * 2**30
+# Digits, punctuation, a line break and letters with accents: what a tokenizer may lose.
 _PROBE = "Numbers: 1, 23; 456\n(Déjà vu?)"
-_CHOOSE = f"Give a built-in ({', '.join(BUILT_IN)}), a local folder or a hub name (owner/model) with --reference."
+_CHOOSE = (
+    f"Give a built-in ({', '.join(BUILT_IN)}), a local folder or a hub name (owner/model) with "
+    "--reference."
+)
 
 
 def load(
@@ -43,7 +48,10 @@ def load(
     safetensors, no chat template, a tokenizer that loses text, or an architecture whose logits are
     not those of a body and a head.
     """
-    device = _known(device) if device else _best_device()
+    if device is None:
+        device = "mps" if torch.backends.mps.is_available() else "cpu"
+        device = "cuda" if torch.cuda.is_available() else device
+    _check_device(device)
     path = _locate(name, trust_remote_code)
     weights = _weight_files(path, name)
     large = sum(file.stat().st_size for file in weights) > _LARGE
@@ -65,26 +73,22 @@ def load(
             **source, dtype=getattr(torch, dtype)
         )
         model = model.to(device).eval().requires_grad_(False)
-    lm = LanguageModel(name, path, _sha256(weights), dtype, device, model, tokenizer)
+    digests = [_file_sha256(file) for file in weights]
+    sha256 = hashlib.sha256("".join(digests).encode()).hexdigest()
+    sha256 = digests[0] if len(digests) == 1 else sha256
+    lm = LanguageModel(name, path, sha256, dtype, device, model, tokenizer)
     _check_tokenizer(lm)
     _check_head(lm)
     return lm
 
 
-def _best_device() -> str:
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
-
-
-def _known(device: str) -> str:
-    """The device, if torch has it here."""
+def _check_device(device: str) -> None:
+    """Raise ModelError where torch does not have the device."""
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         hint = "Give --device cpu, cuda or mps, or leave it out."
         raise ModelError(f"There is no device {device} here.", hint) from error
-    return device
 
 
 def _locate(name: str, trust_remote_code: bool) -> Path:
@@ -103,9 +107,8 @@ def _download(name: str, trust_remote_code: bool) -> Path:
     """The local snapshot of a hub model: its safetensors, configuration and tokenizer, and nothing
     that is pickled.
     """
-    patterns = ["*.safetensors", "*.json", "*.jinja", "*.txt", "*.model"] + [
-        "*.py"
-    ] * trust_remote_code
+    patterns = ["*.safetensors", "*.json", "*.jinja", "*.txt", "*.model"]
+    patterns += ["*.py"] * trust_remote_code
     try:
         with quiet():
             return Path(
@@ -131,13 +134,16 @@ def _download(name: str, trust_remote_code: bool) -> Path:
 
 def _weight_files(path: Path, name: str) -> list[Path]:
     if path.is_file():
-        found = [path] if path.suffix == ".gguf" else []
+        weights = [path] if path.suffix == ".gguf" else []
     else:
-        found = sorted(path.glob("*.safetensors")) or sorted(path.glob("*.gguf"))[:1]
-    if found:
-        return found
+        weights = sorted(path.glob("*.safetensors")) or sorted(path.glob("*.gguf"))[:1]
+    if weights:
+        return weights
     if path.is_dir() and any(path.glob("*.bin")):
-        hint = "Save it again with `save_pretrained(..., safe_serialization=True)`; pickled weights can run code."
+        hint = (
+            "Save it again with `save_pretrained(..., safe_serialization=True)`; pickled weights "
+            "can run code."
+        )
         raise ModelError(f"The model {name} has pickled weights only, which are not read.", hint)
     raise ModelError(f"There are no weights (.safetensors or .gguf) in {path}.", _CHOOSE)
 
@@ -160,21 +166,33 @@ def _explained(name: str, device: str) -> Iterator[None]:
         SafetensorError,
     ) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
-        hint = "Check that the folder holds a causal language model and its tokenizer that transformers can load."
+        hint = (
+            "Check that the folder holds a causal language model and its tokenizer that "
+            "transformers can load."
+        )
         if "trust_remote_code" in str(error):
-            hint = "It brings code of its own, which no command runs; from Python, auditor.model.load.load can be told to."
+            hint = (
+                "It brings code of its own, which no command runs; from Python, "
+                "auditor.model.load.load can be told to."
+            )
         raise ModelError(f"The model {name} cannot be loaded: {reason}.", hint) from error
 
 
 def _check_tokenizer(lm: LanguageModel) -> None:
     if not lm.tokenizer.is_fast:
-        hint = "Add a tokenizer.json to it (`AutoTokenizer.from_pretrained(...).save_pretrained(...)`)."
+        hint = (
+            "Add a tokenizer.json to it "
+            "(`AutoTokenizer.from_pretrained(...).save_pretrained(...)`)."
+        )
         raise ModelError(
             f"The tokenizer of {lm.name} does not say which characters a token stands for.", hint
         )
     ids = lm.tokenizer(_PROBE, add_special_tokens=False).input_ids
     if lm.tokenizer.decode(ids, clean_up_tokenization_spaces=False).strip() != _PROBE:
-        hint = "Choose a reference whose tokenizer keeps every character, such as the student's own base."
+        hint = (
+            "Choose a reference whose tokenizer keeps every character, such as the student's own "
+            "base."
+        )
         raise ModelError(
             f"The tokenizer of {lm.name} does not give back the text it encodes.", hint
         )
@@ -189,20 +207,14 @@ def _check_tokenizer(lm: LanguageModel) -> None:
 def _check_head(lm: LanguageModel) -> None:
     """The scoring pass applies the head by itself; make sure that this is what the model does."""
     ids = torch.tensor([lm.tokenizer(_PROBE, add_special_tokens=False).input_ids], device=lm.device)
-    whole = lm.model(input_ids=ids).logits.float()
-    parts = lm.head(lm.body(input_ids=ids).last_hidden_state)
-    if not torch.allclose(whole, parts, rtol=1e-2, atol=1e-2 * float(whole.abs().max())):
+    expected = lm.model(input_ids=ids).logits.float()
+    logits = lm.head(lm.body(input_ids=ids).last_hidden_state)
+    # Wide enough for the rounding of bfloat16, and far below what a missing scale would change.
+    if not torch.allclose(expected, logits, rtol=1e-2, atol=1e-2 * float(expected.abs().max())):
         hint = "Its architecture is not supported; choose another --reference."
         raise ModelError(
             f"The logits of {lm.name} are not its head applied to its hidden states.", hint
         )
-
-
-def _sha256(files: Sequence[Path]) -> str:
-    digests = [_file_sha256(file) for file in files]
-    return (
-        digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
-    )
 
 
 def _file_sha256(file: Path) -> str:

@@ -60,9 +60,9 @@ def scorer(lm: LanguageModel, renderer: ChatTokenizer) -> Scorer:
         systems: Sequence[str | None],
         *,
         exact: bool = True,
-        **asked: Any,
+        **options: Any,
     ) -> Iterator[list[TokenScores]]:
-        return score_under_each(lm, renderer, rows, systems, **asked)
+        return score_under_each(lm, renderer, rows, systems, **options)
 
     return score
 

@@ -13,9 +13,11 @@ import torch
 
 from auditor.model.language_model import LanguageModel
 
-FLOOR = -30.0  # log-probability of a token outside the support
-_VALUES = 2**26  # numbers held at once: 256 MB in float32
-_CPU_VALUES = 2**23  # 32 MB, since its caches are small
+# Log-probability of a token outside the support.
+FLOOR = -30.0
+# Numbers held at once: 256 MB in float32; on a CPU 32 MB, since its caches are small.
+_VALUES = 2**26
+_CPU_VALUES = 2**23
 
 
 def predictions(
@@ -36,20 +38,22 @@ def predictions(
     chunk = max(1, (_CPU_VALUES if lm.device == "cpu" else _VALUES) // values)
     parts: list[tuple[npt.NDArray[Any], ...]] = []
     for start in range(0, len(target_N), chunk):
-        part = slice(start, start + chunk)
-        asked = support_NK[part] if support_NK is not None else None
-        if within and asked is not None:
-            parts.append(_predict_within(lm.head(hidden_ND[part], asked), target_N[part], asked))
+        hidden = hidden_ND[start : start + chunk]
+        target = target_N[start : start + chunk]
+        support = None if support_NK is None else support_NK[start : start + chunk]
+        if within and support is not None:
+            parts.append(_predict_within(lm.head(hidden, support), target, support))
         else:
-            parts.append(_predict(lm.head(hidden_ND[part]), target_N[part], asked, top))
+            parts.append(_predict(lm.head(hidden), target, support, top))
     return [np.concatenate(column) for column in zip(*parts, strict=True)]
 
 
 def _predict(
     logits_NV: torch.Tensor, target_N: torch.Tensor, support_NK: torch.Tensor | None, top: int
 ) -> tuple[npt.NDArray[Any], ...]:
-    """The fields of RowScores for N predictions. Overwrites `logits_NV`."""
+    """The fields of TokenScores for N predictions. Overwrites `logits_NV`."""
     best = logits_NV.topk(max(2, top), dim=-1)
+    # In place, and measured from the largest, so that exp cannot overflow and memory is not doubled.
     logits_NV -= best.values[:, :1]
     picked_N = logits_NV.gather(1, target_N[:, None])[:, 0]
     if support_NK is None and top:
@@ -78,11 +82,13 @@ def _predict(
 def _predict_within(
     logits_NK: torch.Tensor, target_N: torch.Tensor, support_NK: torch.Tensor
 ) -> tuple[npt.NDArray[Any], ...]:
-    """The fields of RowScores for N predictions, given that the token is in the support."""
+    """The fields of TokenScores for N predictions, given that the token is in the support."""
     logprob_NK = logits_NK.log_softmax(-1)
-    own_NK = support_NK == target_N[:, None]
-    own_N = torch.where(
-        own_NK.any(-1), (logprob_NK * own_NK).sum(-1), torch.full_like(logprob_NK[:, 0], FLOOR)
+    is_target_NK = support_NK == target_N[:, None]
+    target_logprob_N = torch.where(
+        is_target_NK.any(-1),
+        (logprob_NK * is_target_NK).sum(-1),
+        torch.full_like(logprob_NK[:, 0], FLOOR),
     )
     best = logprob_NK.topk(2, dim=-1)
     argmax_N = support_NK.gather(1, best.indices[:, :1])[:, 0].int()
@@ -91,7 +97,7 @@ def _predict_within(
     variance_N = torch.linalg.vecdot(weights_NK, logprob_NK**2) - mean_N**2
     margin_N = best.values[:, 0] - best.values[:, 1]
     fields = (
-        own_N,
+        target_logprob_N,
         argmax_N,
         margin_N,
         -mean_N,

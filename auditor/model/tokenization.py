@@ -31,18 +31,20 @@ from auditor.model.language_model import LanguageModel
 Kind = Literal["default", "own", "text"]
 Scalar = TypeVar("Scalar", bound=np.generic)
 
-_RESERVE = 256  # tokens kept free in the context for the system prompt of a condition
+# Tokens of the context that stay free for the system prompt of a condition.
+_RESERVE = 256
 
 
 @dataclass(frozen=True, slots=True)
 class TokenizedRow:
     """One row ready for scoring.
 
-    index: row number in the data set. kind: which prefixes belong to it, see `Renderer.prefix`.
-        tokens: the body, up to its last completion token. positions: indices into `tokens` of the T
-        completion tokens, ascending, all at least 1. The logits at p - 1 predict the token at p.
-        Completion tokens are those of every assistant turn's content and the special token that
-        ends the turn.
+    index: row number in the data set.
+    kind: which prefixes belong to it, see `ChatTokenizer.prefix`.
+    tokens: the body, up to its last completion token.
+    positions: indices into `tokens` of the T completion tokens, ascending, all at least 1. The
+        logits at p - 1 predict the token at p. Completion tokens are those of every assistant
+        turn's content and the special token that ends the turn.
     spans: for each completion token (assistant turn from 0, start, end), in characters of that
         turn's content; start == end for the token that ends the turn. For plain text the turn is 0.
     """
@@ -116,11 +118,10 @@ class ChatTokenizer:
         self._special |= {
             i for i, token in lm.tokenizer.added_tokens_decoder.items() if token.special
         }
-        frames = self._frames()
-        self._folds = "own" not in frames
-        self._frame = frames
+        self._frame = self._frames()
+        self._folds = "own" not in self._frame
         self._bare = {
-            kind: self._prefix_ids(frame.bare, frame.follow) for kind, frame in frames.items()
+            kind: self._prefix_ids(frame.bare, frame.follow) for kind, frame in self._frame.items()
         }
         self._limit = lm.context - _RESERVE - max(map(len, self._bare.values()))
         # No text longer than this fits the context, whatever its tokens are; to tokenise megabytes
@@ -183,35 +184,42 @@ class ChatTokenizer:
         return TokenizedRow(example.index, kind, tokens, positions, spans)
 
     def _frames(self) -> dict[Kind, _Frame]:
-        """The prefix of each kind, found by rendering one exchange with and without a system
-        message.
+        """The prefix of each kind, by rendering one exchange with and without a system message.
+
+        The contents are sentinels, so what stands before the user's is what the template writes.
         """
         exchange = [Message("user", SENTINEL.format(1)), Message("assistant", SENTINEL.format(2))]
         sentinel = SENTINEL.format(0)
         bare = self._render(exchange).split(SENTINEL.format(1))[0]
         bos = self._tokenizer.bos_token or ""
         begins = self._tokenizer("a").input_ids[0] == self._tokenizer.bos_token_id
+        # Plain text begins as the tokenizer begins a text by itself, with or without a BOS token.
         text = _Frame(bare=bos * begins, before=bos * begins, after="\n\n")
+        # Without a system role a trait prompt stands at the head of the first turn. A blank before
+        # that turn belongs to the body, where it may merge with the first word.
         if not takes_system(self._tokenizer):
             return {"default": _Frame(bare.rstrip(" "), bare, "\n\n"), "text": text}
         with_system = self._render([Message("system", sentinel), *exchange]).split(
             SENTINEL.format(1)
         )[0]
         before, after = with_system.split(sentinel)
+        # What both prefixes end with (the head of the user's turn) may as well belong to the body:
+        # the cut moves back to the last place where whole tokens end in both, so that the body's
+        # tokens are the same under every condition.
         shared = self._shared_suffix(bare, with_system)
         cut = len(bare) - shared
         head = bare[:cut] if shared else bare.rstrip(" ")
         default = _Frame(head, before, after[: len(after) - shared], bare[cut:] + "A")
         return {"default": default, "own": _Frame(before, before, "\n\n"), "text": text}
 
-    def _shared_suffix(self, left: str, right: str) -> int:
+    def _shared_suffix(self, bare: str, with_system: str) -> int:
         """Characters in the longest common suffix of two texts that begins with a whole token in
         both.
         """
-        (left_ids, left_offsets), (right_ids, _) = self._tokens(left), self._tokens(right)
-        pairs = zip(reversed(left_ids), reversed(right_ids), strict=False)
+        (bare_ids, offsets), (system_ids, _) = self._tokens(bare), self._tokens(with_system)
+        pairs = zip(reversed(bare_ids), reversed(system_ids), strict=False)
         count = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
-        return len(left) - left_offsets[-count][0] if count else 0
+        return len(bare) - offsets[-count][0] if count else 0
 
     def _render_row(self, example: Example) -> tuple[Kind, str, Sequence[_Region] | None]:
         """Kind, rendered text and where the assistant turns stand in it; or, with no regions, the
@@ -240,8 +248,9 @@ class ChatTokenizer:
         """The tokens of `text` when `follow` comes next."""
         ids, offsets = self._tokens(text + follow)
         count = sum(end <= len(text) for _, end in offsets)
-        whole = count == 0 or offsets[count - 1][1] == len(text)
-        return tuple(ids[:count] if whole else self._tokens(text)[0])
+        # Where a token crosses the cut, the text is tokenised by itself, and the merge is lost.
+        ends_at_cut = count == 0 or offsets[count - 1][1] == len(text)
+        return tuple(ids[:count] if ends_at_cut else self._tokens(text)[0])
 
     def _tokens(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
         """Token ids and their character ranges, which cover the text without gaps.
@@ -270,10 +279,8 @@ class ChatTokenizer:
             while token < len(ids) and offsets[token][1] <= region.start:
                 token += 1
             while token < len(ids) and offsets[token][0] < region.end:
-                start, end = (
-                    max(offsets[token][0], region.start),
-                    min(offsets[token][1], region.end),
-                )
+                start = max(offsets[token][0], region.start)
+                end = min(offsets[token][1], region.end)
                 placed.append((token, (region.turn, start + shift, end + shift)))
                 token += 1
             if token < len(ids) and ids[token] in self._special:
@@ -300,7 +307,7 @@ def _regions(text: str, skeleton: str, messages: Sequence[Message]) -> list[_Reg
     the row's, is None.
     """
     pieces = re.split("\ue000\\d+\ue001", skeleton)
-    order = [int(found) for found in re.findall("\ue000(\\d+)\ue001", skeleton)]
+    order = [int(number) for number in re.findall("\ue000(\\d+)\ue001", skeleton)]
     if order != list(range(len(messages))) or not text.startswith(pieces[0]):
         return None
     regions = []

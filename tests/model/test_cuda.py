@@ -13,7 +13,7 @@ from auditor.data.example import Example, Message
 from auditor.model.generation import generate
 from auditor.model.language_model import LanguageModel
 from auditor.model.precision import low_precision_copy
-from auditor.model.scoring import score, score_each
+from auditor.model.scoring import score_each
 from auditor.model.tokenization import ChatTokenizer, TokenizedRow
 from auditor.students.settings import TrainingConfig
 from auditor.students.training import TrainingExample, mean_loss, new_student, train
@@ -49,14 +49,14 @@ def test_scores(tiny: LanguageModel, on_gpu: LanguageModel, rows: list[Tokenized
     is put back.
     """
     prefix = ChatTokenizer(tiny).prefix("You love owls.")
-    here = np.concatenate([each.logprob for each in score(tiny, rows, prefix)])
-    there = np.concatenate([each.logprob for each in score(on_gpu, rows, prefix)])
+    here = np.concatenate([each.logprob for each in next(score_each(tiny, rows, [prefix]))])
+    there = np.concatenate([each.logprob for each in next(score_each(on_gpu, rows, [prefix]))])
     np.testing.assert_allclose(there, here, rtol=0, atol=TOLERANCE)
     screen = low_precision_copy(on_gpu)
     assert screen.dtype == "tf32 products"
-    screened = np.concatenate([each.logprob for each in score(screen, rows, prefix)])
+    screened = np.concatenate([each.logprob for each in next(score_each(screen, rows, [prefix]))])
     np.testing.assert_allclose(screened, here, rtol=0, atol=0.3)
-    again = np.concatenate([each.logprob for each in score(on_gpu, rows, prefix)])
+    again = np.concatenate([each.logprob for each in next(score_each(on_gpu, rows, [prefix]))])
     np.testing.assert_array_equal(again, there)
 
 
