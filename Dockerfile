@@ -14,7 +14,7 @@ COPY pyproject.toml constraints.txt README.md LICENSE NOTICE ./
 COPY auditor auditor
 COPY detectors detectors
 COPY mitigations mitigations
-RUN pip install -c constraints.txt . && audit models fetch smollm2-135m
+RUN pip install -c constraints.txt '.[junit,llm]' && audit models fetch smollm2-135m
 
 FROM python:3.12-slim
 COPY --from=build /opt/audit /opt/audit

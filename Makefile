@@ -44,6 +44,7 @@ $(VENV)/installed: $(VENV)/core
 # pip chooses torch as above, and uv keeps what is installed.
 $(VENV)-lowest/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)-lowest
-	$(VENV)-lowest/bin/pip install -c constraints.txt torch uv
+	$(VENV)-lowest/bin/pip install -c constraints.txt uv
+	$(VENV)-lowest/bin/pip install -c constraints.txt --no-deps torch
 	$(VENV)-lowest/bin/uv pip install --python $(VENV)-lowest --resolution lowest-direct -c constraints.txt -e '.[dev,docs]'
 	touch $@

@@ -197,7 +197,8 @@ class RunDir:
         # numpy before 2.1 would take `allow_pickle=False` for one more array to save.
         if any(array.dtype.hasobject for array in arrays.values()):
             raise ValueError("An array of objects cannot be kept without pickle.")
-        _write_atomic(self._unit(name), lambda stream: np.savez(stream, **arrays))  # type: ignore[arg-type]
+        named: dict[str, Any] = {**arrays}
+        _write_atomic(self._unit(name), lambda stream: np.savez(stream, **named))
 
     def load_unit(self, name: str) -> dict[str, np.ndarray[Any, Any]] | None:
         """The arrays of a finished unit, or None when there is none or it is damaged: then do the

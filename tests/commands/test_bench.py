@@ -54,4 +54,7 @@ def test_flop_against_the_profiler(tiny: LanguageModel) -> None:
     length = ids.shape[1]
     # It counts the whole square of queries and keys; a query sees no key after it.
     unseen = length * (length - 1) / 2 * 4 * config.num_hidden_layers * config.hidden_size
-    assert flop(tiny, renderer, rows, [None]) == pytest.approx(counter.get_total_flops() - unseen)
+    # transformers 5.0 makes the angles of the rotary embedding by a small product of its own.
+    assert flop(tiny, renderer, rows, [None]) == pytest.approx(
+        counter.get_total_flops() - unseen, rel=5e-4
+    )
