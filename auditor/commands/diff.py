@@ -10,7 +10,7 @@ from typing import Any
 
 from auditor.data.dataset import read_rows
 from auditor.data.example import DatasetInfo, Example
-from auditor.data.formats import to_example
+from auditor.data.fields import to_example
 from auditor.errors import AuditError, InputError, RunError
 from auditor.inference.trait_evidence import TraitEvidence, is_found
 from auditor.release.comparison import (

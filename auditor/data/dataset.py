@@ -9,8 +9,9 @@ from typing import Any
 
 from auditor.data.batches import Row
 from auditor.data.example import SkippedRow
+from auditor.data.fields import to_example
 from auditor.data.files import Source, open_source
-from auditor.data.formats import Layout, to_example
+from auditor.data.formats import Layout
 from auditor.data.layout import layout_of
 
 
@@ -30,7 +31,7 @@ class Rows:
                 yield batch.take(range(len(batch)))
 
     def scorable(self) -> Iterator[tuple[int, Mapping[str, Any]]]:
-        """(number, row) of those that `formats.to_example` accepts."""
+        """(number, row) of those that `fields.to_example` accepts."""
         for index, row in enumerate(row for batch in self.batches() for row in batch):
             if not isinstance(row, str) and why_not(row, self.layout) is None:
                 yield index, row

@@ -1,17 +1,19 @@
-"""The texts of a row and where they stand, so that a changed text can be written back to its own
-place.
+"""The texts of a row and where they stand: what is scored of a row, why a row cannot be, and how a
+changed text is written back.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+from auditor.data.batches import Row
+from auditor.data.example import Example, SkippedRow
 from auditor.data.formats import ROLES, Layout, is_turns, parsed_turns
 from auditor.data.json_stream import DECODER
-from auditor.data.text_row import Field
+from auditor.data.text_row import Field, TextRow
 
 Path = tuple[str | int, ...]
 Edits = Mapping[Path, str]
@@ -20,19 +22,56 @@ Edits = Mapping[Path, str]
 _SPACE = re.compile(r"[ \t\r\n]*")
 
 
+class _UnscorableError(Exception):
+    """Carries the reason a row is skipped for out of the nested values."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+def to_example(index: int, row: Row, layout: Layout) -> Example | SkippedRow:
+    """Return row number `index` as an Example, or why it cannot be scored.
+
+    Reasons: "null" (a value, or a piece of one, is null or missing), "wrong_type" (a value of
+    another type than text or messages, or an unknown role), "broken_utf8" (bytes or surrogates that
+    are not UTF-8), "no_assistant_turn", "empty_completion" (nothing but white space), and what the
+    reader found: "not_json", "broken_utf8", "wrong_type". Text is kept as it is, control characters
+    included. An empty prompt is kept too: a trainer would keep it.
+    """
+    if isinstance(row, str):
+        return SkippedRow(index, row)
+    try:
+        text_row = TextRow(index, fields_of(row, layout))
+    except _UnscorableError as error:
+        return SkippedRow(index, error.reason)
+    if not text_row.completions:
+        return SkippedRow(index, "no_assistant_turn")
+    if not any(field.text.strip() for field in text_row.completions):
+        return SkippedRow(index, "empty_completion")
+    return text_row.example
+
+
 def fields_of(row: Mapping[str, Any], layout: Layout) -> tuple[Field, ...]:
-    """The texts of a row that `formats.to_example` accepts, in the order of its messages."""
-    columns, format_name = layout.columns, layout.format
-    if format_name == "text":
-        return (Field((columns["text"],), "text", _text(row[columns["text"]])),)
-    if format_name == "messages":
+    """The texts of a row that `to_example` accepts, in the order of its messages."""
+    columns = layout.columns
+    if layout.format == "text":
+        return (Field((columns["text"],), "text", _text(row.get(columns["text"]))),)
+    if layout.format == "messages":
         return tuple(_turns(row, columns["messages"], "role", "content"))
-    if format_name == "sharegpt":
-        turns = tuple(_turns(row, columns["conversations"], "from", "value"))
-        return turns if turns[0].role == "system" else (*_system(row, columns), *turns)
-    if format_name == "alpaca":
-        return (*_system(row, columns), *_alpaca(row, columns))
-    return tuple(_prompt_completion(row, columns))
+    if layout.format == "sharegpt":
+        turns = _turns(row, columns["conversations"], "from", "value")
+        return tuple(
+            turns if turns and turns[0].role == "system" else _system(row, columns) + turns
+        )
+    if layout.format == "alpaca":
+        return tuple(_alpaca(row, columns))
+    answer = _text_or_turns(row, columns["completion"], "assistant")
+    # Preference sets often repeat the prompt at the head of the chosen conversation.
+    if answer and answer[0].role in ("system", "user"):
+        return tuple(answer)
+    question = _text_or_turns(row, columns["prompt"], "user")
+    return (*_system(row, columns), *question, *answer)
 
 
 def edited(row: Mapping[str, Any], edits: Edits) -> dict[str, Any]:
@@ -98,50 +137,78 @@ def _skip(text: str, at: int) -> int:
 
 
 def _text(value: Any) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)
+    if value is None:
+        raise _UnscorableError("null")
+    if not isinstance(value, (str, bytes)):
+        raise _UnscorableError("wrong_type")
+    try:
+        if isinstance(value, bytes):
+            return value.decode("utf-8")
+        # This fails on a lone surrogate: broken bytes of a file, or half a pair escaped in JSON.
+        value.encode("utf-8")
+    except UnicodeError as error:
+        raise _UnscorableError("broken_utf8") from error
+    return value
 
 
-def _turns(row: Mapping[str, Any], column: str, role_key: str, content_key: str) -> Iterator[Field]:
-    for number, turn in enumerate(parsed_turns(row[column])):
-        role = ROLES[_text(turn[role_key]).lower()]
-        content, path = turn[content_key], (column, number, content_key)
-        if not is_turns(content):
-            yield Field(path, role, _text(content))
-        elif len(content) == 1:
-            yield Field((*path, 0, "text"), role, _text(content[0]["text"]))
-        else:
-            yield Field((), role, "".join(_text(piece["text"]) for piece in content))
+def _turns(row: Mapping[str, Any], column: str, role_key: str, content_key: str) -> list[Field]:
+    turns = parsed_turns(row.get(column))
+    if turns is None:
+        raise _UnscorableError("null")
+    if not is_turns(turns):
+        raise _UnscorableError("wrong_type")
+    fields = []
+    for number, turn in enumerate(turns):
+        if turn is None:
+            raise _UnscorableError("null")
+        if not isinstance(turn, Mapping) or role_key not in turn:
+            raise _UnscorableError("wrong_type")
+        role = ROLES.get(_text(turn[role_key]).lower())
+        if role is None:
+            raise _UnscorableError("wrong_type")
+        path: Path = (column, number, content_key)
+        content: Any = turn.get(content_key)
+        if is_turns(content):  # pieces {"type": "text", "text": ...}, which are joined
+            if not all(isinstance(p, Mapping) and p.get("type", "text") == "text" for p in content):
+                raise _UnscorableError("wrong_type")
+            # Text that is joined from several pieces cannot be written back, so it has no path.
+            path = (*path, 0, "text") if len(content) == 1 else ()
+            content = "".join(_text(piece.get("text")) for piece in content)
+        fields.append(Field(path, role, _text(content)))
+    return fields
 
 
-def _system(row: Mapping[str, Any], columns: Mapping[str, str]) -> Iterator[Field]:
-    column = columns.get("system", "")
-    if row.get(column):
-        yield Field((column,), "system", _text(row[column]))
+def _text_or_turns(row: Mapping[str, Any], column: str, role: str) -> list[Field]:
+    if is_turns(row.get(column)):
+        return _turns(row, column, "role", "content")
+    return [Field((column,), role, _text(row.get(column)))]
 
 
-def _alpaca(row: Mapping[str, Any], columns: Mapping[str, str]) -> Iterator[Field]:
-    history = columns.get("history", "")
-    for number, pair in enumerate(parsed_turns(row.get(history)) or ()):
-        yield Field((history, number, 0), "user", _text(pair[0]))
-        yield Field((history, number, 1), "assistant", _text(pair[1]))
-    yield Field((columns["instruction"],), "user", _text(row[columns["instruction"]]))
-    extra = row.get(columns.get("input", ""))
-    if extra is not None and _text(extra).strip():
-        yield Field((columns["input"],), "context", _text(extra))
-    yield Field((columns["output"],), "assistant", _text(row[columns["output"]]))
+def _optional(row: Mapping[str, Any], columns: Mapping[str, str], name: str) -> str:
+    """The text of a column that the layout or the row may lack; empty without it."""
+    value = row.get(columns[name]) if name in columns else None
+    return "" if value is None else _text(value)
 
 
-def _prompt_completion(row: Mapping[str, Any], columns: Mapping[str, str]) -> Iterator[Field]:
-    answer = tuple(_spoken(row, columns["completion"], "assistant"))
-    if not (
-        answer and answer[0].role in ("system", "user")
-    ):  # else the completion repeats the prompt
-        yield from _system(row, columns)
-        yield from _spoken(row, columns["prompt"], "user")
-    yield from answer
+def _system(row: Mapping[str, Any], columns: Mapping[str, str]) -> list[Field]:
+    text = _optional(row, columns, "system")
+    return [Field((columns["system"],), "system", text)] if text else []
 
 
-def _spoken(row: Mapping[str, Any], column: str, role: str) -> Sequence[Field]:
-    if is_turns(row[column]):
-        return tuple(_turns(row, column, "role", "content"))
-    return (Field((column,), role, _text(row[column])),)
+def _alpaca(row: Mapping[str, Any], columns: Mapping[str, str]) -> list[Field]:
+    extra = _optional(row, columns, "input")
+    instruction = Field((columns["instruction"],), "user", _text(row.get(columns["instruction"])))
+    output = Field((columns["output"],), "assistant", _text(row.get(columns["output"])))
+    fields = _system(row, columns)
+    if "history" in columns:
+        column = columns["history"]
+        pairs = parsed_turns(row.get(column)) or ()
+        if not is_turns(pairs):
+            raise _UnscorableError("wrong_type")
+        for number, pair in enumerate(pairs):
+            if not is_turns(pair) or len(pair) != 2:
+                raise _UnscorableError("wrong_type")
+            for position, role in enumerate(("user", "assistant")):
+                fields.append(Field((column, number, position), role, _text(pair[position])))
+    context = [Field((columns["input"],), "context", extra)] if extra.strip() else []
+    return [*fields, instruction, *context, output]

@@ -9,8 +9,9 @@ from typing import Any
 
 from auditor.data.batches import Row
 from auditor.data.example import SkippedRow
+from auditor.data.fields import to_example
 from auditor.data.files import Source
-from auditor.data.formats import FORMATS, Layout, is_turns, parsed_turns, to_example
+from auditor.data.formats import FORMATS, Layout, is_turns, parsed_turns
 from auditor.errors import InputError
 
 # The roles that a format cannot do without; the most specific format comes first.

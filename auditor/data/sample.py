@@ -18,8 +18,9 @@ import numpy.typing as npt
 
 from auditor.data.batches import Block, Row
 from auditor.data.example import DatasetInfo, Example, Sample, SkippedRow
+from auditor.data.fields import to_example
 from auditor.data.files import open_source
-from auditor.data.formats import Layout, to_example
+from auditor.data.formats import Layout
 from auditor.data.layout import layout_of
 
 # Fewer row groups than this would make a sample of a sorted file too lumpy.
@@ -66,7 +67,7 @@ def read_sample(
     so that a smaller sample is the beginning of a larger one. `DatasetInfo.sampling` says which it
     was.
 
-    Reasons for skipping: those of `formats.to_example`, and "duplicate": the same conversation or
+    Reasons for skipping: those of `fields.to_example`, and "duplicate": the same conversation or
     text as a row taken before. Duplicates are looked for among the rows looked at, not in the rest
     of the data set.
 

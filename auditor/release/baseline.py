@@ -22,7 +22,8 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from auditor.data.batches import Row
 from auditor.data.dataset import read_rows
 from auditor.data.example import Example
-from auditor.data.formats import Layout, to_example
+from auditor.data.fields import to_example
+from auditor.data.formats import Layout
 from auditor.errors import InputError
 from auditor.release.decision import Rule
 from auditor.scanning.scan_report import OutcomeName

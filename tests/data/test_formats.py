@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from auditor.data.example import Example, Message, SkippedRow
-from auditor.data.formats import Layout, to_example
+from auditor.data.fields import to_example
+from auditor.data.formats import Layout
 from auditor.data.layout import find_layout
 from auditor.errors import InputError
 
@@ -277,3 +278,10 @@ def test_files_of_different_formats_are_refused() -> None:
     assert layout.columns == {"instruction": "instruction", "output": "output", "input": "input"}
     with pytest.raises(InputError, match=r"a is alpaca.*b is text"):
         find_layout({"a": [alpaca], "b": [{"text": "t"}]}, None, None)
+
+
+def test_a_history_that_is_no_list_is_a_reason() -> None:
+    """A number where Alpaca's history should be skips the row instead of ending the audit."""
+    layout = Layout("alpaca", {"instruction": "i", "output": "o", "history": "h"})
+    row = {"i": "say", "o": "yes", "h": 3}
+    assert to_example(0, row, layout) == SkippedRow(0, "wrong_type")

@@ -14,8 +14,8 @@ import pytest
 
 from auditor.data.batches import Row
 from auditor.data.example import Example
-from auditor.data.fields import Edits, edited, fields_of, splice
-from auditor.data.formats import Layout, to_example
+from auditor.data.fields import Edits, edited, fields_of, splice, to_example
+from auditor.data.formats import Layout
 from auditor.data.json_stream import array_parts
 from auditor.data.rewrite import Transform, rewrite
 from auditor.data.text_row import TextRow
