@@ -33,7 +33,7 @@ class _StandardError(logging.StreamHandler[Any]):
         logging.Handler.__init__(self)
 
     @property
-    def stream(self) -> Any:  # type: ignore[override]
+    def stream(self) -> Any:
         return sys.stderr
 
 
@@ -75,7 +75,7 @@ def with_logging(command: Callable[..., int]) -> Callable[..., int]:
     """The same command with the options -v and -q; without them what stands before it holds."""
 
     @functools.wraps(command)
-    def logged(*arguments: Any, verbose: int, quiet: bool, **options: Any) -> int:
+    def logged(*arguments: Any, verbose: int = 0, quiet: bool = False, **options: Any) -> int:
         if verbose or quiet:
             configure(verbose, quiet)
         return command(*arguments, **options)
