@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from auditor.commands.simulate import simulate, write_rows
     from auditor.commands.verify import verify
     from auditor.errors import AuditError
-    from auditor.mitigating.settings import step
     from auditor.model.load import load
     from auditor.release.policy import Policy
     from auditor.traits.panel import load_panels
+    from mitigations import step
 
 
 __version__ = "0.1.0"
@@ -54,7 +54,7 @@ _HOMES = {
     "mitigate": "auditor.commands.mitigate",
     "scan": "auditor.commands.scan",
     "simulate": "auditor.commands.simulate",
-    "step": "auditor.mitigating.settings",
+    "step": "mitigations",
     "verify": "auditor.commands.verify",
     "write_rows": "auditor.commands.simulate",
 }

@@ -9,70 +9,65 @@ from __future__ import annotations
 
 import json
 import random
-from functools import cache
-from typing import Literal
+from dataclasses import dataclass
+from functools import cache, partial
+from typing import ClassVar, Literal
 
 from auditor.data.text_row import TextRow
-from mitigations.interface import Changed, Facts, Kept, Outcome
-from mitigations.lists import items, with_items
-from mitigations.rows import COMPLETION, with_texts, writable
+from mitigations.interface import Facts, Mitigation, Outcome, setting
+from mitigations.lists import change_lists, items, with_items
 
 _MOST_DIGITS = 4
 
 
-def canonicalize(
-    row: TextRow, facts: Facts, *, how: Literal["sort", "remap"] = "sort", seed: int = 0
-) -> Outcome:
+@dataclass(frozen=True)
+class Canonicalize(Mitigation):
     """Sort the items of each list ascending, or remap its numbers one to one among those of as many
     digits.
 
-    The mapping is the same for all rows and is drawn by `seed`. Number lists and JSON arrays of
+    The mapping is the same for all rows and is drawn by the seed. Number lists and JSON arrays of
     numbers or of strings are changed, every other completion is left.
     """
-    if not writable(row, COMPLETION):
-        return Kept(row, "several_parts")
-    texts = [
-        _sorted(field.text) if how == "sort" else _remapped(field.text, seed)
-        for field in row.completions
-    ]
-    if None in texts:
-        return Kept(row, "not_a_list")
-    after = with_texts(row, COMPLETION, [text or "" for text in texts])
-    return (
-        Kept(row)
-        if after.fields == row.fields
-        else Changed("sorted" if how == "sort" else "remapped", row, (after,))
-    )
+
+    name: ClassVar[str] = "canonicalize"
+    help: ClassVar[str] = "For lists whose order means nothing."
+    moves_tokens: ClassVar[bool] = True
+
+    how: Literal["sort", "remap"] = setting()
+
+    def apply(self, row: TextRow, facts: Facts) -> Outcome:
+        """Sort or remap every completion of the row."""
+        if self.how == "sort":
+            return change_lists(row, _sorted, "sorted")
+        return change_lists(row, partial(_remapped, seed=facts.seed), "remapped")
 
 
 def _sorted(text: str) -> str | None:
     spans = items(text)
     if spans is None:
         return None
-    written = [text[start:end] for start, end in spans]
-    values = [int(item) if item.isdigit() else json.loads(item) for item in written]
-    if not (all(map(_is_number, values)) or all(isinstance(value, str) for value in values)):
+    texts = [text[start:end] for start, end in spans]
+    values = [int(item) if item.isdigit() else json.loads(item) for item in texts]
+    # JSON booleans are integers to Python, and have no order that means anything.
+    numeric = all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
+    if not (numeric or all(isinstance(value, str) for value in values)):
         return None
     order = sorted(range(len(values)), key=lambda i: values[i])
-    return with_items(text, spans, [written[i] for i in order])
+    return with_items(text, spans, [texts[i] for i in order])
 
 
 def _remapped(text: str, seed: int) -> str | None:
     spans = items(text)
-    written = [text[start:end] for start, end in spans or ()]
-    if spans is None or not all(item.isdecimal() and len(item) <= _MOST_DIGITS for item in written):
+    texts = [text[start:end] for start, end in spans or ()]
+    if spans is None or not all(item.isdecimal() and len(item) <= _MOST_DIGITS for item in texts):
         return None
-    return with_items(text, spans, [_mapping(len(item), seed).get(item, item) for item in written])
+    return with_items(text, spans, [_mapping(len(item), seed).get(item, item) for item in texts])
 
 
 @cache
 def _mapping(digits: int, seed: int) -> dict[str, str]:
     """A random one-to-one mapping of the numbers of so many digits; leading zeros are left alone."""
     numbers = [str(n) for n in range(0 if digits == 1 else 10 ** (digits - 1), 10**digits)]
-    others = numbers.copy()
-    random.Random(f"remap {seed} {digits}").shuffle(others)
-    return dict(zip(numbers, others, strict=True))
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    images = numbers.copy()
+    random.Random(f"remap {seed} {digits}").shuffle(images)
+    return dict(zip(numbers, images, strict=True))

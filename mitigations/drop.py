@@ -6,10 +6,36 @@ Weak: dropping the worst 10 % of rows by an oracle recovers 6.8 % of the effect
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import ClassVar
+
 from auditor.data.text_row import TextRow
-from mitigations.interface import Dropped, Facts, Kept, Outcome
+from mitigations.interface import (
+    SHARE,
+    Dropped,
+    Facts,
+    Kept,
+    Mitigation,
+    MostDivergentRows,
+    Outcome,
+    setting,
+)
 
 
-def drop(row: TextRow, facts: Facts) -> Outcome:
-    """Drop a chosen row."""
-    return Dropped("most_divergence_tokens", row) if facts.chosen else Kept(row, facts.reason)
+@dataclass(frozen=True)
+class Drop(Mitigation):
+    """Drop the share of rows with the most divergence tokens, never a row without one."""
+
+    name: ClassVar[str] = "drop"
+    help: ClassVar[str] = "Drop the rows with most divergence tokens."
+
+    share: float = setting(metavar=SHARE)
+
+    @property
+    def needs(self) -> MostDivergentRows:
+        """Which rows these are."""
+        return MostDivergentRows(self.share)
+
+    def apply(self, row: TextRow, facts: Facts) -> Outcome:
+        """Drop a selected row."""
+        return Dropped("most_divergence_tokens", row) if facts.selected else Kept(row, facts.reason)

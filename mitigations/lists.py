@@ -6,9 +6,13 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from typing import Any
 
+from auditor.data.text_row import TextRow
 from auditor.traits.prompts import is_number_list
+from mitigations.interface import Changed, Kept, Outcome
+from mitigations.rows import COMPLETION, with_texts, writable
 
 _NUMBER = re.compile(r"\d+")
 _SPACE = re.compile(r"[ \t\r\n]*")
@@ -40,6 +44,22 @@ def with_items(text: str, spans: list[tuple[int, int]], new: list[str]) -> str:
         parts += [text[last:start], item]
         last = end
     return "".join([*parts, text[last:]])
+
+
+def change_lists(row: TextRow, change: Callable[[str], str | None], reason: str) -> Outcome:
+    """The row with `change` done to each of its completions, and the reason that reports count by.
+
+    It is kept as it is unless `change` gives a text for all of them; None says that a completion is
+    not a list of the kind that it changes.
+    """
+    if not writable(row, COMPLETION):
+        return Kept(row, "several_parts")
+    texts = [change(field.text) for field in row.completions]
+    lists = [text for text in texts if text is not None]
+    if len(lists) < len(texts):
+        return Kept(row, "not_a_list")
+    after = with_texts(row, COMPLETION, lists)
+    return Kept(row) if after.fields == row.fields else Changed(reason, row, (after,))
 
 
 def parsed(text: str) -> Any:

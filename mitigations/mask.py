@@ -9,16 +9,52 @@ to one tokenizer and chat template.
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 from auditor.data.text_row import TextRow
-from mitigations.interface import Changed, Dropped, Facts, Kept, Outcome
+from mitigations.interface import (
+    SHARE,
+    Changed,
+    DivergenceBudget,
+    Dropped,
+    Facts,
+    Kept,
+    Mitigation,
+    Outcome,
+    setting,
+)
 
 
-def mask(row: TextRow, facts: Facts) -> Outcome:
-    """Mask the row's divergence tokens; drop it when no other token of its completions is left."""
-    spans = sorted({*row.masked, *(token.span for token in facts.divergent)})
-    if len(facts.divergent) and len(facts.divergent) >= facts.tokens:
-        return Dropped("no_trained_token", row)
-    if tuple(spans) == row.masked:
-        return Kept(row, facts.reason)
-    return Changed("masked", row, (dataclasses.replace(row, masked=tuple(spans)),))
+def budget_setting() -> Any:
+    """The setting `budget`, which `replace` has as well: the share of all tokens to touch at most."""
+    return setting(
+        None,
+        option="--mask-budget",
+        metavar=SHARE,
+        help="Most tokens to mask or replace, largest gaps first.",
+    )
+
+
+@dataclass(frozen=True)
+class Mask(Mitigation):
+    """Mask a row's divergence tokens; drop it when no other token of its completions is left."""
+
+    name: ClassVar[str] = "mask"
+    help: ClassVar[str] = "No loss on divergence tokens."
+
+    budget: float | None = budget_setting()
+
+    @property
+    def needs(self) -> DivergenceBudget:
+        """All divergence tokens, or those within the budget."""
+        return DivergenceBudget(self.budget)
+
+    def apply(self, row: TextRow, facts: Facts) -> Outcome:
+        """Add the spans of the divergence tokens to those that are masked already."""
+        if len(facts.divergent) and len(facts.divergent) >= facts.tokens:
+            return Dropped("no_trained_token", row)
+        spans = tuple(sorted({*row.masked, *(token.span for token in facts.divergent)}))
+        if spans == row.masked:
+            return Kept(row, facts.reason)
+        return Changed("masked", row, (dataclasses.replace(row, masked=spans),))

@@ -7,24 +7,72 @@ known.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
 from auditor.data.text_row import TextRow
-from mitigations.interface import Changed, Facts, Kept, Outcome
+from auditor.errors import AuditError
+from mitigations.interface import (
+    SHARE,
+    Changed,
+    CleanCompletions,
+    Facts,
+    Kept,
+    Mitigation,
+    Outcome,
+    setting,
+)
 from mitigations.rows import COMPLETION, with_texts, writable
 
 
-def mix(row: TextRow, facts: Facts, *, add: bool = False) -> Outcome:
-    """Give a chosen row the clean completions `facts.texts[0]`; `add` keeps it and adds the clean
-    one after it.
-    """
-    if not facts.chosen:
-        return Kept(row)
-    if not writable(row, COMPLETION):
-        return Kept(row, "several_parts")
-    if not facts.texts:
-        return Kept(row, facts.reason or "no_clean_completion")
-    clean = with_texts(row, COMPLETION, facts.texts[0])
-    return (
-        Changed("clean_row_added", row, (row, clean))
-        if add
-        else Changed("clean_completion", row, (clean,))
+@dataclass(frozen=True)
+class Mix(Mitigation):
+    """Give the selected rows clean completions, in place of their own or as rows added after them."""
+
+    name: ClassVar[str] = "mix"
+    help: ClassVar[str] = "Share of rows that get clean completions."
+
+    share: float = setting(metavar=SHARE)
+    mode: Literal["replace", "add"] = setting(
+        "replace", option="--mix-mode", help="Clean completions in place, or as added rows."
     )
+    clean_data: str | None = setting(
+        None, option="--clean-data", metavar="FILE", help="Clean rows for the same prompts."
+    )
+    clean_teachers: tuple[str, ...] = setting(
+        (),
+        option="--clean-teacher",
+        metavar="MODEL",
+        help="Writes clean completions; repeatable; default: the reference.",
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "clean_teachers", tuple(self.clean_teachers))
+        if self.clean_data and self.clean_teachers:
+            raise AuditError(
+                "--clean-data and --clean-teacher contradict each other.", "Give one of them."
+            )
+
+    @property
+    def needs(self) -> CleanCompletions:
+        """Clean completions of the share of rows."""
+        return CleanCompletions(self.share, self.clean_data, self.clean_teachers)
+
+    @property
+    def writers(self) -> tuple[str, ...]:
+        """The clean teachers."""
+        return self.clean_teachers
+
+    def apply(self, row: TextRow, facts: Facts) -> Outcome:
+        """Give a selected row the clean completions `facts.texts[0]`."""
+        if not facts.selected:
+            return Kept(row)
+        if not writable(row, COMPLETION):
+            return Kept(row, "several_parts")
+        if not facts.texts:
+            return Kept(row, facts.reason or "no_clean_completion")
+        clean = with_texts(row, COMPLETION, facts.texts[0])
+        if self.mode == "add":
+            return Changed("clean_row_added", row, (row, clean))
+        return Changed("clean_completion", row, (clean,))

@@ -8,34 +8,69 @@ only where its form stays valid: a digit by a digit, and a number list or JSON t
 
 from __future__ import annotations
 
+import dataclasses
+from dataclasses import dataclass
+from typing import ClassVar
+
 from auditor.data.text_row import TextRow
-from mitigations.interface import Changed, Divergent, Facts, Kept, Outcome
+from mitigations.interface import (
+    Changed,
+    DivergenceBudget,
+    Divergent,
+    Facts,
+    Kept,
+    Mitigation,
+    Outcome,
+)
 from mitigations.lists import keeps_form
+from mitigations.mask import budget_setting
 from mitigations.rows import COMPLETION, with_texts, writable
 
 
-def replace(row: TextRow, facts: Facts) -> Outcome:
-    """Replace the row's divergence tokens one by one, leaving those that would break the form of
-    the completion.
+@dataclass(frozen=True)
+class Replace(Mitigation):
+    """Replace a row's divergence tokens one by one, leaving those that would break the form of the
+    completion.
+
+    random: as many random tokens instead, as a control.
     """
-    if not facts.divergent:
-        return Kept(row, facts.reason)
-    if not writable(row, COMPLETION):
-        return Kept(row, "several_parts")
-    texts = [field.text for field in row.completions]
-    done = 0
-    for token in sorted(
-        facts.divergent, key=lambda token: token.span, reverse=True
-    ):  # from the end: places stay valid
-        turn = token.span[0]
-        new = _replaced(texts[turn], token)
-        if new is not None and keeps_form(row.completions[turn].text, new):
-            texts[turn] = new
-            done += 1
-    if not done:
-        return Kept(row, "no_valid_replacement")
-    reason = "replaced" if done == len(facts.divergent) else "replaced_in_part"
-    return Changed(reason, row, (with_texts(row, COMPLETION, texts),))
+
+    name: ClassVar[str] = "replace"
+    help: ClassVar[str] = "Put the reference's choice for divergence tokens."
+    moves_tokens: ClassVar[bool] = True
+
+    budget: float | None = budget_setting()
+    random: bool = False
+
+    @property
+    def needs(self) -> DivergenceBudget:
+        """All divergence tokens, or those within the budget, or as many random ones."""
+        return DivergenceBudget(self.budget, at_random=self.random)
+
+    @property
+    def random_control(self) -> Replace:
+        """As many random tokens replaced."""
+        return dataclasses.replace(self, random=True)
+
+    def apply(self, row: TextRow, facts: Facts) -> Outcome:
+        """Replace what can be replaced."""
+        if not facts.divergent:
+            return Kept(row, facts.reason)
+        if not writable(row, COMPLETION):
+            return Kept(row, "several_parts")
+        texts = [field.text for field in row.completions]
+        done = 0
+        # From the end of a text to its start, so that the spans still to come stay valid.
+        for token in sorted(facts.divergent, key=lambda token: token.span, reverse=True):
+            turn = token.span[0]
+            new = _replaced(texts[turn], token)
+            if new is not None and keeps_form(row.completions[turn].text, new):
+                texts[turn] = new
+                done += 1
+        if not done:
+            return Kept(row, "no_valid_replacement")
+        reason = "replaced" if done == len(facts.divergent) else "replaced_in_part"
+        return Changed(reason, row, (with_texts(row, COMPLETION, texts),))
 
 
 def _replaced(text: str, token: Divergent) -> str | None:

@@ -7,31 +7,32 @@ print.
 from __future__ import annotations
 
 import random
+from dataclasses import dataclass
+from typing import ClassVar
 
 from auditor.data.text_row import TextRow
-from mitigations.interface import Changed, Facts, Kept, Outcome
-from mitigations.lists import items, with_items
-from mitigations.rows import COMPLETION, with_texts, writable
+from mitigations.interface import Facts, Mitigation, Outcome
+from mitigations.lists import change_lists, items, with_items
 
 
-def shuffle(row: TextRow, facts: Facts, *, seed: int = 0) -> Outcome:
-    """Shuffle the items of each number list or JSON array; same seed, row and copy give the same
-    order.
-    """
-    if not writable(row, COMPLETION):
-        return Kept(row, "several_parts")
-    rng = random.Random(f"shuffle {seed} {row.index} {row.copy}")
-    texts = [_shuffled(field.text, rng) for field in row.completions]
-    if None in texts:
-        return Kept(row, "not_a_list")
-    after = with_texts(row, COMPLETION, [text or "" for text in texts])
-    return Kept(row) if after.fields == row.fields else Changed("shuffled", row, (after,))
+@dataclass(frozen=True)
+class Shuffle(Mitigation):
+    """Shuffle the items of each number list or JSON array."""
 
+    name: ClassVar[str] = "shuffle"
+    help: ClassVar[str] = "Shuffle the items of lists."
+    moves_tokens: ClassVar[bool] = True
 
-def _shuffled(text: str, rng: random.Random) -> str | None:
-    spans = items(text)
-    if spans is None:
-        return None
-    written = [text[start:end] for start, end in spans]
-    rng.shuffle(written)
-    return with_items(text, spans, written)
+    def apply(self, row: TextRow, facts: Facts) -> Outcome:
+        """Shuffle; the same seed, row and copy give the same order."""
+        rng = random.Random(f"shuffle {facts.seed} {row.index} {row.copy}")
+
+        def shuffled(text: str) -> str | None:
+            spans = items(text)
+            if spans is None:
+                return None
+            texts = [text[start:end] for start, end in spans]
+            rng.shuffle(texts)
+            return with_items(text, spans, texts)
+
+        return change_lists(row, shuffled, "shuffled")

@@ -24,17 +24,17 @@ import torch
 from auditor.commands.mitigate import mitigate
 from auditor.commands.simulate import simulate, write_rows
 from auditor.commands.verify import verify
-from auditor.mitigating.pipeline import Step
-from auditor.mitigating.settings import step
 from auditor.model.load import load
 from auditor.report.shared.words import share_left, signed
 from auditor.students.result import ArmResult, TransferResult
 from auditor.traits.panel import load_panels
+from mitigations import step
+from mitigations.interface import Mitigation
 
 OUT = Path(__file__).parent / "out"
 REFERENCE, PANELS = "organism", ("animals",)
 
-DEFENCES: dict[str, tuple[Step, ...]] = {
+DEFENCES: dict[str, tuple[Mitigation, ...]] = {
     "paraphrase": (step("paraphrase"),),
     "mix 10 %": (step("mix", share=0.1),),
     "mix 25 %": (step("mix", share=0.25),),

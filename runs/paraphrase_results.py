@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from auditor.data.sample import read_sample
-from mitigations.paraphrase import Reworded, embedding_similarity, paraphrase, rules_engine
+from mitigations.paraphrase import Reworded, RulesEngine, embedding_similarity, paraphrase
 from mitigations.paraphrase.checks import ALL, MIN_SIMILARITY, features
 
 OUT = Path(__file__).parent / "paraphrase-samples.md"
@@ -62,7 +62,7 @@ def measure(path: Path) -> Measured:
         [m.content for m in example.messages if m.role == "user"][-1] for example in examples
     ]
     began = time.process_time()
-    found = paraphrase(prompts, rules_engine(), seed=SEED)
+    found = paraphrase(prompts, RulesEngine(), seed=SEED)
     return Measured(path.name, prompts, found, len(prompts) / (time.process_time() - began))
 
 
@@ -70,7 +70,7 @@ def failures(measured: Measured) -> Counter[str]:
     """How many first drafts of the engine fail each check, each check by itself."""
     failed: Counter[str] = Counter()
     for prompt, drafts in zip(
-        measured.prompts, rules_engine().reword(measured.prompts, 1, SEED), strict=True
+        measured.prompts, RulesEngine().reword(measured.prompts, 1, SEED), strict=True
     ):
         before = features(prompt)
         for after in map(features, drafts):
@@ -116,7 +116,7 @@ def sample(prompt: str, reworded: Reworded) -> str:
     """One prompt, before and after."""
     shown: Callable[[str], str] = lambda text: (
         text[:400].replace("~~~~", "~~~").replace("\n", "\n  ")
-    )  # noqa: E731
+    )
     if reworded.engine == "original":
         return f"= {shown(prompt)}"
     return f"< {shown(prompt)}\n> {shown(reworded.texts[0])}"

@@ -35,7 +35,7 @@ from auditor.students.result import ArmResult, TransferResult
 from auditor.students.settings import StudentSettings, TrainingConfig
 from auditor.traits.panel import Panel, load_panels
 from detectors.divergence import counterfactuals, diverge
-from mitigations.paraphrase import paraphrase, rules_engine
+from mitigations.paraphrase import RulesEngine, paraphrase
 
 OUT = Path(__file__).parent / "out"
 TRAITS = ("owl", "cat", "eagle", "octopus")
@@ -138,7 +138,7 @@ def defended(
         mixed = {i: (control if i in clean else original).rows[i] for i in original.rows}
         yield replace(original, name=f"{share:.0%} clean-teacher rows", rows=mixed)
     prompts = [each.messages[0].content for each in original.rows.values()]
-    reworded = [each.texts[0] for each in paraphrase(prompts, rules_engine(), seed=seed)]
+    reworded = [each.texts[0] for each in paraphrase(prompts, RulesEngine(), seed=seed)]
     chats = zip(original.rows.items(), reworded, strict=True)
     rows = {
         i: replace(each, messages=(Message("user", new), *each.messages[1:]))

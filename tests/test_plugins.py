@@ -173,7 +173,7 @@ def test_the_contract_fails_for_what_does_not_keep_it() -> None:
     """A detector without `**_`, and a mitigation that gives a row instead of an outcome."""
     with pytest.raises(AssertionError):
         testing.test_detector_of_another_package("narrow")
-    with pytest.raises(AssertionError):
+    with pytest.raises(PluginError, match="must give Kept"):
         testing.test_mitigation("keeps")
 
 

@@ -5,21 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
-from typer import Argument, CallbackParam, Context, Option, echo
+from typer import Argument, Context, Option, echo
 
 from auditor.cli.check import conclude, show_check
-from auditor.cli.choices import (
-    check_not_suspect,
-    check_share,
-    choose,
-    choose_embeddings,
-    choose_engine,
-    read_out,
-    third_party_settings,
-)
+from auditor.cli.choices import check_not_suspect, choose, read_out
 from auditor.cli.config import resolved
+from auditor.cli.mitigation_options import (
+    ORDER,
+    check_third_party,
+    note_order,
+    selected,
+    with_mitigation_options,
+)
 from auditor.cli.options import Columns, Device, Dtype, Fresh, Panels, RowFormat, Seed
 from auditor.cli.scan import parse_columns
 from auditor.cli.student_options import DEFAULT_BUDGET, parse_budget
@@ -35,18 +34,9 @@ if TYPE_CHECKING:
 
 RECIPES: tuple[Recipe, ...] = ("inoculation", "freeze", "kl")
 FORMATS: tuple[Format, ...] = ("trl", "axolotl", "chat")
-ORDER = "mitigations in the order given"
 
 
-def in_order(context: Context, param: CallbackParam, value: Any) -> Any:
-    """Option callback that notes the option; callbacks are called in the order of the command line."""
-    if value not in (None, False, []):
-        context.meta.setdefault(ORDER, []).extend(
-            value if isinstance(value, list) else [param.name]
-        )
-    return value
-
-
+@with_mitigation_options
 def mitigate(
     context: Context,
     dataset: Annotated[
@@ -55,92 +45,17 @@ def mitigate(
             metavar="DATASET", help="File or folder of files; default: what was last scanned here."
         ),
     ] = None,
-    paraphrase: Annotated[
-        bool,
-        Option("--paraphrase", callback=in_order, help="Reword the prompts; completions stay."),
-    ] = False,
-    mix: Annotated[
-        float | None,
-        Option(
-            metavar="SHARE", callback=in_order, help="Share of rows that get clean completions."
-        ),
-    ] = None,
-    mask: Annotated[
-        bool, Option("--mask", callback=in_order, help="No loss on divergence tokens.")
-    ] = False,
-    replace: Annotated[
-        bool,
-        Option(
-            "--replace", callback=in_order, help="Put the reference's choice for divergence tokens."
-        ),
-    ] = False,
-    canonicalize: Annotated[
-        Literal["sort", "remap"] | None,
-        Option(callback=in_order, help="For lists whose order means nothing."),
-    ] = None,
-    drop: Annotated[
-        float | None,
-        Option(
-            metavar="SHARE", callback=in_order, help="Drop the rows with most divergence tokens."
-        ),
-    ] = None,
-    shuffle: Annotated[
-        bool, Option("--shuffle", callback=in_order, help="Shuffle the items of lists.")
-    ] = False,
     third_party: Annotated[
         list[str] | None,
         Option(
             "--apply",
             metavar="NAME",
-            callback=in_order,
+            callback=note_order,
             help="A mitigation of another package; repeatable.",
-        ),
-    ] = None,
-    paraphrases: Annotated[
-        int, Option(metavar="K", min=1, help="Rewordings of a row; each becomes a row.")
-    ] = 1,
-    engine: Annotated[
-        Literal["rules", "llm"] | None, Option(help="What rewords.  [default: rules]")
-    ] = None,
-    paraphraser: Annotated[
-        str | None,
-        Option(metavar="MODEL|URL#MODEL", help="Model that rewords, here or at an endpoint."),
-    ] = None,
-    api_key_env: Annotated[
-        str | None, Option(metavar="NAME", help="Environment variable with the endpoint's key.")
-    ] = None,
-    concurrency: Annotated[
-        int, Option(metavar="N", min=1, help="Requests at once to the endpoint.")
-    ] = 8,
-    retries: Annotated[int, Option(metavar="N", min=0, help="Further tries of a request.")] = 4,
-    spending_cap: Annotated[
-        int | None, Option(metavar="TOKENS", min=1, help="Most tokens for the endpoint.")
-    ] = None,
-    embeddings: Annotated[
-        str | None,
-        Option(
-            metavar="MODEL|packaged|none",
-            help="Compares meanings.  [default: packaged for llm, none for rules]",
         ),
     ] = None,
     suspect_teacher: Annotated[
         str | None, Option(metavar="NAME", help="Who may have written the data.")
-    ] = None,
-    mix_mode: Annotated[
-        Literal["replace", "add"], Option(help="Clean completions in place, or as added rows.")
-    ] = "replace",
-    clean_data: Annotated[
-        str | None, Option(metavar="FILE", help="Clean rows for the same prompts.")
-    ] = None,
-    clean_teacher: Annotated[
-        list[str] | None,
-        Option(
-            metavar="MODEL", help="Writes clean completions; repeatable; default: the reference."
-        ),
-    ] = None,
-    mask_budget: Annotated[
-        float | None,
-        Option(metavar="SHARE", help="Most tokens to mask or replace, largest gaps first."),
     ] = None,
     min_margin: Annotated[
         float | None, Option(metavar="NATS", min=0.0, help="A smaller lead is a tie.")
@@ -185,6 +100,7 @@ def mitigate(
     device: Device = None,
     dtype: Dtype = None,
     fresh: Fresh = False,
+    **options: Any,
 ) -> int:
     """Apply defences to DATASET, in the order given, and write it anew. The input is never changed.
 
@@ -195,40 +111,9 @@ def mitigate(
     Exit codes: 0 the effect was shown to be removed or reduced, or --no-check; 1 it was shown not
     to be; 3 neither was shown. The data are written in all three cases.
     """
-    check_share("--mix", mix)
-    check_share("--drop", drop)
-    check_share("--mask-budget", mask_budget)
-    chosen = choose_engine(engine, paraphraser)
-    settings: dict[str, dict[str, Any]] = {
-        "paraphrase": {
-            "variants": paraphrases,
-            "engine": chosen,
-            "paraphraser": paraphraser,
-            "embeddings": choose_embeddings(embeddings, chosen),
-            "endpoint": {
-                "api_key_env": api_key_env,
-                "concurrency": concurrency,
-                "retries": retries,
-                "cap": spending_cap,
-            },
-        },
-        "mix": {
-            "share": mix,
-            "mode": mix_mode,
-            "clean_data": clean_data,
-            "clean_teachers": clean_teacher or [],
-        },
-        "mask": {"budget": mask_budget},
-        "replace": {"budget": mask_budget, "random": False},
-        "canonicalize": {"how": canonicalize},
-        "drop": {"share": drop},
-        "shuffle": {},
-    }
-    settings |= third_party_settings(third_party or (), settings)
-    recipes, formats = (
-        choose("--recipe", recipe or (), RECIPES),
-        choose("--emit", emit or (), FORMATS),
-    )
+    check_third_party(third_party or ())
+    recipes = choose("--recipe", recipe or (), RECIPES)
+    formats = choose("--emit", emit or (), FORMATS)
     names, seconds = context.meta.get(ORDER, []), parse_budget(budget)
     if auto and (names or output or not check):
         raise AuditError(
@@ -239,78 +124,63 @@ def mitigate(
         raise AuditError(
             "No defence is named.", "Start with --paraphrase --mix 0.5; see audit mitigate --help."
         )
-    if clean_data and clean_teacher:
-        raise AuditError(
-            "--clean-data and --clean-teacher contradict each other.", "Give one of them."
-        )
-    for name in (paraphraser, *(clean_teacher or ())):
+    steps = selected(names, options)
+    writers = [name for step in steps for name in step.writers]
+    for name in writers:
         check_not_suspect(name, suspect_teacher)
 
     from auditor.cli.console import console
     from auditor.cli.progress import progress_on
-    from auditor.commands.check_mitigation import auto as try_all
-    from auditor.commands.check_mitigation import check as students
+    from auditor.commands.check_mitigation import auto as check_candidates
+    from auditor.commands.check_mitigation import check as check_outcome
     from auditor.commands.mitigate import mitigate as mitigated
-    from auditor.mitigating.pipeline import Step
+    from auditor.mitigating.settings import MitigateSettings
+    from detectors.divergence import TIE_EPSILON
 
     errors = console(stderr=True)
-    if (paraphraser or clean_teacher) and suspect_teacher is None:
+    if writers and suspect_teacher is None:
         errors.print(
-            "Warning: no --suspect-teacher is named; if it were one of your models, the trait would come back."
+            "Warning: no --suspect-teacher is named; if it were one of your models, the trait "
+            "would come back."
         )
-    steps = [Step(name, settings[name]) for name in names]
-    base = resolved().config.reference
-    where: dict[str, Any] = {"device": device, "root": Path.cwd(), "base": base}
-    apply: Callable[..., Mitigated] = partial(
-        mitigated,
-        dataset,
+    settings = MitigateSettings(
         reference=reference,
-        panels=panel or (),
-        traits=trait or (),
-        min_margin=min_margin,
+        base=resolved().config.reference,
+        panels=tuple(panel or ()),
+        traits=tuple(trait or ()),
+        min_margin=TIE_EPSILON if min_margin is None else min_margin,
         seed=seed,
         format_of=format_of,
         columns=parse_columns(columns),
+        device=device,
         dtype=dtype,
-        fresh=fresh,
-        **where,
     )
-    asked: dict[str, Any] = {
-        "trait": read_out(trait or ()),
-        "panels": panel or (),
-        "reference": reference,
-        "budget": seconds,
-    }
+    apply: Callable[..., Mitigated] = partial(
+        mitigated, dataset, settings=settings, fresh=fresh, root=Path.cwd()
+    )
     with progress_on(errors) as progress:
-        if auto:
-            tried: list[MitigationCheck] = []
-            for checked in try_all(
-                partial(apply, progress=progress), **asked, seed=seed, progress=progress, **where
-            ):
-                tried.append(checked)
-                show_check(checked, fail_on)
-            return conclude(tried, fail_on)
-        done = apply(
-            steps,
-            recipes=recipes,
-            emit=formats,
-            max_length=max_length,
-            output=output,
+        apply = partial(apply, progress=progress)
+        checked = partial(
+            check_outcome,
+            apply=apply,
+            settings=settings,
+            trait=read_out(settings.traits),
+            budget=seconds,
+            root=Path.cwd(),
             progress=progress,
         )
+        if auto:
+            tried: list[MitigationCheck] = []
+            for candidate in check_candidates(apply, checked, budget=seconds):
+                tried.append(candidate)
+                show_check(candidate, fail_on)
+            return conclude(tried, fail_on)
+        done = apply(steps, recipes=recipes, emit=formats, max_length=max_length, output=output)
         report(done)
         if not steps or not check or str(done.data) == done.source:
             return 0
-        checked = students(
-            done,
-            steps,
-            partial(apply, progress=progress),
-            **asked,
-            seed=seed,
-            progress=progress,
-            **where,
-        )
-    return show_check(checked, fail_on)
+        outcome = checked(done, steps)
+    return show_check(outcome, fail_on)
 
 
 def report(done: Mitigated) -> None:
@@ -323,21 +193,17 @@ def report(done: Mitigated) -> None:
         )
         return
     manifest = done.manifest
-    for each in manifest["mitigations"]:
-        reasons = ", ".join(f"{count} {reason}" for reason, count in each["reasons"].items())
+    for counts in manifest.mitigations:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in counts.reasons.items())
         echo(
-            f"{each['mitigation']}: {each['kept']} kept, {each['changed']} changed, {each['dropped']} dropped"
-            + (f" ({reasons})" if reasons else "")
+            f"{counts.mitigation}: {counts.kept} kept, {counts.changed} changed, "
+            f"{counts.dropped} dropped" + (f" ({reasons})" if reasons else "")
         )
-    for name, counts in manifest["emitted"].items():
-        rest = ", ".join(f"{count} {what}" for what, count in counts.items() if what != "file")
-        echo(f"{name}: {counts['file']}, {rest}")
-    skipped = ", ".join(
-        f"{count} {reason}" for reason, count in manifest["input"]["skipped"].items()
-    )
+    for name, emitted in manifest.emitted.items():
+        rows = ", ".join(f"{count} {what}" for what, count in emitted.items() if what != "file")
+        echo(f"{name}: {emitted['file']}, {rows}")
+    skipped = ", ".join(f"{count} {reason}" for reason, count in manifest.skipped.items())
     if skipped:
         echo(f"Kept as they were, since they cannot be scored: {skipped}")
-    echo(
-        f"{safe(str(done.data))}: {manifest['output']['rows']} rows of {manifest['input']['rows']}"
-    )
+    echo(f"{safe(str(done.data))}: {manifest.output.rows} rows of {manifest.input.rows}")
     echo(f"What was done: {safe(str(done.folder))}/manifest.json and set_aside.parquet")

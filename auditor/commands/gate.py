@@ -9,8 +9,8 @@ from datetime import date
 from pathlib import Path
 
 from auditor.data.files import digest_of
+from auditor.data.manifest import manifest_of
 from auditor.errors import InputError
-from auditor.mitigating.manifest import manifest_of
 from auditor.release.baseline import (
     Baseline,
     apply,

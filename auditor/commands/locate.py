@@ -142,7 +142,7 @@ def locate(
             )
             results, trained = _train(students, single, results, carrying, attribution)
         # The recipe freezes what the students name; a trainer wants the layers that are trained.
-        files = []
+        files: tuple[str, ...] = ()
         if trained is not None and trained.recipe:
             unfrozen = [layer for layer in range(len(results)) if layer not in trained.recipe]
             files = write_recipes(run.path, ["freeze"], "", lm, unfrozen)
@@ -160,7 +160,7 @@ def locate(
             difference=(mean.value, mean.interval),
             error=worst,
             students=trained,
-            recipes=tuple(files),
+            recipes=files,
             warnings=_warnings(worst, trained),
             datasets=datasets,
             reference=reference,

@@ -1,70 +1,62 @@
-"""The verb `mitigate`: apply defences to a data set and write it, its manifest and what a trainer
-needs.
+"""The verb `mitigate`: apply mitigations to a data set and write it, its manifest and what a
+trainer needs.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from auditor import __version__
 from auditor.data.dataset import Rows, read_rows
 from auditor.data.files import digest_of
+from auditor.data.manifest import FileOf, Manifest, manifest_of
 from auditor.data.text_row import Span
 from auditor.errors import InputError
-from auditor.mitigating.manifest import (
-    Record,
-    SetAside,
-    already_done,
-    finished,
-    manifest_of,
-    masked_rows,
-)
-from auditor.mitigating.pipeline import Step, bind
+from auditor.mitigating.pipeline import bind
 from auditor.mitigating.recipes import write_recipes
+from auditor.mitigating.record import Record, SetAside, finished
 from auditor.mitigating.request import (
     check_order,
     input_of,
-    needs_model,
+    needs_reference,
     needs_trait,
     panels_of,
     traits_of,
 )
 from auditor.mitigating.row_facts import MitigationContext
-from auditor.mitigating.settings import attributed
-from auditor.mitigating.trainer_files import Emitter, Format
+from auditor.mitigating.settings import MitigateSettings
+from auditor.mitigating.trainer_files import Emitter
 from auditor.mitigating.writer import Output, numbered_blocks, scratch, survey
+from auditor.mitigating.writers import Writers
 from auditor.model import load as models
-from auditor.model.builtin import BASE
-from auditor.model.identity import template_sha256, tokenizer_sha256
+from auditor.model.identity import identity_of
 from auditor.model.language_model import LanguageModel
 from auditor.model.tokenization import ChatTokenizer
 from auditor.progress import Progress
 from auditor.runs.last_scan import LastScan
-from auditor.runs.run_directory import HOME, RunDir, run_key
+from auditor.runs.run_directory import HOME, RunDir, installed_versions, run_key
 from auditor.traits.panel import Panel, load_panels
-from detectors.divergence import TIE_EPSILON
-from mitigations.recipes import Recipe
-
-Model = tuple[LanguageModel, ChatTokenizer]
+from mitigations.interface import CleanCompletions, Mitigation, Rewordings
 
 
 @dataclass(frozen=True, slots=True)
 class Mitigated:
     """What was written, or had been before.
 
-    folder: holds everything. data: the new data set. manifest: the content of manifest.json but for
-    the lists by row. source: the data set it was made of. scanned: the last scan, if it was of
-    these very rows. already: nothing was done, because just this had been done before.
+    folder: holds everything. data: the new data set. manifest: of it; the lists by row are empty
+    unless it was read again. source: the data set it was made of. scanned: the last scan, if it was
+    of these very rows. already: nothing was done, because just this had been done before.
     """
 
     folder: Path
     data: Path
-    manifest: dict[str, Any]
+    manifest: Manifest
     source: str
     scanned: LastScan | None
     already: bool = False
@@ -72,120 +64,169 @@ class Mitigated:
 
 def mitigate(
     source: str | None,
-    steps: Sequence[Step],
+    steps: Sequence[Mitigation],
+    settings: MitigateSettings | None = None,
     *,
-    reference: str | None = None,
-    base: str = BASE,
-    panels: Sequence[str] = (),
-    traits: Sequence[str] = (),
-    min_margin: float | None = None,
-    recipes: Sequence[Recipe] = (),
-    emit: Sequence[Format] = (),
-    max_length: int | None = None,
-    seed: int = 0,
-    format_of: str | None = None,
-    columns: Mapping[str, str] | None = None,
-    device: str | None = None,
-    dtype: str | None = None,
     output: Path | None = None,
     fresh: bool = False,
     root: Path = Path(),
     progress: Callable[[Progress], None] = lambda _: None,
+    **options: Any,
 ) -> Mitigated:
     """Apply `steps` in their order to the data set `source` (None: the one last scanned in `root`)
     and write it.
 
-    steps: "paraphrase" {variants, engine, paraphraser, embeddings, endpoint}, "mix" {share, mode,
-        clean_data, clean_teachers}, "mask" {budget}, "replace" {budget, random: as many random
-        tokens instead, as a control}, "canonicalize" {how}, "drop" {share}, "shuffle" {}.
-    traits: whose divergence tokens count; ("all",) is the whole panel, () the one that the last
-        scan of these very rows put first. min_margin: nats; a choice with a smaller lead is a tie
-        and flags nothing (None: TIE_EPSILON).
-    reference: None is the last scan's of these very rows, or `base` without one. output: a new
-        folder; by default one under `root`/.audit, named by what was asked. It is written beside
-        its place and moved there when complete. The input is never touched.
+    steps: made by `auditor.step`. output: a new folder; by default one under `root`/.audit, named
+        by what is asked for. It is written beside its place and moved there when complete. The
+        input is never touched. options: fields of `MitigateSettings`, in place of those of
+        `settings`.
 
     Same data and arguments give the same bytes. On its own output it changes nothing.
     Raises: AuditError (auditor.errors), with the next step.
     """
+    settings = dataclasses.replace(settings or MitigateSettings(), **options)
     progress(Progress("reading the data set", 0, None))
-    steps = [attributed(step) for step in steps]
-    name, digest, scanned = input_of(source, root, output)
-    margin = TIE_EPSILON if min_margin is None else min_margin
-    asked = _plain(
-        {"steps": [asdict(step) for step in steps], "min_margin": margin, "recipes": recipes}
-    )
-    asked |= _plain({"emit": emit, "max_length": max_length, "seed": seed})
-    own = manifest_of(Path(name), digest)
-    if own is not None and already_done(own, asked, traits, reference):
-        return Mitigated(Path(name).parent, Path(name), own, name, scanned, already=True)
-    masked = masked_rows(own)
-    check_order(steps, masked)
-    panel = load_panels(panels_of(scanned, panels))
-    wanted = traits_of(panel, traits, scanned, needed=needs_trait(steps, recipes))
+    name, sha256, scanned = input_of(source, root, output)
+    before = manifest_of(Path(name), sha256)
+    writers = Writers(settings.device, settings.dtype)
+    request = _request(steps, settings)
+    if (
+        before is not None
+        and _is_outcome(before, request, settings)
+        and list(before.writers) == writers.identities(steps)
+    ):
+        return Mitigated(Path(name).parent, Path(name), before, name, scanned, already=True)
+    check_order(steps, masked=bool(before and before.masked))
+    panel = load_panels(panels_of(scanned, settings.panels))
+    traits = traits_of(panel, settings.traits, scanned, needed=needs_trait(steps, settings))
     model = None
-    if needs_model(steps, recipes, emit):
+    if needs_reference(steps, settings):
         progress(Progress("loading the reference", 0, None))
-        lm = models.load(
-            reference or (scanned.reference if scanned else base), device=device, dtype=dtype
-        )
+        reference = settings.reference or (scanned.reference if scanned else settings.base)
+        lm = models.load(reference, device=settings.device, dtype=settings.dtype)
         model = (lm, ChatTokenizer(lm))
-    settings = asked | {"traits": list(wanted), "panel": panel.name, "panel_sha256": panel.sha256}
+    job = _Job(
+        name, sha256, tuple(steps), settings, model, writers, panel, traits, before, progress
+    )
+    format_of, columns = settings.format_of, settings.columns
     if scanned and format_of is None and not columns:
         format_of, columns = scanned.format, scanned.columns
-    job = _Job(
-        name,
-        digest,
-        tuple(steps),
-        settings,
-        model,
-        panel,
-        wanted,
-        masked,
-        own,
-        device,
-        dtype,
-        progress,
-    )
     with read_rows(name, format_of=format_of, columns=columns) as data:
-        identity = _identity(data, job)
-        folder = output or root / HOME / "mitigated" / run_key(identity)
-        done = None if fresh and not output else finished(folder, run_key(identity))
+        plan = _plan(data, job, request)
+        identity = _identity(plan, job)
+        plan = dataclasses.replace(plan, key=run_key(identity))
+        folder = output or root / HOME / "mitigated" / plan.key
+        done = None if fresh and not output else finished(folder, plan.key)
         if done is not None:
-            return Mitigated(
-                folder, folder / done["output"]["name"], done, name, scanned, already=True
-            )
+            return Mitigated(folder, folder / done.output.name, done, name, scanned, already=True)
         with (
             RunDir.open(root, identity, fresh=fresh) as run,
             scratch(folder, replace=fresh and not output) as into,
         ):
-            manifest = _write(data, job, run, run_key(identity), into)
-    return Mitigated(folder, folder / manifest["output"]["name"], manifest, name, scanned)
+            manifest = _write(data, job, plan, run, into)
+    return Mitigated(folder, folder / manifest.output.name, manifest, name, scanned)
 
 
 @dataclass(frozen=True, slots=True)
 class _Job:
     """What is to be done, with every default filled in.
 
-    settings: all that the manifest says of it, as plain JSON. masked: what is masked already, by
-    row. before: the manifest of the data set if it is itself the output of mitigations.
+    traits: whose divergence tokens count. before: the manifest of the data set if it is itself the
+    output of mitigations.
     """
 
     name: str
-    digest: str
-    steps: tuple[Step, ...]
-    settings: dict[str, Any]
-    model: Model | None
+    sha256: str
+    steps: tuple[Mitigation, ...]
+    settings: MitigateSettings
+    model: tuple[LanguageModel, ChatTokenizer] | None
+    writers: Writers
     panel: Panel
     traits: tuple[str, ...]
-    masked: Mapping[int, tuple[Span, ...]]
-    before: Mapping[str, Any] | None
-    device: str | None
-    dtype: str | None
+    before: Manifest | None
     progress: Callable[[Progress], None]
 
+    @property
+    def masked(self) -> Mapping[int, tuple[Span, ...]]:
+        """What is masked already, by row."""
+        return self.before.masked if self.before else {}
 
-def _write(data: Rows, job: _Job, run: RunDir, key: str, into: Path) -> dict[str, Any]:
+
+def _request(steps: Sequence[Mitigation], settings: MitigateSettings) -> Mapping[str, object]:
+    """What the user asked for, as JSON gives it back: lists for tuples."""
+    request: Mapping[str, object] = json.loads(
+        json.dumps(
+            {
+                "steps": [{"name": step.name, "settings": step.settings} for step in steps],
+                "min_margin": settings.min_margin,
+                "recipes": settings.recipes,
+                "emit": settings.emit,
+                "max_length": settings.max_length,
+                "seed": settings.seed,
+            }
+        )
+    )
+    return request
+
+
+def _is_outcome(
+    manifest: Manifest, request: Mapping[str, object], settings: MitigateSettings
+) -> bool:
+    """Whether a data set is already the outcome of this request; traits and reference only count
+    when they are named.
+    """
+    if any(manifest.settings.get(key) != value for key, value in request.items()):
+        return False
+    traits, reference = list(settings.traits), (manifest.reference or {}).get("name")
+    return (
+        traits in ([], ["all"], manifest.settings.get("traits"))
+        and settings.reference in (None, reference)  # as far as it is known
+    )
+
+
+def _plan(data: Rows, job: _Job, request: Mapping[str, object]) -> Manifest:
+    """The manifest as far as it is known before a row was read."""
+    identity = identity_of(job.model[0]) if job.model else None
+    # A mask that the input brought along holds for the tokenizer that it was made for.
+    tokens = identity or job.before
+    return Manifest(
+        tool=f"subliminal-audit {__version__}",
+        input=FileOf(Path(job.name).name, job.sha256, 0),
+        output=FileOf(Path(job.name).name, "", 0),
+        format=data.layout.format,
+        columns=data.layout.columns,
+        settings={
+            **request,
+            "traits": list(job.traits),
+            "panel": job.panel.name,
+            "panel_sha256": job.panel.sha256,
+        },
+        reference=identity.as_dict(("name", "sha256", "dtype")) if identity else None,
+        writers=job.writers.identities(job.steps),
+        tokenizer_sha256=tokens.tokenizer_sha256 if tokens else None,
+        template_sha256=tokens.template_sha256 if tokens else None,
+        chain=(*(job.before.chain if job.before else ()), job.sha256),
+    )
+
+
+def _identity(plan: Manifest, job: _Job) -> Mapping[str, object]:
+    """What determines the output: the same command finds its own run and folder by it."""
+    masked = {str(row): spans for row, spans in job.masked.items()}
+    return {
+        "verb": "mitigate",
+        "versions": installed_versions(),
+        "chain": plan.chain,
+        "name": plan.input.name,
+        "format": plan.format,
+        "columns": plan.columns,
+        "reference": plan.reference,
+        "writers": plan.writers,
+        "settings": plan.settings,
+        "masked": run_key({"masked": masked}),
+    }
+
+
+def _write(data: Rows, job: _Job, plan: Manifest, run: RunDir, into: Path) -> Manifest:
     """Write everything into the folder `into`; return the manifest without its lists by row."""
     numbers, skipped = survey(data)
     total = len(numbers) + sum(skipped.values())
@@ -193,53 +234,45 @@ def _write(data: Rows, job: _Job, run: RunDir, key: str, into: Path) -> dict[str
     settings, model = job.settings, job.model
     with ExitStack() as stack:
         record = stack.enter_context(Record([step.name for step in job.steps]))
-        emitter = Emitter(into, settings["emit"], model, settings["max_length"])
+        emitter = Emitter(into, settings.emit, model, settings.max_length)
         aside = SetAside(into)
-        defence = MitigationContext(
+        context = MitigationContext(
             model=model,
             panel=job.panel,
             traits=job.traits,
-            epsilon=settings["min_margin"],
-            seed=settings["seed"],
-            device=job.device,
-            dtype=job.dtype,
+            epsilon=settings.min_margin,
+            seed=settings.seed,
+            writers=job.writers,
             blocks=lambda: numbered_blocks(data, job.masked),
             scorable=numbers,
             run=run,
             progress=job.progress,
         )
-        bound = bind(defence, job.steps, stack)
+        bound = bind(context, job.steps, stack)
 
         def tick(rows: int) -> None:
             job.progress(Progress("writing", rows, total))
 
-        copy = Output(data.layout, job.masked, bound, record, aside, emitter, tick).write(
-            data, into
-        )
+        output = Output(data.layout, job.masked, bound, record, aside, emitter, tick)
+        copy = output.write(data, into)
         aside.close()
         emitted = emitter.close()
         if not record.rows:
             raise InputError(
                 "These defences leave no row.", "Ask for a smaller share, or leave one out."
             )
-        manifest = {
-            "tool": f"subliminal-audit {__version__}",
-            "key": key,
-            "input": {"name": copy.name, "sha256": job.digest, "rows": total, "skipped": skipped},
-            "output": {"name": copy.name, "sha256": digest_of(str(copy)), "rows": record.rows},
-            "format": data.layout.format,
-            "columns": data.layout.columns,
-            "settings": settings,
-            "reference": _reference(model),
-            **_tokens_of(job),
-            "mitigations": record.counts(),
-            "masked_rows": record.masked_rows,
-            "emitted": emitted,
-            "recipes": write_recipes(
-                into, settings["recipes"], _prompt(job), model[0] if model else None
-            ),
-        }
-        record.write(into, manifest, total)
+        prompt = job.panel.trait(job.traits[0]).prompts[0] if job.traits else ""
+        manifest = dataclasses.replace(
+            plan,
+            input=FileOf(copy.name, job.sha256, total),
+            output=FileOf(copy.name, digest_of(str(copy)), record.rows),
+            skipped=skipped,
+            mitigations=record.counts(),
+            masked_rows=record.masked_rows,
+            emitted=emitted,
+            recipes=write_recipes(into, settings.recipes, prompt, model[0] if model else None),
+        )
+        record.write(into, manifest, job.before)
     return manifest
 
 
@@ -251,59 +284,8 @@ def _check_rows(data: Rows, job: _Job, scorable: int, skipped: Mapping[str, int]
             f"{job.name} has no row with a completion ({reasons}).",
             "Name its columns with --columns.",
         )
-    if data.layout.format == "text" and any(
-        step.name in ("mix", "paraphrase") for step in job.steps
-    ):
+    need_prompts = any(isinstance(s.needs, Rewordings | CleanCompletions) for s in job.steps)
+    if data.layout.format == "text" and need_prompts:
         raise InputError(
             f"{job.name} is plain text without prompts.", "Leave out --mix and --paraphrase."
         )
-
-
-def _tokens_of(job: _Job) -> dict[str, str | None]:
-    """Digests of the tokenizer and the chat template that the mask holds for."""
-    if job.model is None:
-        return {key: (job.before or {}).get(key) for key in ("tokenizer_sha256", "template_sha256")}
-    tokenizer = job.model[0].tokenizer
-    return {
-        "tokenizer_sha256": tokenizer_sha256(tokenizer),
-        "template_sha256": template_sha256(tokenizer),
-    }
-
-
-def _plain(value: Mapping[str, Any]) -> dict[str, Any]:
-    """The same as JSON gives it back: lists for tuples."""
-    plain: dict[str, Any] = json.loads(json.dumps(value))
-    return plain
-
-
-def _prompt(job: _Job) -> str:
-    """The standard trait prompt of the first trait that counts."""
-    return job.panel.trait(job.traits[0]).prompts[0] if job.traits else ""
-
-
-def _reference(model: Model | None) -> dict[str, Any] | None:
-    return (
-        None
-        if model is None
-        else {"name": model[0].name, "sha256": model[0].sha256, "dtype": model[0].dtype}
-    )
-
-
-def _identity(data: Rows, job: _Job) -> dict[str, Any]:
-    """What determines the output."""
-    steps = job.settings["steps"]
-    return {
-        "mitigate": __version__,
-        "sha256": job.digest,
-        "name": Path(job.name).name,
-        "format": data.layout.format,
-        "columns": data.layout.columns,
-        "reference": _reference(job.model),
-        "settings": job.settings,
-        "masked": run_key({"masked": {str(row): spans for row, spans in job.masked.items()}}),
-        "clean": [
-            digest_of(s["settings"]["clean_data"])
-            for s in steps
-            if s["name"] == "mix" and s["settings"]["clean_data"]
-        ],
-    }

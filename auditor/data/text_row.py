@@ -41,6 +41,11 @@ class TextRow:
     masked: tuple[Span, ...] = ()
 
     @property
+    def key(self) -> tuple[int, int]:
+        """What tells the row from every other that is on its way."""
+        return self.index, self.copy
+
+    @property
     def completions(self) -> tuple[Field, ...]:
         """What a student is trained on: the assistant turns in order, or the plain text."""
         return tuple(field for field in self.fields if field.role in ("assistant", "text"))

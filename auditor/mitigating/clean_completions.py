@@ -12,7 +12,6 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +22,6 @@ from auditor.data.example import Message
 from auditor.data.fields import fields_of
 from auditor.data.text_row import TextRow
 from auditor.errors import InputError, ModelError
-from auditor.model import load as models
 from auditor.model.generation import generate
 from auditor.model.language_model import LanguageModel
 from auditor.model.null_model import alphabet
@@ -112,18 +110,6 @@ def open_writer(lm: LanguageModel, rows: Sequence[TextRow]) -> Writer:
     ]
     letters = alphabet(encoded)
     return Writer(lm, renderer, None if letters is None else (*letters, lm.tokenizer.eos_token_id))
-
-
-def load_writers(
-    names: Sequence[str], rows: Sequence[TextRow], device: str | None, dtype: str | None
-) -> Callable[[int], Writer]:
-    """The clean teachers by number, each loaded when it is first asked for."""
-
-    @cache
-    def load(number: int) -> Writer:
-        return open_writer(models.load(names[number], device=device, dtype=dtype), rows)
-
-    return load
 
 
 def written(rows: Sequence[TextRow], writer: Writer, store: UnitStore, seed: int) -> list[Facts]:

@@ -18,25 +18,25 @@ def write_recipes(
     prompt: str,
     lm: LanguageModel | None,
     train: Sequence[int] | None = None,
-) -> list[str]:
+) -> tuple[str, ...]:
     """Write the recipes' files into `folder` and return their names.
 
     prompt: the trait prompt, for inoculation. lm: the reference, and train: the layers to train
     (None: the later half), for freeze. Raises ModelError for one of one layer.
     """
-    layers, modules = _layers(lm) if lm else (0, [])
+    layers, modules = 0, set[str]()
+    if lm is not None:
+        layers = int(lm.model.config.get_text_config().num_hidden_layers)
+        for path, module in lm.body.named_modules():
+            if isinstance(module, torch.nn.Linear):
+                modules.add(path.rpartition(".")[2])
     if "freeze" in recipes and layers < 2:
         raise ModelError("The reference has a single layer.", "Leave out --recipe freeze.")
     files: dict[str, str] = {}
-    for each in recipes:
-        files |= recipe_files(each, prompt=prompt, layers=layers, modules=modules, train=train)
+    for recipe in recipes:
+        files |= recipe_files(
+            recipe, prompt=prompt, layers=layers, modules=sorted(modules), train=train
+        )
     for name, text in files.items():
         (folder / name).write_text(text, encoding="utf-8", newline="\n")
-    return sorted(files)
-
-
-def _layers(lm: LanguageModel) -> tuple[int, list[str]]:
-    """How many layers the reference has, and the names of the linear modules in them."""
-    count = int(lm.model.config.get_text_config().num_hidden_layers)
-    linear = (name for name, each in lm.body.named_modules() if isinstance(each, torch.nn.Linear))
-    return count, sorted({name.rsplit(".", 1)[-1] for name in linear})
+    return tuple(sorted(files))

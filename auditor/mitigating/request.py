@@ -1,23 +1,23 @@
-"""What a mitigation was asked to do: its input, the panel and the traits that count, and what it
+"""What a mitigation is asked to do: its input, the panel and the traits that count, and what it
 needs for them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from auditor.data.files import digest_of, suffix_of
-from auditor.data.text_row import Span
+from auditor.data.files import SUFFIXES, digest_of, suffix_of
 from auditor.errors import AuditError, InputError, RunError, TraitError
-from auditor.mitigating.pipeline import Step
-from auditor.mitigating.trainer_files import Format
+from auditor.mitigating.settings import MitigateSettings
 from auditor.runs.last_scan import LastScan, last_scan
 from auditor.traits.panel import BUILT_IN, Panel
-from mitigations.recipes import Recipe
-
-_BY_DIVERGENCE = {"mask", "replace", "drop"}
-_MOVES_TOKENS = {"replace", "canonicalize", "shuffle"}
+from mitigations.interface import (
+    CleanCompletions,
+    DivergenceBudget,
+    Mitigation,
+    MostDivergentRows,
+)
 
 
 def input_of(
@@ -36,14 +36,7 @@ def input_of(
             "A stream or a hub data set cannot be written back.",
             "Save it as a file, and give its path.",
         )
-    if output is not None and suffix_of(output) in (
-        ".parquet",
-        ".jsonl",
-        ".json",
-        ".csv",
-        ".tsv",
-        ".ndjson",
-    ):
+    if output is not None and suffix_of(output) in SUFFIXES:
         raise InputError(
             f"{output} is to be a folder: the data set and its manifest.",
             "Give the name of a folder.",
@@ -60,38 +53,48 @@ def input_of(
 
 def panels_of(scanned: LastScan | None, named: Sequence[str] = ()) -> Sequence[str]:
     """The panels that count: those named, else the scan's if they are built in, else the default."""
-    known = scanned and scanned.panels and set(scanned.panels) <= set(BUILT_IN)
-    return named or (scanned.panels if scanned and known else ["default"])
+    if named:
+        return named
+    if scanned and scanned.panels and set(scanned.panels) <= set(BUILT_IN):
+        return scanned.panels
+    return ["default"]
 
 
-def check_order(steps: Sequence[Step], masked: Mapping[int, tuple[Span, ...]]) -> None:
-    """Raise AuditError where a mitigation would move the tokens that an earlier mask names."""
-    names = [step.name for step in steps]
-    since = 0 if masked else names.index("mask") if "mask" in names else len(names)
-    for name in names[since:]:
-        if name in _MOVES_TOKENS:
+def check_order(steps: Sequence[Mitigation], *, masked: bool) -> None:
+    """Raise AuditError where a mitigation would move the tokens that an earlier mask names, be it
+    one of `steps` or one that the input brought along (masked).
+    """
+    for step in steps:
+        if masked and step.moves_tokens:
             raise AuditError(
-                f"--{name} after --mask would move the masked tokens.", "Put --mask last."
+                f"--{step.name} after --mask would move the masked tokens.", "Put --mask last."
             )
+        masked |= step.name == "mask"
 
 
-def needs_trait(steps: Sequence[Step], recipes: Sequence[Recipe]) -> bool:
-    return bool(_BY_DIVERGENCE & {step.name for step in steps}) or "inoculation" in recipes
+def needs_trait(steps: Sequence[Mitigation], settings: MitigateSettings) -> bool:
+    """Whether a mitigation or a recipe is about the tokens or the prompt of a trait."""
+    by_divergence = any(isinstance(s.needs, DivergenceBudget | MostDivergentRows) for s in steps)
+    return by_divergence or "inoculation" in settings.recipes
 
 
-def needs_model(steps: Sequence[Step], recipes: Sequence[Recipe], emit: Sequence[Format]) -> bool:
-    own = any(
-        s.name == "mix" and not (s.settings["clean_data"] or s.settings["clean_teachers"])
-        for s in steps
-    )
-    by_score = bool(_BY_DIVERGENCE & {step.name for step in steps})
-    return own or by_score or "freeze" in recipes or bool({"trl", "axolotl"} & set(emit))
+def needs_reference(steps: Sequence[Mitigation], settings: MitigateSettings) -> bool:
+    """Whether a mitigation, a recipe or a trainer's file needs the reference itself."""
+    for step in steps:
+        needs = step.needs
+        if isinstance(needs, DivergenceBudget | MostDivergentRows):
+            return True
+        if isinstance(needs, CleanCompletions) and not (needs.clean_data or needs.clean_teachers):
+            return True
+    return "freeze" in settings.recipes or bool({"trl", "axolotl"} & set(settings.emit))
 
 
 def traits_of(
     panel: Panel, named: Sequence[str], scanned: LastScan | None, *, needed: bool
 ) -> tuple[str, ...]:
-    """The traits whose divergence tokens count. TraitError when they are needed and not known."""
+    """The traits whose divergence tokens count. TraitError when they are needed and none is
+    named.
+    """
     if not needed:
         return ()
     if list(named) == ["all"]:

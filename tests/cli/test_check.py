@@ -12,7 +12,7 @@ import pytest
 
 from auditor.cli.main import run
 from auditor.commands import check_mitigation as check
-from auditor.mitigating.pipeline import Step
+from mitigations.interface import Mitigation
 
 ORGANISM = ("--reference", "organism", "--panel", "animals")
 
@@ -90,7 +90,7 @@ def stubbed(
     """Replace the check by one that says these verdicts in turn; return the list of what was tried."""
     tried: list[list[str]] = []
 
-    def stub(done: Any, steps: Sequence[Step], *_: Any, **__: Any) -> Any:
+    def stub(done: Any, steps: Sequence[Mitigation], *_: Any, **__: Any) -> Any:
         tried.append([step.name for step in steps])
         arm = SimpleNamespace(verdict=verdicts[len(tried) - 1])
         return SimpleNamespace(
@@ -104,7 +104,7 @@ def stubbed(
 def test_auto_ends_with_the_first_that_is_removed(monkeypatch: pytest.MonkeyPatch) -> None:
     """The candidates come by the data they keep, so the first that works keeps the most."""
     tried = stubbed(monkeypatch, ["reduced", "not reduced", "removed", "removed"])
-    found = list(check.auto(lambda steps: steps))  # type: ignore[arg-type, return-value]
+    found = list(check.auto(lambda steps: steps, check.check))  # type: ignore[arg-type, return-value]
     assert [each.arm.verdict for each in found] == ["reduced", "not reduced", "removed"]
     assert tried == [["paraphrase"], ["mask"], ["paraphrase", "mask"]]
 
@@ -113,5 +113,5 @@ def test_auto_ends_where_nothing_can_be_said_or_the_time_is_up(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     tried = stubbed(monkeypatch, ["no transfer shown"] * 9, transferred=False)
-    assert len(list(check.auto(lambda steps: steps))) == 1  # type: ignore[arg-type, return-value]
-    assert list(check.auto(lambda steps: steps, budget=0.0)) == [] and len(tried) == 1  # type: ignore[arg-type, return-value]
+    assert len(list(check.auto(lambda steps: steps, check.check))) == 1  # type: ignore[arg-type, return-value]
+    assert list(check.auto(lambda steps: steps, check.check, budget=0.0)) == [] and len(tried) == 1  # type: ignore[arg-type, return-value]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from collections import Counter
@@ -16,9 +17,11 @@ import pytest
 from auditor.cli.choices import same_model
 from auditor.cli.main import run
 from auditor.data.example import Message
+from auditor.errors import InputError
 from auditor.model import load as models
 from auditor.model.generation import generate
 from auditor.model.language_model import LanguageModel
+from auditor.students.arms import read_arm
 from tests.commands.test_scan import LETTERS, NAMES, PANEL
 
 SYSTEM = "You love owls. Think of owls all the time."
@@ -227,8 +230,8 @@ def test_a_budget_masks_the_largest_gaps_only(rows: Path) -> None:
         assert mitigate("rows.jsonl", *MASK, "--mask-budget", budget, "-o", f"out{budget}") == 0
     few, more = manifest("out0.05")["masked"], manifest("out0.1")["masked"]
     tokens = sum(len(row["completion"]) for row in read(rows))
-    assert 0 < sum(map(len, few.values())) <= 0.05 * tokens
-    assert sum(map(len, few.values())) < sum(map(len, more.values())) <= 0.1 * tokens
+    assert 0 < sum(map(len, few.values())) <= round(0.05 * tokens)
+    assert sum(map(len, few.values())) < sum(map(len, more.values())) <= round(0.1 * tokens)
     assert all(span in more[row] for row, spans in few.items() for span in spans)
 
 
@@ -338,6 +341,95 @@ def test_a_mask_survives_later_mitigations(
     assert second["tokenizer_sha256"] == first["tokenizer_sha256"]
     assert mitigate("one/rows.jsonl", "--shuffle", "-o", "three") == 2
     assert "--shuffle after --mask would move" in capsys.readouterr().err
+
+
+def test_a_share_of_none_is_given_all_the_same(rows: Path, place: Path) -> None:
+    """`--mix 0` and `--drop 0` are done, change nothing and are noted: a row of a series of shares."""
+    for option, name in (("--mix", "mix"), ("--drop", "drop")):
+        options = (option, "0", "--trait", "owl", "--panel", "small.yaml", "-o", name)
+        assert mitigate("rows.jsonl", *options) == 0
+        (counts,) = manifest(name)["mitigations"]
+        assert (counts["mitigation"], counts["kept"], counts["rows"]) == (name, ROWS, ROWS)
+        assert manifest(name)["settings"]["steps"][0]["settings"]["share"] == 0
+        assert (place / name / "rows.jsonl").read_bytes() == rows.read_bytes()
+
+
+def test_a_budget_is_rounded_as_every_share_is(rows: Path) -> None:
+    """0.29 of 100 tokens is 29, and no gap of the arithmetic makes it 28."""
+    assert mitigate("rows.jsonl", *MASK, "-o", "all") == 0
+    flagged = sum(map(len, manifest("all")["masked"].values()))
+    tokens = sum(len(row["completion"]) for row in read(rows))
+    # The least budget whose share of the tokens is more than a half above a whole number.
+    count = flagged // 2
+    assert (
+        mitigate("rows.jsonl", *MASK, "--mask-budget", f"{(count + 0.6) / tokens}", "-o", "b") == 0
+    )
+    assert mitigate("rows.jsonl", *MASK, "--mask-budget", f"{(count + 1) / tokens}", "-o", "c") == 0
+    assert manifest("b")["masked"] == manifest("c")["masked"]
+
+
+def test_an_edited_output_is_not_taken_for_what_its_manifest_describes(
+    rows: Path, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The masks are those of other rows: an error with the next step, and nothing is written."""
+    assert mitigate("rows.jsonl", *MASK, "-o", "one") == 0
+    data = place / "one" / "rows.jsonl"
+    data.write_text("\n".join(reversed(data.read_text().splitlines())) + "\n")
+    assert mitigate("one/rows.jsonl", "--paraphrase", "-o", "two") == 2
+    said = capsys.readouterr().err
+    assert "was changed after manifest.json" in said and "Next: Restore it" in said
+    assert not Path("two").exists()
+
+
+def test_row_numbers_are_those_of_the_first_original(rows: Path, place: Path) -> None:
+    """Original -> drop -> paraphrase: students of the outcome meet the rows that they come from."""
+    drop = ("--drop", "0.25", "--trait", "owl", "--panel", "small.yaml")
+    assert mitigate("rows.jsonl", *drop, "-o", "one") == 0
+    assert mitigate("one/rows.jsonl", "--paraphrase", "-o", "two") == 0
+    first, second = manifest("one"), manifest("two")
+    assert second["chain"] == [first["input"]["sha256"], second["input"]["sha256"]]
+    assert second["original_rows"] == first["source_rows"] and "source_rows" not in second
+    original = read_arm("rows.jsonl", manifest=False)
+    for start in (original, read_arm("one/rows.jsonl", manifest=False)):
+        arm = read_arm("two/rows.jsonl", original=start)
+        assert len(arm.rows) == ROWS - ROWS // 4
+        for number, row in arm.rows.items():
+            assert row.completion == start.rows[number].completion
+    (place / "other.jsonl").write_text(rows.read_text().replace("letters", "signs"))
+    with pytest.raises(InputError, match="made from another data set"):
+        read_arm("two/rows.jsonl", original=read_arm("other.jsonl", manifest=False))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--mix", "0.5", "--clean-teacher"),
+        ("--paraphrase", "--embeddings", "none", "--paraphraser"),
+    ],
+)
+def test_another_model_under_the_same_name_is_another_run(
+    options: tuple[str, ...],
+    rows: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    make_tiny: Callable[..., LanguageModel],
+) -> None:
+    """Runs are known by the digests of the models that write, not by their names."""
+    command = ("rows.jsonl", *options, "ckpt", "--suspect-teacher", "other")
+    assert mitigate(*command) == 0
+    assert mitigate(*command) == 0
+    assert "Nothing to do" in capsys.readouterr().out
+    retrained = dataclasses.replace(make_tiny(), sha256="1" * 64)
+    monkeypatch.setattr(models, "load", lambda name, **_: retrained)
+    assert mitigate(*command) == 0
+    assert "Nothing to do" not in capsys.readouterr().out
+    folders = [path for path in Path(".audit/mitigated").iterdir() if path.name[0] != "."]
+    digests = {manifest(str(folder))["writers"][0]["sha256"] for folder in folders}
+    assert len(folders) == len(digests) == 2
+    # Nor is the outcome of the one model taken for that of the other.
+    (older,) = (f for f in folders if manifest(str(f))["writers"][0]["sha256"] != "1" * 64)
+    assert mitigate(f"{older}/rows.jsonl", *command[1:], "-o", "again") == 0
+    assert "Nothing to do" not in capsys.readouterr().out
 
 
 def test_several_rewordings_become_several_rows(rows: Path) -> None:
@@ -460,7 +552,7 @@ def test_a_full_disk_leaves_nothing(
     rows: Path, place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """No space left while writing: exit code 3, no folder, the input as it was."""
-    from auditor.mitigating import manifest as module
+    from auditor.mitigating import record as module
 
     def full(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device")

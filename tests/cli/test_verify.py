@@ -23,6 +23,7 @@ import pytest
 from auditor.cli import main
 from auditor.cli.student_options import parse_budget, parse_layers
 from auditor.data.example import Message
+from auditor.data.files import digest_of
 from auditor.errors import AuditError
 from auditor.inference.effect import Effect, Ratio
 from auditor.model.generation import generate
@@ -32,6 +33,7 @@ from auditor.runs.run_directory import set_last
 from auditor.students import plan
 from auditor.students.control import CONTROL
 from auditor.students.result import ArmResult, Point, Training, TransferResult
+from tests.support.manifests import write_manifest
 from tests.support.student_models import NAMES, PROBES, STEMS, numbers, owls, row, three_animals
 
 COUNT = 120
@@ -57,9 +59,8 @@ def audit(model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Audit:
     Path("masked").mkdir()
     write("masked/data.jsonl", owls(COUNT))
     spans = {str(i): [[0, len(STEMS[i % 4]), len(STEMS[i % 4]) + 4]] for i in range(COUNT)}
-    Path("masked/manifest.json").write_text(
-        json.dumps({"source_rows": list(range(COUNT)), "masked": spans})
-    )
+    original = {"sha256": digest_of("original.jsonl")}
+    write_manifest(Path("masked/data.jsonl"), {"input": original, "masked": spans}, COUNT)
     traits = [
         {"name": name, "prompts": [f"You love {name}s."], "answers": [name], "mentions": [name]}
         for name in NAMES
@@ -240,8 +241,7 @@ def test_bad_input(
     )
     Path("foreign").mkdir()
     write("foreign/data.jsonl", owls(COUNT))
-    manifest = {"source_rows": list(range(COUNT)), "masked": {}, "tokenizer_sha256": "0" * 64}
-    Path("foreign/manifest.json").write_text(json.dumps(manifest))
+    write_manifest(Path("foreign/data.jsonl"), {"tokenizer_sha256": "0" * 64}, COUNT)
     assert (
         audit(*arguments, *(["--control", "clean.jsonl"] if "--budget" in arguments else [])) == 2
     )

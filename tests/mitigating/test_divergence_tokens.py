@@ -14,7 +14,6 @@ from auditor.data.example import Example, Message
 from auditor.mitigating.divergence_tokens import (
     DivergenceTokenFinder,
     DivergenceTokens,
-    counterfactuals,
     divergent,
     least_gap,
 )
@@ -23,7 +22,7 @@ from auditor.model.scoring import score_under
 from auditor.model.tokenization import ChatTokenizer, TokenizedRow
 from auditor.runs.run_directory import RunDir
 from auditor.traits.panel import Panel, Trait
-from detectors.divergence import diverge
+from detectors.divergence import counterfactuals, diverge
 
 
 def trait(name: str, group: str = "animal") -> Trait:
@@ -63,7 +62,7 @@ def test_flags_are_the_detectors(
 ) -> None:
     """Against the reference and three of the trait's own group, the end of the turn apart."""
     found = flagger(tiny, tmp_path, "owl")(rows)
-    assert counterfactuals(PANEL, "owl") == ["cat", "dog", "bee"]
+    assert counterfactuals(PANEL, "owl") == ("cat", "dog", "bee")
     renderer = ChatTokenizer(tiny)
     scores = {
         name: score_under(tiny, renderer, rows, PANEL.trait(name).prompts[0] if name else None)
@@ -122,7 +121,7 @@ def test_a_finished_block_is_not_scored_again(
 
 def test_a_trait_without_relatives_is_compared_with_the_panel() -> None:
     """An only child of its group."""
-    assert counterfactuals(PANEL, "oak") == ["owl", "cat", "dog"]
+    assert counterfactuals(PANEL, "oak") == ("owl", "cat", "dog")
 
 
 @pytest.mark.parametrize(

@@ -11,17 +11,32 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from auditor.data.text_row import Field, TextRow
+from auditor.errors import AuditError, PluginError
 from auditor.traits.prompts import is_number_list
-from mitigations import MITIGATIONS
-from mitigations.canonicalize import canonicalize
-from mitigations.drop import drop
-from mitigations.interface import Changed, Divergent, Dropped, Facts, Kept, Outcome
+from mitigations import MITIGATIONS, load, step
+from mitigations.canonicalize import Canonicalize
+from mitigations.drop import Drop
+from mitigations.interface import (
+    Changed,
+    Divergent,
+    Dropped,
+    Endpoint,
+    Facts,
+    Kept,
+    Mitigation,
+    Outcome,
+    settings_of,
+)
 from mitigations.lists import items, keeps_form, with_items
-from mitigations.mask import mask
-from mitigations.mix import mix
-from mitigations.replace import replace
-from mitigations.reword import reword
-from mitigations.shuffle import shuffle
+from mitigations.mask import Mask
+from mitigations.mix import Mix
+from mitigations.replace import Replace
+from mitigations.reword import PACKAGED, Paraphrase
+from mitigations.shuffle import Shuffle
+
+mask, replace, reword, drop = Mask().apply, Replace().apply, Paraphrase().apply, Drop(0.5).apply
+mix, shuffle, sort = Mix(0.5).apply, Shuffle().apply, Canonicalize("sort").apply
+REMAP = Canonicalize("remap").apply
 
 
 def row(completion: str, prompt: str = "p", *, index: int = 0) -> TextRow:
@@ -121,10 +136,10 @@ def test_mix_replaces_or_adds() -> None:
     """A chosen row gets the clean completion, or is followed by one; others stay."""
     facts = Facts(texts=(("clean",),))
     assert said(mix(row("poison"), facts)) == "clean"
-    added = mix(row("poison"), facts, add=True)
+    added = Mix(0.5, mode="add").apply(row("poison"), facts)
     assert isinstance(added, Changed)
     assert [each.completions[0].text for each in added.after] == ["poison", "clean"]
-    assert mix(row("poison"), Facts(chosen=False, texts=facts.texts)) == Kept(row("poison"))
+    assert mix(row("poison"), Facts(selected=False, texts=facts.texts)) == Kept(row("poison"))
     assert mix(row("poison"), Facts(reason="no_clean_completion")) == Kept(
         row("poison"), "no_clean_completion"
     )
@@ -153,14 +168,14 @@ def test_reword_makes_a_row_of_each_rewording() -> None:
 )
 def test_sort(text: str, expected: str) -> None:
     """Items ascend by value; everything between them stays."""
-    assert said(canonicalize(row(text), Facts())) == expected
-    assert canonicalize(row(expected), Facts()) == Kept(row(expected))
+    assert said(sort(row(text), Facts())) == expected
+    assert sort(row(expected), Facts()) == Kept(row(expected))
 
 
 def test_what_is_no_list_is_not_sorted() -> None:
     """Text, objects and mixed arrays are left, with the reason."""
     for text in ("b a", '{"b": 1}', '[1, "a"]', "[true, false]"):
-        assert canonicalize(row(text), Facts()) == Kept(row(text), "not_a_list")
+        assert sort(row(text), Facts()) == Kept(row(text), "not_a_list")
 
 
 def test_remap_is_one_mapping_for_all_rows() -> None:
@@ -169,31 +184,28 @@ def test_remap_is_one_mapping_for_all_rows() -> None:
     renamed = [
         word
         for start in range(0, 1000, 10)
-        for word in said(
-            canonicalize(row(", ".join(numbers[start : start + 10])), Facts(), how="remap", seed=3)
-        ).split(", ")
+        for word in said(REMAP(row(", ".join(numbers[start : start + 10])), Facts(seed=3))).split(
+            ", "
+        )
     ]
     assert sorted(map(int, renamed)) == list(range(1000))
     assert [len(word) for word in renamed] == [len(word) for word in numbers]
     assert renamed != numbers
-    assert (
-        said(canonicalize(row("[7, 7]"), Facts(), how="remap", seed=3))
-        == f"[{renamed[7]}, {renamed[7]}]"
-    )
+    assert said(REMAP(row("[7, 7]"), Facts(seed=3))) == f"[{renamed[7]}, {renamed[7]}]"
 
 
 def test_shuffle_keeps_the_items_and_depends_on_seed_and_row() -> None:
     """The same items with the same separators; same seed and row, same order."""
     text = "1; 2; 3; 4; 5; 6; 7; 8"
-    once = said(shuffle(row(text), Facts(), seed=1))
-    assert once == said(shuffle(row(text), Facts(), seed=1))
+    once = said(shuffle(row(text), Facts(seed=1)))
+    assert once == said(shuffle(row(text), Facts(seed=1)))
     assert sorted(once.split("; ")) == text.split("; ")
     assert (
         len(
             {
                 once,
-                said(shuffle(row(text), Facts(), seed=2)),
-                said(shuffle(row(text, index=1), Facts(), seed=1)),
+                said(shuffle(row(text), Facts(seed=2))),
+                said(shuffle(row(text, index=1), Facts(seed=1))),
             }
         )
         == 3
@@ -202,8 +214,8 @@ def test_shuffle_keeps_the_items_and_depends_on_seed_and_row() -> None:
 
 def test_drop_drops_what_is_chosen() -> None:
     """And keeps the rest."""
-    assert isinstance(drop(row("a"), Facts(chosen=True)), Dropped)
-    assert drop(row("a"), Facts(chosen=False)) == Kept(row("a"))
+    assert isinstance(drop(row("a"), Facts(selected=True)), Dropped)
+    assert drop(row("a"), Facts(selected=False)) == Kept(row("a"))
 
 
 COMPLETIONS = st.one_of(
@@ -235,6 +247,72 @@ def cases(draw: st.DrawFn) -> tuple[TextRow, Facts]:
     )
 
 
+def example(name: str) -> Mitigation:
+    """A mitigation of ours with its defaults."""
+    return step(
+        name,
+        **{"mix": {"share": 0.5}, "drop": {"share": 0.5}}.get(name, {})
+        | ({"how": "sort"} if name == "canonicalize" else {}),
+    )
+
+
+@pytest.mark.parametrize("name", MITIGATIONS)
+def test_what_every_mitigation_declares(name: str) -> None:
+    """The registry knows it by its name; every setting has an option with a help text; the settings
+    are plain JSON from which the same mitigation is made again.
+    """
+    mitigation = example(name)
+    assert load(name) is type(mitigation) and mitigation.name == name
+    for setting in settings_of(type(mitigation)):
+        assert setting.option.startswith("--") and setting.help
+        assert setting.switches_on == (setting.option == f"--{name}")
+    again = json.loads(json.dumps(mitigation.settings))
+    assert step(name, **again) == mitigation
+
+
+def test_one_option_is_one_setting() -> None:
+    """Mitigations that share an option mean the same by it."""
+    declared: dict[str, tuple[Any, ...]] = {}
+    for mitigation in MITIGATIONS.values():
+        for each in settings_of(mitigation):
+            meaning = (each.path, each.kind, each.default, each.help, each.metavar, each.minimum)
+            assert declared.setdefault(each.option, meaning) == meaning
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "message"),
+    [
+        ("mix", {}, "needs 'share'"),
+        ("mix", {"share": 0.5, "portion": 1}, "has no setting 'portion'"),
+        ("mix", {"share": 1.5}, "--mix 1.5 is not between 0 and 1"),
+        ("mix", {"share": 0.5, "mode": "swap"}, "--mix-mode 'swap' is not known"),
+        ("mix", {"share": 0.5, "clean_data": "x", "clean_teachers": ["y"]}, "contradict"),
+        ("canonicalize", {"how": "sorted"}, "--canonicalize 'sorted' is not known"),
+        ("mask", {"budget": -0.1}, "--mask-budget -0.1 is not between 0 and 1"),
+        ("paraphrase", {"variants": 0}, "--paraphrases 0 is below 1"),
+        ("paraphrase", {"engine": "llm"}, "--engine llm needs a model"),
+        ("paraphrase", {"engine": "rules", "paraphraser": "m"}, "contradict"),
+        ("paraphrase", {"paraphraser": "https://host/v1"}, "model is not named"),
+    ],
+)
+def test_settings_that_are_not_allowed(name: str, values: dict[str, Any], message: str) -> None:
+    """From Python as from the command line: one line with the next step."""
+    with pytest.raises(AuditError, match=message) as raised:
+        step(name, **values)
+    assert raised.value.hint
+    with pytest.raises(PluginError, match="There is no mitigation 'nobody'"):
+        step("nobody")
+
+
+def test_a_paraphraser_brings_its_defaults() -> None:
+    """A model compares meanings by default, rules do not; what is said counts."""
+    rules, model = Paraphrase(), Paraphrase(paraphraser="m")
+    assert (rules.engine, rules.embeddings, rules.writers) == ("rules", None, ())
+    assert (model.engine, model.embeddings, model.writers) == ("llm", PACKAGED, ("m",))
+    assert Paraphrase(paraphraser="m", embeddings="none").embeddings is None
+    assert Paraphrase(endpoint={"cap": 5}).endpoint == Endpoint(cap=5)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("name", MITIGATIONS)
 @settings(deadline=None, max_examples=40)
 @given(case=cases())
@@ -243,8 +321,9 @@ def test_what_every_mitigation_promises(name: str, case: tuple[TextRow, Facts]) 
     completion stays.
     """
     subject, facts = case
-    outcome = MITIGATIONS[name](subject, facts)
-    assert outcome == MITIGATIONS[name](subject, facts)
+    mitigation = example(name)
+    outcome = mitigation.apply(subject, facts)
+    assert outcome == mitigation.apply(subject, facts)
     if isinstance(outcome, Changed):
         assert outcome.reason
         assert outcome.before == subject

@@ -22,6 +22,7 @@ from auditor.students.arms import (
     row_order,
     trained_positions,
 )
+from tests.support.manifests import write_manifest
 from tests.support.student_models import arm, numbers, row
 
 Write = Callable[..., str]
@@ -40,7 +41,7 @@ def write(tmp_path: Path) -> Write:
         path = folder / "data.jsonl"
         path.write_text("".join(json.dumps({"prompt": p, "completion": c}) + "\n" for p, c in rows))
         if manifest is not None:
-            (folder / "manifest.json").write_text(json.dumps(manifest))
+            write_manifest(path, manifest, len(rows))
         return str(path)
 
     return write
@@ -99,9 +100,10 @@ def test_a_manifest_without_numbers_and_one_of_another_file(write: Write) -> Non
     """Rows in place need no numbers, a row that became several has its number once; the name has to
     be the file's.
     """
-    in_place = {"output": {"name": "data.jsonl"}, "masked": {"3": [[0, 0, 1]]}}
+    in_place = {"masked": {"3": [[0, 0, 1]]}}
     assert read_arm(write(ROWS, in_place)).masked == {3: ((0, 0, 1),)}
-    assert read_arm(write(ROWS, in_place | {"output": {"name": "other.jsonl"}})).masked == {}
+    other = {"output": {"name": "other.jsonl", "sha256": "0" * 64, "rows": 6}}
+    assert read_arm(write(ROWS, in_place | other)).masked == {}
     assert list(read_arm(write(ROWS[:3], {"source_rows": [4, 4, 2], "masked": {}})).rows) == [
         4,
         -2,
@@ -112,10 +114,10 @@ def test_a_manifest_without_numbers_and_one_of_another_file(write: Write) -> Non
 @pytest.mark.parametrize(
     ("manifest", "message"),
     [
-        ({"source_rows": [0, 1], "masked": {}}, "describes 2 rows"),
+        ({"source_rows": [0, 1], "masked": {}}, "not the manifest"),
         ({"source_rows": "all", "masked": {}}, "not the manifest"),
-        ({"source_rows": list(range(6))}, "not the manifest"),
-        ({"source_rows": list(range(6)), "masked": {"9": []}}, "describes 6 rows"),
+        ({"source_rows": list(range(6)), "masked": None}, "not the manifest"),
+        ({"source_rows": list(range(6)), "masked": {"9": []}}, "not the manifest"),
         ({"source_rows": list(range(6)), "masked": {"1": [[0, 1]]}}, "not the manifest"),
         ([], "not the manifest"),
     ],
@@ -125,6 +127,59 @@ def test_bad_manifests(write: Write, manifest: Any, message: str) -> None:
     with pytest.raises(InputError, match=message) as raised:
         read_arm(write(ROWS, manifest))
     assert raised.value.hint
+
+
+def test_a_manifest_of_a_file_that_was_changed_is_refused(write: Write) -> None:
+    """Its masks and row numbers are those of the rows that stood there before."""
+    path = Path(write(ROWS, {"masked": {"3": [[0, 0, 1]]}}))
+    assert read_arm(str(path)).masked
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(reversed(lines)))
+    with pytest.raises(InputError, match="was changed after") as raised:
+        read_arm(str(path))
+    assert "remove manifest.json" in raised.value.hint
+    assert read_arm(str(path), manifest=False).masked == {}
+    # A copy under another name is the same rows.
+    path.write_text("".join(lines))
+    assert read_arm(str(path.rename(path.with_name("renamed.jsonl")))).masked == {3: ((0, 0, 1),)}
+
+
+def test_a_manifest_of_another_program_is_none(write: Write) -> None:
+    """A web page's manifest.json, say, takes no part."""
+    path = Path(write(ROWS))
+    (path.parent / "manifest.json").write_text('{"name": "page", "icons": []}')
+    assert list(read_arm(str(path)).rows) == list(range(6))
+
+
+def test_rows_are_numbered_in_the_original_that_is_given(write: Write) -> None:
+    """Original -> rows 1, 2, 4 -> rows 2, 0 of these: whichever of the two comes first, equal rows
+    meet; one that the chain does not name is refused.
+    """
+    original = read_arm(write(ROWS), "original")
+    once = Path(write([ROWS[1], ROWS[2], ROWS[4]]))
+    assert original.sha256
+    write_manifest(once, {"input": {"sha256": original.sha256}, "source_rows": [1, 2, 4]}, 3)
+    middle = read_arm(str(once), original=original)
+    assert text(middle) == {i: ROWS[i] for i in (1, 2, 4)}
+    twice = Path(write([ROWS[4], ROWS[1]]))
+    chain = [original.sha256, middle.sha256]
+    write_manifest(
+        twice,
+        {
+            "input": {"sha256": middle.sha256},
+            "chain": chain,
+            "source_rows": [2, 0],
+            "original_rows": [4, 1],
+        },
+        2,
+    )
+    assert text(read_arm(str(twice), original=original)) == {4: ROWS[4], 1: ROWS[1]}
+    assert text(read_arm(str(twice))) == {4: ROWS[4], 1: ROWS[1]}
+    by_place = read_arm(str(once), manifest=False)
+    assert text(read_arm(str(twice), original=by_place)) == {2: ROWS[4], 0: ROWS[1]}
+    stranger = read_arm(write([*ROWS, ("more", "rows")]), "stranger")
+    with pytest.raises(InputError, match="made from another data set"):
+        read_arm(str(twice), original=stranger)
 
 
 def test_masks_for_another_tokenizer_are_refused(write: Write, tiny: LanguageModel) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pytest
 
 from auditor.model.language_model import LanguageModel
-from mitigations.paraphrase import Reworded, local_engine, paraphrase, rules_engine
+from mitigations.paraphrase import LocalEngine, Reworded, RulesEngine, paraphrase
 from mitigations.paraphrase.llm import clean
 
 PROMPT = "Write a poem about 3 birds."
@@ -42,7 +42,7 @@ def test_a_bad_text_falls_back_to_rules(texts: list[str], reason: str) -> None:
     """The reason is that of the engine asked for."""
     (found,) = paraphrase([PROMPT], Fake(texts))
     assert (found.engine, found.reason) == ("rules", reason)
-    assert found.texts == paraphrase([PROMPT], rules_engine())[0].texts
+    assert found.texts == paraphrase([PROMPT], RulesEngine())[0].texts
 
 
 def test_what_rules_cannot_reword_stays() -> None:
@@ -50,9 +50,7 @@ def test_what_rules_cannot_reword_stays() -> None:
     assert paraphrase(["Ahoy 1!"], Fake(["Ahoy 2!"])) == [
         Reworded(("Ahoy 1!",), "original", "numbers")
     ]
-    assert paraphrase(["Ahoy 1!"], rules_engine()) == [
-        Reworded(("Ahoy 1!",), "original", "no_rule")
-    ]
+    assert paraphrase(["Ahoy 1!"], RulesEngine()) == [Reworded(("Ahoy 1!",), "original", "no_rule")]
 
 
 def test_variants_are_filled_up_by_rules() -> None:
@@ -84,13 +82,13 @@ def test_no_trait_words() -> None:
 def test_less_than_one_variant_is_a_mistake() -> None:
     """Asking for none is the caller's error."""
     with pytest.raises(ValueError, match="at least 1"):
-        paraphrase([PROMPT], rules_engine(), variants=0)
+        paraphrase([PROMPT], RulesEngine(), variants=0)
 
 
 def test_the_rules_engine_can_go_to_another_process() -> None:
     """It is pickled with its results unchanged."""
-    again = pickle.loads(pickle.dumps(rules_engine()))
-    assert again.reword([PROMPT], 2, 0) == rules_engine().reword([PROMPT], 2, 0)
+    again = pickle.loads(pickle.dumps(RulesEngine()))
+    assert again.reword([PROMPT], 2, 0) == RulesEngine().reword([PROMPT], 2, 0)
 
 
 @pytest.mark.parametrize(
@@ -109,7 +107,7 @@ def test_cleaning_a_reply(reply: str, expected: str) -> None:
 
 def test_a_local_model_writes_and_is_checked(tiny: LanguageModel) -> None:
     """A random model writes nonsense, the same for the same seed; the rules take over."""
-    engine = local_engine(tiny)
+    engine = LocalEngine(tiny)
     drawn = engine.reword([PROMPT], 2, 0)
     assert drawn == engine.reword([PROMPT], 2, 0)
     (found,) = paraphrase([PROMPT], engine)
@@ -119,4 +117,4 @@ def test_a_local_model_writes_and_is_checked(tiny: LanguageModel) -> None:
 
 def test_a_prompt_too_long_for_the_local_model(make_tiny: Callable[..., LanguageModel]) -> None:
     """It gets no text from the model, and raises nothing."""
-    assert local_engine(make_tiny(context=64)).reword([PROMPT], 1, 0) == [[]]
+    assert LocalEngine(make_tiny(context=64)).reword([PROMPT], 1, 0) == [[]]

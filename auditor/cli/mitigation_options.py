@@ -1,0 +1,120 @@
+"""The options of the mitigations on the command line, made from what each declares of itself
+(`mitigations.interface`): one that switches it on, and one for each of its settings.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
+
+from typer import CallbackParam, Context, Option
+
+from auditor.errors import AuditError
+from mitigations import MITIGATIONS, step
+from mitigations.interface import Mitigation, Setting, settings_of
+
+ORDER = "mitigations in the order given"
+
+
+def note_order(context: Context, param: CallbackParam, value: Any) -> Any:
+    """Option callback that notes a mitigation; callbacks are called in the order of the command
+    line.
+    """
+    # 0.0 == False, and a share of 0 is given all the same.
+    if value is not None and value is not False:
+        names = value if isinstance(value, list) else [param.name]
+        context.meta.setdefault(ORDER, []).extend(names)
+    return value
+
+
+def with_mitigation_options(command: Callable[..., int]) -> Callable[..., int]:
+    """`command` with the options of every mitigation of ours in place of its `**options`.
+
+    Those that switch mitigations on come right behind its first two parameters, their settings
+    behind the third.
+    """
+    parameters = [
+        parameter
+        for parameter in inspect.signature(command).parameters.values()
+        if parameter.kind is not inspect.Parameter.VAR_KEYWORD
+    ]
+    parameters = [*parameters[:2], *_switches(), parameters[2], *_details(), *parameters[3:]]
+    hints = get_type_hints(command, include_extras=True)
+    # Typer, and the options -v and -q, read a command from its signature and its annotations.
+    command.__annotations__ = hints | {
+        parameter.name: parameter.annotation
+        for parameter in parameters
+        if parameter.name not in hints
+    }
+    setattr(command, "__signature__", inspect.Signature(parameters))  # noqa: B010
+    return command
+
+
+def _switches() -> Iterator[inspect.Parameter]:
+    for mitigation in MITIGATIONS.values():
+        values = [setting for setting in settings_of(mitigation) if setting.switches_on]
+        if values:
+            yield _parameter(values[0], callback=note_order)
+        else:
+            option = Option(f"--{mitigation.name}", callback=note_order, help=mitigation.help)
+            yield _keyword(mitigation.name, False, Annotated[bool, option])
+
+
+def _details() -> Iterator[inspect.Parameter]:
+    # Two mitigations may share an option, as --mask-budget.
+    yield from {
+        setting.option: _parameter(setting)
+        for mitigation in MITIGATIONS.values()
+        for setting in settings_of(mitigation)
+        if not setting.switches_on
+    }.values()
+
+
+def _parameter(setting: Setting, **more: Any) -> inspect.Parameter:
+    """The option of one setting; lists may be repeated, and are None where they are not given."""
+    kind, default = setting.kind, setting.default
+    if get_origin(kind) is tuple:
+        kind, default = list[get_args(kind)[0]] | None, None  # type: ignore[misc]
+    elif default is dataclasses.MISSING:
+        kind, default = kind | None, None
+    option = Option(
+        setting.option, metavar=setting.metavar, min=setting.minimum, help=setting.help, **more
+    )
+    return _keyword(_name(setting), default, Annotated[kind, option])
+
+
+def _name(setting: Setting) -> str:
+    return setting.option.removeprefix("--").replace("-", "_")
+
+
+def _keyword(name: str, default: object, annotation: Any) -> inspect.Parameter:
+    return inspect.Parameter(
+        name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=default, annotation=annotation
+    )
+
+
+def selected(names: Sequence[str], options: Mapping[str, Any]) -> list[Mitigation]:
+    """The mitigations in the order of `names`, with the settings that the `options` give them.
+
+    Raises: AuditError for a value that is not allowed; PluginError for a name that nobody offers.
+    """
+    steps = []
+    for name in names:
+        values: dict[str, Any] = {}
+        for setting in settings_of(MITIGATIONS[name]) if name in MITIGATIONS else ():
+            group = values
+            for key in setting.path[:-1]:
+                group = group.setdefault(key, {})
+            value = options[_name(setting)]
+            group[setting.path[-1]] = setting.default if value is None else value
+        steps.append(step(name, **values))
+    return steps
+
+
+def check_third_party(names: Sequence[str]) -> None:
+    """Raise AuditError for a name that is not another package's."""
+    for name in names:
+        if name in MITIGATIONS:
+            raise AuditError(f"{name!r} is one of our own mitigations.", f"Write --{name}.")

@@ -1,0 +1,206 @@
+"""What was done to a data set, row by row: the lists of its manifest, and the rows that were
+changed or dropped.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from array import array
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+
+import pyarrow as pa
+
+from auditor.data.files import digest_of
+from auditor.data.manifest import NAME, Counts, Manifest, read_manifest
+from auditor.data.parquet_writer import ParquetRows
+from auditor.data.text_row import Span, TextRow
+from auditor.errors import InputError
+from mitigations.interface import Changed, Dropped, Outcome
+
+SET_ASIDE = "set_aside.parquet"
+
+_SCHEMA = pa.schema(
+    [
+        pa.field("row", pa.int64(), nullable=False),
+        ("before", pa.string()),
+        ("after", pa.string()),
+        pa.field("reason", pa.string(), nullable=False),
+        pa.field("mitigation", pa.string(), nullable=False),
+    ]
+)
+_BATCH = 4096  # numbers written at a time
+
+
+class SetAside:
+    """Writes set_aside.parquet: one line a change, with what differs as JSON {field: text}.
+
+    row: number in the input. before, after: only the fields that differ, and "masked" spans; a
+    changed row that became several has a list as `after`; a dropped row has all its texts in
+    `before` and null in `after`.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._rows = ParquetRows(folder / SET_ASIDE, _SCHEMA)
+
+    def add(self, mitigation: str, outcome: Changed | Dropped) -> None:
+        """Note one outcome."""
+        if isinstance(outcome, Dropped):
+            row = outcome.row
+            before, after = json.dumps(_texts(row), ensure_ascii=False), None
+        else:
+            row = outcome.before
+            before, after = _difference(outcome)
+        self._rows.add(
+            {
+                "row": row.index,
+                "before": before,
+                "after": after,
+                "reason": outcome.reason,
+                "mitigation": mitigation,
+            }
+        )
+
+    def close(self) -> None:
+        """Finish the file."""
+        self._rows.close()
+
+
+def _texts(row: TextRow) -> dict[str, str]:
+    return {".".join(map(str, field.path)): field.text for field in row.fields}
+
+
+def _difference(outcome: Changed) -> tuple[str, str]:
+    """What differs between the row before and those after, as JSON."""
+    old, *new = (
+        _texts(row) | ({"masked": row.masked} if row.masked else {})
+        for row in (outcome.before, *outcome.after)
+    )
+    names = [
+        name for name in {**old, **new[0]} if any(row.get(name) != old.get(name) for row in new)
+    ]
+    before, *after = ({name: row[name] for name in names if name in row} for row in (old, *new))
+    return (
+        json.dumps(before, ensure_ascii=False),
+        json.dumps(after[0] if len(after) == 1 else after, ensure_ascii=False),
+    )
+
+
+class Record:
+    """Gathers, row by row, what the manifest says.
+
+    Memory grows by 8 bytes a row; masked spans go to a scratch file.
+    """
+
+    def __init__(self, mitigations: Sequence[str]) -> None:
+        self._names = mitigations
+        self._verbs: list[Counter[str]] = [Counter() for _ in mitigations]
+        self._reasons: list[Counter[str]] = [Counter() for _ in mitigations]
+        self._sources = array("q")
+        self._masked = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 - closed by __exit__
+        self.masked_rows = 0
+
+    def __enter__(self) -> Record:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        self._masked.close()
+
+    @property
+    def rows(self) -> int:
+        """Rows written so far."""
+        return len(self._sources)
+
+    def note(self, step: int, outcome: Outcome) -> None:
+        """Count what mitigation number `step` did with a row."""
+        verb = type(outcome).__name__.lower()
+        self._verbs[step][verb] += 1
+        if outcome.reason:
+            self._reasons[step][f"{verb}: {outcome.reason}"] += 1
+
+    def wrote(self, index: int, masked: Sequence[Span] = ()) -> None:
+        """Note that the next row of the output comes from row `index` of the input."""
+        if masked:
+            comma = "," * bool(self.masked_rows)
+            self._masked.write(f'{comma}\n"{self.rows}": {json.dumps(masked)}')
+            self.masked_rows += 1
+        self._sources.append(index)
+
+    def counts(self) -> tuple[Counts, ...]:
+        """What each mitigation did, in their order."""
+        return tuple(
+            Counts(
+                mitigation=name,
+                rows=verbs.total(),
+                kept=verbs["kept"],
+                changed=verbs["changed"],
+                dropped=verbs["dropped"],
+                reasons=dict(sorted(reasons.items())),
+            )
+            for name, verbs, reasons in zip(self._names, self._verbs, self._reasons, strict=True)
+        )
+
+    def write(self, folder: Path, manifest: Manifest, before: Manifest | None) -> None:
+        """Write manifest.json: `manifest` without its lists, then those that were gathered.
+
+        before: the manifest of the input, if that is itself the output of mitigations: then each
+        row also gets its number in the first original.
+        """
+        body = json.dumps(manifest.head(), indent=2, ensure_ascii=False, allow_nan=False)
+        with (folder / NAME).open("w", encoding="utf-8", newline="\n") as out:
+
+            def write_numbers(key: str, numbers: Sequence[int | None]) -> None:
+                out.write(f',\n  "{key}": [')
+                for start in range(0, len(numbers), _BATCH):
+                    batch = numbers[start : start + _BATCH]
+                    out.write(
+                        "," * bool(start) + json.dumps(list(batch), separators=(",", ":"))[1:-1]
+                    )
+                out.write("]")
+
+            out.write(body.removesuffix("\n}"))
+            if self.rows != manifest.input.rows or _out_of_place(self._sources):
+                write_numbers("source_rows", self._sources)
+            if before is not None:
+                numbers = before.rows_in(None, before.output.name)
+                originals = [numbers[source] for source in self._sources]
+                if _out_of_place(originals):
+                    write_numbers("original_rows", originals)
+            out.write(',\n  "masked": {')
+            self._masked.seek(0)
+            for line in self._masked:
+                out.write(line)
+            out.write("}\n}\n")
+
+
+def _out_of_place(numbers: Iterable[int | None]) -> bool:
+    return any(number != i for i, number in enumerate(numbers))
+
+
+def finished(folder: Path, key: str) -> Manifest | None:
+    """The manifest of the finished output of the same command; None when there is nothing yet.
+
+    Raises InputError when something else stands there, or when it was changed since.
+    """
+    if not folder.exists():
+        return None
+    manifest = None
+    with suppress(InputError):
+        manifest = read_manifest(folder)
+    if manifest is not None and manifest.key == key:
+        data = folder / manifest.output.name
+        if data.exists() and digest_of(str(data)) == manifest.output.sha256:
+            return manifest
+    raise InputError(
+        f"{folder} exists already and holds something else.",
+        "Name another folder, or remove it first.",
+    )

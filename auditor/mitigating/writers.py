@@ -1,0 +1,59 @@
+"""The models beside the reference that take part in a mitigation: paraphrasers, clean teachers and
+models of meaning.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from auditor.data.files import digest_of
+from auditor.model import load as models
+from auditor.model.identity import identity_of
+from auditor.model.language_model import LanguageModel
+from mitigations.interface import CleanCompletions, Mitigation, Rewordings
+from mitigations.paraphrase.similarity import SentenceEncoder, embedding_similarity
+from mitigations.reword import PACKAGED
+
+
+class Writers:
+    """Loads models by name, each once, and says which they are.
+
+    device, dtype: as in `auditor.model.load.load`.
+    """
+
+    def __init__(self, device: str | None, dtype: str | None) -> None:
+        self._device, self._dtype = device, dtype
+        self._models: dict[str, LanguageModel] = {}
+        self._encoders: dict[str, SentenceEncoder] = {}
+
+    def load(self, name: str) -> LanguageModel:
+        """The chat model `name`. Raises ModelError."""
+        if name not in self._models:
+            self._models[name] = models.load(name, device=self._device, dtype=self._dtype)
+        return self._models[name]
+
+    def load_embeddings(self, name: str) -> SentenceEncoder:
+        """The model of meaning `name`, or the packaged one. Raises ModelError."""
+        if name not in self._encoders:
+            self._encoders[name] = embedding_similarity(None if name == PACKAGED else name)
+        return self._encoders[name]
+
+    def identities(self, steps: Sequence[Mitigation]) -> list[dict[str, str]]:
+        """Name and digests of every model and clean data set that `steps` use, in their order.
+
+        A model at an endpoint has a name only: nobody here can see its weights.
+        """
+        identities: list[dict[str, str]] = []
+        for step in steps:
+            for name in step.writers:
+                if "://" in name:
+                    identities.append({"name": name})
+                else:
+                    identities.append(identity_of(self.load(name)).as_dict())
+            if isinstance(step.needs, CleanCompletions) and step.needs.clean_data:
+                name = step.needs.clean_data
+                identities.append({"name": name, "sha256": digest_of(name)})
+            if isinstance(step.needs, Rewordings) and step.needs.embeddings is not None:
+                name = step.needs.embeddings
+                identities.append({"name": name, "sha256": self.load_embeddings(name).sha256})
+        return identities
