@@ -1,4 +1,4 @@
-"""The files and blocks of a source that the user names: a file, a folder, stdin or a hub data set."""
+"""The files and blocks of a source that a user names: a file, a folder, stdin or a hub data set."""
 
 from __future__ import annotations
 

@@ -115,7 +115,7 @@ def _draw(blocks: Sequence[Block], columns: Sequence[str], size: int | None, see
     """
     selected = _blocks_to_read(blocks, size, seed)
     candidates: list[Candidate] = []
-    # Priorities above the bar cannot be among the lowest any more, so such rows are not even parsed.
+    # A row whose priority is above the bar cannot be among the lowest, so it is not even parsed.
     bar, index, reached = _HIGHEST, 0, 0
     for number, block in enumerate(blocks):
         if number not in selected:

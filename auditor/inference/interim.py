@@ -1,5 +1,5 @@
-"""The schedule of a panel survey: families, blocks of rows, looks, and how many traits are scored
-after each.
+"""The schedule of a panel test: blocks of rows, interim analyses ("looks" at the data), how many
+traits are scored after each, and how much of the error rate each may spend.
 """
 
 from __future__ import annotations
@@ -8,33 +8,33 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from auditor.inference.estimates import (
-    Array,
-)
+from auditor.inference.estimates import Array
 
+# Rows that are scored together and kept as one unit of a run.
 BLOCK = 32
-# Rows at which we look, and the share of the traits tested that are scored after each:
-# runs/schedule_power.py says why.
+# Rows at which the evidence is analysed, and the share of the traits tested that are scored after
+# each analysis. Of the schedules that runs/schedule_power.py compares, this one finds as much as
+# scoring every trait to the end, for a third of the tokens (docs/results.md).
 LOOKS: tuple[int, ...] = (32, 64, 96, 160, 256, 400)
 KEEP: tuple[float, ...] = (0.7, 0.42, 0.32, 0.2, 0.16)
 
 
 def looks(rows: int) -> list[int]:
-    """Numbers of rows at which to look, up to `rows` and ending there."""
+    """Numbers of rows at which the evidence is analysed, up to `rows` and ending there."""
     standard = [n for n in LOOKS if n < rows]
     step = LOOKS[-1]
     return [*standard, *range(2 * step, rows, step), rows]
 
 
 def kept(look: int, tested: int) -> int:
-    """How many of the traits tested are scored after look number `look`, if the quotas do not ask
-    for more.
+    """How many of the traits tested are scored after analysis number `look`, if the quotas of the
+    families do not ask for more.
     """
     return round(KEEP[min(look, len(KEEP) - 1)] * tested)
 
 
 def block_starts(plan: Sequence[int]) -> Iterator[int]:
-    """Starts of blocks of at most BLOCK rows that never cross a look."""
+    """Starts of blocks of at most BLOCK rows, none of which crosses an analysis."""
     start = 0
     for end in plan:
         yield from range(start, end, BLOCK)
@@ -42,12 +42,12 @@ def block_starts(plan: Sequence[int]) -> Iterator[int]:
 
 
 def spending(fractions: Array) -> Array:
-    """Share of the error rate that each look may spend, rising with the square of the rows seen;
-    sums to 1.
+    """Share of the error rate that each interim analysis may spend, rising with the square of the
+    rows read; the shares sum to 1.
 
     fractions: [L] increasing shares of the planned rows, the last one 1. By the union bound the
-    looks together keep the error rate whatever the dependence between them (alpha spending, Lan &
-    DeMets 1983, with the bound instead of the joint distribution: a little conservative, and
-    exact).
+    analyses together keep the error rate whatever the dependence between them (alpha spending, Lan
+    & DeMets 1983, with the bound instead of the joint distribution: a little conservative, and
+    valid for any number of rows).
     """
     return np.diff(np.concatenate([[0.0], fractions**2]))

@@ -53,7 +53,7 @@ def _predict(
 ) -> tuple[npt.NDArray[Any], ...]:
     """The fields of TokenScores for N predictions. Overwrites `logits_NV`."""
     best = logits_NV.topk(max(2, top), dim=-1)
-    # In place, and measured from the largest, so that exp cannot overflow and memory is not doubled.
+    # In place, and from the largest, so that memory is not doubled and exp cannot overflow.
     logits_NV -= best.values[:, :1]
     picked_N = logits_NV.gather(1, target_N[:, None])[:, 0]
     if support_NK is None and top:
