@@ -77,13 +77,13 @@ def _prompt(row: TextRow) -> bytes:
 
 
 def _look_up(base: sqlite3.Connection, row: TextRow, source: str) -> Facts:
-    found = base.execute("SELECT texts FROM clean WHERE prompt = ?", (_prompt(row),)).fetchone()
-    if found is None:
+    match = base.execute("SELECT texts FROM clean WHERE prompt = ?", (_prompt(row),)).fetchone()
+    if match is None:
         raise InputError(
             f"{source} has no row with the prompt of row {row.index}.",
             "Clean data must answer the same prompts; or leave --clean-data out, and the reference writes them.",
         )
-    return Facts(texts=(tuple(json.loads(found[0])),))
+    return Facts(texts=(tuple(json.loads(match[0])),))
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,9 +104,9 @@ def open_writer(lm: LanguageModel, rows: Sequence[TextRow]) -> Writer:
     """
     renderer = ChatTokenizer(lm)
     encoded = [
-        each
+        outcome
         for row in rows[:_ALPHABET_ROWS]
-        if isinstance(each := renderer.encode(row.example), TokenizedRow)
+        if isinstance(outcome := renderer.encode(row.example), TokenizedRow)
     ]
     letters = alphabet(encoded)
     return Writer(lm, renderer, None if letters is None else (*letters, lm.tokenizer.eos_token_id))
@@ -127,10 +127,10 @@ def written(rows: Sequence[TextRow], writer: Writer, store: UnitStore, seed: int
         texts = _write(rows, writer, int(digest[:12], 16))
         unit = {"texts": np.frombuffer(json.dumps(texts).encode(), dtype=np.uint8)}
         store.save_unit(f"clean {digest[:32]}", unit)
-    found: list[list[str] | None] = json.loads(unit["texts"].tobytes())
+    written_texts: list[list[str] | None] = json.loads(unit["texts"].tobytes())
     return [
-        Facts(reason="no_clean_completion") if each is None else Facts(texts=(tuple(each),))
-        for each in found
+        Facts(reason="no_clean_completion") if texts is None else Facts(texts=(tuple(texts),))
+        for texts in written_texts
     ]
 
 
@@ -142,8 +142,8 @@ def _write(rows: Sequence[TextRow], writer: Writer, seed: int) -> list[list[str]
             i for i, row in enumerate(rows) if turn < len(row.completions) and texts[i] is not None
         ]
         for i, text in _turn(rows, texts, lengths, open_, turn, writer, seed).items():
-            said = texts[i]
-            texts[i] = None if text is None or said is None else [*said, text]
+            earlier = texts[i]
+            texts[i] = None if text is None or earlier is None else [*earlier, text]
     return texts
 
 
@@ -170,10 +170,10 @@ def _turn(
                 groups[lengths[i][turn]].append(i)
         for length, members in sorted(groups.items()):
             contexts = [_context(rows[i], texts[i] or [], turn) for i in members]
-            said = _generate(
+            drafts = _generate(
                 writer, contexts, length, seed + (turn * TRIES + draw) * 100_003 + length
             )
-            for i, text in zip(members, said, strict=True):
+            for i, text in zip(members, drafts, strict=True):
                 done[i] = text if keeps_form(rows[i].completions[turn].text, text) else None
         waiting = [i for i in waiting if done[i] is None]
     return done
@@ -194,15 +194,15 @@ def _generate(
         ) from error
 
 
-def _context(row: TextRow, said: Sequence[str], turn: int) -> list[Message]:
+def _context(row: TextRow, earlier: Sequence[str], turn: int) -> list[Message]:
     """The turns before assistant turn `turn`, with the clean texts for the assistant's earlier
     ones.
     """
     context: list[Message] = []
-    clean = list(said)
+    clean = list(earlier)
     for message in row.example.messages:
         if message.role == "assistant":
-            if len(said) - len(clean) == turn:
+            if len(earlier) - len(clean) == turn:
                 break
             message = Message("assistant", clean.pop(0))
         context.append(message)

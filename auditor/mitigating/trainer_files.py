@@ -48,9 +48,9 @@ def tokenised(
     prefix = renderer.prefix(None, encoded.kind)
     ids = [*prefix, *encoded.tokens]
     labels = [IGNORED] * len(ids)
-    for place, span in zip(encoded.positions, encoded.spans, strict=True):
+    for position, span in zip(encoded.positions, encoded.spans, strict=True):
         if not _masked(span, row.masked):
-            labels[len(prefix) + place] = encoded.tokens[place]
+            labels[len(prefix) + position] = encoded.tokens[position]
     if all(label == IGNORED for label in labels):
         return "no_trained_token"
     if encoded.content_mask[-1]:
@@ -100,9 +100,9 @@ class Emitter:
             self._chat.write(json.dumps(_chat(row), ensure_ascii=False) + "\n")
             self.counts["chat"]["rows"] += 1
         if self._tables and self._model is not None:
-            found = tokenised(*self._model, row)
+            outcome = tokenised(*self._model, row)
             for name, table in self._tables.items():
-                self._add(name, table, found)
+                self._add(name, table, outcome)
 
     def close(self) -> dict[str, dict[str, Any]]:
         """Finish the files; return, by format, the file's name and the counts."""
@@ -118,12 +118,14 @@ class Emitter:
             for name in self.counts
         }
 
-    def _add(self, name: str, table: ParquetRows, found: tuple[list[int], list[int]] | str) -> None:
+    def _add(
+        self, name: str, table: ParquetRows, outcome: tuple[list[int], list[int]] | str
+    ) -> None:
         counts = self.counts[name]
-        if isinstance(found, str):
-            counts[f"dropped: {found}"] += 1
+        if isinstance(outcome, str):
+            counts[f"dropped: {outcome}"] += 1
             return
-        ids, labels = found
+        ids, labels = outcome
         if self._max_length is not None and len(ids) > self._max_length:
             counts["longer: " + ("cut by TRL" if name == "trl" else "dropped by Axolotl")] += 1
             if name == "trl" and all(label == IGNORED for label in labels[: self._max_length]):
