@@ -101,7 +101,7 @@ def open_bytes(path: Path) -> BinaryIO:
 
 
 def text_kind(path: Path, name: str, suffix: str) -> Kind:
-    """The kind of a text file, by its suffix and first bytes. Raises InputError for no such kind."""
+    """The kind of a text file, by its suffix and first bytes. Raises InputError where none fits."""
     with open_bytes(path) as stream:
         head = stream.read(_HEAD_BYTES)
     if head.startswith(_UTF16_MARKS):
