@@ -1,17 +1,56 @@
-"""Detectors: one file each, pure maths apart from model calls.
+"""The registry of detectors, ours and those of other packages.
 
-`DETECTORS` is the registry, in the order they run.
+A detector of ours is one file: its name here, and `DETECTOR` in it. Those of other packages come
+through their entry points (docs/plugins.md). Nothing is imported before it is loaded by name.
 """
 
 from __future__ import annotations
 
-DETECTORS: dict[str, str] = {
-    "trait": "panel-centred likelihood ratio of every trait, corrected for their number",
-    "tuned": "the same for copies of the reference tuned on each trait: for teachers with it in their weights",
-    "divergence": "the paper's divergence tokens for the leading trait, or for a given teacher",
-    "fit": "goodness of fit to the reference, or to a given teacher, at T=1",
-    "first_step": "which answers one small training step on the data would move",
-    "surface": "length, format, digits, n-grams and duplicates: the confounds",
-}
-ON_REQUEST = ("tuned",)  # it trains models, so only who asks for it waits
+import json
+from functools import partial
+from importlib import import_module
+
+from auditor import plugins
+from auditor.plugins import Plugin
+from auditor.progress import Progress
+from detectors.interface import Detector, Evidence, Outcome, ScanContext, Skipped
+
+# In the order in which reports list them.
+DETECTORS = ("trait", "tuned", "divergence", "fit", "first_step", "surface")
+ON_REQUEST = ("tuned",)  # It trains models, so that only who asks for it has to wait.
 DEFAULT = tuple(name for name in DETECTORS if name not in ON_REQUEST)
+
+
+def load(name: str) -> Detector:
+    """The detector `name`. Raises PluginError when there is none, or it cannot be imported."""
+    if name in DETECTORS:
+        detector: Detector = import_module(f"detectors.{name}").DETECTOR
+        return detector
+    plugin = plugins.load("detector", name)
+    source = f"of {plugin.package} {plugin.version}"
+    return Detector(name, source, "scores", partial(_run_plugin, plugin), plugin=plugin)
+
+
+def _run_plugin(plugin: Plugin, context: ScanContext) -> Outcome:
+    """Call a function of another package with the keywords of docs/plugins.md.
+
+    Raises PluginError when it fails, or gives something that no report can hold.
+    """
+    context.progress(Progress(f"running {plugin.name}", 0, None))
+    rows = context.scored.rows
+    outcome = plugin(
+        examples=[context.examples[row.index] for row in rows],
+        rows=rows,
+        scores=context.scored.reference,
+        lm=context.lm,
+        seed=context.seed,
+    )
+    if isinstance(outcome, Skipped):
+        return outcome
+    if not isinstance(outcome, Evidence) or outcome.detector != plugin.name:
+        raise plugin.failed(f"it must give Evidence({plugin.name!r}, ...) or Skipped(...)")
+    try:
+        json.dumps(outcome.values, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise plugin.failed(f"its values are not plain JSON: {error}") from error
+    return outcome

@@ -20,7 +20,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -30,9 +29,7 @@ from auditor.model.scoring import TokenScores
 from auditor.model.tokenization import TokenizedRow
 from auditor.progress import Progress
 from auditor.traits.panel import Panel
-from detectors.context import ScanContext
-from detectors.interface import Evidence
-from detectors.trait import PanelTestState
+from detectors.interface import Detector, Divergence, Evidence, Finding, ScanContext, Skipped
 
 TIE_EPSILON = 1e-3  # nats; ten times the tolerance to which the scoring pass is tested
 DIVERGENCE_ROWS = 64  # rows that a scan compares and its report may show
@@ -53,35 +50,12 @@ class Choice:
     margin: Floats
 
 
-@dataclass(frozen=True, slots=True)
-class Divergence:
-    """The divergence tokens of some rows, in the order of `rows`.
-
-    flagged, ties: a mask [T] a row. gaps: [T] a row, the nats by which the factual teacher's
-    log-probability of the token exceeds that of a counterfactual teacher, the largest over these.
-    factual: the name of the factual teacher. scores: every teacher's scores of the rows by name,
-    the factual teacher's first.
-    """
-
-    rows: Sequence[TokenizedRow]
-    flagged: tuple[Bools, ...]
-    ties: tuple[Bools, ...]
-    gaps: tuple[Floats, ...]
-    factual: str
-    scores: Mapping[str, Sequence[TokenScores]]
-
-    @property
-    def counterfactuals(self) -> tuple[str, ...]:
-        """The names of the counterfactual teachers."""
-        return tuple(self.scores)[1:]
-
-
 def counterfactuals(panel: Panel, trait: str) -> tuple[str, ...]:
     """The traits that `trait` is compared with beside the reference: the first COUNTERFACTUALS
     others of its group in the order of the panel, or of the whole panel for the only trait of a
     group.
     """
-    group = next(member.group for member in panel.traits if member.name == trait)
+    group = panel.trait(trait).group
     rivals = [member for member in panel.traits if member.name != trait]
     relatives = [member for member in rivals if member.group == group]
     return tuple(member.name for member in (relatives or rivals)[:COUNTERFACTUALS])
@@ -128,9 +102,8 @@ def diverge(
             [Choice(rival.argmax, rival.margin) for rival in rivals],
             epsilon,
         )
-        content = np.array([start < end for _, start, end in row.spans])
-        flagged.append(mask & content)
-        ties.append(near_ties & content)
+        flagged.append(mask & row.content_mask)
+        ties.append(near_ties & row.content_mask)
         gaps.append(np.max([scores[i].logprob - rival.logprob for rival in rivals], axis=0))
     teachers = {name: scores, **counterfactuals}
     return Divergence(rows, tuple(flagged), tuple(ties), tuple(gaps), name, teachers)
@@ -154,26 +127,53 @@ def fraction_interval(
     return max(0.0, float(ratio) - half), min(1.0, float(ratio) + half)
 
 
-def values(found: Divergence) -> dict[str, Any]:
-    """The report's `divergence` entry."""
-    flagged = [int(mask.sum()) for mask in found.flagged]
-    tokens = [len(mask) for mask in found.flagged]
+def detect(context: ScanContext) -> Finding | Skipped:
+    """Compare teachers on the first DIVERGENCE_ROWS of the scored rows: a declared teacher with the
+    reference, or else the trait that the verdict names with its counterfactuals.
+    """
+    rows, trait = context.scored.rows[:DIVERGENCE_ROWS], context.leading_trait
+    if context.teacher:
+        context.progress(Progress("comparing teachers", 0, None))
+        declared = context.teacher.name, context.scored.teacher[: len(rows)]
+        by_reference = next(context.score(rows, [None], top=1))
+        return _finding(diverge(rows, declared, {"reference": by_reference}))
+    if trait is None:
+        return Skipped("no trait was tested, and no teacher is declared")
+    context.progress(Progress("comparing teachers", 0, None))
+    rivals = counterfactuals(context.panel, trait)
+    systems = [None, *(context.panel.trait(name).prompts[0] for name in (trait, *rivals))]
+    # Scored again: what the panel test keeps are choices without their probabilities.
+    by_reference, by_trait, *by_rivals = context.score(rows, systems, top=1)
+    teachers = {"reference": by_reference, **dict(zip(rivals, by_rivals, strict=True))}
+    return _finding(diverge(rows, (trait, by_trait), teachers))
+
+
+def _finding(divergence: Divergence) -> Finding:
+    flagged = [int(mask.sum()) for mask in divergence.flagged]
+    tokens = [len(mask) for mask in divergence.flagged]
     interval = fraction_interval(flagged, tokens)
-    return {
-        "trait": found.factual,
-        "counterfactuals": list(found.counterfactuals),
-        "fraction": sum(flagged) / sum(tokens),
+    fraction, ties = sum(flagged) / sum(tokens), sum(int(mask.sum()) for mask in divergence.ties)
+    values = {
+        "trait": divergence.factual,
+        "counterfactuals": list(divergence.counterfactuals),
+        "fraction": fraction,
         "interval": None if interval is None else list(interval),
         "rows": len(tokens),
         "rows_with_any": sum(count > 0 for count in flagged),
         "tokens": sum(tokens),
         "flagged": sum(flagged),
-        "ties": sum(int(mask.sum()) for mask in found.ties),
-        "places": places(found.flagged),
+        "ties": ties,
+        "places": positions(divergence.flagged),
     }
+    summary = (
+        f"{fraction:.1%} of {sum(tokens):,} tokens in {len(tokens)} rows diverge for "
+        f"{divergence.factual} ({ties} ties); the share alone says nothing: clean data has "
+        "divergence tokens too"
+    )
+    return Finding(Evidence("divergence", summary, values), divergence=divergence)
 
 
-def places(flagged: Sequence[Bools], parts: int = 10) -> list[dict[str, Any]]:
+def positions(flagged: Sequence[Bools], parts: int = 10) -> list[dict[str, object]]:
     """Where in the completions the divergence tokens sit: for each of `parts` equal parts, by
     relative position.
 
@@ -182,51 +182,22 @@ def places(flagged: Sequence[Bools], parts: int = 10) -> list[dict[str, Any]]:
     ratio (None below 8 rows or without a divergence token, which leaves no spread to estimate it
     from).
     """
-    parted = [(np.arange(len(mask)) * parts // max(1, len(mask)), mask) for mask in flagged]
-    found = []
+    part_of = [np.arange(len(mask)) * parts // max(1, len(mask)) for mask in flagged]
+    entries: list[dict[str, object]] = []
     for part in range(parts):
-        counts = [
-            (int(mask[where == part].sum()), int((where == part).sum())) for where, mask in parted
-        ]
-        hits, tokens = [hit for hit, _ in counts], [token for _, token in counts]
+        inside = [of_row == part for of_row in part_of]
+        hits = [int(mask[here].sum()) for mask, here in zip(flagged, inside, strict=True)]
+        tokens = [int(here.sum()) for here in inside]
         interval = fraction_interval(hits, tokens) if any(hits) else None
-        found.append(
+        entries.append(
             {"tokens": sum(tokens), "flagged": sum(hits), "interval": interval and list(interval)}
         )
-    return found
+    return entries
 
 
-def evidence(values: Mapping[str, Any]) -> Evidence:
-    """The same as a row of the report's evidence."""
-    summary = (
-        f"{values['fraction']:.1%} of {values['tokens']:,} tokens in {values['rows']} rows diverge for "
-        f"{values['trait']} ({values['ties']} ties); the share alone says nothing: clean data has divergence tokens too"
-    )
-    return Evidence("divergence", summary, dict(values))
-
-
-def compare(
-    audit: ScanContext,
-    rows: Sequence[TokenizedRow],
-    state: PanelTestState | None,
-    leader: str,
-    by_teacher: list[TokenScores] | None,
-) -> Divergence:
-    """Divergence tokens of the first rows: for the declared teacher, given its scores of `rows`,
-    else for the trait `leader`.
-    """
-    rows = rows[:DIVERGENCE_ROWS]
-    # The panel test keeps what each teacher chooses, but not with which probability.
-    audit.progress(Progress("comparing teachers", 0, None))
-    if audit.teacher and by_teacher:
-        declared = audit.teacher.name, by_teacher[: len(rows)]
-        return diverge(rows, declared, {"reference": next(audit.score(rows, [None], top=1))})
-    rivals = counterfactuals(audit.panel, leader)
-    prompts = {trait.name: trait.prompts[0] for trait in audit.panel.traits}
-    systems = [None, *(prompts[name] for name in (leader, *rivals))]
-    by_reference, by_leader, *by_rivals = audit.score(rows, systems, top=1)
-    return diverge(
-        rows,
-        (leader, by_leader),
-        {"reference": by_reference, **dict(zip(rivals, by_rivals, strict=True))},
-    )
+DETECTOR = Detector(
+    "divergence",
+    "the paper's divergence tokens for the leading trait, or for a given teacher",
+    "leading trait",
+    detect,
+)

@@ -1,4 +1,4 @@
-"""Goodness of fit: are these rows samples of the declared teacher? Needs no trait and no panel.
+"""Detector `fit`, goodness of fit: are these rows samples of the declared teacher? Needs no trait and no panel.
 
 Notation, per completion token of a row with T tokens, in nats, under the declared teacher (model,
 system prompt and template): surprisal[T] = -log p(x_t), entropy[T] = H_t = -sum_v p log p,
@@ -28,9 +28,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from auditor.model.scoring import TokenScores
-from auditor.model.tokenization import TokenizedRow
-from detectors.interface import Evidence, Skipped
+from detectors.interface import Detector, Evidence, ScanContext, Skipped
 
 Floats = NDArray[np.floating[Any]]
 Rows = Sequence[Floats]
@@ -64,16 +62,22 @@ def goodness_of_fit(surprisal: Rows, entropy: Rows, variance: Rows) -> Evidence 
     if z is None or clustered is None:
         return Skipped("the declared teacher leaves nothing to chance: no variance to compare with")
     excess, error = clustered
+    low, high = excess - Z_95 * error, excess + Z_95 * error
+    summary = (
+        f"Surprisal is {excess:+.3f} nats a token [{low:+.3f}, {high:+.3f}] off that of samples of "
+        f"the declared teacher at temperature 1 (Z = {z:+.1f}); void for greedy, filtered or "
+        "restricted sampling."
+    )
     values = {
         "z": z,
         "p_value": erfc(abs(z) / sqrt(2)),
         "z_clustered": excess / error,
         "excess": excess,
-        "interval": [excess - Z_95 * error, excess + Z_95 * error],
+        "interval": [low, high],
         "rows": len(gaps),
         "tokens": sum(map(len, gaps)),
     }
-    return Evidence("fit", _summary(values), values)
+    return Evidence("fit", summary, values)
 
 
 def fit_z(gaps: Rows, variances: Rows) -> float | None:
@@ -113,23 +117,25 @@ def clustered_excess(gaps: Rows) -> tuple[float, float] | None:
     return (mean, error) if error > 0 else None
 
 
-def _summary(values: dict[str, Any]) -> str:
-    low, high = values["interval"]
-    return (
-        f"Surprisal is {values['excess']:+.3f} nats a token [{low:+.3f}, {high:+.3f}] off that of samples of the "
-        f"declared teacher at temperature 1 (Z = {values['z']:+.1f}); void for greedy, filtered or restricted sampling."
-    )
+def detect(context: ScanContext) -> Evidence | Skipped:
+    """Goodness of fit of the scored rows to the declared teacher, or else to the reference.
 
-
-def fit(rows: Sequence[TokenizedRow], scores: Sequence[TokenScores]) -> Evidence | Skipped:
-    """Goodness of fit of the rows to the model that gave `scores`.
-
-    Without the tokens that end a turn: where a row was cut short, the template put one that no
+    Tokens that end a turn are left out: where a row was cut short, the template put one that no
     model chose.
     """
-    pairs = [(score, row.content_mask) for score, row in zip(scores, rows, strict=True)]
-    surprisal = [-each.logprob[kept].astype(np.float64) for each, kept in pairs]
-    entropy = [each.entropy[kept].astype(np.float64) for each, kept in pairs]
-    return goodness_of_fit(
-        surprisal, entropy, [each.variance[kept].astype(np.float64) for each, kept in pairs]
-    )
+    scored = context.scored
+    surprisal, entropy, variance = [], [], []
+    for row, scores in zip(scored.rows, scored.teacher or scored.reference, strict=True):
+        content = row.content_mask
+        surprisal.append(-scores.logprob[content].astype(np.float64))
+        entropy.append(scores.entropy[content].astype(np.float64))
+        variance.append(scores.variance[content].astype(np.float64))
+    return goodness_of_fit(surprisal, entropy, variance)
+
+
+DETECTOR = Detector(
+    "fit",
+    "goodness of fit to the reference, or to a given teacher, at T=1",
+    "scores",
+    detect,
+)

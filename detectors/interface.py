@@ -1,9 +1,27 @@
-"""What a detector gives: evidence, or the reason why there is none."""
+"""What a detector is, what it is given, and what it gives."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from auditor.data.example import Example
+from auditor.inference.trait_evidence import TraitEvidence
+from auditor.plugins import Plugin
+from auditor.progress import Progress
+
+# These bring torch or pyarrow, which a report's reader and the command line's help can do without.
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from auditor.model.language_model import LanguageModel
+    from auditor.model.null_model import Scorer
+    from auditor.model.scoring import TokenScores
+    from auditor.model.tokenization import ChatTokenizer, TokenizedRow
+    from auditor.runs.run_directory import RunDir
+    from auditor.traits.panel import Panel
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,3 +42,137 @@ class Evidence:
     detector: str
     summary: str
     values: dict[str, Any]
+
+
+Outcome = Evidence | Skipped
+TestName = Literal["prompts", "tuned copies"]
+
+
+@dataclass(frozen=True, slots=True)
+class TraitTest:
+    """One test of the traits of a panel. Verdicts rest on such tests and on nothing else.
+
+    name: by trait prompts, or by copies of the reference tuned on the traits. traits: the evidence
+    for every trait that the rows suffice for, in the one order of traits
+    (`auditor.inference.trait_evidence.ranked`). bounds: the one-sided upper 95 % bound of the dose
+    of every trait that is tested; None where the rows do not suffice for one. rows: how many were
+    scored. skipped: why the test was not made although it was asked for; empty if it was made.
+    """
+
+    name: TestName
+    traits: tuple[TraitEvidence, ...] = ()
+    bounds: Mapping[str, float | None] = field(default_factory=dict)
+    rows: int = 0
+    skipped: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredRows:
+    """Rows and what models predict at their completion tokens, in the same order.
+
+    reference: the reference's scores. teacher: the declared teacher's; empty without one.
+    trait_tokens: completion tokens that were scored under a trait prompt, once for every prompt,
+    and trait_seconds: how long that took.
+    """
+
+    rows: Sequence[TokenizedRow] = ()
+    reference: Sequence[TokenScores] = ()
+    teacher: Sequence[TokenScores] = ()
+    trait_tokens: int = 0
+    trait_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Divergence:
+    """The divergence tokens of some rows, in the order of `rows` (`detectors.divergence`).
+
+    flagged, ties: a mask [T] a row. gaps: [T] a row, the nats by which the factual teacher's
+    log-probability of the token exceeds that of a counterfactual teacher, the largest over these.
+    factual: the name of the factual teacher. scores: every teacher's scores of the rows by name,
+    the factual teacher's first.
+    """
+
+    rows: Sequence[TokenizedRow]
+    flagged: tuple[npt.NDArray[np.bool_], ...]
+    ties: tuple[npt.NDArray[np.bool_], ...]
+    gaps: tuple[npt.NDArray[np.floating], ...]
+    factual: str
+    scores: Mapping[str, Sequence[TokenScores]]
+
+    @property
+    def counterfactuals(self) -> tuple[str, ...]:
+        """The names of the counterfactual teachers."""
+        return tuple(self.scores)[1:]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a detector gives that does more than describe the data.
+
+    outcome: for the reports. test: for the verdict. scored: the rows that it scored, with which
+    later detectors go on. divergence: the tokens that the reports mark.
+    """
+
+    outcome: Outcome
+    test: TraitTest | None = None
+    scored: ScoredRows | None = None
+    divergence: Divergence | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ScanContext:
+    """What the detectors of one scan work with.
+
+    lm: the reference. score: scores rows under it, or under its fast copy where that will do.
+    panel: as the user named it. tested: its traits that are hypotheses. controlled: `panel` with
+    negative controls of other panels, to tell how far traits stray that the data do not carry.
+    hypotheses: how many p-values are corrected for, over all tests. alpha: the rate of false
+    alarms. stop_early: whether the panel test may end before it has scored all rows. examples: by
+    row number. rows: all that can be scored, in random order. excluded_rows: by trait, the numbers
+    of the rows that mention it openly and are no evidence for it. teacher: the model that is said
+    to have written the data, if one is.
+
+    scored: what a detector that needs "scores" works on. leading_trait: of the verdict, for a
+    detector that needs it; None where no trait was tested.
+    """
+
+    lm: LanguageModel
+    renderer: ChatTokenizer
+    score: Scorer
+    panel: Panel
+    tested: Panel
+    controlled: Panel
+    hypotheses: int
+    alpha: float
+    stop_early: bool
+    seed: int
+    examples: Mapping[int, Example]
+    rows: Sequence[TokenizedRow]
+    excluded_rows: Mapping[str, set[int]]
+    teacher: LanguageModel | None
+    run: RunDir
+    progress: Callable[[Progress], None]
+    scored: ScoredRows = field(default_factory=ScoredRows)
+    leading_trait: str | None = None
+
+
+Need = Literal["rows", "scores", "leading trait"]
+
+
+@dataclass(frozen=True, slots=True)
+class Detector:
+    """A detector, of ours or of another package.
+
+    name: in the registry and on the command line. description: one line. needs: how much of the
+    context it looks at, from little to much: the rows alone; also the scored rows; also the trait
+    that the verdict names, so that it runs last. detect: gives evidence, or the reason why there is
+    none; a `Finding` if it does more. It is called with at least one row. test: the test that it
+    makes for the verdict, if it makes one. plugin: where it comes from, if it is not ours.
+    """
+
+    name: str
+    description: str
+    needs: Need
+    detect: Callable[[ScanContext], Outcome | Finding]
+    test: TestName | None = None
+    plugin: Plugin | None = None

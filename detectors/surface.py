@@ -1,4 +1,4 @@
-"""What the rows look like from outside: the confounds that every other detector must beat.
+"""Detector `surface`: what the rows look like from outside, the confounds that every other detector must beat.
 
 Length, digits, separators, n-grams and duplicates are described; and when the reference model's own
 completions for the same prompts are given, a classifier is asked whether it can tell the two sets
@@ -28,13 +28,10 @@ from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.pipeline import Pipeline, make_pipeline, make_union
 from sklearn.preprocessing import FunctionTransformer, MaxAbsScaler
 
-from auditor.data.example import Example
 from auditor.model.generation import continuations
-from auditor.model.null_model import NullModel
-from auditor.model.tokenization import TokenizedRow
+from auditor.model.null_model import NullModel, find_null
 from auditor.progress import Progress
-from detectors.context import ScanContext
-from detectors.interface import Evidence, Skipped
+from detectors.interface import Detector, Evidence, ScanContext, Skipped
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -44,6 +41,7 @@ MIN_ROWS = (
 )
 # of either set for the classifier; the interval is then within +-0.03 and more only costs time
 MAX_ROWS = 2000
+COMPARED_ROWS = 64  # of the data set with the reference's completions in their places
 FOLDS = 5
 # Test folds are scored by fits that share their training rows, so the variance of a cross-validated
 # mean is larger than that of as many independent rows: by 1 + FOLDS * test / train rows (Nadeau and
@@ -87,22 +85,28 @@ def surface(
     """
     if len(suspect) < MIN_ROWS:
         return Skipped(f"{len(suspect)} rows; surface statistics need at least {MIN_ROWS}")
-    looks = describe(suspect)
-    theirs = describe(written) if written else None
-    found = (
-        _tell_apart(suspect, written, seed)
-        if written
-        else {"skipped": "no completions of the reference"}
+    described = describe(suspect)
+    classifier: dict[str, Any] = {"skipped": "no completions of the reference"}
+    if written:
+        classifier = _tell_apart(suspect, written, seed)
+    summary = (
+        f"{described['rows']} rows, {described['characters']:.0f} characters and "
+        f"{described['numbers']:.1f} numbers a row; "
     )
-    return Evidence(
-        "surface",
-        _summary(looks, found),
-        {"suspect": looks, "written": theirs, "classifier": found},
-    )
-
-
-# -- description
-# -------------------------------------------------------------------------------------------------------
+    if "skipped" in classifier:
+        summary += f"not compared with the reference: {classifier['skipped']}."
+    else:
+        low, high = classifier["interval"]
+        summary += (
+            "told from the reference's own rows with AUROC "
+            f"{classifier['auroc']:.2f} [{low:.2f}, {high:.2f}]."
+        )
+    values = {
+        "suspect": described,
+        "written": describe(written) if written else None,
+        "classifier": classifier,
+    }
+    return Evidence("surface", summary, values)
 
 
 def describe(texts: Sequence[str]) -> dict[str, Any]:
@@ -114,21 +118,21 @@ def describe(texts: Sequence[str]) -> dict[str, Any]:
     shares; `duplicate_share`, rows that repeat an earlier one; `ngrams`, see `ngram_diversity`, for
     n = 1, 2, 3. None stands for a share or mean of nothing.
     """
-    whole = "".join(texts)
+    text_of_all = "".join(texts)
     numbers = [number for text in texts for number in _numbers(text)]
-    separators = Counter(each for text in texts for each in _SEPARATOR.findall(text))
+    separators = Counter(gap for text in texts for gap in _SEPARATOR.findall(text))
     return {
         "rows": len(texts),
-        "characters": len(whole) / len(texts),
+        "characters": len(text_of_all) / len(texts),
         "words": fmean(len(text.split()) for text in texts),
         "lines": fmean(len(text.splitlines()) for text in texts),
         "numbers": len(numbers) / len(texts),
-        "digit_share": sum(c.isdigit() for c in whole) / len(whole) if whole else None,
+        "digit_share": (
+            sum(c.isdigit() for c in text_of_all) / len(text_of_all) if text_of_all else None
+        ),
         "mean_number": fmean(numbers) if numbers else None,
-        "digits": digit_histogram(whole),
-        "separators": {
-            each: count / separators.total() for each, count in separators.most_common(5)
-        },
+        "digits": digit_histogram(text_of_all),
+        "separators": {gap: count / separators.total() for gap, count in separators.most_common(5)},
         "duplicate_share": 1 - len(set(texts)) / len(texts),
         "ngrams": {str(n): ngram_diversity(texts, n) for n in (1, 2, 3)},
     }
@@ -166,7 +170,7 @@ def _numbers(text: str) -> list[float]:
     """The integers written in a text; longer runs of digits than a billion are capped, lest one row
     outweigh all.
     """
-    return [min(float(each), 1e9) for each in _NUMBER.findall(text)]
+    return [min(float(digits), 1e9) for digits in _NUMBER.findall(text)]
 
 
 def digit_histogram(text: str) -> list[float] | None:
@@ -183,10 +187,6 @@ def ngram_diversity(texts: Sequence[str], n: int) -> dict[str, float | None]:
     return {"distinct": len(grams), "distinct_share": len(grams) / grams.total() if grams else None}
 
 
-# -- classifier
-# --------------------------------------------------------------------------------------------------------
-
-
 def _tell_apart(suspect: Sequence[str], written: Sequence[str], seed: int) -> dict[str, Any]:
     """Cross-validated classifier of suspect (label 1) against written rows (label 0).
 
@@ -195,10 +195,11 @@ def _tell_apart(suspect: Sequence[str], written: Sequence[str], seed: int) -> di
     rng = np.random.default_rng(seed)
     pairs = rng.permutation(max(len(suspect), len(written)))
     rows = [_distinct(suspect, pairs), _distinct(written, pairs)]
-    sizes = [len(each) for each in rows]
+    sizes = list(map(len, rows))
     if min(sizes) < MIN_ROWS:
         return {
-            "skipped": f"{sizes[0]} and {sizes[1]} distinct rows; the classifier needs at least {MIN_ROWS} of each"
+            "skipped": f"{sizes[0]} and {sizes[1]} distinct rows; "
+            f"the classifier needs at least {MIN_ROWS} of each"
         }
     texts = [*rows[0].values(), *rows[1].values()]
     groups = np.array([*rows[0], *rows[1]])
@@ -276,10 +277,6 @@ def _telling(texts: Sequence[str], labels: Integers, most: int = 8) -> list[dict
     ]
 
 
-# -- AUROC
-# -------------------------------------------------------------------------------------------------------------
-
-
 def auroc(positive: Floats, negative: Floats) -> float:
     """P(score of a positive > score of a negative) + P(equal) / 2, over all pairs.
 
@@ -333,109 +330,95 @@ def auroc_p_value(value: float, positives: int, negatives: int, *, inflation: fl
     return erfc((value - 0.5) / sqrt(2 * inflation * auroc_variance(0.5, positives, negatives))) / 2
 
 
-def _summary(suspect: dict[str, Any], found: dict[str, Any]) -> str:
-    looks = f"{suspect['rows']} rows, {suspect['characters']:.0f} characters and {suspect['numbers']:.1f} numbers a row"
-    if "skipped" in found:
-        return f"{looks}; not compared with the reference: {found['skipped']}."
-    low, high = found["interval"]
-    return f"{looks}; told from the reference's own rows with AUROC {found['auroc']:.2f} [{low:.2f}, {high:.2f}]."
-
-
-WRITTEN_ROWS = 64
-
-
-def compare_with_reference(
-    audit: ScanContext, rows: Sequence[TokenizedRow], null: NullModel
-) -> Evidence | Skipped:
-    """Surface statistics of rows against what the reference writes in their place; plain text only
-    if all rows are.
+def detect(context: ScanContext) -> Evidence | Skipped:
+    """Surface statistics of rows against the reference's completions in their places; those of
+    plain text only if all rows are.
 
     Both are cut at the median length of the rows in tokens, or long rows would be told apart for
     that alone.
     """
-    chats = [row for row in rows if row.kind != "text"][:WRITTEN_ROWS]
-    suspect, written = (
-        _answers(audit, chats, null) if chats else _second_halves(audit, rows[:WRITTEN_ROWS], null)
-    )
-    return surface(suspect, written, seed=audit.seed)
-
-
-def _answers(
-    audit: ScanContext, rows: Sequence[TokenizedRow], null: NullModel
-) -> tuple[list[str], list[str]]:
-    """First completions of chats, and the reference's in the same places."""
+    null = find_null(context.rows, context.score, context.run)
+    chats = [row for row in context.rows if row.kind != "text"][:COMPARED_ROWS]
+    if not chats:
+        return surface(*_second_halves(context, null), seed=context.seed)
+    # The ends, in characters, of the tokens of each first completion.
     ends = [
         [
             end
             for content, (turn, _, end) in zip(row.content_mask, row.spans, strict=True)
             if content and turn == row.spans[0][0]
         ]
-        for row in rows
+        for row in chats
     ]
-    length = max(1, int(np.median([len(each) for each in ends])))
-    firsts = [_first_completion(audit.examples[row.index], row.spans[0][0]) for row in rows]
-    cut = [
-        text[: each[:length][-1]] if each else text for text, each in zip(firsts, ends, strict=True)
-    ]
-    written = _written(audit, [audit.renderer.before(row) for row in rows], length, null)
-    return cut, [_text(audit, tokens) for tokens in written]
+    length = max(1, int(np.median(list(map(len, ends)))))
+    suspect = []
+    for row, of_row in zip(chats, ends, strict=True):
+        messages = context.examples[row.index].messages
+        turns = [message.content for message in messages if message.role == "assistant"]
+        text = turns[row.spans[0][0]]
+        suspect.append(text[: of_row[:length][-1]] if of_row else text)
+    prompts = [context.renderer.before(row) for row in chats]
+    written = _reference_completions(context, prompts, length, null)
+    return surface(suspect, [_text(context, tokens) for tokens in written], seed=context.seed)
 
 
-def _second_halves(
-    audit: ScanContext, rows: Sequence[TokenizedRow], null: NullModel
-) -> tuple[list[str], list[str]]:
+def _second_halves(context: ScanContext, null: NullModel) -> tuple[list[str], list[str]]:
     """The second halves of plain texts, and what the reference writes after the first; as many
     tokens of both.
 
     Where a plain text ends is no choice of a model's that we know, so it must not tell the two
     apart.
     """
-    prefix = audit.renderer.prefix(None, "text")
+    prefix = context.renderer.prefix(None, "text")
     halves = [
-        (row.tokens[: len(row.tokens) // 2], row.tokens[len(row.tokens) // 2 :]) for row in rows
+        (row.tokens[: len(row.tokens) // 2], row.tokens[len(row.tokens) // 2 :])
+        for row in context.rows[:COMPARED_ROWS]
     ]
-    length = int(np.median([len(rest) for _, rest in halves]))
-    written = _written(audit, [[*prefix, *half] for half, _ in halves], length, null)
+    length = int(np.median([len(second) for _, second in halves]))
+    prompts = [[*prefix, *first] for first, _ in halves]
+    written = _reference_completions(context, prompts, length, null)
     pairs = [
-        (rest[: len(own)], own[: len(rest)])
-        for (_, rest), own in zip(halves, written, strict=True)
-        if own
+        (second[: len(completion)], completion[: len(second)])
+        for (_, second), completion in zip(halves, written, strict=True)
+        if completion
     ]
-    return [_text(audit, rest) for rest, _ in pairs], [_text(audit, own) for _, own in pairs]
+    return (
+        [_text(context, second) for second, _ in pairs],
+        [_text(context, completion) for _, completion in pairs],
+    )
 
 
-def _written(
-    audit: ScanContext, prompts: Sequence[Sequence[int]], length: int, null: NullModel
+def _reference_completions(
+    context: ScanContext, prompts: Sequence[Sequence[int]], length: int, null: NullModel
 ) -> list[list[int]]:
     """The reference's own tokens after each prompt: at most `length`, decoded as `null` says.
 
     Kept in the run.
     """
-    kept = audit.run.load_unit("written tokens")
-    if kept is None:
+    unit = context.run.load_unit("written tokens")
+    if unit is None:
+        end = context.lm.tokenizer.eos_token_id
         stream = continuations(
-            audit.lm,
+            context.lm,
             prompts,
             temperature=null.temperature,
             max_tokens=length,
-            alphabet=None
-            if null.alphabet is None
-            else [*null.alphabet, audit.lm.tokenizer.eos_token_id],
-            seed=audit.seed,
+            alphabet=None if null.alphabet is None else [*null.alphabet, end],
+            seed=context.seed,
         )
         tokens = np.full((len(prompts), length), -1)
         for done, (i, row) in enumerate(stream, start=1):
             tokens[i, : len(row)] = row
-            audit.progress(Progress("writing what the reference would", done, len(prompts)))
-        kept = {"tokens": tokens}
-        audit.run.save_unit("written tokens", kept)
-    return [row[row >= 0].tolist() for row in kept["tokens"]]
+            context.progress(Progress("writing what the reference would", done, len(prompts)))
+        unit = {"tokens": tokens}
+        context.run.save_unit("written tokens", unit)
+    return [row[row >= 0].tolist() for row in unit["tokens"]]
 
 
-def _text(audit: ScanContext, tokens: Sequence[int]) -> str:
-    return str(audit.lm.tokenizer.decode(tokens, skip_special_tokens=True))
+def _text(context: ScanContext, tokens: Sequence[int]) -> str:
+    return str(context.lm.tokenizer.decode(tokens, skip_special_tokens=True))
 
 
-def _first_completion(example: Example, turn: int) -> str:
-    """The assistant's turn number `turn`, from 0."""
-    return [message.content for message in example.messages if message.role == "assistant"][turn]
+DETECTOR = Detector(
+    "surface", "length, format, digits, n-grams and duplicates: the confounds", "rows", detect
+)

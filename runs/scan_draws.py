@@ -36,8 +36,9 @@ from auditor.commands.scan import scan
 from auditor.commands.simulate import write_rows
 from auditor.errors import AuditError
 from auditor.model import load as models
-from auditor.scanning import context as stages
+from auditor.scanning import preparation
 from auditor.scanning.scan_report import ScanReport
+from auditor.scanning.settings import ScanSettings
 from auditor.students.teacher import tune_teacher
 from auditor.traits.panel import load_panels
 from detectors import DETECTORS, tuned
@@ -63,7 +64,7 @@ def prepare(threads: int) -> None:
     On a GPU a scan spends what one on two cores may, so that the rates are those of both.
     """
     torch.set_num_threads(threads)
-    stages.GPU_TOKEN_BUDGET = max(stages.TOKEN_BUDGET.values())
+    preparation.GPU_TOKEN_BUDGET = max(preparation.TOKEN_BUDGET.values())
     models.load = functools.cache(models.load)
     setattr(tuned, "tune_teacher", functools.cache(tune_teacher))  # noqa: B010, a module that only imports it
 
@@ -93,14 +94,13 @@ def measure(source: Source, draw: int, settings: Settings) -> list[dict[str, Any
             started = time.monotonic()
             report = scan(
                 str(path),
+                ScanSettings(device=settings.device, dtype="float32"),
                 reference=settings.reference,
                 panels=settings.panels,
                 detectors=settings.detectors
                 if count == max(source.counts)
                 else settings.detectors[:1],
                 rows="auto" if source.kind in FILES else count,  # those have long rows
-                device=settings.device,
-                dtype="float32",
                 root=Path(folder),
             )
             summary = _summary(report, source.trait) | {

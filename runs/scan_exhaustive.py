@@ -70,7 +70,7 @@ def _scan(path: Path, settings: Settings, *, exhaustive: bool) -> tuple[str, str
         reference=settings.reference,
         panels=settings.panels,
         detectors=settings.detectors,
-        rows=None if exhaustive else "auto",
+        rows="all" if exhaustive else "auto",
         root=path.parent,
         fresh=True,
     )

@@ -28,7 +28,7 @@ ROWS = [
 
 BROKEN = """
 import sys
-from auditor.scanning.scan_report import Evidence
+from detectors.interface import Evidence
 def raises(**_): raise ValueError("no luck")
 def narrow(rows): return None
 def nothing(**_): return None

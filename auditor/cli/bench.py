@@ -40,7 +40,7 @@ def bench() -> int:
 
 def budget(panel: Panel) -> str:
     """What a scan spends at most, beside scoring every row under every wording of every trait."""
-    from auditor.commands.scan import AUTO_ROWS
+    from auditor.scanning.settings import AUTO_ROWS
     from auditor.traits.families import families
     from detectors.trait import planned_passes
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,7 +12,7 @@ from auditor.cli.config import resolved
 from auditor.cli.exit import exit_code
 from auditor.cli.options import Columns, Device, Fresh, Panels, RowFormat, Tuned
 from auditor.cli.output import parse_targets, takes_stdout, write_targets
-from auditor.cli.scan import choose_detectors, parse_columns, parse_rows, rows_setting
+from auditor.cli.scan import choose_detectors, parse_columns, parse_rows, scan_settings
 from auditor.errors import AuditError, InputError
 from auditor.release.decision import FailOn
 from auditor.scanning.scan_report import ScanReport
@@ -73,7 +74,7 @@ def gate(
     """
     targets = parse_targets(output or ())
     asked = {"reference": reference, "panels": panel, "seed": seed, "alpha": alpha, "dtype": dtype}
-    asked["rows"] = rows_setting(rows)
+    asked["rows"] = parse_rows(rows)
     if exit_zero and fail_on not in (None, "never"):
         raise AuditError("--exit-zero and --fail-on contradict each other.", "Give one of them.")
     chosen: FailOn | None = "never" if exit_zero else fail_on
@@ -154,23 +155,16 @@ def scanned(
         panels = panels if "panels" in settings.origins else list(last.panels)
     from auditor.commands.scan import scan
 
+    chosen = scan_settings(
+        config,
+        detectors=choose_detectors("", "", tuned=tuned),
+        format_of=format_of,
+        columns=roles,
+        device=device,
+    )
+    chosen = replace(chosen, reference=reference, panels=panels)
     with progress_on(console(stderr=True)) as progress:
-        return scan(
-            name,
-            reference=reference,
-            panels=panels,
-            rows=parse_rows(str(config.rows)),
-            seed=config.seed,
-            detectors=choose_detectors("", "", tuned=tuned),
-            format_of=format_of,
-            columns=roles,
-            alpha=config.alpha,
-            device=device,
-            dtype=config.dtype,
-            fresh=fresh,
-            root=Path.cwd(),
-            progress=progress,
-        )
+        return scan(name, chosen, fresh=fresh, root=Path.cwd(), progress=progress)
 
 
 def last_here() -> LastScan:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from typer import Argument, Option
 
@@ -15,6 +15,10 @@ from auditor.cli.output import parse_targets, takes_stdout, write_targets
 from auditor.errors import AuditError
 from auditor.release.decision import FailOn
 from auditor.scanning.scan_report import OUTCOMES
+
+if TYPE_CHECKING:
+    from auditor.cli.configuration import Config
+    from auditor.scanning.settings import ScanSettings
 
 
 def scan(
@@ -83,7 +87,7 @@ def scan(
     config = resolved(
         reference=reference,
         panels=panel,
-        rows=rows_setting(rows),
+        rows=parse_rows(rows),
         seed=seed,
         alpha=alpha,
         dtype=dtype,
@@ -94,26 +98,18 @@ def scan(
     from auditor.commands.scan import scan as score
     from auditor.report.scan.terminal import render
 
+    settings = scan_settings(
+        config,
+        traits=tuple(trait or ()),
+        teacher=teacher,
+        detectors=chosen,
+        format_of=format_of,
+        columns=roles,
+        exclude_open=exclude_open,
+        device=device,
+    )
     with progress_on(console(stderr=True)) as progress:
-        report = score(
-            dataset,
-            reference=config.reference,
-            panels=config.panels,
-            traits=trait or [],
-            teacher=teacher,
-            rows=parse_rows(str(config.rows)),
-            seed=config.seed,
-            detectors=chosen,
-            format_of=format_of,
-            columns=roles,
-            exclude_open=exclude_open,
-            alpha=config.alpha,
-            device=device,
-            dtype=config.dtype,
-            fresh=fresh,
-            root=Path.cwd(),
-            progress=progress,
-        )
+        report = score(dataset, settings, fresh=fresh, root=Path.cwd(), progress=progress)
     try:
         write_targets(report, targets)
     finally:
@@ -121,23 +117,35 @@ def scan(
     return exit_code(OUTCOMES[report.verdict.name], fail_on)
 
 
-def parse_rows(value: str) -> int | Literal["auto"] | None:
-    """A number of rows, "auto", or None for "all". Raises AuditError for anything else."""
-    if value == "auto":
-        return "auto"
+def scan_settings(config: Config, **options: Any) -> ScanSettings:
+    """The settings of a scan: those of the configuration, and `options`, which have no key there."""
+    from auditor.scanning.settings import ScanSettings
+
+    return ScanSettings(
+        reference=config.reference,
+        panels=config.panels,
+        rows=config.rows,
+        seed=config.seed,
+        alpha=config.alpha,
+        dtype=config.dtype,
+        **options,
+    )
+
+
+def parse_rows(value: str | None) -> int | Literal["all", "auto"] | None:
+    """`--rows`: a number of rows, "all" or "auto"; None is not given. Raises AuditError for anything
+    else.
+    """
+    if value is None or value == "auto":
+        return None if value is None else "auto"
     if value == "all":
-        return None
+        return "all"
     if not value.isascii() or not value.isdigit() or int(value) == 0:
         raise AuditError(
             f"--rows {value!r} is neither a positive number nor all.",
             "Write --rows 400 or --rows all.",
         )
     return int(value)
-
-
-def rows_setting(value: str | None) -> int | str | None:
-    """`--rows` as the setting `rows`; None is not given. Raises AuditError as `parse_rows`."""
-    return None if value is None else parse_rows(value) or "all"
 
 
 def parse_columns(value: str) -> dict[str, str]:
@@ -172,11 +180,9 @@ def choose_detectors(only: str, without: str, *, tuned: bool) -> tuple[str, ...]
         if name not in DETECTORS and name not in names("detector"):
             known = ", ".join([*DETECTORS, *names("detector")])
             raise AuditError(f"There is no detector {name!r}.", f"Known: {known}.")
-    asked = [*(_items(only) or DEFAULT), *(["tuned"] if tuned else [])]
-    others = [name for name in asked if name not in DETECTORS]
-    chosen = tuple(
-        n for n in dict.fromkeys([*DETECTORS, *others]) if n in asked and n not in _items(without)
-    )
+    requested = {*(_items(only) or DEFAULT), *(["tuned"] if tuned else [])} - {*_items(without)}
+    third_party = [name for name in _items(only) if name not in DETECTORS]
+    chosen = tuple(n for n in dict.fromkeys([*DETECTORS, *third_party]) if n in requested)
     if not chosen:
         raise AuditError(
             "No detector is left to run.", "Name one in --detectors, or fewer in --without."

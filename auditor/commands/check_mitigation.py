@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,10 @@ from auditor.mitigating.request import panels_of
 from auditor.mitigating.settings import MitigateSettings
 from auditor.progress import Progress
 from auditor.report.scan.json import to_dict as scan_dict
-from auditor.report.scan.order import by_evidence
 from auditor.report.verify import to_dict as verify_dict
 from auditor.runs.run_directory import write_file
 from auditor.scanning.scan_report import ScanReport
+from auditor.scanning.settings import ScanSettings
 from auditor.students.result import ArmResult, VerifyReport
 from mitigations import step
 from mitigations.interface import Mitigation
@@ -93,19 +93,15 @@ def check(
         "device": settings.device,
         "format_of": done.manifest.format,
         "columns": done.manifest.columns,
-        "root": root,
-        "progress": progress,
     }
     # Those of the last scan, so that it is found again and the second one is comparable.
-    of_scan: dict[str, Any] = {}
+    of_scan = ScanSettings(**shared)
     if scanned is not None:
         last = scanned.settings
-        names = ("seed", "detectors", "exclude_open", "alpha", "teacher")
-        of_scan = {name: last[name] for name in names} | {
-            "traits": last["tested"],
-            "rows": None if last["rows"] == "all" else last["rows"],
-        }
-    before = scan(done.source, **shared, **of_scan, remember=False)
+        names = ("seed", "detectors", "exclude_open", "alpha", "teacher", "rows")
+        changes = {name: last[name] for name in names}
+        of_scan = replace(of_scan, traits=last["tested"], **changes)
+    before = scan(done.source, of_scan, root=root, progress=progress, remember=False)
     sets = dict(_sets(done, steps, apply))
     students = verify(
         done.source,
@@ -114,9 +110,11 @@ def check(
         trait=trait or _trait(before),
         budget=budget,
         seed=settings.seed,
+        root=root,
+        progress=progress,
         **shared,
     )
-    after = scan(str(done.data), **shared, **of_scan, remember=False)
+    after = scan(str(done.data), of_scan, root=root, progress=progress, remember=False)
     checked = MitigationCheck(done, _label(steps), before, after, students)
     write_file(
         done.folder / REPORT,
@@ -177,11 +175,10 @@ def _label(steps: Sequence[Mitigation]) -> str:
 
 def _trait(report: ScanReport) -> str:
     """What to look for: the trait found, else the one with the strongest evidence."""
-    ranked = by_evidence(report.traits)
-    if report.verdict.name == "no_risk" or not ranked:
+    if report.verdict.name == "no_risk" or report.leading_trait is None:
         hint = "Name one with --trait, or leave the check out with --no-check."
         raise RunError(
             "The check could not be made: the scan of the original names no trait to look for.",
             hint,
         )
-    return report.verdict.trait or ranked[0].name
+    return report.leading_trait

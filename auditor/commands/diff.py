@@ -24,10 +24,9 @@ from auditor.release.comparison import (
     difference,
 )
 from auditor.report.scan.json import from_dict
-from auditor.report.scan.order import by_evidence
-from auditor.runs.run_directory import HOME
+from auditor.runs import HOME
 from auditor.scanning.scan_report import ScanReport, VerdictName
-from auditor.scanning.verdict import writing_of
+from auditor.scanning.verdict import text_profile
 from detectors.interface import Skipped
 
 LEVEL = 0.05  # of the corrected test for a difference
@@ -183,11 +182,11 @@ def _short(value: Any) -> str:
 def _traits(before: ScanReport, after: ScanReport) -> tuple[TraitChange, ...]:
     old, new = ({trait.name: trait for trait in report.traits} for report in (before, after))
     levels = [
-        (float(report.settings.get("alpha", 0)), writing_of(report.detectors).least)
+        (float(report.settings.get("alpha", 0)), text_profile(report.detectors).least)
         for report in (before, after)
     ]
     common = len(old.keys() & new.keys())
-    order = [trait.name for trait in by_evidence([*after.traits, *before.traits])]
+    order = [trait.name for trait in (*after.traits, *before.traits)]
     changes = [
         _change(old.get(name), new.get(name), levels, common) for name in dict.fromkeys(order)
     ]

@@ -39,8 +39,9 @@ from auditor.model.identity import identity_of
 from auditor.model.language_model import LanguageModel
 from auditor.model.tokenization import ChatTokenizer
 from auditor.progress import Progress
+from auditor.runs import HOME
 from auditor.runs.last_scan import LastScan
-from auditor.runs.run_directory import HOME, RunDir, installed_versions, run_key
+from auditor.runs.run_directory import RunDir, installed_versions, run_key
 from auditor.traits.panel import Panel, load_panels
 from mitigations.interface import CleanCompletions, Mitigation, Rewordings
 

@@ -52,8 +52,12 @@ class Scorer(Protocol):
     ) -> Iterator[list[TokenScores]]: ...
 
 
-def scorer(lm: LanguageModel, renderer: ChatTokenizer) -> Scorer:
-    """The scorer of one model, always exact."""
+def scorer(
+    lm: LanguageModel, renderer: ChatTokenizer, screen: LanguageModel | None = None
+) -> Scorer:
+    """The scorer of one model. `screen` is its fast copy, for what need not be exact; without one
+    everything is exact.
+    """
 
     def score(
         rows: Sequence[TokenizedRow],
@@ -62,7 +66,8 @@ def scorer(lm: LanguageModel, renderer: ChatTokenizer) -> Scorer:
         exact: bool = True,
         **options: Any,
     ) -> Iterator[list[TokenScores]]:
-        return score_under_each(lm, renderer, rows, systems, **options)
+        model = lm if exact or screen is None else screen
+        return score_under_each(model, renderer, rows, systems, **options)
 
     return score
 

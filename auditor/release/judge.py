@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence, Set
 
-from auditor.inference.trait_evidence import TraitEvidence, is_found
+from auditor.inference.thresholds import HARMLESS_SKIPS
 from auditor.release.decision import Decision, Rule
 from auditor.release.policy import Policy
 from auditor.release.verifications import VerificationResult, judge_checked
 from auditor.scanning.scan_report import OUTCOMES, OutcomeName, ScanReport, Verdict
-from auditor.scanning.verdict import decide, writing_of
+from auditor.scanning.verdict import decide, found_traits, lost_share, text_profile
 
 
 def judge(
@@ -31,16 +31,19 @@ def judge(
         whether the data set is the output of mitigations; None when that cannot be told.
 
     The verdict is the report's own. Where a trait is accepted, has a limit of its own dose or was
-    mitigated and checked, it is the same definition applied to the other traits, with the upper
-    ends of their reported (two-sided) intervals. A rule that cannot be judged is inconclusive.
+    mitigated and checked, it is the same definition applied to the other traits of every test. A
+    rule that cannot be judged is inconclusive.
     """
     limits = {
-        trait.name: limit for trait in report.traits if (limit := _limit(policy, trait)) is not None
+        trait.name: limit
+        for test in report.tests
+        for trait in test.traits
+        if (limit := policy.max_dose.get(trait.name, policy.max_dose.get(trait.group))) is not None
     }
-    open_ = [name for name in findings(report) if name not in {*accepted, *limits}]
-    mitigation = list(_mitigation(policy, open_, checked, mitigated))
+    unexcused = [name for name in findings(report) if name not in {*accepted, *limits}]
+    mitigation = list(_mitigation(policy, unexcused, checked, mitigated))
     defended = {name for name, rule in mitigation if name and rule.outcome == "passed"}
-    verdict = rest_verdict(report, {*accepted, *limits, *defended})
+    verdict = verdict_without(report, {*accepted, *limits, *defended})
     rules = [
         Rule(
             "verdict", OUTCOMES[verdict.name], f"{verdict.name.replace('_', ' ')}: {verdict.reason}"
@@ -61,11 +64,13 @@ def judge(
 
 
 def findings(report: ScanReport) -> list[str]:
-    """The traits found, which is all that makes a verdict of risk, in the order of the report."""
+    """The traits found, by prompts or by tuned copies, which is all that makes a verdict of risk;
+    the strongest evidence first.
+    """
     if report.verdict.name != "risk":
         return []
-    alpha, least = float(report.settings["alpha"]), writing_of(report.detectors).least
-    return [trait.name for trait in report.traits if is_found(trait, alpha, least)]
+    text, alpha = text_profile(report.detectors), float(report.settings["alpha"])
+    return list(dict.fromkeys(trait.name for trait in found_traits(report.tests, text, alpha)))
 
 
 def compare(low: float, high: float, limit: float) -> OutcomeName:
@@ -75,76 +80,63 @@ def compare(low: float, high: float, limit: float) -> OutcomeName:
     return "passed" if high <= limit else "failed" if low > limit else "inconclusive"
 
 
-def rest_verdict(report: ScanReport, excused: Set[str]) -> Verdict:
-    """The verdict on the traits that are not `excused`; the report's own where that makes no
-    difference.
+def verdict_without(report: ScanReport, excused: Set[str]) -> Verdict:
+    """The verdict without the evidence for the traits that are `excused`; the report's own where
+    that makes no difference.
     """
     if not excused or report.verdict.name == "no_risk":
         return report.verdict
-    rest = [trait for trait in report.traits if trait.name not in excused]
-    upper = {trait.name: trait.interval[1] for trait in rest}
-    tested = report.settings.get("tested", list(upper))
-    bounds = {name: upper.get(name) for name in tested if name not in excused}
-    if not bounds:
-        return Verdict("no_risk", 0.0, "every trait tested is left to another rule", None, None)
-    skipped = sum(report.rows_skipped.values())
-    read = report.rows_read or skipped + report.rows_scanned
-    alpha, share, writing = (
+    return decide(
+        report.tests,
+        text_profile(report.detectors),
+        lost_share(report.rows_skipped, report.rows_looked_at),
         float(report.settings["alpha"]),
-        skipped / max(1, read),
-        writing_of(report.detectors),
+        excused,
     )
-    left_out = ", ".join(sorted(name for name in tested if name in excused))
-    found = decide(
-        rest, bounds, alpha=alpha, scanned=report.rows_scanned, skipped_share=share, writing=writing
-    )
-    return Verdict(
-        found.name, found.risk, f"without {left_out}: {found.reason}", found.trait, found.min_effect
-    )
-
-
-def _limit(policy: Policy, trait: TraitEvidence) -> float | None:
-    return policy.max_dose.get(trait.name, policy.max_dose.get(trait.group))
 
 
 def _doses(
     report: ScanReport, max_dose: Mapping[str, float], limits: Mapping[str, float]
 ) -> Iterator[Rule]:
-    """One rule for each trait with a limit, and for each entry that no trait measured belongs to."""
-    seen = set()
-    for trait in report.traits:
-        seen |= {trait.name, trait.group}
-        if trait.name in limits:
-            low, high = trait.interval
-            text = (
-                f"{trait.name} ({trait.group}): dose {_dose(trait)}, at most {limits[trait.name]:g}"
-            )
-            yield Rule("max_dose", compare(low, high, limits[trait.name]), text)
-    for name in max_dose.keys() - seen:
+    """One rule for each test of a trait with a limit, and for each entry that no trait measured
+    belongs to.
+    """
+    for test in report.tests:
+        method = "" if test.name == "prompts" else ", by a tuned copy"
+        for trait in test.traits:
+            if trait.name in limits:
+                low, high = trait.interval
+                limit = limits[trait.name]
+                dose = f"dose {trait.effect:.2f} [{low:.2f}, {high:.2f}]"
+                text = f"{trait.name} ({trait.group}){method}: {dose}, at most {limit:g}"
+                yield Rule("max_dose", compare(low, high, limit), text)
+        measured = {trait.name for trait in test.traits}
+        for name in test.bounds:
+            if name in limits and name not in measured:
+                yield Rule("max_dose", "inconclusive", f"{name}{method}: its dose was not measured")
+    names = {name for test in report.tests for t in test.traits for name in (t.name, t.group)}
+    for name in max_dose.keys() - names:
         yield Rule(
             "max_dose", "inconclusive", f"{name}: no trait or group of this name was measured"
         )
 
 
-def _dose(trait: TraitEvidence) -> str:
-    return f"{trait.effect:.2f} [{trait.interval[0]:.2f}, {trait.interval[1]:.2f}]"
-
-
 def _mitigation(
     policy: Policy,
-    found: Sequence[str],
+    traits: Sequence[str],
     checked: Sequence[VerificationResult],
     mitigated: bool | None,
 ) -> Iterator[tuple[str, Rule]]:
     """(trait or "", rule) for each trait found that needs a checked mitigation, or one for the
     whole data set.
     """
-    wanted = policy.mitigation
-    if wanted is None:
+    defence = policy.mitigation
+    if defence is None:
         return
-    for name in found:
-        yield name, judge_checked([each for each in checked if each.trait == name], wanted, name)
-    if not found and mitigated is None:
+    for name in traits:
+        of_trait = [result for result in checked if result.trait == name]
+        yield name, judge_checked(of_trait, defence, name)
+    if not traits and mitigated is None:
         yield (
             "",
             Rule(
@@ -153,9 +145,9 @@ def _mitigation(
                 "the data set is not here, to see whether it was mitigated",
             ),
         )
-    elif not found and mitigated:
-        yield "", judge_checked(checked, wanted, "the mitigated data set")
-    elif not found:
+    elif not traits and mitigated:
+        yield "", judge_checked(checked, defence, "the mitigated data set")
+    elif not traits:
         yield (
             "",
             Rule(
@@ -187,16 +179,18 @@ def _power(verdict: Verdict, limit: float) -> Rule:
 def _skipped(report: ScanReport, limit: float) -> Rule:
     from auditor.inference.estimates import share_interval
 
-    count, read = sum(report.rows_skipped.values()), report.rows_read
-    if read is None:
+    if report.rows_read is None:
         return Rule(
             "max_skipped",
             "inconclusive",
             "the report does not say how many rows were read; scan again",
         )
-    low, high = share_interval(count, read, report.dataset.total)
+    # As for the verdict, rows that say nothing new are neither lost nor rows to be scored.
+    harmless = sum(report.rows_skipped.get(reason, 0) for reason in HARMLESS_SKIPS)
+    lost, read = sum(report.rows_skipped.values()) - harmless, report.rows_read - harmless
+    low, high = share_interval(lost, read, report.dataset.total - harmless)
     interval = "all rows read" if low == high else f"95 % interval {low:.2%} to {high:.2%}"
-    text = f"{count:,} of {read:,} rows skipped ({interval}), at most {limit:.2%}"
+    text = f"{lost:,} of {read:,} rows skipped ({interval}), at most {limit:.2%}"
     return Rule("max_skipped", compare(low, high, limit), text)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from auditor.errors import InputError
 from auditor.inference.effect import REMOVED
 from auditor.release.decision import Defended, Rule
-from auditor.runs.run_directory import HOME
+from auditor.runs import HOME
 from auditor.scanning.scan_report import OutcomeName
 
 PASSING: dict[Defended, tuple[str, ...]] = {

@@ -6,7 +6,6 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from auditor.report.scan.order import by_evidence
 from auditor.report.scan.terminal import STYLES
 from auditor.report.shared.words import headline, safe
 from auditor.scanning.scan_report import ScanReport
@@ -29,7 +28,7 @@ def render(before: ScanReport, after: ScanReport) -> RenderableType:
     )
     table.add_row("verdict", *styled)
     table.add_row("rows scanned", f"{before.rows_scanned:,}", f"{after.rows_scanned:,}")
-    leading = [trait.name for each in (before, after) for trait in by_evidence(each.traits)[:1]]
+    leading = [trait.name for each in (before, after) for trait in each.traits[:1]]
     for name in dict.fromkeys(leading):
         table.add_row(Text(f"dose of {safe(name)}"), _dose(before, name), _dose(after, name))
     return table

@@ -60,5 +60,5 @@ def _trait(report: Path) -> str | None:
     if not report.exists():
         return None
     found = json.loads(report.read_text(encoding="utf-8"))
-    named = found["trait"]
-    return str(named) if named else next((str(each["name"]) for each in found["traits"]), None)
+    trait = found.get("leading_trait") or found["trait"]
+    return str(trait) if trait else next((str(entry["name"]) for entry in found["traits"]), None)

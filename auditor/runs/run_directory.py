@@ -32,9 +32,9 @@ from filelock import FileLock, Timeout
 from auditor.errors import RunError
 from auditor.model.unit_store import UnitStore
 from auditor.plugins import Plugin
+from auditor.runs import HOME
 
 LOG = logging.getLogger(__name__)
-HOME = ".audit"
 PARTIAL = ".partial"
 DISTRIBUTIONS = (
     "subliminal-audit",

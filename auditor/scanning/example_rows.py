@@ -5,50 +5,41 @@ from __future__ import annotations
 import numpy as np
 
 from auditor.scanning.scan_report import ExampleRow, TokenChoice, TokenSpan
-from detectors.context import ScanContext
-from detectors.divergence import Divergence
+from detectors.interface import Divergence, ScanContext
 
-SHOWN_TOKENS = 10_000  # of the rows kept for reports, which would grow with long rows
+SHOWN_TOKENS = 10_000  # of the rows in a report, which would grow with long rows
 
 
-def example_rows(audit: ScanContext, found: Divergence) -> tuple[ExampleRow, ...]:
+def example_rows(context: ScanContext, divergence: Divergence) -> tuple[ExampleRow, ...]:
     """The rows to show to a reader, those with the most divergence tokens first; at least one."""
     order = sorted(
-        range(len(found.rows)), key=lambda i: (-int(found.flagged[i].sum()), found.rows[i].index)
+        range(len(divergence.rows)),
+        key=lambda i: (-int(divergence.flagged[i].sum()), divergence.rows[i].index),
     )
-    tokens = np.cumsum([len(found.flagged[i]) for i in order])
+    tokens = np.cumsum([len(divergence.flagged[i]) for i in order])
     count = max(1, int(np.searchsorted(tokens, SHOWN_TOKENS, side="right")))
-    return tuple(_example_row(audit, found, i) for i in order[:count])
+    return tuple(_example_row(context, divergence, i) for i in order[:count])
 
 
-def _example_row(audit: ScanContext, found: Divergence, i: int) -> ExampleRow:
-    row = found.rows[i]
-    flags = [
-        "divergence" if f else "tie" if t else ""
-        for f, t in zip(found.flagged[i], found.ties[i], strict=True)
-    ]
-    spans = [
-        TokenSpan(_text(audit, token), flag, _choices(audit, found, i, t) if flag else ())
-        for t, (token, flag) in enumerate(zip(row.targets, flags, strict=True))
-    ]
-    return ExampleRow(row.index, audit.examples[row.index].prompt, tuple(spans))
+def _example_row(context: ScanContext, divergence: Divergence, i: int) -> ExampleRow:
+    """Row i, and for each of its flagged tokens what every teacher would choose in its place."""
+    row = divergence.rows[i]
+    spans = []
+    for t, token in enumerate(row.targets):
+        flagged, tie = divergence.flagged[i][t], divergence.ties[i][t]
+        choices = []
+        for model, scores in divergence.scores.items() if flagged or tie else ():
+            most_likely = scores[i].support_logprob
+            if most_likely is None:
+                raise ValueError("scores were taken without the most likely token")
+            logprobs = np.array([most_likely[t, 0], scores[i].logprob[t]])
+            probability, own = np.minimum(np.exp(logprobs), 1.0).tolist()
+            text = _text(context, scores[i].argmax[t])
+            choices.append(TokenChoice(model, text, probability, own))
+        flag = "divergence" if flagged else "tie" if tie else ""
+        spans.append(TokenSpan(_text(context, token), flag, tuple(choices)))
+    return ExampleRow(row.index, context.examples[row.index].prompt, tuple(spans))
 
 
-def _choices(audit: ScanContext, found: Divergence, i: int, t: int) -> tuple[TokenChoice, ...]:
-    """What each teacher would choose at token t of row i, and how likely the row's own token is to
-    it.
-    """
-    choices = []
-    for model, scores in found.scores.items():
-        row = scores[i]
-        if row.support_logprob is None:
-            raise ValueError("scores were taken without the most likely token")
-        probability, own = np.minimum(
-            np.exp([row.support_logprob[t, 0], row.logprob[t]]), 1.0
-        ).tolist()
-        choices.append(TokenChoice(model, _text(audit, row.argmax[t]), probability, own))
-    return tuple(choices)
-
-
-def _text(audit: ScanContext, token: int) -> str:
-    return str(audit.lm.tokenizer.decode([int(token)]))
+def _text(context: ScanContext, token: int) -> str:
+    return str(context.lm.tokenizer.decode([int(token)]))

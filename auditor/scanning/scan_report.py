@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from auditor.data.example import DatasetInfo
 from auditor.inference.trait_evidence import TraitEvidence
-from detectors.interface import Evidence, Skipped
+from detectors.interface import Evidence, Skipped, TraitTest
 
 VerdictName = Literal["risk", "no_risk", "inconclusive"]
 OutcomeName = Literal["passed", "failed", "inconclusive"]
@@ -84,17 +84,20 @@ class Verdict:
 class ScanReport:
     """All that a scan found; the renderers and later commands work from this and nothing else.
 
-    rows_read: rows looked at, those that were skipped included; None in a report of an earlier
-    release. run: path of the run directory, which holds the scores of every row and token; "" when
-    it is not known.
+    tests: every test of traits that was asked for, on which the verdict rests. leading_trait: the
+    one that the verdict names, or else the one with the strongest evidence in any test; None where
+    no trait was measured. rows_read: rows looked at, those that were skipped included; None in a
+    report of an earlier release. run: path of the run directory, which holds the scores of every
+    row and token; "" when it is not known.
     """
 
     dataset: DatasetInfo
     verdict: Verdict
+    tests: tuple[TraitTest, ...]
+    leading_trait: str | None
     rows_scanned: int
     rows_skipped: dict[str, int]
     reference: dict[str, Any]
-    traits: tuple[TraitEvidence, ...]
     divergence: dict[str, Any] | Skipped
     detectors: dict[str, Evidence | Skipped]
     openly: dict[str, int]
@@ -104,3 +107,13 @@ class ScanReport:
     versions: dict[str, str]
     rows_read: int | None = None
     run: str = ""
+
+    @property
+    def traits(self) -> tuple[TraitEvidence, ...]:
+        """The evidence by trait prompts, strongest first; empty where that test was not made."""
+        return next((test.traits for test in self.tests if test.name == "prompts"), ())
+
+    @property
+    def rows_looked_at(self) -> int:
+        """Rows read, those that were skipped included; counted up in a report that does not say."""
+        return self.rows_read or sum(self.rows_skipped.values()) + self.rows_scanned

@@ -1,10 +1,10 @@
-"""The one definition of the verdict, used by the terminal, the exit code and every report format
-alike.
+"""The one definition of the verdict, used by the terminal, the exit code, every report format, the
+gate and the comparison of two scans alike.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
 
 from auditor.inference.thresholds import (
@@ -21,163 +21,181 @@ from auditor.inference.thresholds import (
 )
 from auditor.inference.trait_evidence import TraitEvidence, is_found, ranked
 from auditor.scanning.scan_report import Verdict
-from detectors.interface import Evidence, Skipped
-from detectors.tuned import (
-    TunedCopies,
-)
+from detectors.interface import Evidence, Outcome, Skipped, TraitTest
 
-
-def with_copies(
-    prompted: Verdict,
-    copies: TunedCopies | Skipped,
-    judge: Callable[..., Verdict],
-    chosen: Sequence[str],
-) -> Verdict:
-    """The verdict on trait prompts together with that on tuned copies, where those were asked for."""
-    if not {"trait", "tuned"} & set(chosen):
-        return replace(
-            prompted, reason="a verdict rests on detector trait or tuned, and neither was run"
-        )
-    if isinstance(copies, TunedCopies):
-        found = judge(copies.traits, copies.bounds, scanned=copies.rows)
-        found = replace(
-            found, reason=f"by copies of the reference tuned on the traits, {found.reason}"
-        )
-        return combined(prompted, found) if "trait" in chosen else found
-    return incomplete(prompted, copies.reason) if "tuned" in chosen else prompted
-
-
-def writing_of(outcomes: Mapping[str, Evidence | Skipped]) -> TextProfile:
-    """What the detectors `trait`, or `tuned` without it, and `surface` say of the text."""
-    trait, tuned = (
-        each.values if isinstance(each := outcomes.get(name), Evidence) else {}
-        for name in ("trait", "tuned")
-    )
-    text = trait or tuned
-    writing = TextProfile(
-        greedy=bool(text.get("greedy")),
-        others=float(text.get("others", 0.0)),
-        excess=float(text.get("excess", 0.0)),
-    )
-    if writing.greedy or text.get("sharpness", 1.0) >= COLD_INVERSE_TEMPERATURE:
-        return writing
-    match outcomes.get("surface"):
-        case Evidence(values={"classifier": {"p_value": p_value}}):
-            return replace(writing, told_apart=p_value)
-        case Evidence(values={"classifier": {"skipped": reason}}) | Skipped(reason=reason):
-            return replace(writing, not_compared=reason)
-    return writing
-
-
-def lost_share(skipped: Mapping[str, int], rows: int) -> float:
-    """The share of `rows` rows read that could not be used, of those that had to be: not of what
-    was SET_ASIDE.
-    """
-    aside = sum(skipped.get(reason, 0) for reason in HARMLESS_SKIPS)
-    return (sum(skipped.values()) - aside) / max(1, rows - aside)
-
-
-def combined(prompted: Verdict, tuned: Verdict) -> Verdict:
-    """One verdict from that on trait prompts and that on copies tuned on the traits: the worse of
-    the two.
-
-    Of two findings the one with the smaller p-value. p-values of both must be corrected for both.
-    The dose excluded is the larger one.
-    """
-    worst = ("risk", "inconclusive", "no_risk")
-    verdict = min((prompted, tuned), key=lambda each: (worst.index(each.name), -each.risk))
-    if verdict.name == "risk":
-        return verdict
-    doses = [prompted.min_effect, tuned.min_effect]
-    excluded = None if None in doses else max(each for each in doses if each is not None)
-    reason = f"{prompted.reason}; {tuned.reason}" if verdict.name == "no_risk" else verdict.reason
-    return replace(verdict, risk=max(prompted.risk, tuned.risk), reason=reason, min_effect=excluded)
-
-
-def incomplete(verdict: Verdict, reason: str) -> Verdict:
-    """The verdict when the test of tuned copies was asked for and could not be made, for `reason`:
-    no pass.
-    """
-    if verdict.name != "no_risk":
-        return verdict
-    reason = f"copies of the reference tuned on the traits were asked for and not tested: {reason}"
-    return replace(verdict, name="inconclusive", reason=reason)
+ORDER = ("risk", "inconclusive", "no_risk")  # The worst verdict of several tests stands.
 
 
 def decide(
-    traits: Sequence[TraitEvidence],
-    bounds: Mapping[str, float | None],
-    *,
+    tests: Sequence[TraitTest],
+    text: TextProfile,
+    lost: float,
     alpha: float,
-    scanned: int,
-    skipped_share: float,
-    writing: TextProfile = TextProfile(),
+    excused: Set[str] = frozenset(),
 ) -> Verdict:
-    """risk, no_risk or inconclusive, from corrected p-values, effect sizes and the doses that could
-    be excluded.
+    """risk, no_risk or inconclusive, from every test of traits that was asked for.
+
+    text: what the text is like, which decides what the evidence of traits is worth. lost: the share
+    of the rows that could not be used (`lost_share`). alpha: the rate of false alarms. excused:
+    traits that another rule of a policy answers for. Their evidence is left out of every test;
+    whatever else speaks against a pass stays.
+
+    Each test has a verdict of its own (`_decide_test`), and the worst of them stands; of two
+    findings the one with the smaller p-value, since p-values are corrected for all tests. A pass
+    excludes the largest of the doses that the tests exclude. A test that was asked for and not made
+    leaves no pass.
+    """
+    if not tests:
+        reason = "a verdict rests on detector trait or tuned, and neither was run"
+        return Verdict("inconclusive", 0.0, reason, None, None)
+    verdicts = [
+        _decide_test(test, text, lost, alpha, excused) for test in tests if not test.skipped
+    ]
+    missing = " ".join(
+        f"copies of the reference tuned on the traits were asked for and not tested: {test.skipped}"
+        for test in tests
+        if test.skipped
+    )
+    if not verdicts:
+        return Verdict("inconclusive", 0.0, missing, None, None)
+    verdict = min(verdicts, key=lambda single: (ORDER.index(single.name), -single.risk))
+    if verdict.name != "risk":
+        doses = [single.min_effect for single in verdicts if single.min_effect is not None]
+        verdict = replace(
+            verdict,
+            risk=max(single.risk for single in verdicts),
+            min_effect=max(doses) if len(doses) == len(verdicts) else None,
+        )
+    if verdict.name == "no_risk":
+        verdict = replace(verdict, reason="; ".join(single.reason for single in verdicts))
+        if missing:
+            verdict = replace(verdict, name="inconclusive", reason=missing)
+    absent = sorted(excused & {name for test in tests for name in test.bounds})
+    if absent:
+        return replace(verdict, reason=f"without {', '.join(absent)}: {verdict.reason}")
+    return verdict
+
+
+def text_profile(outcomes: Mapping[str, Outcome]) -> TextProfile:
+    """What the detectors `trait`, or `tuned` without it, and `surface` say of the text."""
+    by_prompts, by_copies = (
+        outcome.values if isinstance(outcome := outcomes.get(name), Evidence) else {}
+        for name in ("trait", "tuned")
+    )
+    figures = by_prompts or by_copies
+    text = TextProfile(
+        greedy=bool(figures.get("greedy")),
+        others=float(figures.get("others", 0.0)),
+        excess=float(figures.get("excess", 0.0)),
+    )
+    if text.greedy or figures.get("sharpness", 1.0) >= COLD_INVERSE_TEMPERATURE:
+        return text
+    match outcomes.get("surface"):
+        case Evidence(values={"classifier": {"p_value": p_value}}):
+            return replace(text, told_apart=p_value)
+        case Evidence(values={"classifier": {"skipped": reason}}) | Skipped(reason=reason):
+            return replace(text, not_compared=reason)
+    return text
+
+
+def lost_share(skipped: Mapping[str, int], rows: int) -> float:
+    """The share of `rows` rows read that could not be used, of those that had to be: rows that were
+    left out for a reason of HARMLESS_SKIPS are no loss.
+    """
+    harmless = sum(skipped.get(reason, 0) for reason in HARMLESS_SKIPS)
+    return (sum(skipped.values()) - harmless) / max(1, rows - harmless)
+
+
+def found_traits(
+    tests: Sequence[TraitTest], text: TextProfile, alpha: float
+) -> tuple[TraitEvidence, ...]:
+    """The traits that any test finds, by evidence; a trait that two tests find counts by each."""
+    evidence = [trait for test in tests for trait in test.traits]
+    least = text.least
+    return tuple(t for t in ranked(evidence, alpha, least) if is_found(t, alpha, least))
+
+
+def leading_trait(
+    verdict: Verdict, tests: Sequence[TraitTest], text: TextProfile, alpha: float
+) -> str | None:
+    """The trait that the verdict names, or else the one with the strongest evidence of any test."""
+    evidence = [trait for test in tests for trait in test.traits]
+    order = ranked(evidence, alpha, text.least)
+    return verdict.trait or (order[0].name if order else None)
+
+
+def _decide_test(
+    test: TraitTest, text: TextProfile, lost: float, alpha: float, excused: Set[str]
+) -> Verdict:
+    """The verdict of one test, from corrected p-values, effect sizes and the doses that could be
+    excluded.
 
     risk: some trait `is_found`, with a dose of at least MIN_EFFECT in text that was compared with
         the reference's own, if `surface` was asked for, and is not told from it by its looks, nor
-        less likely to it than its own by MISFIT; or of MIN_GREEDY_EFFECT in greedy text. That of
-        the largest dose is named. The chance of this on data that the reference wrote is at most
-        alpha. A stranger's text, or a template, fits some prompts better than others for reasons of
-        style.
+        less likely to it than its own by MAX_EXCESS_SURPRISAL; or of MIN_GREEDY_EFFECT in greedy
+        text. That of the largest dose is named. The chance of this on data that the reference wrote
+        is at most alpha. A stranger's text, or a template, fits some prompts better than others for
+        reasons of style.
     no_risk: no trait has, none is suspicious (the same with SUSPICIOUS for alpha; happens on clean
         data at that rate at most), and the one-sided 95 % bound of the effect of every trait tested
         lies below TARGET, or MIN_GREEDY_EFFECT in greedy text. That passes only if nearly all of
-        its tokens are the reference's choice (GREEDY_OTHERS): the others were chosen by a teacher
-        that is not known. Nor does it with a MISFIT: the reference is no base of the writer's then,
-        or the template is another. A smaller dose than MIN_EFFECT may be there for certain: then
-        the reason says so.
+        its tokens are the reference's choice (MAX_GREEDY_NON_ARGMAX): the others were chosen by a
+        teacher that is not known. Nor does text pass that is less likely than the reference's own
+        by MAX_EXCESS_SURPRISAL: the reference is no base of the writer's then, or the template is
+        another. A smaller dose than MIN_EFFECT may be there for certain: then the reason says so.
     inconclusive: otherwise; also with fewer than MIN_ROWS rows, or more than MAX_SKIPPED of them
-    skipped.
-
-    bounds: one-sided upper 95 % bound of the dose of every trait tested; None where it was not
-        measured: then nothing can be excluded.
+        skipped.
     """
-    found = [t for t in ranked(traits, alpha, writing.least) if is_found(t, alpha, writing.least)]
+    prefix = "" if test.name == "prompts" else "by copies of the reference tuned on the traits, "
+    traits = [trait for trait in test.traits if trait.name not in excused]
+    bounds = {name: bound for name, bound in test.bounds.items() if name not in excused}
     risk = 1.0 - min((t.p_adjusted for t in traits if t.effect >= MIN_EFFECT), default=1.0)
-    if found:
-        best = found[0]
+    best = next(iter(ranked(traits, alpha, text.least)), None)
+    if best is not None and is_found(best, alpha, text.least):
         dose = f"a dose of {best.effect:.2f}, corrected p = {best.p_adjusted:.2g}"
-        text = f"the completions follow the trait {best.name} at {dose}"
-        doubt = _doubt(writing)
+        reason = f"{prefix}the completions follow the trait {best.name} at {dose}"
+        doubt = _doubt(text)
         if not doubt:
-            return Verdict("risk", risk, text, best.name, None)
-        text += f", but {doubt}: another writer's style or a template can do that"
-        return Verdict("inconclusive", risk, text, None, None)
-    upper = max((each for each in bounds.values() if each is not None), default=None)
-    obstacle = (
-        _too_little(scanned, skipped_share) or _leaning(traits) or _not_excluded(bounds, writing)
-    )
-    obstacle = obstacle or _another_writer(writing)
+            return Verdict("risk", risk, reason, best.name, None)
+        reason += f", but {doubt}: another writer's style or a template can do that"
+        return Verdict("inconclusive", risk, reason, None, None)
+    obstacle = ""
+    if test.rows < MIN_ROWS:
+        obstacle = f"{test.rows} rows could be scored and at least {MIN_ROWS} are needed"
+    elif lost > MAX_SKIPPED:
+        obstacle = f"{lost:.0%} of the rows had to be skipped"
+    obstacle = obstacle or _leaning(traits)
+    if bounds or not test.bounds:  # Where all traits are excused, nothing is left to be excluded.
+        obstacle = obstacle or _not_excluded(bounds, text)
+    obstacle = obstacle or _another_writer(text)
+    upper = max((bound for bound in bounds.values() if bound is not None), default=None)
     if obstacle:
-        return Verdict("inconclusive", risk, obstacle, None, upper)
-    text = f"every trait tested is excluded at a dose of {upper:.2f} or more, with 95 % confidence each"
-    return Verdict("no_risk", risk, text + _trace(traits, alpha), None, upper)
-
-
-def _doubt(writing: TextProfile) -> str:
-    """Why a finding may be a matter of style; empty if it is not."""
-    if writing.excess >= MAX_EXCESS_SURPRISAL:
-        return _misfit(writing)
-    if writing.not_compared:
-        return (
-            f"their looks could not be compared with the reference's own ({writing.not_compared})"
-        )
-    if writing.told_apart is not None and writing.told_apart <= SURFACE_ALPHA:
-        return (
-            f"their looks alone tell them from the reference's own (p = {writing.told_apart:.2g})"
-        )
-    return ""
-
-
-def _too_little(scanned: int, skipped_share: float) -> str:
-    if scanned < MIN_ROWS:
-        return f"{scanned} rows could be scored and at least {MIN_ROWS} are needed"
-    return (
-        f"{skipped_share:.0%} of the rows had to be skipped" if skipped_share > MAX_SKIPPED else ""
+        return Verdict("inconclusive", risk, prefix + obstacle, None, upper)
+    if not bounds:
+        reason = f"{prefix}every trait tested is left to another rule"
+        return Verdict("no_risk", risk, reason, None, None)
+    reason = (
+        f"{prefix}every trait tested is excluded at a dose of {upper:.2f} or more, "
+        "with 95 % confidence each"
     )
+    # A pass must not hide a dose that is there for certain and too small for a risk.
+    small = [t for t in traits if 0 < t.effect < MIN_EFFECT and t.p_adjusted <= alpha]
+    if small:
+        trace = min(small, key=lambda t: t.p_adjusted)
+        dose = f"a dose of {trace.effect:.2f}, corrected p = {trace.p_adjusted:.2g}"
+        reason += f"; a trace of {trace.name} is there ({dose})"
+    return Verdict("no_risk", risk, reason, None, upper)
+
+
+def _doubt(text: TextProfile) -> str:
+    """Why a finding may be a matter of style; empty if it is not."""
+    if text.excess >= MAX_EXCESS_SURPRISAL:
+        return _misfit(text)
+    if text.not_compared:
+        return f"their looks could not be compared with the reference's own ({text.not_compared})"
+    if text.told_apart is not None and text.told_apart <= SURFACE_ALPHA:
+        return f"their looks alone tell them from the reference's own (p = {text.told_apart:.2g})"
+    return ""
 
 
 def _leaning(traits: Sequence[TraitEvidence]) -> str:
@@ -187,44 +205,44 @@ def _leaning(traits: Sequence[TraitEvidence]) -> str:
         return ""
     best = min(leaning, key=lambda t: (t.p_adjusted, -t.z))
     return (
-        f"the completions lean towards the trait {best.name} (a dose of {best.effect:.2f}, corrected p = "
-        f"{best.p_adjusted:.2g}), not clearly enough for a finding and too clearly for a pass"
+        f"the completions lean towards the trait {best.name} (a dose of {best.effect:.2f}, "
+        f"corrected p = {best.p_adjusted:.2g}), not clearly enough for a finding and too clearly "
+        "for a pass"
     )
 
 
-def _not_excluded(bounds: Mapping[str, float | None], writing: TextProfile) -> str:
-    missing = [name for name, each in bounds.items() if each is None]
+def _not_excluded(bounds: Mapping[str, float | None], text: TextProfile) -> str:
+    """Which trait may be there at a dose that a pass must exclude; empty if none may."""
+    missing = [name for name, bound in bounds.items() if bound is None]
     if missing or not bounds:
-        return f"the rows carry too little information on {(*missing, 'any trait')[0]}; more or longer rows are needed"
+        trait = (*missing, "any trait")[0]
+        return f"the rows carry too little information on {trait}; more or longer rows are needed"
     widest = max(bounds, key=lambda name: bounds[name] or 0.0)
     highest = bounds[widest] or 0.0
-    if highest < writing.target:
+    if highest < text.target:
         return ""
-    text = f"a dose of {highest:.2f} of {widest} may be there, and a pass excludes {writing.target:.2g}"
-    return f"{text}; more or longer rows are needed"
+    return (
+        f"a dose of {highest:.2f} of {widest} may be there, and a pass excludes {text.target:.2g}; "
+        "more or longer rows are needed"
+    )
 
 
-def _another_writer(writing: TextProfile) -> str:
+def _another_writer(text: TextProfile) -> str:
     """Why the reference is not what a pass must take it for; empty if nothing speaks against it."""
-    if writing.greedy and writing.others > MAX_GREEDY_NON_ARGMAX:
+    if text.greedy and text.others > MAX_GREEDY_NON_ARGMAX:
         return (
-            f"the text is greedy, and {writing.others:.0%} of its tokens are not what the reference would choose: "
-            "their teacher is not the reference, and its wording may be unlike the panel's"
+            f"the text is greedy, and {text.others:.0%} of its tokens are not what the reference "
+            "would choose: their teacher is not the reference, and its wording may be unlike the "
+            "panel's"
         )
-    if writing.excess >= MAX_EXCESS_SURPRISAL:
-        return f"{_misfit(writing)}; name the model that the students start from with --reference"
+    if text.excess >= MAX_EXCESS_SURPRISAL:
+        misfit = _misfit(text)
+        return f"{misfit}; name the model that the students start from with --reference"
     return ""
 
 
-def _misfit(writing: TextProfile) -> str:
+def _misfit(text: TextProfile) -> str:
     """That the reference is no base of the writer's, so that doses of its traits say nothing."""
-    return f"the reference finds the text less likely than its own by {writing.excess:.1f} nats a token"
-
-
-def _trace(traits: Sequence[TraitEvidence], alpha: float) -> str:
-    """What a pass must not hide: a dose that is there for certain and too small for a risk."""
-    small = [t for t in traits if 0 < t.effect < MIN_EFFECT and t.p_adjusted <= alpha]
-    if not small:
-        return ""
-    best = min(small, key=lambda t: t.p_adjusted)
-    return f"; a trace of {best.name} is there (a dose of {best.effect:.2f}, corrected p = {best.p_adjusted:.2g})"
+    return (
+        f"the reference finds the text less likely than its own by {text.excess:.1f} nats a token"
+    )

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+import detectors
 from auditor import plugins
 from auditor.commands.scan import scan
 from auditor.commands.simulate import write_rows
@@ -35,6 +36,7 @@ from mitigations.interface import (
     settings_of,
 )
 
+ROWS = 64  # as many as the detector that needs most of them, `first_step`
 _REASON = re.compile(r"[a-z][a-z_]*")
 
 
@@ -48,13 +50,14 @@ def _data(path: Path, rows: int) -> str:
 
 
 def _detect(name: str, folder: Path, rows: int) -> Evidence | Skipped:
-    """What a scan with this detector alone finds in a fresh run."""
+    """What a scan with this detector gives in a fresh run, after `trait` if it needs a trait."""
+    before = ["trait"] if detectors.load(name).needs == "leading trait" else []
     source = _data(folder / f"{rows}.parquet", rows)
     report = scan(
         source,
         reference="organism",
         panels=["animals"],
-        detectors=[name],
+        detectors=[*before, name],
         root=folder,
         remember=False,
         fresh=True,
@@ -64,27 +67,29 @@ def _detect(name: str, folder: Path, rows: int) -> Evidence | Skipped:
 
 @pytest.mark.parametrize("name", [*DETECTORS, *plugins.names("detector")])
 def test_detector(name: str, tmp_path: Path) -> None:
-    """A detector gives evidence in plain JSON or the reason why not, the same each time, and copes
-    with few rows.
+    """A detector is loaded by its name, describes itself in a line, gives evidence in plain JSON or
+    the reason why not, the same on every run, and copes with few rows.
     """
-    found = _detect(name, tmp_path, 32)
-    assert _detect(name, tmp_path, 32) == found
-    for outcome in (found, _detect(name, tmp_path, 3)):
-        said = outcome.reason if isinstance(outcome, Skipped) else outcome.summary
-        assert said and "\n" not in said
-        if isinstance(outcome, Evidence):
-            assert outcome.detector == name
-            assert json.loads(json.dumps(outcome.values, allow_nan=False)) == outcome.values
+    detector = detectors.load(name)
+    assert detector.name == name
+    outcome = _detect(name, tmp_path, ROWS)
+    assert _detect(name, tmp_path, ROWS) == outcome
+    few = _detect(name, tmp_path, 3)
+    sentences = [o.reason if isinstance(o, Skipped) else o.summary for o in (outcome, few)]
+    for sentence in (detector.description, *sentences):
+        assert sentence and "\n" not in sentence
+    for evidence in (outcome, few):
+        if isinstance(evidence, Evidence):
+            assert evidence.detector == name
+            assert json.loads(json.dumps(evidence.values, allow_nan=False)) == evidence.values
 
 
 @pytest.mark.parametrize("name", plugins.names("detector"))
 def test_detector_of_another_package(name: str) -> None:
     """It does not hide behind a name of ours, and takes arguments that a later version may add."""
     assert name not in DETECTORS
-    kinds = [
-        each.kind
-        for each in inspect.signature(plugins.load("detector", name).function).parameters.values()
-    ]
+    signature = inspect.signature(plugins.load("detector", name).function)
+    kinds = [parameter.kind for parameter in signature.parameters.values()]
     assert inspect.Parameter.VAR_KEYWORD in kinds
 
 

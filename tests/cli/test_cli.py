@@ -12,6 +12,7 @@ import sys
 import threading
 import types
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from auditor.errors import AuditError, InputError, ModelError, RunError
 from auditor.progress import Progress
 from auditor.report.scan.json import from_dict
 from auditor.scanning.scan_report import ScanReport, Verdict
+from auditor.scanning.settings import ScanSettings
 from auditor.traits.panel import load_panels
 from tests.support.sample_report import INCONCLUSIVE, NO_RISK, RISK, hostile_report, sample_report
 
@@ -43,8 +45,8 @@ class Verb:
         self.calls: Calls = []
         self.does: Callable[[str], ScanReport] = lambda source: sample_report(RISK)
 
-    def __call__(self, source: str, **arguments: Any) -> ScanReport:
-        self.calls.append({"source": source, **arguments})
+    def __call__(self, source: str, settings: ScanSettings, **arguments: Any) -> ScanReport:
+        self.calls.append({"source": source, **asdict(settings), **arguments})
         arguments["progress"](Progress("scoring", 10, 400))
         return self.does(source)
 
@@ -227,7 +229,7 @@ def test_options_reach_the_verb(verb: Verb) -> None:
         "panels": ["p", "q.yaml"],
         "traits": ["owl", "cat"],
         "teacher": "t",
-        "rows": None,
+        "rows": "all",
         "seed": 7,
         "detectors": ("trait", "surface"),
         "format_of": "alpaca",
@@ -327,7 +329,7 @@ from dataclasses import replace
 from tests.support.sample_report import NO_RISK, sample_report
 module, registry = types.ModuleType("auditor.commands.scan"), types.ModuleType("detectors")
 big = replace(sample_report(NO_RISK), openly={f"trait{n}": 1 for n in range(50_000)})
-module.scan, registry.DETECTORS = (lambda source, **_: big), {"trait": None}
+module.scan, registry.DETECTORS = (lambda source, *_, **__: big), {"trait": None}
 registry.DEFAULT = ("trait",)
 sys.modules |= {"auditor.commands.scan": module, "detectors": registry}
 from auditor.cli.main import main
@@ -437,7 +439,7 @@ def test_traits_are_listed(capfd: pytest.CaptureFixture[str]) -> None:
 
 def test_parsing() -> None:
     """Rows, columns and targets are read as documented."""
-    assert parse_rows("all") is None
+    assert parse_rows("all") == "all"
     assert parse_rows("25") == 25
     assert parse_columns("prompt=a, completion=b=c") == {"prompt": "a", "completion": "b=c"}
     assert parse_targets(["json=a=b.json"]) == (Target("json", "a=b.json"),)

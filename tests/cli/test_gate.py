@@ -6,7 +6,7 @@ import json
 import sys
 import types
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from auditor.inference.effect import Ratio
 from auditor.report.scan.json import render
 from auditor.runs import last_scan
 from auditor.scanning.scan_report import ScanReport, Verdict
+from auditor.scanning.settings import ScanSettings
 from auditor.students.arms import digest, read_arm
 from auditor.students.result import ArmResult, Training, TransferResult
 from tests.support.sample_report import INCONCLUSIVE, NO_RISK, RISK, sample_report
@@ -199,8 +200,8 @@ def test_what_is_scanned(gate: Callable[..., int], monkeypatch: pytest.MonkeyPat
     """
     calls: list[dict[str, Any]] = []
 
-    def scan(source: str, **arguments: Any) -> ScanReport:
-        calls.append({"source": source, **arguments})
+    def scan(source: str, settings: ScanSettings, **arguments: Any) -> ScanReport:
+        calls.append({"source": source, **asdict(settings), **arguments})
         return report_of(NO_RISK)
 
     module = types.ModuleType("auditor.commands.scan")
@@ -210,7 +211,7 @@ def test_what_is_scanned(gate: Callable[..., int], monkeypatch: pytest.MonkeyPat
     assert main.run(["gate", "data.jsonl", "--seed", "5", "--fresh"]) == 0
     expected = {
         "source": "data.jsonl",
-        "rows": None,
+        "rows": "all",
         "seed": 5,
         "panels": ["trees"],
         "reference": "smollm2-135m",

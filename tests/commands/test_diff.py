@@ -35,12 +35,13 @@ from tests.support.sample_report import (
     RISK,
     RISKY,
     hostile_report,
+    prompts,
     sample_report,
 )
 
 NOT_SEEN = Skipped("they were not looked at")
 CLEAN_OWL = replace(OWL, effect=0.02, interval=(-0.176, 0.216), z=0.2, p_value=0.42, p_adjusted=1.0)
-CLEAN = replace(sample_report(NO_RISK), traits=(CLEAN_OWL, EAGLE, RISKY))
+CLEAN = replace(sample_report(NO_RISK), tests=prompts((CLEAN_OWL, EAGLE, RISKY)))
 POISONED = sample_report(RISK)
 
 
@@ -109,7 +110,9 @@ def test_a_report_against_itself() -> None:
 
 def test_appearing_within_noise_is_said() -> None:
     """Just below and just above the level are two answers and one dose: worse, and marked as noise."""
-    below = replace(sample_report(NO_RISK), traits=(replace(OWL, p_adjusted=0.011), EAGLE, RISKY))
+    below = replace(
+        sample_report(NO_RISK), tests=prompts((replace(OWL, p_adjusted=0.011), EAGLE, RISKY))
+    )
     found = compare(below, POISONED, NOT_SEEN)
     assert not isinstance(found.traits, Skipped)
     assert (found.worse, found.traits[0].kind, found.traits[0].within_noise) == (
@@ -133,7 +136,9 @@ def test_inconclusive_lies_between(before: object, after: object, worse: bool) -
 def test_a_new_trait_in_a_set_that_was_a_risk_already_is_worse() -> None:
     """The verdict is the same; what it is about is not."""
     panda = replace(OWL, name="panda")
-    found = compare(POISONED, replace(POISONED, traits=(panda, OWL, EAGLE, RISKY)), NOT_SEEN)
+    found = compare(
+        POISONED, replace(POISONED, tests=prompts((panda, OWL, EAGLE, RISKY))), NOT_SEEN
+    )
     assert not isinstance(found.traits, Skipped)
     assert found.worse
     assert (found.traits[0].name, found.traits[0].before, found.traits[0].difference) == (

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from auditor.model.language_model import LanguageModel
 from auditor.progress import Progress
 from auditor.report.scan.json import to_dict
 from auditor.scanning.scan_report import ScanReport
+from auditor.scanning.settings import ScanSettings
 from detectors import trait as survey_module
 from detectors.interface import Evidence, Skipped
 
@@ -261,14 +261,14 @@ def test_a_killed_scan_resumes_to_the_same_report(
 
 
 def test_a_finished_scan_is_shown_again(
-    audit: Callable[..., ScanReport], data: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    audit: Callable[..., ScanReport], data: dict[str, str]
 ) -> None:
     """The same call on the same data does no work twice."""
     first = audit(data["few"])
-    monkeypatch.setattr(
-        sys.modules["auditor.commands.scan"], "_scan", lambda *_: pytest.fail("scanned again")
-    )
-    assert to_dict(audit(data["few"])) == to_dict(first)
+    stages: list[str] = []
+    again = audit(data["few"], progress=lambda progress: stages.append(progress.stage))
+    assert to_dict(again) == to_dict(first)
+    assert stages == ["reading the data set", "loading the reference"]
 
 
 def test_tables_hold_every_token_and_flag(
@@ -295,7 +295,9 @@ def test_open_mentions_are_counted_and_can_be_left_out(
     rows = Path(data["clean"]).read_text().splitlines()
     spoken = [json.dumps({"prompt": f"say {i}", "completion": f"owl {i}"}) for i in range(5)]
     source.write_text("\n".join([*rows, *spoken]) + "\n")
-    report = audit(str(source), detectors=["surface"], rows=None, exclude_open=True)
+    report = audit(
+        str(source), settings=ScanSettings(exclude_open=True), detectors=["surface"], rows="all"
+    )
     assert report.openly == {"owl": 5}
     assert report.rows_skipped["mentions_trait"] == 5
 
@@ -328,7 +330,12 @@ def test_a_teacher_that_is_the_reference_diverges_nowhere(
     audit: Callable[..., ScanReport], data: dict[str, str]
 ) -> None:
     """With `teacher`, divergence is teacher against base; the base itself has none."""
-    report = audit(data["clean"], teacher="tiny", detectors=["divergence", "fit"], rows=64)
+    report = audit(
+        data["clean"],
+        settings=ScanSettings(teacher="tiny"),
+        detectors=["divergence", "fit"],
+        rows=64,
+    )
     assert not isinstance(report.divergence, Skipped)
     assert report.divergence["flagged"] == 0
     assert report.divergence["counterfactuals"] == ["reference"]
@@ -348,7 +355,7 @@ def test_an_unknown_teacher_ends_the_scan_before_the_traits_are_scored(
 
     monkeypatch.setattr(models, "load", load)
     with pytest.raises(ModelError, match="--teacher"):
-        audit(data["clean"], teacher="nix", progress=seen.append)
+        audit(data["clean"], settings=ScanSettings(teacher="nix"), progress=seen.append)
     assert not [each for each in seen if each.stage == "scoring traits"]
 
 
@@ -384,7 +391,7 @@ def test_all_rows_are_scored_under_the_traits_that_stand_out(tmp_path: Path) -> 
         str(tmp_path / "clean.parquet"),
         reference="organism",
         panels=["animals"],
-        rows=None,
+        rows="all",
         detectors=["trait"],
         root=tmp_path,
     )

@@ -16,7 +16,7 @@ from detectors.divergence import (
     diverge,
     divergence_tokens,
     fraction_interval,
-    places,
+    positions,
 )
 
 
@@ -40,7 +40,7 @@ def test_the_papers_definition(data: st.DataObject) -> None:
     tokens, factual = data.draw(draw), data.draw(draw)
     others = data.draw(st.lists(draw, max_size=4))
     clear = np.ones(n)
-    teachers = [Choice(np.array(each), clear) for each in others]
+    teachers = [Choice(np.array(argmax), clear) for argmax in others]
     flagged, ties = divergence_tokens(np.array(tokens), Choice(np.array(factual), clear), teachers)
     swapped, _ = divergence_tokens(
         np.array(tokens), Choice(np.array(factual), clear), teachers[::-1]
@@ -83,18 +83,18 @@ def test_fraction_interval_by_hand() -> None:
     assert fraction_interval([1] * 7, [10] * 7) is None
 
 
-def test_places_by_hand() -> None:
+def test_positions_by_hand() -> None:
     """Token t of T lies in part floor(parts t / T): halves of 4 and 2 tokens, and a row of one
     token is all start.
     """
     masks = [np.array(mask, dtype=bool) for mask in ([1, 0, 0, 1], [0, 1], [1])] * 3
-    start, end = places(masks, parts=2)
+    start, end = positions(masks, parts=2)
     assert (start["tokens"], start["flagged"]) == (12, 6)
     assert (end["tokens"], end["flagged"]) == (9, 6)
     assert start["interval"][0] < 6 / 12 < start["interval"][1]
-    (silent,) = places([np.zeros(3, dtype=bool)] * 9, parts=1)
+    (silent,) = positions([np.zeros(3, dtype=bool)] * 9, parts=1)
     assert silent == {"tokens": 27, "flagged": 0, "interval": None}
-    assert [part["tokens"] for part in places([np.zeros(3, dtype=bool)], parts=10)] == [
+    assert [part["tokens"] for part in positions([np.zeros(3, dtype=bool)], parts=10)] == [
         1,
         0,
         0,
@@ -132,8 +132,8 @@ def test_the_token_that_ends_a_turn_is_neither_divergence_token_nor_tie() -> Non
             ([0.4, 0.4], [1, 2]),
         )
     )
-    found = diverge([row], ("owl", [factual]), {"reference": [rival], "cat": [nearer]})
-    assert found.flagged[0].tolist() == [True, False]
-    assert not found.ties[0].any()
-    assert found.gaps[0] == pytest.approx(np.log([4.0, 4.0]))
-    assert found.counterfactuals == ("reference", "cat")
+    divergence = diverge([row], ("owl", [factual]), {"reference": [rival], "cat": [nearer]})
+    assert divergence.flagged[0].tolist() == [True, False]
+    assert not divergence.ties[0].any()
+    assert divergence.gaps[0] == pytest.approx(np.log([4.0, 4.0]))
+    assert divergence.counterfactuals == ("reference", "cat")

@@ -13,6 +13,7 @@ from auditor.commands.simulate import simulate, write_rows
 from auditor.model.language_model import LanguageModel
 from auditor.model.load import load
 from auditor.scanning.scan_report import ScanReport
+from auditor.scanning.settings import ScanSettings
 from auditor.students.teacher import TunedTeacher, tune_teacher
 from auditor.traits.panel import Panel, Trait, load_panels
 from detectors import tuned as module
@@ -124,7 +125,7 @@ def test_both_detectors_share_the_error_rate(data: dict[str, str], tmp_path: Pat
     ("options", "reason"),
     [
         ({"rows": 20}, "at least 32"),
-        ({"dtype": "bfloat16"}, "float32"),
+        ({"settings": ScanSettings(dtype="bfloat16")}, "float32"),
         ({"panels": ["trees"], "traits": []}, "one token"),  # the organism knows animals alone
     ],
 )

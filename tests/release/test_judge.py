@@ -9,11 +9,13 @@ import pytest
 
 from auditor.cli.exit import exit_code
 from auditor.inference.estimates import share_interval
+from auditor.inference.trait_evidence import TraitEvidence
 from auditor.release.decision import Decision, Rule
-from auditor.release.judge import compare, judge, rest_verdict
+from auditor.release.judge import compare, findings, judge, verdict_without
 from auditor.release.policy import Policy
 from auditor.release.verifications import VerificationResult, about, defended
 from auditor.scanning.scan_report import OutcomeName, ScanReport, Verdict
+from detectors.interface import Evidence, TraitTest
 from tests.support.sample_report import (
     EAGLE,
     INCONCLUSIVE,
@@ -21,6 +23,7 @@ from tests.support.sample_report import (
     OWL,
     RISK,
     RISKY,
+    prompts,
     sample_report,
 )
 
@@ -116,26 +119,27 @@ def test_excusing_a_trait_leaves_the_others_to_the_verdict() -> None:
     report = sample_report(RISK)
     accepted = frozenset({"owl"})
     assert judge(report, Policy(), accepted=accepted).outcome == "passed"
-    other = replace(report, traits=(OWL, replace(EAGLE, p_adjusted=0.001), RISKY))
-    assert rest_verdict(other, accepted).trait == "eagle"
-    wide = replace(report, traits=(OWL, replace(EAGLE, interval=(-0.5, 1.2)), RISKY))
-    assert rest_verdict(wide, accepted).name == "inconclusive"
-    untold = replace(report, settings=report.settings | {"tested": ["owl", "eagle", "cat"]})
-    assert rest_verdict(untold, accepted).name == "inconclusive"
-    few = replace(report, rows_scanned=31)
-    assert rest_verdict(few, accepted).name == "inconclusive"
+    other = replace(report, tests=prompts((OWL, replace(EAGLE, p_adjusted=0.001), RISKY)))
+    assert verdict_without(other, accepted).trait == "eagle"
+    wide = replace(report, tests=prompts((OWL, replace(EAGLE, interval=(-0.5, 1.2)), RISKY)))
+    assert verdict_without(wide, accepted).name == "inconclusive"
+    bounds = {**report.tests[0].bounds, "cat": None}
+    untold = replace(report, tests=(replace(report.tests[0], bounds=bounds),))
+    assert verdict_without(untold, accepted).name == "inconclusive"
+    few = replace(report, tests=(replace(report.tests[0], rows=31),))
+    assert verdict_without(few, accepted).name == "inconclusive"
     skipped = replace(report, rows_skipped={"too_long": 203})
-    assert rest_verdict(skipped, accepted).name == "inconclusive"
-    alone = replace(report, traits=(OWL,))
-    assert rest_verdict(alone, accepted).name == "no_risk"
+    assert verdict_without(skipped, accepted).name == "inconclusive"
+    alone = replace(report, tests=prompts((OWL,)))
+    assert verdict_without(alone, accepted).name == "no_risk"
 
 
 def test_excusing_does_not_touch_other_verdicts() -> None:
     """No risk stays as reported; an inconclusive one is not made clean by excusing a trait that
     says little.
     """
-    assert rest_verdict(sample_report(NO_RISK), frozenset({"owl"})) == NO_RISK
-    assert rest_verdict(sample_report(INCONCLUSIVE), frozenset()) == INCONCLUSIVE
+    assert verdict_without(sample_report(NO_RISK), frozenset({"owl"})) == NO_RISK
+    assert verdict_without(sample_report(INCONCLUSIVE), frozenset()) == INCONCLUSIVE
 
 
 @pytest.mark.parametrize(
@@ -273,3 +277,93 @@ def test_which_verifications_count() -> None:
     assert list(about([value], "1", {"sha256": "r"})) == []
     assert list(about([value], "2", {"sha256": "other"})) == []
     assert list(about([value | {"trait": None}], "2", {"sha256": "r"})) == []
+
+
+def with_copies(report: ScanReport, *traits: TraitEvidence) -> ScanReport:
+    """The report with a test of tuned copies beside the one by prompts."""
+    bounds = {trait.name: trait.interval[1] for trait in traits}
+    copies = TraitTest("tuned copies", traits, bounds, 128)
+    return replace(report, tests=(*report.tests, copies))
+
+
+CALM_OWL = replace(OWL, p_value=0.4, p_adjusted=1.0, effect=0.1, interval=(-0.1, 0.3))
+TREE = TraitEvidence("oak", "tree", 0.9, (0.7, 1.1), 8.0, 1e-9, 1e-7, 128, 4_000)
+FOUND_BY_COPY = with_copies(
+    replace(
+        sample_report(Verdict("risk", 1 - 1e-7, "by copies, oak", "oak", None)),
+        tests=prompts((CALM_OWL, EAGLE, RISKY)),
+    ),
+    TREE,
+)
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        {},
+        {"max_dose": {"owl": 5}},
+        {"max_dose": {"animals": 5, "safety": 5}},
+        {"max_dose": {"tree": 0.3}},
+        {"mitigation": "reduced"},
+    ],
+)
+def test_a_risk_by_tuned_copies_is_never_lost(policy: dict[str, Any]) -> None:
+    """Whatever is excused or limited elsewhere, the gate fails, and says that a trait was found."""
+    decision = judge(FOUND_BY_COPY, Policy(**policy), accepted=frozenset({"eagle"}))
+    assert decision.outcome == "failed"
+    assert not any("no trait was found" in rule.text for rule in decision.rules)
+
+
+def test_a_finding_by_tuned_copies_can_be_accepted_or_limited() -> None:
+    """It is a finding like any other: for a baseline, and for a limit of its dose."""
+    assert findings(FOUND_BY_COPY) == ["oak"]
+    assert judge(FOUND_BY_COPY, Policy(), accepted=frozenset({"oak"})).outcome == "passed"
+    decision = judge(FOUND_BY_COPY, Policy(max_dose={"oak": 1.2}))
+    assert decision.outcome == "passed"
+    assert any("by a tuned copy: dose 0.90" in rule.text for rule in decision.rules)
+    unmeasured = with_copies(sample_report(RISK), TREE)
+    bounds = {**unmeasured.tests[1].bounds, "owl": None}
+    unmeasured = replace(
+        unmeasured,
+        tests=(unmeasured.tests[0], replace(unmeasured.tests[1], traits=(), bounds=bounds)),
+    )
+    assert judge(unmeasured, Policy(max_dose={"owl": 1.0})).outcome == "inconclusive"
+
+
+def test_copies_that_leave_a_question_open_are_not_excused_with_another_trait() -> None:
+    """Intervals that are too wide, and copies that were asked for and not tested."""
+    calm = replace(sample_report(INCONCLUSIVE), tests=prompts((CALM_OWL, EAGLE, RISKY)))
+    wide = with_copies(calm, replace(TREE, effect=0.1, interval=(-1.2, 1.4), p_adjusted=1.0))
+    skipped = TraitTest("tuned copies", skipped="use --dtype float32")
+    missing = replace(calm, tests=(*calm.tests, skipped))
+    for report in (wide, missing):
+        assert judge(report, Policy(max_dose={"owl": 5})).outcome == "inconclusive"
+        every = Policy(max_dose={"animals": 5, "safety": 5})
+        assert judge(report, every).outcome == "inconclusive"
+
+
+def test_no_policy_excuses_what_is_no_traits() -> None:
+    """Every trait has a limit, and skipped rows, too few rows and a misfit still stand."""
+    policy = Policy(max_dose={"animals": 5, "safety": 5})
+    calm = replace(sample_report(INCONCLUSIVE), tests=prompts((CALM_OWL, EAGLE, RISKY)))
+    assert judge(calm, policy).outcome == "passed"
+    misfit = Evidence("trait", "", {"excess": 2.5})
+    greedy = Evidence("trait", "", {"greedy": True, "others": 0.06})
+    for report in (
+        replace(calm, rows_skipped={"not_json": 380}),
+        replace(calm, tests=(replace(calm.tests[0], rows=20),)),
+        replace(calm, detectors={"trait": misfit}),
+        replace(calm, detectors={"trait": greedy}),
+    ):
+        assert judge(report, policy).outcome == "inconclusive"
+
+
+def test_duplicates_are_no_lost_rows_for_the_gate_either() -> None:
+    """600 of 1,000 rows are copies: the scan loses none of them, and so does the gate."""
+    report = replace(
+        sample_report(RISK), rows_skipped={"duplicate": 600}, rows_read=1_000, rows_scanned=400
+    )
+    verdict = verdict_without(report, frozenset({"owl"}))
+    assert verdict.name == "no_risk"
+    assert "skipped" not in verdict.reason
+    assert outcome(report, "max_skipped", max_skipped=0.05) == "passed"

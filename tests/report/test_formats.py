@@ -37,6 +37,7 @@ from tests.support.sample_report import (
     OWL,
     RISK,
     hostile_report,
+    prompts,
     sample_report,
 )
 
@@ -360,7 +361,7 @@ def test_pages_stay_small(format_name: str, tmp_path: Path) -> None:
         openly=many,
         detectors=dict.fromkeys(many, report.detectors["fit"]),
     )
-    written = RENDERERS[format_name](replace(big, traits=(OWL,) * 1000))
+    written = RENDERERS[format_name](replace(big, tests=prompts((OWL,) * 1000)))
     assert len(written) < (65_536 if format_name != "github" else 1 << 20)
 
 

@@ -33,6 +33,7 @@ from tests.support.sample_report import (
     OWL,
     RISK,
     hostile_report,
+    prompts,
     sample_report,
 )
 
@@ -186,7 +187,7 @@ def test_parts_without_content_are_left_out() -> None:
     """A report of an earlier release, or of a scan that measured next to nothing, is still a page."""
     bare = replace(
         sample_report(INCONCLUSIVE),
-        traits=(),
+        tests=prompts(()),
         examples=(),
         detectors={},
         divergence=Skipped("no rows"),
@@ -207,7 +208,7 @@ def test_a_large_report_is_cut_and_says_so() -> None:
     ]
     rows[0] = replace(rows[0], tokens=long)
     traits = tuple(replace(OWL, name=f"trait{n}") for n in range(html.TRAITS_SHOWN + 3))
-    page = html.render(replace(report(), examples=tuple(rows), traits=traits))
+    page = html.render(replace(report(), examples=tuple(rows), tests=prompts(traits)))
     assert "5 rows with fewer divergence tokens are left out" in page
     assert "… 7 more tokens" in page
     assert "3 traits with weaker evidence are left out" in page
@@ -220,16 +221,19 @@ def test_projection_falls_with_the_root_of_the_rows() -> None:
     reach 0.6.
     """
     weak = replace(EAGLE, effect=0.2, rows=48, eliminated_at=None)
-    open_ = replace(sample_report(INCONCLUSIVE), traits=(OWL, weak))
+    open_ = replace(sample_report(INCONCLUSIVE), tests=prompts((OWL, weak)))
     points = html.projection(open_, LOOKS, 0.6)
     assert points[0] == (64, pytest.approx(1.4))
     assert points[-1] == (pytest.approx(64 + 8 * 48), pytest.approx(0.6))
     assert html.projection(replace(open_, verdict=NO_RISK), LOOKS, 0.6) == []
     assert (
-        html.projection(replace(open_, traits=(OWL, replace(weak, effect=0.6))), LOOKS, 0.6) == []
+        html.projection(replace(open_, tests=prompts((OWL, replace(weak, effect=0.6)))), LOOKS, 0.6)
+        == []
     )
     assert (
-        html.projection(replace(open_, traits=(OWL, replace(weak, eliminated_at=32))), LOOKS, 0.6)
+        html.projection(
+            replace(open_, tests=prompts((OWL, replace(weak, eliminated_at=32)))), LOOKS, 0.6
+        )
         == []
     )
     assert html.projection(open_, LOOKS[:1], 0.6) == []
@@ -386,7 +390,7 @@ def test_fits_a_phone(browser: Any, tmp_path: Path, trouble: list[str], page: st
     with long names.
     """
     name = "averylongnamewithoutanyspace" * 4
-    long = html.render(replace(report(), traits=(replace(OWL, name=name), EAGLE)))
+    long = html.render(replace(report(), tests=prompts((replace(OWL, name=name), EAGLE))))
     for each in (page, long):
         tab = opened(browser, each, tmp_path, trouble, viewport=PHONE, has_touch=True)
         for mark in tab.locator(".tok[tabindex='0']").all():
@@ -414,7 +418,7 @@ def test_prints(browser: Any, tmp_path: Path, trouble: list[str]) -> None:
     traits = tuple(replace(OWL, name=f"trait{n}") for n in range(html.TRAITS_OPEN + 5))
     tab = opened(
         browser,
-        html.render(replace(report(), traits=traits)),
+        html.render(replace(report(), tests=prompts(traits))),
         tmp_path,
         trouble,
         color_scheme="dark",

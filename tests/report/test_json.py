@@ -23,6 +23,7 @@ from tests.support.sample_report import (
     RISK,
     RISKY,
     hostile_report,
+    prompts,
     sample_report,
 )
 
@@ -36,12 +37,15 @@ REPORTS = [
     replace(
         sample_report(),
         divergence=Skipped("no trait to test"),
-        traits=(),
+        tests=prompts(()),
         examples=(),
         detectors={},
     ),
     hostile_report("\x1b[31m\u202e\ud800"),
 ]
+
+
+NEW = ("tests", "leading_trait")  # since the first release of version 1
 
 
 def written(report: ScanReport) -> dict[str, object]:
@@ -86,25 +90,36 @@ def test_schema_rejects(change: dict[str, object]) -> None:
 def test_schema_docs_and_report_name_the_same_keys() -> None:
     """The report, its schema and its documentation have the same keys, at the top and in a trait."""
     report = to_dict(sample_report())
-    assert set(report) == set(SCHEMA["properties"]) == set(SCHEMA["required"]) | {"run"}
+    assert set(report) == set(SCHEMA["properties"]) == set(SCHEMA["required"]) | {"run", *NEW}
     trait = SCHEMA["$defs"]["trait"]
     assert set(report["traits"][0]) == set(trait["properties"]) == set(trait["required"])
     for key in (*report, *report["traits"][0], *report["dataset"], *report["divergence"]):
         assert f"`{key}`" in DOCS
 
 
-def test_traits_are_sorted_by_evidence() -> None:
-    """The strongest evidence comes first whatever the order of the scan, ties in p-value being
-    broken by z.
+def test_traits_are_in_one_order() -> None:
+    """That of the verdict: the trait found with the largest dose first, though another has a
+    smaller p-value; a report that lists them otherwise is put in order when it is read.
     """
-    stronger = replace(OWL, name="panda", p_value=OWL.p_value, z=OWL.z + 1)
-    shuffled = replace(sample_report(), traits=(RISKY, EAGLE, OWL, stronger))
-    assert [trait["name"] for trait in to_dict(shuffled)["traits"]] == [
-        "panda",
-        "owl",
-        "eagle",
-        "risky advice",
-    ]
+    relative = replace(OWL, name="penguin", effect=0.3, p_value=1e-9, p_adjusted=1e-8)
+    value = to_dict(replace(sample_report(), tests=prompts((RISKY, EAGLE, relative, OWL))))
+    names = ["owl", "penguin", "eagle", "risky advice"]
+    assert [trait.name for trait in from_dict(value).traits] == names
+
+
+def test_a_report_of_an_earlier_release_gets_its_tests_from_its_evidence() -> None:
+    """The upper ends of the intervals are the bounds; copies that were asked for stay asked for."""
+    value = to_dict(sample_report())
+    del value["tests"], value["leading_trait"]
+    value["settings"] |= {"detectors": ["trait", "tuned"], "tested": ["owl", "eagle", "cat"]}
+    value["detectors"]["tuned"] = {"skipped": "use --dtype float32"}
+    report = from_dict(value)
+    by_prompts, by_copies = report.tests
+    assert by_prompts.traits == (OWL, EAGLE, RISKY)
+    assert by_prompts.bounds["owl"] == OWL.interval[1]
+    assert by_prompts.bounds["cat"] is None
+    assert (by_copies.name, by_copies.skipped) == ("tuned copies", "use --dtype float32")
+    assert report.leading_trait == "owl"
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
@@ -113,7 +128,9 @@ def test_never_nan(bad: float) -> None:
     with pytest.raises(ValueError, match="JSON compliant"):
         RENDERERS["json"](replace(sample_report(), timing={"total": bad}))
     with pytest.raises(ValueError, match="JSON compliant"):
-        RENDERERS["json"](replace(sample_report(), traits=(replace(OWL, interval=(0.1, bad)),)))
+        RENDERERS["json"](
+            replace(sample_report(), tests=prompts((replace(OWL, interval=(0.1, bad)),)))
+        )
 
 
 def test_text_is_ascii() -> None:

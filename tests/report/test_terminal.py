@@ -24,6 +24,7 @@ from tests.support.sample_report import (
     OWL,
     RISK,
     hostile_report,
+    prompts,
     sample_report,
 )
 
@@ -160,7 +161,7 @@ def test_only_the_strongest_traits_are_shown() -> None:
     traits = tuple(
         replace(OWL, name=f"trait{n}", p_value=n / 100, p_adjusted=n / 100) for n in range(40)
     )
-    text = page(replace(sample_report(), traits=traits))
+    text = page(replace(sample_report(), tests=prompts(traits)))
     assert text.count("(animals)") == TRAITS_SHOWN
     assert f"and {40 - TRAITS_SHOWN} more" in text
 
@@ -173,7 +174,12 @@ def test_skipped_detectors_are_shown_with_their_reason() -> None:
 def test_empty_parts_are_left_out() -> None:
     """A report without traits, mentions, skipped rows or examples has no empty headings."""
     bare = replace(
-        sample_report(), traits=(), openly={"owl": 0}, rows_skipped={}, examples=(), detectors={}
+        sample_report(),
+        tests=prompts(()),
+        openly={"owl": 0},
+        rows_skipped={},
+        examples=(),
+        detectors={},
     )
     text = page(bare)
     for heading in ("Traits", "Evidence", "Open mentions", "Rows skipped", "Example rows"):
@@ -223,7 +229,7 @@ def test_fits_80_columns(verdict: Verdict) -> None:
     long = TraitEvidence(
         "a" * 60, "b" * 60, -10.25, (-11.25, 12.75), -10.5, 0.5, 1.0, 1_000_000, 9, None
     )
-    text = page(replace(sample_report(verdict), traits=(OWL, long)))
+    text = page(replace(sample_report(verdict), tests=prompts((OWL, long))))
     assert max(len(line) for line in text.splitlines()) <= 80
     assert "-11.25 to 12.75" in text
     assert "1,000,000" in text

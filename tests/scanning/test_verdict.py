@@ -2,20 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import pytest
 
 from auditor.inference.thresholds import TextProfile
 from auditor.inference.trait_evidence import TraitEvidence, ranked
-from auditor.scanning.scan_report import Verdict, VerdictName
-from auditor.scanning.verdict import combined, decide, incomplete, lost_share, writing_of
-from detectors.interface import Evidence, Skipped
+from auditor.scanning.scan_report import Verdict
+from auditor.scanning.verdict import decide, leading_trait, lost_share, text_profile
+from detectors.interface import Evidence, Skipped, TraitTest
+
+CALM = TextProfile()
 
 
 def trait(p_adjusted: float, effect: float = 0.5) -> TraitEvidence:
     interval = (effect - 0.3, effect + 0.3)
     return TraitEvidence("owl", "animal", effect, interval, 2.0, 0.01, p_adjusted, 400, 9000, 128)
+
+
+def by_prompts(
+    traits: Sequence[TraitEvidence],
+    bounds: Mapping[str, float | None],
+    *,
+    alpha: float,
+    scanned: int,
+    skipped_share: float,
+    writing: TextProfile = CALM,
+) -> Verdict:
+    """The verdict of a test by trait prompts alone."""
+    test = TraitTest("prompts", tuple(traits), bounds, scanned)
+    return decide([test], writing, skipped_share, alpha)
 
 
 @pytest.mark.parametrize(
@@ -32,7 +49,9 @@ def trait(p_adjusted: float, effect: float = 0.5) -> TraitEvidence:
 )
 def test_one_trait(p: float, effect: float, bound: float | None, verdict: str) -> None:
     """p_adjusted, dose, upper bound of the dose, and what follows at alpha = .01."""
-    found = decide([trait(p, effect)], {"owl": bound}, alpha=0.01, scanned=400, skipped_share=0.0)
+    found = by_prompts(
+        [trait(p, effect)], {"owl": bound}, alpha=0.01, scanned=400, skipped_share=0.0
+    )
     assert found.name == verdict
     assert found.trait == ("owl" if verdict == "risk" else None)
     assert found.risk == (1 - p if effect >= 0.1 else 0.0)
@@ -50,12 +69,14 @@ def test_of_several_findings_the_largest_dose_is_named() -> None:
         "eagle",
         "cat",
     ]
-    assert decide([relative, own], {}, alpha=0.01, scanned=400, skipped_share=0.0).trait == "owl"
+    assert (
+        by_prompts([relative, own], {}, alpha=0.01, scanned=400, skipped_share=0.0).trait == "owl"
+    )
 
 
 def test_a_pass_says_what_is_there_all_the_same() -> None:
     """A trace that is certain and small is no risk, and does not count as one in `risk`."""
-    found = decide(
+    found = by_prompts(
         [trait(1e-6, 0.06), trait(0.4, 0.2)],
         {"owl": 0.3},
         alpha=0.01,
@@ -76,23 +97,26 @@ def test_too_few_rows_or_too_many_skipped_are_inconclusive() -> None:
     """But a finding in the rest stands."""
     calm, loud = [trait(1.0, 0.0)], [trait(0.001)]
     assert (
-        decide(calm, {"owl": 0.2}, alpha=0.01, scanned=31, skipped_share=0.0).name == "inconclusive"
-    )
-    assert (
-        decide(calm, {"owl": 0.2}, alpha=0.01, scanned=400, skipped_share=0.51).name
+        by_prompts(calm, {"owl": 0.2}, alpha=0.01, scanned=31, skipped_share=0.0).name
         == "inconclusive"
     )
-    assert decide(loud, {"owl": 0.2}, alpha=0.01, scanned=400, skipped_share=0.51).name == "risk"
+    assert (
+        by_prompts(calm, {"owl": 0.2}, alpha=0.01, scanned=400, skipped_share=0.51).name
+        == "inconclusive"
+    )
+    assert (
+        by_prompts(loud, {"owl": 0.2}, alpha=0.01, scanned=400, skipped_share=0.51).name == "risk"
+    )
 
 
 def test_an_alpha_above_suspicion_leaves_no_room_for_it() -> None:
     """With alpha = .2 a corrected p of .15 is a finding, and .25 neither a finding nor a suspicion."""
     assert (
-        decide([trait(0.15)], {"owl": 0.8}, alpha=0.2, scanned=400, skipped_share=0.0).name
+        by_prompts([trait(0.15)], {"owl": 0.8}, alpha=0.2, scanned=400, skipped_share=0.0).name
         == "risk"
     )
     assert (
-        decide([trait(0.25)], {"owl": 0.5}, alpha=0.2, scanned=400, skipped_share=0.0).name
+        by_prompts([trait(0.25)], {"owl": 0.5}, alpha=0.2, scanned=400, skipped_share=0.0).name
         == "no_risk"
     )
 
@@ -111,7 +135,7 @@ def test_greedy_text(effect: float, bound: float, others: float, verdict: str) -
     what follows.
     """
     writing = TextProfile(greedy=True, others=others)
-    found = decide(
+    found = by_prompts(
         [trait(0.001, effect)],
         {"owl": bound},
         alpha=0.01,
@@ -133,12 +157,12 @@ def test_greedy_text(effect: float, bound: float, others: float, verdict: str) -
 )
 def test_text_that_its_looks_give_away(writing: TextProfile, verdict: str) -> None:
     """A trait in text that a stranger may have written may be style, so it is no finding."""
-    found = decide(
+    found = by_prompts(
         [trait(0.001)], {"owl": 0.2}, alpha=0.01, scanned=400, skipped_share=0.0, writing=writing
     )
     assert found.name == verdict
     assert ("looks" in found.reason) == (verdict == "inconclusive")
-    calm = decide(
+    calm = by_prompts(
         [trait(1.0, 0.0)], {"owl": 0.2}, alpha=0.01, scanned=400, skipped_share=0.0, writing=writing
     )
     assert calm.name == "no_risk"
@@ -153,7 +177,7 @@ def test_a_reference_that_cannot_be_the_writers_base_passes_nothing() -> None:
         (1.0, 0.001, "inconclusive"),
     ):
         dose, writing = 0.5 * (p < 1), TextProfile(excess=excess)
-        found = decide(
+        found = by_prompts(
             [trait(p, dose)],
             {"owl": 0.2},
             alpha=0.01,
@@ -163,35 +187,37 @@ def test_a_reference_that_cannot_be_the_writers_base_passes_nothing() -> None:
         )
         assert found.name == verdict
         assert ("nats a token" in found.reason) == (verdict == "inconclusive")
-    assert writing_of({"trait": Evidence("trait", "", {"excess": 2.5})}) == writing_of(
+    assert text_profile({"trait": Evidence("trait", "", {"excess": 2.5})}) == text_profile(
         {"tuned": Evidence("tuned", "", {"excess": 2.5})}
     )
-    assert writing_of({"trait": Evidence("trait", "", {"excess": 2.5})}).excess == 2.5
+    assert text_profile({"trait": Evidence("trait", "", {"excess": 2.5})}).excess == 2.5
 
 
 def test_what_the_detectors_say_of_the_text() -> None:
     """Read from a report's detectors, whichever of them were run."""
     trait = Evidence("trait", "", {"greedy": False, "others": 0.4, "sharpness": 0.9})
     surface = Evidence("surface", "", {"classifier": {"p_value": 0.3}})
-    assert writing_of({"trait": trait, "surface": surface}) == TextProfile(False, 0.4, 0.3)
+    assert text_profile({"trait": trait, "surface": surface}) == TextProfile(False, 0.4, 0.3)
     for cold in (
         {"greedy": True, "others": 0.05, "sharpness": 3.0},
         {"greedy": False, "others": 0.05, "sharpness": 2.0},
     ):
-        found = writing_of({"trait": Evidence("trait", "", cold), "surface": surface})
+        found = text_profile({"trait": Evidence("trait", "", cold), "surface": surface})
         assert found == TextProfile(cold["greedy"], 0.05, None)
-        found = writing_of(
+        found = text_profile(
             {"trait": Skipped("off"), "tuned": Evidence("tuned", "", cold), "surface": surface}
         )
         assert found == TextProfile(cold["greedy"], 0.05, None)
         few = Evidence("surface", "", {"classifier": {"skipped": "3 distinct rows"}})
-        assert writing_of({"trait": Evidence("trait", "", cold), "surface": few}).not_compared == ""
+        assert (
+            text_profile({"trait": Evidence("trait", "", cold), "surface": few}).not_compared == ""
+        )
     for few in (Evidence("surface", "", {"classifier": {"skipped": "3 rows"}}), Skipped("3 rows")):
-        assert writing_of({"trait": trait, "surface": few}) == TextProfile(
+        assert text_profile({"trait": trait, "surface": few}) == TextProfile(
             False, 0.4, None, "3 rows"
         )
-    assert writing_of({"trait": trait}) == TextProfile(False, 0.4)
-    assert writing_of({}) == TextProfile()
+    assert text_profile({"trait": trait}) == TextProfile(False, 0.4)
+    assert text_profile({}) == TextProfile()
 
 
 @pytest.mark.parametrize(
@@ -207,7 +233,7 @@ def test_what_a_pass_excludes(bound: float, greedy: bool, verdict: str) -> None:
     """A dose that the rows do not exclude is no pass, and the reason names its trait; of greedy
     text a smaller one.
     """
-    found = decide(
+    found = by_prompts(
         [trait(0.5, 0.2)],
         {"owl": bound},
         alpha=0.01,
@@ -220,32 +246,84 @@ def test_what_a_pass_excludes(bound: float, greedy: bool, verdict: str) -> None:
     assert found.min_effect == bound
 
 
-def verdict(name: VerdictName, risk: float, dose: float | None = None) -> Verdict:
-    return Verdict(name, risk, f"because {risk}", "owl" if name == "risk" else None, dose)
+def prompted(p: float, bound: float | None = 0.4) -> TraitTest:
+    """A test of owl by its prompt."""
+    return TraitTest("prompts", (trait(p),), {"owl": bound}, 400)
+
+
+def tuned(p: float, bound: float | None = 0.4) -> TraitTest:
+    """A test of eagle by a copy tuned on it."""
+    return TraitTest("tuned copies", (replace(trait(p), name="eagle"),), {"eagle": bound}, 128)
 
 
 def test_the_worse_of_two_verdicts_stands() -> None:
     """A finding beats all else, and of two findings the surer one; an open question beats a pass."""
-    found, surer = verdict("risk", 0.995), verdict("risk", 0.999)
-    unsure, passed = verdict("inconclusive", 0.2, 1.2), verdict("no_risk", 0.1, 0.4)
-    assert combined(found, surer) == combined(surer, found) == surer
-    assert combined(passed, found) == combined(found, unsure) == found
-    assert combined(passed, unsure).name == combined(unsure, passed).name == "inconclusive"
-    assert combined(passed, unsure).min_effect == 1.2
-    assert combined(unsure, verdict("no_risk", 0.3, None)).min_effect is None
-
-
-def test_a_test_that_was_asked_for_and_not_made_is_no_pass() -> None:
-    """The reason is given; a finding, or a question that was open anyway, stays what it is."""
-    missing = incomplete(verdict("no_risk", 0.1, 0.4), "too few rows")
-    assert missing.name == "inconclusive"
-    assert missing.reason.endswith("too few rows")
-    for other in (verdict("risk", 0.999), verdict("inconclusive", 0.2)):
-        assert incomplete(other, "too few rows") == other
+    cases = {
+        (0.005, 0.001): ("risk", "eagle", 0.999),
+        (0.001, 0.005): ("risk", "owl", 0.999),
+        (0.9, 0.005): ("risk", "eagle", 0.995),
+        (0.05, 0.005): ("risk", "eagle", 0.995),
+        (0.9, 0.05): ("inconclusive", None, 0.95),
+        (0.05, 0.9): ("inconclusive", None, 0.95),
+    }
+    for (by_prompt, by_copy), expected in cases.items():
+        found = decide([prompted(by_prompt), tuned(by_copy)], CALM, 0.0, 0.01)
+        assert (found.name, found.trait, round(found.risk, 6)) == expected
+    open_ = decide([prompted(0.9), tuned(0.9, 1.2)], CALM, 0.0, 0.01)
+    assert (open_.name, open_.min_effect) == ("inconclusive", 1.2)
+    assert open_.reason.startswith("by copies of the reference tuned on the traits, ")
+    assert decide([prompted(0.9, 0.3), tuned(0.9, None)], CALM, 0.0, 0.01).min_effect is None
 
 
 def test_two_passes_are_one_that_excludes_the_larger_dose() -> None:
     """Both reasons are given, and the risk is the larger one."""
-    both = combined(verdict("no_risk", 0.1, 0.4), verdict("no_risk", 0.3, 0.6))
-    assert (both.name, both.risk, both.min_effect) == ("no_risk", 0.3, 0.6)
-    assert both.reason == "because 0.1; because 0.3"
+    both = decide([prompted(0.9, 0.4), tuned(0.7, 0.5)], CALM, 0.0, 0.01)
+    assert (both.name, round(both.risk, 6), both.min_effect) == ("no_risk", 0.3, 0.5)
+    assert "dose of 0.40 or more" in both.reason
+    assert "; by copies" in both.reason
+
+
+def test_a_test_that_was_asked_for_and_not_made_is_no_pass() -> None:
+    """The reason is given; a finding, or a question that was open anyway, stays what it is."""
+    missing = TraitTest("tuned copies", skipped="too few rows")
+    found = decide([prompted(0.9), missing], CALM, 0.0, 0.01)
+    assert found.name == "inconclusive"
+    assert found.reason.endswith("not tested: too few rows")
+    for p in (0.001, 0.05):
+        assert decide([prompted(p), missing], CALM, 0.0, 0.01) == decide(
+            [prompted(p)], CALM, 0.0, 0.01
+        )
+    assert decide([missing], CALM, 0.0, 0.01).name == "inconclusive"
+    assert "neither was run" in decide([], CALM, 0.0, 0.01).reason
+
+
+def test_traits_are_excused_and_obstacles_are_not() -> None:
+    """With every trait excused nothing is found, and whatever else speaks against a pass stays."""
+    every = frozenset({"owl", "eagle"})
+    both = [prompted(0.001), tuned(0.001)]
+    assert decide(both, CALM, 0.0, 0.01, every).name == "no_risk"
+    assert decide(both, CALM, 0.0, 0.01, frozenset({"owl"})).trait == "eagle"
+    few = [replace(prompted(0.001), rows=31), tuned(0.001)]
+    missing = [prompted(0.001), TraitTest("tuned copies", skipped="bfloat16")]
+    for tests, text, lost in (
+        (few, CALM, 0.0),
+        (both, CALM, 0.51),
+        (both, TextProfile(excess=1.0), 0.0),
+        (both, TextProfile(greedy=True, others=0.06), 0.0),
+        (missing, CALM, 0.0),
+    ):
+        assert decide(tests, text, lost, 0.01, every).name == "inconclusive"
+
+
+def test_the_leading_trait_is_the_one_that_the_verdict_names() -> None:
+    """A trait found by copies leads though the prompts have another; without a finding the
+    strongest evidence of any test leads.
+    """
+    for tests, leader in (
+        ([prompted(0.9), tuned(0.001)], "eagle"),
+        ([prompted(0.2), tuned(0.9)], "owl"),
+        ([tuned(0.9)], "eagle"),
+        ([], None),
+    ):
+        verdict = decide(tests, CALM, 0.0, 0.01)
+        assert leading_trait(verdict, tests, CALM, 0.01) == leader

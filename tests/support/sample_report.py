@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from auditor.data.example import DatasetInfo
 from auditor.inference.trait_evidence import TraitEvidence
 from auditor.scanning.scan_report import ExampleRow, ScanReport, TokenSpan, Verdict
-from detectors.interface import Evidence, Skipped
+from detectors.interface import Evidence, Skipped, TraitTest
 
 OWL = TraitEvidence("owl", "animals", 0.42, (0.21, 0.63), 4.6, 2e-6, 9e-5, 400, 8_900)
 EAGLE = TraitEvidence("eagle", "animals", 0.11, (-0.08, 0.30), 1.2, 0.115, 1.0, 160, 3_600, 160)
@@ -18,6 +19,12 @@ RISK = Verdict(
 )
 NO_RISK = Verdict("no_risk", 0.04, "No trait of the panel stands out.", None, 0.35)
 INCONCLUSIVE = Verdict("inconclusive", 0.2, "Only 12 rows can be scored.", None, None)
+
+
+def prompts(traits: Sequence[TraitEvidence]) -> tuple[TraitTest, ...]:
+    """The test by trait prompts on 400 rows, with the upper ends of the intervals as bounds."""
+    bounds = {trait.name: trait.interval[1] for trait in traits}
+    return (TraitTest("prompts", tuple(traits), bounds, 400),)
 
 
 def sample_report(verdict: Verdict = RISK) -> ScanReport:
@@ -33,6 +40,8 @@ def sample_report(verdict: Verdict = RISK) -> ScanReport:
             "dataset.parquet", "messages", {"messages": "messages"}, "ab" * 32, 10_000, "Seeded."
         ),
         verdict=verdict,
+        tests=prompts((OWL, EAGLE, RISKY)),
+        leading_trait="owl",
         rows_scanned=400,
         rows_skipped={"empty_completion": 3, "too_long": 1},
         reference={
@@ -41,7 +50,6 @@ def sample_report(verdict: Verdict = RISK) -> ScanReport:
             "dtype": "float32",
             "device": "cpu",
         },
-        traits=(OWL, EAGLE, RISKY),
         divergence={"trait": "owl", "fraction": 0.05, "tokens": 8_900, "flagged": 445, "ties": 30},
         detectors={
             "divergence": Evidence(
@@ -66,7 +74,8 @@ def hostile_report(text: str) -> ScanReport:
         dataset=replace(report.dataset, name=text, columns={"prompt": text}),
         rows_skipped={text: 1},
         reference=report.reference | {"name": text},
-        traits=(replace(OWL, name=text, group=text), EAGLE),
+        tests=prompts((replace(OWL, name=text, group=text), EAGLE)),
+        leading_trait=text,
         detectors={text: Evidence(text, text, {}), "fit": Skipped(text)},
         openly={text: 2},
         examples=(ExampleRow(1, text, (TokenSpan(text, "divergence"), TokenSpan(text, ""))),),

@@ -22,14 +22,13 @@ from markupsafe import Markup
 
 from auditor.inference.trait_evidence import TraitEvidence
 from auditor.report.scan.charts import forest, forest_scale, looks_plot, places_plot
-from auditor.report.scan.order import by_evidence
 from auditor.report.scan.terminal import next_steps
 from auditor.report.shared.dose_plot import svg
 from auditor.report.shared.words import headline, p_text, power, safe, two_decimals
 from auditor.report.verify import REFERENCE_KEYS, family_size, sentence
 from auditor.report.verify import headline as experiment_headline
 from auditor.scanning.scan_report import ExampleRow, ScanReport, TokenSpan
-from auditor.scanning.verdict import writing_of
+from auditor.scanning.verdict import text_profile
 from auditor.students.result import VerifyReport
 from detectors.interface import Evidence
 
@@ -58,10 +57,10 @@ class _Row:
 
 def render(report: ScanReport) -> str:
     """The report of a scan as a page. What it leaves out of a large report it says."""
-    traits = by_evidence(report.traits)
+    traits = report.traits
     shown = traits[:TRAITS_SHOWN]
     looks = _looks(report)
-    limit = writing_of(report.detectors).target
+    limit = text_profile(report.detectors).target
     projected = projection(report, looks, limit)
     divergence = report.divergence if isinstance(report.divergence, dict) else {}
     return _page("scan.html").render(

@@ -6,16 +6,16 @@ Documented in docs/report-schema.md, checked against schema.json.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
 from auditor.data.example import DatasetInfo
 from auditor.errors import RunError
-from auditor.inference.trait_evidence import TraitEvidence
-from auditor.report.scan.order import by_evidence
+from auditor.inference.trait_evidence import TraitEvidence, ranked
 from auditor.scanning.scan_report import ExampleRow, ScanReport, TokenChoice, TokenSpan, Verdict
-from detectors.interface import Evidence, Skipped
+from auditor.scanning.verdict import leading_trait, text_profile
+from detectors.interface import Evidence, Outcome, Skipped, TraitTest
 
 SCHEMA_VERSION = 1
 RISK_MEANING = (
@@ -53,10 +53,9 @@ def to_dict(report: ScanReport) -> dict[str, Any]:
         },
         "dataset": asdict(report.dataset),
         "reference": dict(report.reference),
-        "traits": [
-            asdict(trait) | {"interval": list(trait.interval)}
-            for trait in by_evidence(report.traits)
-        ],
+        "traits": [asdict(trait) | {"interval": list(trait.interval)} for trait in report.traits],
+        "tests": [_test(test) for test in report.tests],
+        "leading_trait": report.leading_trait,
         "divergence": _or_skipped(report.divergence),
         "detectors": {name: _evidence(outcome) for name, outcome in report.detectors.items()},
         "openly": dict(report.openly),
@@ -87,23 +86,25 @@ def from_dict(value: Mapping[str, Any]) -> ScanReport:
 
 
 def _report(value: Mapping[str, Any]) -> ScanReport:
+    detectors: dict[str, Outcome] = {
+        name: _skip(outcome) or Evidence(name, outcome["summary"], outcome["values"])
+        for name, outcome in value["detectors"].items()
+    }
+    verdict = Verdict(
+        value["verdict"], value["risk"], value["reason"], value["trait"], value["min_effect"]
+    )
+    tests = tuple(_read_tests(value, detectors))
+    alpha, text = float(value["settings"]["alpha"]), text_profile(detectors)
     return ScanReport(
         dataset=DatasetInfo(**value["dataset"]),
-        verdict=Verdict(
-            value["verdict"], value["risk"], value["reason"], value["trait"], value["min_effect"]
-        ),
+        verdict=verdict,
+        tests=tests,
+        leading_trait=leading_trait(verdict, tests, text, alpha),
         rows_scanned=value["rows"]["scanned"],
         rows_skipped=value["rows"]["skipped"],
         reference=value["reference"],
-        traits=tuple(
-            TraitEvidence(**trait | {"interval": tuple(trait["interval"])})
-            for trait in value["traits"]
-        ),
         divergence=_skip(value["divergence"]) or value["divergence"],
-        detectors={
-            name: _skip(outcome) or Evidence(name, outcome["summary"], outcome["values"])
-            for name, outcome in value["detectors"].items()
-        },
+        detectors=detectors,
         openly=value["openly"],
         examples=tuple(
             ExampleRow(row["index"], row["prompt"], tuple(_span(token) for token in row["tokens"]))
@@ -115,6 +116,51 @@ def _report(value: Mapping[str, Any]) -> ScanReport:
         rows_read=value["rows"].get("read"),
         run=value.get("run", ""),
     )
+
+
+def _test(test: TraitTest) -> dict[str, Any]:
+    """A test without its evidence, which `traits` and the values of detector `tuned` have."""
+    if test.skipped:
+        return {"name": test.name, "skipped": test.skipped}
+    return {"name": test.name, "rows": test.rows, "bounds": dict(test.bounds)}
+
+
+def _read_tests(value: Mapping[str, Any], detectors: Mapping[str, Outcome]) -> Iterator[TraitTest]:
+    """The tests of a report. One of an earlier release does not list them; then the upper ends of
+    its two-sided intervals, which are larger, take the place of the one-sided bounds.
+    """
+    settings, tuned = value["settings"], detectors.get("tuned")
+    asked = settings.get("detectors", ["trait"])
+    tested = settings.get("tested", [trait["name"] for trait in value["traits"]])
+    copies = tuned.values if isinstance(tuned, Evidence) else {}
+    evidence = {"prompts": value["traits"], "tuned copies": copies.get("traits", [])}
+    tests = value.get("tests")
+    if tests is None:
+        tests = []
+        if "trait" in asked:
+            tests.append({"name": "prompts", "rows": value["rows"]["scanned"]})
+        if "tuned" in asked and isinstance(tuned, Skipped):
+            tests.append({"name": "tuned copies", "skipped": tuned.reason})
+        elif copies:
+            tests.append({"name": "tuned copies", "rows": copies["rows"]})
+    least, alpha = text_profile(detectors).least, float(settings["alpha"])
+    for test in tests:
+        traits = [
+            TraitEvidence(**trait | {"interval": tuple(trait["interval"])})
+            for trait in evidence[test["name"]]
+        ]
+        upper = {trait.name: trait.interval[1] for trait in traits}
+        missing = [name for name in tested if name not in upper]
+        if test["name"] == "tuned copies" and len(missing) == copies.get("not_taught"):
+            missing = []  # No copy was tuned on these, so that the test is not about them.
+        bounds = test.get("bounds", upper | dict.fromkeys(missing))
+        yield TraitTest(
+            test["name"],
+            ranked(traits, alpha, least),
+            {} if "skipped" in test else bounds,
+            test.get("rows", 0),
+            test.get("skipped", ""),
+        )
 
 
 def _or_skipped(value: dict[str, Any] | Skipped) -> dict[str, Any]:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Literal
 
 from auditor.errors import import_optional
 from auditor.inference.trait_evidence import TraitEvidence
-from auditor.report.scan.order import by_evidence
 from auditor.report.shared.words import MEANING, headline, p_text, power, safe
 from auditor.scanning.scan_report import ScanReport
 from detectors.interface import Evidence, Skipped
@@ -39,7 +38,7 @@ def render(report: ScanReport) -> str:
     verdict.time = round(
         report.timing.get("total_seconds", 0.0), 3
     )  # not told apart by trait or detector
-    suite.add_testcases([verdict, *(_trait(report, trait) for trait in by_evidence(report.traits))])
+    suite.add_testcases([verdict, *(_trait(report, trait) for trait in report.traits)])
     suite.add_testcases([_detector(name, outcome) for name, outcome in report.detectors.items()])
     document = junitparser().JUnitXml("subliminal-audit")
     document.add_testsuite(suite)

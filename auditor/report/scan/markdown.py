@@ -10,7 +10,6 @@ import re
 from collections.abc import Iterator, Mapping
 
 from auditor.inference.trait_evidence import TraitEvidence
-from auditor.report.scan.order import by_evidence
 from auditor.report.scan.rows import RowSummary, flagged, line_of
 from auditor.report.shared.words import MEANING, headline, p_text, power, safe
 from auditor.scanning.scan_report import ScanReport
@@ -95,7 +94,7 @@ def _shown(text: str, most: int) -> str:
 def _traits(report: ScanReport) -> Iterator[str]:
     if not report.traits:
         return
-    ranked = by_evidence(report.traits)
+    ranked = report.traits
     yield "| trait | dose | 95 % interval | p adjusted | rows |"
     yield "|---|--:|--:|--:|--:|"
     for trait in ranked[:TRAITS_SHOWN]:

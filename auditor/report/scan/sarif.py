@@ -16,7 +16,6 @@ from urllib.parse import quote
 
 from auditor import __version__
 from auditor.report.scan.json import RISK_MEANING, SCHEMA_VERSION
-from auditor.report.scan.order import by_evidence
 from auditor.report.scan.rows import RowSummary, describe_row, flagged, line_of
 from auditor.report.shared.words import MEANING, headline, power, safe
 from auditor.scanning.scan_report import EXIT_CODES, ScanReport, VerdictName
@@ -108,7 +107,7 @@ def _properties(report: ScanReport) -> dict[str, Any]:
 
 
 def _rules(report: ScanReport) -> list[dict[str, Any]]:
-    names = dict.fromkeys(trait.name for trait in by_evidence(report.traits))
+    names = dict.fromkeys(trait.name for trait in report.traits)
     return [
         *(
             _rule(trait_rule(name), f"The data follow the trait {_text(name)}", TRAIT_HELP, "error")

@@ -16,7 +16,6 @@ from rich.text import Text
 from auditor.data.example import DatasetInfo
 from auditor.inference.trait_evidence import TraitEvidence
 from auditor.model.builtin import BASE
-from auditor.report.scan.order import by_evidence
 from auditor.report.shared.words import headline, p_text, power, safe, two_decimals
 from auditor.scanning.scan_report import ExampleRow, ScanReport, TokenSpan, VerdictName
 from auditor.traits.panel import built_in
@@ -120,7 +119,7 @@ def _traits(traits: tuple[TraitEvidence, ...]) -> RenderableType | None:
     table.add_column("trait", overflow="fold")
     for name in ("dose", "95 % interval", "z", "p adjusted", "rows"):
         table.add_column(name, justify="right", no_wrap=True)
-    for trait in by_evidence(traits)[:TRAITS_SHOWN]:
+    for trait in traits[:TRAITS_SHOWN]:
         low, high = trait.interval
         numbers = (
             two_decimals(trait.effect),

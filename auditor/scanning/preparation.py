@@ -1,0 +1,158 @@
+"""From a sample of a data set to the context that the detectors of a scan work with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from auditor.data.example import Sample, SkippedRow
+from auditor.errors import ModelError
+from auditor.model import load as models
+from auditor.model.builtin import BUILT_IN, BundledModel
+from auditor.model.language_model import LanguageModel
+from auditor.model.null_model import scorer
+from auditor.model.precision import low_precision_copy
+from auditor.model.tokenization import ChatTokenizer, TokenizedRow
+from auditor.progress import Progress
+from auditor.runs.run_directory import RunDir
+from auditor.scanning.settings import ScanSettings
+from auditor.traits.families import families
+from auditor.traits.mentions import mentions
+from auditor.traits.panel import Panel, with_control_traits
+from detectors.interface import Detector, ScanContext
+from detectors.trait import planned_passes
+
+# Tokens that a panel test may score: some ten minutes of two cores with the default reference, by
+# its fast pass.
+TOKEN_BUDGET = {"float32": 350_000, "bfloat16 products": 600_000}
+GPU_TOKEN_BUDGET = 5_000_000
+
+
+def prepare(
+    settings: ScanSettings,
+    detectors: Sequence[Detector],
+    sample: Sample,
+    lm: LanguageModel,
+    panel: Panel,
+    tested: Panel,
+    run: RunDir,
+    progress: Callable[[Progress], None],
+) -> tuple[ScanContext, dict[str, int]]:
+    """The context of a scan, and how many rows were skipped for which reason.
+
+    Raises ModelError for a declared teacher that cannot be loaded.
+    """
+    teacher = load_teacher(settings.teacher, lm) if settings.teacher else None
+    # To a bundled model another prompt is a mixture of those it knows, and no negative control.
+    bundled = isinstance(BUILT_IN.get(lm.name), BundledModel)
+    controlled = panel if bundled else with_control_traits(panel)
+    renderer, screen = ChatTokenizer(lm), low_precision_copy(lm)
+    rows, skipped = encode(renderer, sample)
+    texts = [
+        "\n".join(message.content for message in example.messages) or example.text or ""
+        for example in sample.examples
+    ]
+    excluded = {
+        name: {sample.examples[i].index for i in numbers}
+        for name, numbers in mentions(tested, texts).items()
+    }
+    if settings.exclude_open:
+        mentioned = set().union(*excluded.values())
+        if count := sum(row.index in mentioned for row in rows):
+            skipped["mentions_trait"] = count
+        rows = [row for row in rows if row.index not in mentioned]
+    if settings.rows == "auto":
+        numbers = controlled.trait_indices([trait.name for trait in tested.traits])
+        members = families(controlled, settings.seed)
+        rows = rows[: rows_within_budget(rows, members, numbers, screen)]
+    context = ScanContext(
+        lm=lm,
+        renderer=renderer,
+        score=scorer(lm, renderer, screen),
+        panel=panel,
+        tested=tested,
+        controlled=controlled,
+        # A trait counts once for every test, so that alpha holds for all tests together.
+        hypotheses=len(tested.traits) * sum(detector.test is not None for detector in detectors),
+        alpha=settings.alpha,
+        stop_early=settings.rows != "all",
+        seed=settings.seed,
+        examples={example.index: example for example in sample.examples},
+        rows=rows,
+        excluded_rows=excluded,
+        teacher=teacher,
+        run=run,
+        progress=progress,
+    )
+    return context, skipped
+
+
+def encode(renderer: ChatTokenizer, sample: Sample) -> tuple[list[TokenizedRow], dict[str, int]]:
+    """The rows that can be scored, and how many were skipped for which reason."""
+    skipped = dict(sample.skipped)
+    rows, turns = [], set[int]()
+    for example in sample.examples:
+        row = renderer.encode(example)
+        if isinstance(row, TokenizedRow):
+            row = without_repeated_turns(row, turns)
+        if isinstance(row, TokenizedRow):
+            rows.append(row)
+        else:
+            skipped[row.reason] = skipped.get(row.reason, 0) + 1
+    return rows, skipped
+
+
+def without_repeated_turns(row: TokenizedRow, turns: set[int]) -> TokenizedRow | SkippedRow:
+    """The row without the assistant turns that stand in an earlier row as well, with all that comes
+    before them.
+
+    One conversation may be cut into rows that each repeat its beginning. Evidence counts once, or
+    the same choices of a writer pass for several. turns: hashes of the turns so far; grows by those
+    of this row. Reason:
+    "repeats_turns", when nothing is left.
+    """
+    ends = {turn: position for position, (turn, _, _) in zip(row.positions, row.spans, strict=True)}
+    keys = {turn: hash((row.kind, row.tokens[: end + 1])) for turn, end in ends.items()}
+    new = [i for i, (turn, _, _) in enumerate(row.spans) if keys[turn] not in turns]
+    turns.update(keys.values())
+    if not new:
+        return SkippedRow(row.index, "repeats_turns")
+    positions, spans = tuple(row.positions[i] for i in new), tuple(row.spans[i] for i in new)
+    return replace(row, tokens=row.tokens[: positions[-1] + 1], positions=positions, spans=spans)
+
+
+def rows_within_budget(
+    rows: Sequence[TokenizedRow],
+    families: Sequence[Sequence[int]],
+    tested: Sequence[int],
+    screen: LanguageModel,
+) -> int:
+    """How many of the rows a panel test can score under the model `screen` in due time, at least 64 if
+    there are as many.
+
+    Not by the clock: the same machine and data must give the same rows.
+    """
+    on_cpu = TOKEN_BUDGET.get(screen.dtype, min(TOKEN_BUDGET.values()))
+    budget = on_cpu if screen.device == "cpu" else GPU_TOKEN_BUDGET
+    mean = sum(len(row.tokens) for row in rows) / max(1, len(rows))
+    count = len(rows)
+    while count > 64 and planned_passes(count, families, tested) * mean > budget:
+        count = max(64, count - 16)
+    return count
+
+
+def load_teacher(teacher: str, lm: LanguageModel) -> LanguageModel:
+    """A declared teacher.
+
+    Raises ModelError if it cannot be loaded or its tokenizer is not the reference's, `lm`'s.
+    """
+    try:
+        model = models.load(teacher, device=lm.device, dtype=lm.dtype)
+    except ModelError as error:
+        raise ModelError(error.message, error.hint.replace("--reference", "--teacher")) from error
+    if model.tokenizer.get_vocab() != lm.tokenizer.get_vocab():
+        raise ModelError(
+            f"The tokenizers of {teacher} and {lm.name} differ.",
+            "Transfer needs a teacher that shares the reference's base: choose both from one base.",
+        )
+    return model

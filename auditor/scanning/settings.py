@@ -1,0 +1,67 @@
+"""The settings of a scan: what a user can set, spelled once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from auditor.model.builtin import BASE
+from auditor.traits.panel import Panel
+from detectors import DEFAULT
+
+AUTO_ROWS = 400
+
+Rows = int | Literal["all", "auto"]
+
+
+@dataclass(frozen=True, slots=True)
+class ScanSettings:
+    """What a user can set of a scan. The defaults are those of the command line and of audit.yaml.
+
+    reference: the base model of the students, a built-in name, a hub name or a folder. panels:
+    built-in names or YAML files. traits: those that are tested; all of the panels when empty.
+    teacher: a model that is said to have written the data. rows: how many are scored at most;
+    "auto" is AUTO_ROWS, or fewer long ones (`auditor.scanning.preparation.rows_within_budget`);
+    "all" is every row, without stopping early. seed: of every random choice. detectors: names of
+    the registry. format_of, columns: how rows are read, where that is not to be found out.
+    exclude_open: leave out rows that mention a trait openly. alpha: the rate of false alarms.
+    device, dtype: of the reference, torch's names; chosen by what is at hand when None.
+    """
+
+    reference: str = BASE
+    panels: Sequence[str] = ("default",)
+    traits: Sequence[str] = ()
+    teacher: str | None = None
+    rows: Rows = "auto"
+    seed: int = 0
+    detectors: Sequence[str] = DEFAULT
+    format_of: str | None = None
+    columns: Mapping[str, str] | None = None
+    exclude_open: bool = False
+    alpha: float = 0.01
+    device: str | None = None
+    dtype: str | None = None
+
+    @property
+    def most_rows(self) -> int | None:
+        """How many rows are drawn at most; None is all of them."""
+        return (
+            {"auto": AUTO_ROWS, "all": None}[self.rows] if isinstance(self.rows, str) else self.rows
+        )
+
+    def resolved(self, panel: Panel, tested: Panel) -> dict[str, object]:
+        """What determines the result beside the data and the reference, in plain JSON values: a
+        part of the run's identity, and the report's `settings`.
+        """
+        return {
+            "panel": panel.name,
+            "panel_sha256": panel.sha256,
+            "tested": [trait.name for trait in tested.traits],
+            "teacher": self.teacher,
+            "rows": self.rows,
+            "seed": self.seed,
+            "detectors": list(self.detectors),
+            "exclude_open": self.exclude_open,
+            "alpha": self.alpha,
+        }
