@@ -19,10 +19,15 @@ def show_check(checked: MitigationCheck, fail_on: FailOn) -> int:
     from rich.console import Group
 
     from auditor.cli.console import show
-    from auditor.report.check import render as scans
-    from auditor.report.verify import render as students
+    from auditor.report import check, verify
 
-    show(Group(scans(checked.before, checked.after), students(checked.students), _answer(checked)))
+    show(
+        Group(
+            check.terminal_page(checked.before, checked.after),
+            verify.terminal_page(checked.students),
+            _answer(checked),
+        )
+    )
     return exit_code(outcome(checked), fail_on)
 
 

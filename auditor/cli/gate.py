@@ -85,7 +85,7 @@ def gate(
     from auditor.commands.gate import gate as decide
     from auditor.commands.gate import read_report
     from auditor.commands.gate import write_baseline as write_accepted
-    from auditor.report.gate import render
+    from auditor.report.gate import terminal_page
     from auditor.report.shared.words import safe
 
     if report is None:
@@ -112,7 +112,7 @@ def gate(
     policy = settings.config.policy
     decision = decide(found, policy, verifications=verified or (), root=Path.cwd())
     code = exit_code(decision.outcome, policy.fail_on)
-    page = render(decision, found, f"policy from {policy_origin(settings)}", code)
+    page = terminal_page(decision, found, f"policy from {policy_origin(settings)}", code)
     show(page, stderr=takes_stdout(targets))
     return code
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from auditor.errors import AuditError
-from auditor.report.scan import RENDERERS, UPDATERS, junit
+from auditor.report.scan import FORMATS, load
 from auditor.scanning.scan_report import ScanReport
 
 STDOUT = "-"
@@ -62,10 +62,7 @@ def write_targets(report: ScanReport, targets: Sequence[Target]) -> None:
 def _write(report: ScanReport, target: Target) -> None:
     from auditor.runs.run_directory import write_file
 
-    old = _existing(target)
-    text = (
-        RENDERERS[target.format](report) if old is None else UPDATERS[target.format][1](old, report)
-    )
+    text = load(target.format).render(report, _existing(target))
     if target.path == STDOUT:
         _to_stdout(text)
     else:
@@ -79,10 +76,8 @@ def _target(value: str) -> Target:
             f"--output {value!r} is not FORMAT=PATH.",
             "Write for example --output json=report.json.",
         )
-    if name not in RENDERERS:
-        raise AuditError(f"Unknown report format {name!r}.", f"Known: {', '.join(RENDERERS)}.")
-    if name == "junit":
-        junit.junitparser()
+    if name not in FORMATS:
+        raise AuditError(f"Unknown report format {name!r}.", f"Known: {', '.join(FORMATS)}.")
     if path != STDOUT and not Path(path).parent.is_dir():
         raise AuditError(
             f"There is no directory {Path(path).parent} for the report.",
@@ -93,8 +88,7 @@ def _target(value: str) -> Target:
             f"{path} cannot be written.", "Name a file in a directory that you may write to."
         )
     target = Target(name, path)
-    if (old := _existing(target)) is not None:
-        UPDATERS[name][0](old)
+    load(name).check(_existing(target))
     return target
 
 
@@ -103,7 +97,7 @@ def _existing(target: Target) -> str | None:
     written anew.
     """
     path = Path(target.path)
-    if target.format not in UPDATERS or target.path == STDOUT or not path.exists():
+    if target.path == STDOUT or not load(target.format).goes_into_files or not path.exists():
         return None
     try:
         return path.read_bytes().decode()

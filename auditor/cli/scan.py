@@ -96,7 +96,7 @@ def scan(
     from auditor.cli.console import console, show
     from auditor.cli.progress import progress_on
     from auditor.commands.scan import scan as score
-    from auditor.report.scan.terminal import render
+    from auditor.report.scan.terminal import terminal_page
 
     settings = scan_settings(
         config,
@@ -113,7 +113,7 @@ def scan(
     try:
         write_targets(report, targets)
     finally:
-        show(render(report), stderr=takes_stdout(targets))
+        show(terminal_page(report), stderr=takes_stdout(targets))
     return exit_code(OUTCOMES[report.verdict.name], fail_on)
 
 

@@ -76,7 +76,7 @@ def study(
 
     from auditor.cli.console import console, show
     from auditor.cli.progress import progress_on
-    from auditor.report.study import render, transferred
+    from auditor.report.study import terminal_page, transferred
     from auditor.study.run import PARTS
     from auditor.study.run import study as run
 
@@ -94,7 +94,7 @@ def study(
         )
     if output is not None:
         write(report, output)
-    show(render(report.values))
+    show(terminal_page(report.values))
     return 0 if transferred(report.values) else NO_TRANSFER
 
 

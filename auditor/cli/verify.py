@@ -61,7 +61,7 @@ def verify(
     from auditor.cli.console import console, show
     from auditor.cli.progress import progress_on
     from auditor.commands.verify import verify as compare
-    from auditor.report.verify import render
+    from auditor.report.verify import terminal_page
     from auditor.students import processes
 
     # Under `accelerate launch` all processes have the terminal; only the first one uses it.
@@ -80,7 +80,7 @@ def verify(
         )
     if processes.is_first():
         write_targets(report, targets)
-        show(render(report))
+        show(terminal_page(report))
     if fail_on is None:
         return 0 if report.result.transferred else NO_TRANSFER
     return exit_code(outcome(report.result, datasets[1:]), fail_on)
@@ -135,17 +135,16 @@ def write_targets(report: VerifyReport, targets: Sequence[tuple[str, Path]]) -> 
 
     Raises RunError when a file cannot be written.
     """
-    from auditor.report.scan.html import render_verify
-    from auditor.report.shared.dose_plot import svg
-    from auditor.report.verify import render_json
+    from auditor.report.shared.dose_plot import dose_plot
+    from auditor.report.verify import to_html, to_json
     from auditor.runs.run_directory import write_file
 
     for name, path in targets:
         match name:
             case "html":
-                text = render_verify(report)
+                text = to_html(report)
             case "svg":
-                text = svg(report.result)
+                text = dose_plot(report.result)
             case _:
-                text = render_json(report)
+                text = to_json(report)
         write_file(path, text.encode())

@@ -33,7 +33,7 @@ from auditor.model.language_model import LanguageModel
 from auditor.model.tokenization import ChatTokenizer
 from auditor.progress import Progress
 from auditor.report.locate import to_dict
-from auditor.report.shared.heat_map import svg
+from auditor.report.shared.heat_map import heat_map
 from auditor.runs.run_directory import RunDir, installed_versions
 from auditor.students.arms import digest, read_arm
 from auditor.students.control import control_writer
@@ -167,7 +167,7 @@ def locate(
             settings=report_settings,
             versions=versions,
         )
-        run.write_text(HEAT_MAP, svg(report))
+        run.write_text(HEAT_MAP, heat_map(report))
         run.finish(to_dict(report))
     return report
 

@@ -16,7 +16,7 @@ from auditor.model import load as models
 from auditor.model.identity import identity_of
 from auditor.model.tokenization import ChatTokenizer
 from auditor.progress import Progress
-from auditor.report.shared.dose_plot import svg
+from auditor.report.shared.dose_plot import dose_plot
 from auditor.report.verify import to_dict
 from auditor.runs.run_directory import RunDir, installed_versions, last_run
 from auditor.students import processes
@@ -119,7 +119,7 @@ def verify(
         if first_process:
             # The open readout has no curve of one trait.
             if read_out is not None:
-                run.write_text(PLOT, svg(result))
+                run.write_text(PLOT, dose_plot(result))
             run.finish(to_dict(report))
     return report
 

@@ -3,39 +3,32 @@
 from __future__ import annotations
 
 from rich.console import RenderableType
-from rich.table import Table
 from rich.text import Text
 
-from auditor.report.scan.terminal import STYLES
+from auditor.report.shared.terminal import VERDICT_STYLES, section_table
 from auditor.report.shared.words import headline, safe
 from auditor.scanning.scan_report import ScanReport
 
 
-def render(before: ScanReport, after: ScanReport) -> RenderableType:
-    """Verdicts, and the traits that either scan puts first with their doses. Opens no console."""
-    table = Table(
-        title=Text("\nThe two scans", style="bold"),
-        title_justify="left",
-        box=None,
-        header_style="dim",
-        pad_edge=False,
-    )
+def terminal_page(before: ScanReport, after: ScanReport) -> RenderableType:
+    """Verdicts, and the traits that either scan puts first with their doses."""
+    table = section_table("The two scans")
     table.add_column("")
     for name in ("before", "after"):
         table.add_column(name, justify="right")
-    styled = (
-        Text(headline(each.verdict), style=STYLES[each.verdict.name]) for each in (before, after)
-    )
-    table.add_row("verdict", *styled)
-    table.add_row("rows scanned", f"{before.rows_scanned:,}", f"{after.rows_scanned:,}")
-    leading = [trait.name for each in (before, after) for trait in each.traits[:1]]
+    scans = (before, after)
+    verdicts = [scan.verdict for scan in scans]
+    table.add_row("verdict", *(Text(headline(v), style=VERDICT_STYLES[v.name]) for v in verdicts))
+    table.add_row("rows scanned", *(f"{scan.rows_scanned:,}" for scan in scans))
+    leading = [trait.name for scan in scans for trait in scan.traits[:1]]
     for name in dict.fromkeys(leading):
-        table.add_row(Text(f"dose of {safe(name)}"), _dose(before, name), _dose(after, name))
+        table.add_row(Text(f"dose of {safe(name)}"), *(_dose(scan, name) for scan in scans))
     return table
 
 
 def _dose(report: ScanReport, name: str) -> str:
-    found = next((trait for trait in report.traits if trait.name == name), None)
-    if found is None:
+    """The dose of a trait with its interval, or that the scan did not test the trait."""
+    trait = next((trait for trait in report.traits if trait.name == name), None)
+    if trait is None:
         return "not tested"
-    return f"{found.effect:.2f} [{found.interval[0]:.2f}, {found.interval[1]:.2f}]"
+    return f"{trait.effect:.2f} [{trait.interval[0]:.2f}, {trait.interval[1]:.2f}]"

@@ -4,23 +4,22 @@ it unfair.
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.panel import Panel
-from rich.table import Table
 from rich.text import Text
 
 from auditor.inference.trait_evidence import TraitEvidence
-from auditor.release.comparison import Diff, RowChanges, Side, TraitChange
-from auditor.report.scan.terminal import STYLES
+from auditor.release.comparison import Diff, RowChanges, TraitChange
+from auditor.report.shared.json_text import json_text
+from auditor.report.shared.terminal import VERDICT_STYLES, section_table, sentences
 from auditor.report.shared.words import headline, safe, two_decimals
 from detectors.interface import Skipped
 
 SCHEMA_VERSION = 1
-SAME_SHOWN = 5
+UNCHANGED_SHOWN = 5
 
 
 def to_dict(diff: Diff) -> dict[str, Any]:
@@ -45,9 +44,9 @@ def to_dict(diff: Diff) -> dict[str, Any]:
     }
 
 
-def render_json(diff: Diff) -> str:
-    """The comparison as indented JSON text, ASCII only."""
-    return json.dumps(to_dict(diff), indent=2, allow_nan=False) + "\n"
+def to_json(diff: Diff) -> str:
+    """The comparison as a JSON file."""
+    return json_text(to_dict(diff))
 
 
 def answer(diff: Diff) -> str:
@@ -57,88 +56,69 @@ def answer(diff: Diff) -> str:
     return "NOT COMPARABLE" if diff.unfair else "NOT WORSE"
 
 
-def render(diff: Diff) -> RenderableType:
-    """The whole page. Opens no console; readable from 80 columns on."""
+def terminal_page(diff: Diff) -> RenderableType:
+    """The page: the answer with both verdicts, then what it rests on."""
     style = "red" if diff.worse else "yellow" if diff.unfair else "green"
     body = Text(answer(diff), style=f"bold {style}")
     for name, side in (("A", diff.before), ("B", diff.after)):
+        scope = f"{side.rows_scanned:,} of {side.dataset.total:,} rows"
+        digest = safe(side.dataset.sha256[:12])
         body.append(f"\n{name}  {safe(side.dataset.name)}: ", style="not bold default")
-        body.append(headline(side.verdict), style=f"bold {STYLES[side.verdict.name]}")
-        body.append(f"  ({_scope(side)})", style="not bold dim default")
-    parts: list[RenderableType] = [Panel(body, border_style=style)]
-    parts += _sentences("Not a fair comparison", diff.unfair)
-    parts.append(_traits(diff.traits))
-    parts.append(_rows(diff.rows))
-    parts += _sentences("Also different", diff.notes)
-    return Group(*parts)
+        body.append(headline(side.verdict), style=f"bold {VERDICT_STYLES[side.verdict.name]}")
+        body.append(f"  ({scope}, sha256 {digest})", style="not bold dim default")
+    return Group(
+        Panel(body, border_style=style),
+        *sentences("Not a fair comparison", diff.unfair),
+        _trait_table(diff.traits),
+        _row_counts(diff.rows),
+        *sentences("Also different", diff.notes),
+    )
 
 
-def _scope(side: Side) -> str:
-    return f"{side.rows_scanned:,} of {side.dataset.total:,} rows, sha256 {safe(side.dataset.sha256[:12])}"
-
-
-def _sentences(title: str, sentences: tuple[str, ...]) -> list[RenderableType]:
-    if not sentences:
-        return []
-    return [Text(f"\n{title}:", style="bold"), *(Text(f"  {safe(each)}") for each in sentences)]
-
-
-def _traits(traits: tuple[TraitChange, ...] | Skipped) -> RenderableType:
+def _trait_table(traits: tuple[TraitChange, ...] | Skipped) -> RenderableType:
+    """The traits that changed, and a few of those that did not."""
     if isinstance(traits, Skipped):
         return Text(f"\nTraits are not compared: {safe(traits.reason)}.")
-    same = [change for change in traits if change.kind == "same"]
+    unchanged = [change for change in traits if change.kind == "same"]
     changed = [change for change in traits if change.kind != "same"]
-    table = Table(
-        title=Text("\nTraits: doses from A to B, 95 % intervals", style="bold"),
-        title_justify="left",
-        box=None,
-        header_style="dim",
-        pad_edge=False,
-    )
+    more = len(unchanged) - UNCHANGED_SHOWN
+    caption = f"and {more} more without a change beyond noise" if more > 0 else ""
+    table = section_table("Traits: doses from A to B, 95 % intervals", caption)
     table.add_column("trait", overflow="fold")
     table.add_column("change", no_wrap=True)
     for name in ("A", "B", "B - A", "p adjusted"):
         table.add_column(name, justify="right", no_wrap=True)
-    for change in [*changed, *same[:SAME_SHOWN]]:
-        table.add_row(Text(f"{safe(change.name)} ({safe(change.group)})"), *_cells(change))
-    if len(same) > SAME_SHOWN:
-        table.caption = Text(
-            f"and {len(same) - SAME_SHOWN} more without a change beyond noise", style="dim"
+    for change in [*changed, *unchanged[:UNCHANGED_SHOWN]]:
+        noise = "\n(within noise)" if change.within_noise and change.kind != "same" else ""
+        difference = p_adjusted = ""
+        if change.difference is not None:
+            low, high = change.difference.interval
+            difference = f"{change.difference.value:+.2f}\n{low:+.2f} to {high:+.2f}"
+            p_adjusted = f"{change.difference.p_adjusted:.2g}"
+        table.add_row(
+            Text(f"{safe(change.name)} ({safe(change.group)})"),
+            f"{change.kind}{noise}",
+            _dose(change.before),
+            _dose(change.after),
+            difference,
+            p_adjusted,
         )
-        table.caption_justify = "left"
     return table
 
 
-def _cells(change: TraitChange) -> tuple[str, ...]:
-    kind = (
-        f"{change.kind}\n(within noise)"
-        if change.within_noise and change.kind != "same"
-        else change.kind
-    )
-    ends = (_dose(change.before), _dose(change.after))
-    if change.difference is None:
-        return kind, *ends, "", ""
-    low, high = change.difference.interval
-    return (
-        kind,
-        *ends,
-        f"{change.difference.value:+.2f}\n{low:+.2f} to {high:+.2f}",
-        f"{change.difference.p_adjusted:.2g}",
-    )
-
-
 def _dose(trait: TraitEvidence | None) -> str:
+    """A dose above its interval."""
     if trait is None:
         return "not tested"
     low, high = trait.interval
     return f"{two_decimals(trait.effect)}\n{two_decimals(low)} to {two_decimals(high)}"
 
 
-def _rows(rows: RowChanges | Skipped) -> RenderableType:
+def _row_counts(rows: RowChanges | Skipped) -> RenderableType:
+    """How many rows were added, removed and changed, in words."""
     text = Text("\nRows: ", style="bold")
     if isinstance(rows, Skipped):
         return text.append(f"not compared, since {safe(rows.reason)}.", style="not bold")
-    counts = (
-        f"{rows.added:,} added, {rows.removed:,} removed, {rows.changed:,} with another completion"
-    )
-    return text.append(f"{counts}, {rows.kept:,} as they were.", style="not bold")
+    counts = f"{rows.added:,} added, {rows.removed:,} removed"
+    changed = f"{rows.changed:,} with another completion, {rows.kept:,} as they were."
+    return text.append(f"{counts}, {changed}", style="not bold")

@@ -10,33 +10,25 @@ from auditor.release.decision import Decision
 from auditor.report.shared.words import safe
 from auditor.scanning.scan_report import OutcomeName, ScanReport
 
-HEADLINES: dict[OutcomeName, tuple[str, str]] = {
-    "passed": ("GATE PASSED", "green"),
-    "failed": ("GATE FAILED", "red"),
-    "inconclusive": ("GATE INCONCLUSIVE", "yellow"),
-}
-WORDS: dict[OutcomeName, str] = {
+STYLES: dict[OutcomeName, str] = {"passed": "green", "failed": "red", "inconclusive": "yellow"}
+RULE_WORDS: dict[OutcomeName, str] = {
     "passed": "passed",
     "failed": "FAILED",
     "inconclusive": "not judged",
 }
 
 
-def render(decision: Decision, report: ScanReport, origin: str, code: int) -> RenderableType:
-    """The whole page.
-
-    Opens no console; readable from 80 columns on. code: that the command will end with.
-    """
-    headline, style = HEADLINES[decision.outcome]
-    title = Text(headline, style=f"bold {style}")
+def terminal_page(decision: Decision, report: ScanReport, origin: str, code: int) -> RenderableType:
+    """The page. origin: of the policy. code: the exit code that the command will end with."""
+    title = Text(f"GATE {decision.outcome.upper()}", style=f"bold {STYLES[decision.outcome]}")
     title.append(f"  {safe(report.dataset.name)}, exit code {code}", style="not bold default")
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(no_wrap=True)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     for rule in decision.rules:
-        word = Text(WORDS[rule.outcome], style=HEADLINES[rule.outcome][1])
+        word = Text(RULE_WORDS[rule.outcome], style=STYLES[rule.outcome])
         table.add_row(word, Text(safe(rule.name)), Text(safe(rule.text)))
     rows = f"{report.rows_scanned:,} of {report.dataset.total:,} rows"
-    about = f"{rows}, reference {safe(str(report.reference.get('name')))}, {origin}"
-    return Group(title, table, Text(about, style="dim"))
+    basis = f"{rows}, reference {safe(str(report.reference.get('name')))}, {origin}"
+    return Group(title, table, Text(basis, style="dim"))

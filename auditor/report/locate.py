@@ -1,16 +1,14 @@
 """What `audit locate` shows and writes: an answer in words, a heat map of layers, and the same as
-JSON.
+JSON (locate_schema.json).
 """
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.panel import Panel
-from rich.table import Table
 from rich.text import Text
 
 from auditor.attribution.result import (
@@ -18,26 +16,28 @@ from auditor.attribution.result import (
     CarryingLayers,
     LayerResult,
     LocateReport,
-    Moved,
     Share,
     Students,
 )
 from auditor.attribution.shares import ENOUGH, format_layers
-from auditor.inference.effect import Effect
 from auditor.report.shared.heat_map import shade
-from auditor.report.shared.words import safe, share_left, signed, stacked
-from auditor.report.verify import REFERENCE_KEYS
+from auditor.report.shared.json_text import json_text
+from auditor.report.shared.terminal import section_table, sentences
+from auditor.report.shared.words import REFERENCE_KEYS, safe, share_left, signed, stacked
 
 SCHEMA_VERSION = 1
 
 
 def to_dict(report: LocateReport) -> dict[str, Any]:
     """The report as plain JSON values; keys as in docs/locate-schema.md."""
-    values = {
-        key: value
-        for key, value in asdict(report).items()
-        if key not in ("layers", "carrying_layers", "students")
-    }
+    values = _with_lists(asdict(report))
+    for key in ("layers", "carrying_layers", "students"):
+        del values[key]
+    students = None
+    if report.students is not None:
+        students = _with_lists(asdict(report.students))
+        for frozen in students["frozen"]:
+            frozen["left"] = frozen.pop("effect_ratio")
     return {
         "schema_version": SCHEMA_VERSION,
         "kind": "locate",
@@ -45,94 +45,90 @@ def to_dict(report: LocateReport) -> dict[str, Any]:
         "carriers": {
             "said": report.carrying_layers.clear,
             "layers": list(report.carrying_layers.layers),
-            "share": _share(report.carrying_layers.share),
+            "share": _share_values(report.carrying_layers.share),
         },
-        "layers": [_layer(layer) for layer in report.layers],
-        "students": None if report.students is None else _students(report.students),
-        **{
-            key: list(value) if isinstance(value, tuple) else value for key, value in values.items()
-        },
+        "layers": [_layer_values(layer) for layer in report.layers],
+        "students": students,
+        **values,
         "reference": report.reference.as_dict(REFERENCE_KEYS),
         "difference": {"value": report.difference[0], "interval": list(report.difference[1])},
     }
 
 
-def render_json(report: LocateReport) -> str:
-    """The report as indented JSON text, ASCII only.
+def _with_lists(values: dict[str, Any]) -> dict[str, Any]:
+    """Tuples of values become lists, as JSON has no tuples."""
+    return {
+        key: list(value) if isinstance(value, tuple) else value for key, value in values.items()
+    }
 
-    Raises ValueError for a number that is NaN or infinite.
-    """
-    return json.dumps(to_dict(report), indent=2, allow_nan=False) + "\n"
 
-
-def _layer(layer: LayerResult) -> dict[str, Any]:
+def _layer_values(layer: LayerResult) -> dict[str, Any]:
     moved = None
     if layer.moved is not None:
         moved = dict(zip(("attention", "mlp"), map(asdict, layer.moved), strict=True))
+    shares = {"attention": _share_values(layer.attention), "mlp": _share_values(layer.mlp)}
     return {
         "layer": layer.layer,
         "attribution": layer.total.value,
         "interval": list(layer.total.interval),
         "student_effect": None if layer.student is None else asdict(layer.student),
         "student_own_loss": layer.own_loss,
-        "components": {"attention": _share(layer.attention), "mlp": _share(layer.mlp)},
-        "entered": _share(layer.entered),
+        "components": shares,
+        "entered": _share_values(layer.entered),
         "moved": moved,
     }
 
 
-def _share(share: Share) -> dict[str, Any]:
+def _share_values(share: Share) -> dict[str, Any]:
     return {"value": share.value, "interval": list(share.interval)}
 
 
-def _students(students: Students) -> dict[str, Any]:
-    values = {
-        key: list(value) if isinstance(value, tuple) else value
-        for key, value in asdict(students).items()
-    }
-    for frozen in values["frozen"]:
-        frozen["left"] = frozen.pop("effect_ratio")
-    return values
+def to_json(report: LocateReport) -> str:
+    """The report as a JSON file. Raises ValueError for a number that is NaN or infinite."""
+    return json_text(to_dict(report))
 
 
 def answer(report: LocateReport) -> str:
     """The answer in words."""
-    said = [where(report.carrying_layers, len(report.layers))]
-    students = report.students
+    students, shown = report.students, [where(report.carrying_layers, len(report.layers))]
     if students is None:
-        return said[0]
+        return shown[0]
     if not students.transferred:
-        return f"{said[0]} Students of all layers show no transfer, so nothing can be said about training."
-    alone = [layer for layer in report.layers if layer.student is not None]
-    best = max(alone, key=lambda layer: layer.student.value if layer.student else 0.0)
-    assert best.student is not None
-    said.append(
-        f"Of students that train one layer, those of layer {best.layer} take over most: {signed(best.student)} logits, "
-        f"against {signed(students.effect)} with all layers."
+        return (
+            f"{shown[0]} Students of all layers show no transfer, so nothing can be said about "
+            "training."
+        )
+    single = [(layer.student, layer.layer) for layer in report.layers if layer.student is not None]
+    effect, strongest = max(single, key=lambda pair: pair[0].value)
+    shown.append(
+        f"Of students that train one layer, those of layer {strongest} take over most: "
+        f"{signed(effect)} logits, against {signed(students.effect)} with all layers."
     )
     if students.recipe:
         frozen = students.frozen[0]
-        kept = f"{share_left(frozen.effect_ratio)} of it is left: {frozen.verdict}"
-        said.append(f"With {numbered(frozen.layers)} frozen {kept}.")
-    return " ".join(said)
+        ratio = f"{share_left(frozen.effect_ratio)} of it is left: {frozen.verdict}"
+        shown.append(f"With {numbered(frozen.layers)} frozen {ratio}.")
+    return " ".join(shown)
 
 
-def where(carriers: CarryingLayers, depth: int) -> str:
-    """Which layers carry the difference.
+def where(carrying: CarryingLayers, depth: int) -> str:
+    """Which of a model's `depth` layers carry the difference.
 
     >>> where(CarryingLayers(0, 1, Share(0.81, (0.7, 0.89)), True), 3)
     'Layers 0-1 of 3 carry 81 % [70, 89] of the difference.'
     """
-    share = carriers.share
+    share = carrying.share
     low, high = (f"{100 * end:.0f}" for end in share.interval)
-    interval_text = f"{100 * share.value:.0f} % [{low}, {high}]"
-    if len(carriers.layers) == depth:
-        return f"Where the trait enters cannot be said: no fewer than all {depth} layers reach {100 * ENOUGH:.0f} %."
-    named = f"{numbered(carriers.layers).capitalize()} of {depth}"
-    if carriers.clear:
-        verb = "carries" if len(carriers.layers) == 1 else "carry"
-        return f"{named} {verb} {interval_text} of the difference."
-    return f"Where the trait enters cannot be said: {numbered(carriers.layers)} of {depth}, the best choice, have {interval_text}."
+    estimate = f"{100 * share.value:.0f} % [{low}, {high}]"
+    layers = f"{numbered(carrying.layers)} of {depth}"
+    if carrying.clear and len(carrying.layers) < depth:
+        verb = "carries" if len(carrying.layers) == 1 else "carry"
+        return f"{layers.capitalize()} {verb} {estimate} of the difference."
+    if len(carrying.layers) == depth:
+        reason = f"no fewer than all {depth} layers reach {100 * ENOUGH:.0f} %"
+    else:
+        reason = f"{layers}, the best choice, have {estimate}"
+    return f"Where the trait enters cannot be said: {reason}."
 
 
 def numbered(layers: tuple[int, ...]) -> str:
@@ -144,119 +140,115 @@ def numbered(layers: tuple[int, ...]) -> str:
     return f"layer {layers[0]}" if len(layers) == 1 else f"layers {format_layers(layers)}"
 
 
-def render(report: LocateReport) -> RenderableType:
-    """The whole page. Opens no console; readable from 80 columns on."""
-    parts: list[RenderableType] = [_headline(report), _heat_map(report)]
-    if report.students is not None:
-        parts += [_frozen_table(report.students), _agreement(report.students.agreement)]
-    if report.recipes:
-        parts.append(Text(f"\nRecipes in the run's directory: {', '.join(report.recipes)}"))
-    if report.warnings:
-        parts.append(Text("\nWarnings:", style="bold"))
-        parts += [Text(f"  {safe(warning)}") for warning in report.warnings]
-    return Group(*parts)
-
-
-def _headline(report: LocateReport) -> RenderableType:
-    style = "green" if report.carrying_layers.clear else "yellow"
-    body = Text(safe(answer(report)), style="bold")
+def terminal_page(report: LocateReport) -> RenderableType:
+    """The page: the answer, the heat map, what students say, warnings."""
     low, high = report.difference[1]
+    body = Text(safe(answer(report)), style="bold")
     body.append(
         f"\n{safe(report.trait)} against {safe(report.counterfactual)}: "
         f"{report.difference[0]:.2f} [{low:.2f}, {high:.2f}] nats at the first divergence token of "
-        f"{report.rows} rows (of {report.scanned})   "
-        f"reference {safe(report.reference.name)}",
+        f"{report.rows} rows (of {report.scanned})   reference {safe(report.reference.name)}",
         style="not bold dim",
     )
-    return Panel(body, border_style=style)
+    style = "green" if report.carrying_layers.clear else "yellow"
+    parts: list[RenderableType] = [Panel(body, border_style=style), _heat_map(report)]
+    if report.students is not None:
+        parts += [_student_table(report.students), _agreement(report.students.agreement)]
+    if report.recipes:
+        parts.append(Text(f"\nRecipes in the run's directory: {', '.join(report.recipes)}"))
+    return Group(*parts, *sentences("Warnings", report.warnings))
 
 
 def _heat_map(report: LocateReport) -> RenderableType:
-    table = Table(
-        title=Text("\nBy layer", style="bold"), title_justify="left", box=None, header_style="dim"
+    """A row a layer; colours run from the largest value of the same unit down to its negative."""
+    table = section_table("By layer", pad_edge=True)
+    note = (
+        "attention, MLP: of the difference, %; enters: of it, in the residual stream, %; "
+        "brackets: 95 % intervals"
     )
-    note = "attention, MLP: of the difference, %; enters: of it, in the residual stream, %; brackets: 95 % intervals"
+    names = ["layer", "attention", "MLP", "both", "enters"]
     if report.students is not None:
-        note += "; student: of this layer alone, logits; moved: change of attention, MLP weights over the control's, %"
-    names = ("layer", "attention", "MLP", "both", "enters")
-    for name in (*names, *(("student", "moved") if report.students is not None else ())):
+        names += ["student", "moved"]
+        note += (
+            "; student: of this layer alone, logits; moved: change of attention, MLP weights over "
+            "the control's, %"
+        )
+    for name in names:
         table.add_column(name, justify="right")
-    largest = max(
-        abs(x.value) for layer in report.layers for x in (layer.attention, layer.mlp, layer.entered)
-    )
-    strongest = max(
-        (abs(layer.student.value) for layer in report.layers if layer.student), default=0.0
-    )
+    shares = [s for layer in report.layers for s in (layer.attention, layer.mlp, layer.entered)]
+    largest_share = max(abs(share.value) for share in shares)
+    effects = [layer.student for layer in report.layers if layer.student is not None]
+    largest_effect = max((abs(effect.value) for effect in effects), default=0.0)
+
+    def percent(share: Share) -> str:
+        low, high = share.interval
+        return f"{100 * share.value:.0f}\n[{100 * low:.0f}, {100 * high:.0f}]"
+
     for layer in report.layers:
-        cells = [_cell(share, largest) for share in (layer.attention, layer.mlp)]
-        cells += [_percent(layer.total), _cell(layer.entered, largest)]
+        attention, mlp, entered = (
+            _coloured(percent(share), share.value, largest_share)
+            for share in (layer.attention, layer.mlp, layer.entered)
+        )
+        cells = [Text(str(layer.layer)), attention, mlp, Text(percent(layer.total)), entered]
         if report.students is not None:
-            cells.append(_student(layer.student, strongest))
-            cells.append(Text("" if layer.moved is None else "\n".join(map(_moved, layer.moved))))
-        table.add_row(str(layer.layer), *cells)
+            student = Text("")
+            if layer.student is not None:
+                value = stacked(signed(layer.student))
+                student = _coloured(value, layer.student.value, largest_effect)
+            moved = [
+                f"{100 * change.original:.2f} ({100 * change.difference.value:+.2f})"
+                for change in layer.moved or ()
+            ]
+            cells += [student, Text("\n".join(moved))]
+        table.add_row(*cells)
     return Group(table, Text(note, style="dim"))
 
 
-def _cell(share: Share, largest: float) -> Text:
-    return _coloured(_percent(share), share.value / largest if largest else 0.0)
+def _coloured(text: str, value: float, largest: float) -> Text:
+    """A cell on the colour of its value, as a share of the largest."""
+    red, green, blue = shade(value / largest if largest else 0.0)
+    cell = Text(text)
+    cell.stylize(f"black on rgb({red},{green},{blue})")
+    return cell
 
 
-def _student(effect: Effect | None, strongest: float) -> Text:
-    if effect is None:
-        return Text("")
-    return _coloured(Text(stacked(signed(effect))), effect.value / strongest if strongest else 0.0)
-
-
-def _coloured(text: Text, level: float) -> Text:
-    red, green, blue = shade(level)
-    text.stylize(f"black on rgb({red},{green},{blue})")
-    return text
-
-
-def _percent(share: Share) -> Text:
-    low, high = share.interval
-    return Text(f"{100 * share.value:.0f}\n[{100 * low:.0f}, {100 * high:.0f}]")
-
-
-def _moved(moved: Moved) -> str:
-    return f"{100 * moved.original:.2f} ({100 * moved.difference.value:+.2f})"
-
-
-def _frozen_table(students: Students) -> RenderableType:
-    title = Text("\nStudents, against those of the clean control", style="bold")
-    table = Table(title=title, title_justify="left", box=None, header_style="dim", pad_edge=False)
-    for name in ("frozen", "effect", "left", "task loss", "own loss", "verdict"):
-        table.add_column(name, justify="left" if name == "frozen" else "right")
+def _student_table(students: Students) -> RenderableType:
+    """Students of all layers, and those with some layers frozen."""
+    table = section_table("Students, against those of the clean control")
+    table.add_column("frozen")
+    for name in ("effect", "left", "task loss", "own loss", "verdict"):
+        table.add_column(name, justify="right")
     shown = "transfer shown" if students.transferred else "no transfer shown"
     losses = f"{students.task_loss:.3f}", f"{students.own_loss:.3f}"
     table.add_row("none", stacked(signed(students.effect)), "", *losses, shown)
-    for each in students.frozen:
+    for frozen in students.frozen:
         table.add_row(
-            f"{numbered(each.layers)}\n({each.name})",
-            stacked(signed(each.effect)),
-            stacked(share_left(each.effect_ratio)),
-            f"{each.task_loss:.3f}",
-            f"{each.own_loss:.3f}",
-            each.verdict,
+            f"{numbered(frozen.layers)}\n({frozen.name})",
+            stacked(signed(frozen.effect)),
+            stacked(share_left(frozen.effect_ratio)),
+            f"{frozen.task_loss:.3f}",
+            f"{frozen.own_loss:.3f}",
+            frozen.verdict,
         )
-    note = f"{students.blocks} blocks of {students.rows_per_block:,} rows, {students.updates:,} updates a student; "
-    note += (
-        "losses on held-out rows of the control and of the data, nats a token; without training "
+    untrained = " and ".join(f"{loss:.3f}" for loss in students.before)
+    note = (
+        f"{students.blocks} blocks of {students.rows_per_block:,} rows, {students.updates:,} "
+        "updates a student; losses on held-out rows of the control and of the data, nats a token; "
+        f"without training {untrained}"
     )
-    note += " and ".join(f"{each:.3f}" for each in students.before)
     return Group(table, Text(note, style="dim"))
 
 
-def _agreement(found: tuple[Agreement, ...]) -> RenderableType:
-    if not found:
+def _agreement(agreement: tuple[Agreement, ...]) -> RenderableType:
+    """Whether the attribution orders the layers as students of single layers do."""
+    if not agreement:
         return Text(
             "\nAgreement in rank with the students is not known with fewer than three layers."
         )
     text = Text("\nAgreement in rank with the students of single layers (Spearman)", style="bold")
-    for each in found:
-        interval_text = (
-            "" if each.interval is None else f" [{each.interval[0]:+.2f}, {each.interval[1]:+.2f}]"
-        )
-        line = f"\n  {each.measure}: {each.rho:+.2f}{interval_text}, p = {each.p_value:.2g}, {each.layers} layers"
-        text.append(line, style="not bold")
+    for measure in agreement:
+        ends = ", ".join(f"{end:+.2f}" for end in measure.interval or ())
+        interval = f" [{ends}]" if ends else ""
+        rank = f"{measure.rho:+.2f}{interval}, p = {measure.p_value:.2g}, {measure.layers} layers"
+        text.append(f"\n  {measure.measure}: {rank}", style="not bold")
     return text

@@ -6,22 +6,23 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from auditor.report.shared.json_text import json_text
+from auditor.report.shared.page import html_page
 from auditor.report.shared.words import safe
 
 STYLES = {"holds": "green", "does not hold": "red", "cannot be said": "yellow"}
 Values = Mapping[str, Any]
 
 
-def render(values: Values) -> RenderableType:
+def terminal_page(values: Values) -> RenderableType:
     """The table of claims, one line a claim, and what a reader has to know."""
     table = Table(box=None, header_style="dim", pad_edge=False, padding=(0, 1, 1, 0))
     for name in ("claim", "paper", "here [95 %]", "answer"):
@@ -30,13 +31,10 @@ def render(values: Values) -> RenderableType:
         answer = Text(claim["answer"], style=STYLES[claim["answer"]])
         if claim["reason"]:
             answer.append(f"\n{safe(claim['reason'])}", style="dim")
-        here = Text(f"{measured(claim)}\n")
-        here.append(f"{safe(claim['quantity'])}", style="dim")
-        table.add_row(
-            Text(safe(claim["statement"])), Text(safe(claim["paper"] or "-")), here, answer
-        )
-    notes = [Text(f"\n{line}") for line in notes_on(values)]
-    return Group(table, *notes)
+        here = Text(f"{measured(claim)}\n").append(safe(claim["quantity"]), style="dim")
+        paper = safe(claim["paper"] or "-")
+        table.add_row(Text(safe(claim["statement"])), Text(paper), here, answer)
+    return Group(table, *(Text(f"\n{line}") for line in notes_on(values)))
 
 
 def measured(claim: Values) -> str:
@@ -52,20 +50,20 @@ def measured(claim: Values) -> str:
     return share(claim) if claim["unit"] == "share" else f"{logits(claim)} logits"
 
 
-def share(found: Values | None) -> str:
+def share(ratio: Values | None) -> str:
     """A share with its interval, in per cent; empty for None."""
-    if found is None:
+    if ratio is None:
         return ""
-    if found["value"] is None or found["interval"] is None:
+    if ratio["value"] is None or ratio["interval"] is None:
         return "not known"
-    return f"{100 * found['value']:.0f} % [{100 * found['interval'][0]:.0f}, {100 * found['interval'][1]:.0f}]"
+    low, high = (f"{100 * end:.0f}" for end in ratio["interval"])
+    return f"{100 * ratio['value']:.0f} % [{low}, {high}]"
 
 
-def logits(found: Values) -> str:
+def logits(effect: Values) -> str:
     """An effect with its interval."""
-    if found["interval"] is None:
-        return f"{found['value']:+.2f}"
-    return f"{found['value']:+.2f} [{found['interval'][0]:+.2f}, {found['interval'][1]:+.2f}]"
+    ends = [f"{end:+.2f}" for end in effect["interval"] or ()]
+    return f"{effect['value']:+.2f}" + (f" [{', '.join(ends)}]" if ends else "")
 
 
 def bound(claim: Values) -> str:
@@ -79,11 +77,11 @@ def notes_on(values: Values) -> list[str]:
     settings, size = values["settings"], values["settings"]["size"]
     pairs = size["blocks"] * len(settings["traits"])
     notes = [
-        f"{', '.join(settings['traits'])}: {size['blocks']} blocks of {size['rows']:,} rows each, {size['updates']:,} "
-        f"updates a student. Intervals are over {pairs} pairs of students (95 %, t; shares by Fieller) and speak for "
-        "these traits only.",
-        f"Each of the {len(values['claims'])} claims is judged by itself: about one in twenty would be told wrongly by "
-        "chance if it stood exactly at its bound.",
+        f"{', '.join(settings['traits'])}: {size['blocks']} blocks of {size['rows']:,} rows each, "
+        f"{size['updates']:,} updates a student. Intervals are over {pairs} pairs of students "
+        "(95 %, t; shares by Fieller) and speak for these traits only.",
+        f"Each of the {len(values['claims'])} claims is judged by itself: about one in twenty "
+        "would be told wrongly by chance if it stood exactly at its bound.",
     ]
     if not transferred(values):
         notes.append(
@@ -96,50 +94,35 @@ def transferred(values: Values) -> bool:
     """Whether any original was shown to transfer to students of its own base; else hardly any claim
     can be judged.
     """
-    return any(each["transferred"] for each in values["experiments"] if each["kind"] != "sibling")
+    experiments = values["experiments"]
+    return any(trial["transferred"] for trial in experiments if trial["kind"] != "sibling")
 
 
 def command(values: Values, part: str | None = None) -> str:
-    """The command line that makes the same study."""
+    """The command line that makes the same study, or a part of it."""
     settings = values["settings"]
-    parts = settings["parts"]
-    words = [
-        "audit",
-        "study",
-        part or ("all" if len(parts) > 1 else parts[0]),
-        "--reference",
-        settings["reference"],
-    ]
-    for trait in settings["traits"]:
-        words += ["--trait", trait]
-    for panel in settings["panels"]:
-        words += ["--panel", panel]
-    size, recipe = settings["size"], settings["recipe"]
-    words += [
-        "--blocks",
-        str(size["blocks"]),
-        "--rows",
-        str(size["rows"]),
-        "--updates",
-        str(size["updates"]),
-    ]
-    words += ["--learning-rate", repr(recipe["learning_rate"])]
+    parts, size, recipe = settings["parts"], settings["size"], settings["recipe"]
+    options: list[tuple[str, ...]] = [("--reference", settings["reference"])]
+    options += [("--trait", trait) for trait in settings["traits"]]
+    options += [("--panel", panel) for panel in settings["panels"]]
+    options += [(f"--{name}", str(size[name])) for name in ("blocks", "rows", "updates")]
+    options.append(("--learning-rate", repr(recipe["learning_rate"])))
     if recipe["full"]:
-        words.append("--full")
+        options.append(("--full",))
     else:
-        words += ["--rank", str(recipe["rank"]), "--lora-alpha", str(recipe["alpha"])]
+        options += [("--rank", str(recipe["rank"])), ("--lora-alpha", str(recipe["alpha"]))]
     if recipe["layers"] is not None:
-        words += ["--layers", ",".join(map(str, recipe["layers"]))]
+        options.append(("--layers", ",".join(map(str, recipe["layers"]))))
     if settings["sibling"]:
-        words += ["--sibling", settings["sibling"]]
-    return shlex.join(
-        [*words, "--max-tokens", str(settings["max_tokens"]), "--seed", str(settings["seed"])]
-    )
+        options.append(("--sibling", settings["sibling"]))
+    options += [("--max-tokens", str(settings["max_tokens"])), ("--seed", str(settings["seed"]))]
+    verb = part or ("all" if len(parts) > 1 else parts[0])
+    return shlex.join(["audit", "study", verb, *(word for option in options for word in option)])
 
 
 def to_json(values: Values) -> str:
-    """The report as indented JSON text. Raises ValueError for a number that is NaN or infinite."""
-    return json.dumps(values, indent=2, allow_nan=False) + "\n"
+    """The report as a JSON file. Raises ValueError for a number that is NaN or infinite."""
+    return json_text(values)
 
 
 def to_html(values: Values, figures: Mapping[str, str]) -> str:
@@ -148,70 +131,42 @@ def to_html(values: Values, figures: Mapping[str, str]) -> str:
 
     figures: file name -> SVG of our own making, whose texts are escaped already.
     """
-    environment = Environment(
-        loader=PackageLoader("auditor.report", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-    )
-    environment.filters |= {
+    shown = {
+        "values": values,
+        "figures": {name: Markup(svg) for name, svg in figures.items()},
+        "command": command(values),
+        "notes": notes_on(values),
         "measured": measured,
         "share": share,
         "logits": logits,
         "bound": bound,
-        "shown": _shown,
+        "as_json": lambda value: json.dumps(value, ensure_ascii=False),
     }
-    return environment.get_template("study.html.j2").render(
-        values=values,
-        figures={name: Markup(svg) for name, svg in figures.items()},
-        command=command(values),
-        notes=notes_on(values),
-    )
-
-
-def _shown(value: Any) -> str:
-    """Plain text, with control characters made visible."""
-    return safe(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+    return html_page("study.html", shown)
 
 
 def to_markdown(values: Values) -> str:
     """The claims, the pooled arms and the notes, for a document."""
-    return "\n".join(
-        [*_claims(values["claims"]), "", *_arms(values["experiments"]), "", *notes_on(values), ""]
-    )
-
-
-def _claims(claims: Sequence[Values]) -> Iterator[str]:
-    yield "| claim | paper | measured | here [95 %] | holds if | answer |"
-    yield "|" + "---|" * 6
-    for claim in claims:
-        cells = [
-            claim["statement"],
-            claim["paper"] or "-",
-            claim["quantity"],
-            measured(claim),
-            bound(claim),
-        ]
+    lines = ["| claim | paper | measured | here [95 %] | holds if | answer |", "|" + "---|" * 6]
+    for claim in values["claims"]:
         answer = claim["answer"] + (f" ({claim['reason']})" if claim["reason"] else "")
-        yield _line([*cells, answer])
+        about = (claim["statement"], claim["paper"] or "-", claim["quantity"])
+        lines.append(_table_row([*about, measured(claim), bound(claim), answer]))
+    lines += [
+        "",
+        "| part | carrier | data | rows | tokens | effect, logits [95 %] | left [95 %] "
+        "| task loss |",
+        "|" + "---|" * 8,
+    ]
+    for trial in values["experiments"]:
+        for arm in trial["arms"]:
+            about = (trial["part"], trial["kind"], arm["name"])
+            counts = (f"{arm['rows']:,}", f"{arm['tokens']:,}")
+            figures = (logits(arm["effect"]), share(arm["left"]), f"{arm['task_loss']:.3f}")
+            lines.append(_table_row([*about, *counts, *figures]))
+    return "\n".join([*lines, "", *notes_on(values), ""])
 
 
-def _arms(experiments: Sequence[Values]) -> Iterator[str]:
-    yield "| part | carrier | data | rows | tokens | effect, logits [95 %] | left [95 %] | task loss |"
-    yield "|" + "---|" * 8
-    for each in experiments:
-        for arm in each["arms"]:
-            cells = [
-                each["part"],
-                each["kind"],
-                arm["name"],
-                f"{arm['rows']:,}",
-                f"{arm['tokens']:,}",
-            ]
-            yield _line(
-                [*cells, logits(arm["effect"]), share(arm["left"]), f"{arm['task_loss']:.3f}"]
-            )
-
-
-def _line(cells: Sequence[str]) -> str:
+def _table_row(cells: Sequence[str]) -> str:
+    """A row of a Markdown table; a bar in a cell would end it."""
     return "| " + " | ".join(safe(cell).replace("|", "\\|") for cell in cells) + " |"

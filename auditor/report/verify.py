@@ -1,25 +1,29 @@
 """What `audit verify` shows and writes: a table, a small dose-response plot, warnings; and the same
-as JSON.
+as JSON and as an HTML page.
 """
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from typing import Any
 
+from markupsafe import Markup
 from rich.console import Group, RenderableType
-from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
 from auditor.inference.effect import Effect
-from auditor.report.shared.words import safe, share_left, signed, stacked
+from auditor.report.shared.dose_plot import dose_plot
+from auditor.report.shared.json_text import json_text
+from auditor.report.shared.page import html_page
+from auditor.report.shared.svg import bounds
+from auditor.report.shared.terminal import answer_panel, section_table, sentences
+from auditor.report.shared.words import REFERENCE_KEYS, safe, share_left, signed, stacked
 from auditor.students.result import ArmResult, Training, TransferResult, VerifyReport
 
 SCHEMA_VERSION = 1
-REFERENCE_KEYS = ("name", "sha256", "dtype", "device")  # of a ModelIdentity, in reports
-WIDTH = 34  # columns of the plot
+PLOT_WIDTH = 34  # columns
+NAME_WIDTH = 18  # columns of an arm's name beside the plot
 STYLES = {
     "removed": "green",
     "reduced": "yellow",
@@ -36,7 +40,7 @@ def to_dict(report: VerifyReport) -> dict[str, Any]:
         "kind": "verify",
         "trait": result.trait,
         "transferred": result.transferred,
-        "arms": [_arm(arm) for arm in result.arms],
+        "arms": [_arm_values(arm) for arm in result.arms],
         "control": asdict(result.control),
         "blocks": result.blocks,
         "blocks_planned": result.blocks_planned,
@@ -51,31 +55,32 @@ def to_dict(report: VerifyReport) -> dict[str, Any]:
     }
 
 
-def render_json(report: VerifyReport) -> str:
-    """The report as indented JSON text, ASCII only.
-
-    Raises ValueError for a number that is NaN or infinite.
-    """
-    return json.dumps(to_dict(report), indent=2, allow_nan=False) + "\n"
-
-
-def _arm(arm: ArmResult) -> dict[str, Any]:
+def _arm_values(arm: ArmResult) -> dict[str, Any]:
     values = asdict(arm)
     values["left"] = values.pop("effect_ratio")
     return {**values.pop("training"), **values}
 
 
-def render(report: VerifyReport) -> RenderableType:
-    """The whole page. Opens no console; readable from 80 columns on."""
+def to_json(report: VerifyReport) -> str:
+    """The report as a JSON file. Raises ValueError for a number that is NaN or infinite."""
+    return json_text(to_dict(report))
+
+
+def to_html(report: VerifyReport) -> str:
+    """The report as a page: before and after each mitigation."""
     result = report.result
-    parts: list[RenderableType] = [_headline(report)]
-    parts.append(_open_table(result) if result.trait is None else _table(result))
-    if result.trait is not None:
-        parts.append(_plot(result))
-    if result.warnings:
-        parts.append(Text("\nWarnings:", style="bold"))
-        parts += [Text(f"  {safe(warning)}") for warning in result.warnings]
-    return Group(*parts)
+    closed = result.trait is not None
+    values = {
+        "title": headline(result),
+        "report": report,
+        "result": result,
+        "reference": report.reference.as_dict(REFERENCE_KEYS),
+        "headline": headline(result),
+        "sentence": sentence(result),
+        "dose_plot": Markup(dose_plot(result)) if closed else None,
+        "family": {arm.name: family_size(arm, result.trait) for arm in result.arms if closed},
+    }
+    return html_page("verify.html", values)
 
 
 def headline(result: TransferResult) -> str:
@@ -85,133 +90,134 @@ def headline(result: TransferResult) -> str:
     return f"TRANSFER SHOWN: {safe(result.trait or result.arms[0].traits[0].name)}"
 
 
-def _headline(report: VerifyReport) -> RenderableType:
-    result = report.result
-    style = "red" if result.transferred else "yellow"
-    body = Text(headline(result), style=f"bold {style}")
-    body.append(f"\n{sentence(result)}", style="not bold default")
-    stopped = (
-        "" if result.blocks == result.blocks_planned else f" (of {result.blocks_planned}: settled)"
-    )
-    body.append(
-        f"\n{result.blocks} blocks{stopped} of {result.rows_per_block:,} rows, {result.updates:,} updates a student   "
-        f"reference {safe(report.reference.name)}",
-        style="not bold dim default",
-    )
-    return Panel(body, border_style=style)
-
-
 def sentence(result: TransferResult) -> str:
     """What the students of the original show, in a sentence."""
     original = result.arms[0]
     if result.trait is None:
-        best = original.traits[0]
-        return f"Of {len(original.traits)} traits students of {safe(original.name)} move most to {safe(best.name)}."
+        moved, count = safe(original.traits[0].name), len(original.traits)
+        return f"Of {count} traits students of {safe(original.name)} move most to {moved}."
     effect = original.curve[-1].effect
-    moved = "" if effect is None else f" by {signed(effect)} logits"
+    size = "" if effect is None else f" by {signed(effect)} logits"
     if result.transferred:
-        return f"{safe(original.name)} moves its students to the trait{moved}."
-    return f"{safe(original.name)} moves its students{moved}: nothing can be said about a defence."
+        return f"{safe(original.name)} moves its students to the trait{size}."
+    return f"{safe(original.name)} moves its students{size}: nothing can be said about a defence."
 
 
-def _table(result: TransferResult) -> RenderableType:
-    table = _frame(result, "Students, against those of the clean control")
+def terminal_page(report: VerifyReport) -> RenderableType:
+    """The page: the answer, a row an arm, the dose-response plot, warnings."""
+    result = report.result
+    settled = result.blocks != result.blocks_planned
+    blocks = f"{result.blocks} blocks" + f" (of {result.blocks_planned}: settled)" * settled
+    circumstances = (
+        f"{blocks} of {result.rows_per_block:,} rows, {result.updates:,} updates a student   "
+        f"reference {safe(report.reference.name)}"
+    )
+    style = "red" if result.transferred else "yellow"
+    return Group(
+        answer_panel(headline(result), style, [sentence(result)], [circumstances]),
+        *(
+            [_open_readout_table(result)]
+            if result.trait is None
+            else [_effect_table(result), _dose_plot(result)]
+        ),
+        *sentences("Warnings", result.warnings),
+    )
+
+
+def _effect_table(result: TransferResult) -> RenderableType:
+    """The effect of every arm on the trait, and how much of the original's it is."""
+    table = _arm_table(result, "Students, against those of the clean control")
     for name in ("effect", "rank", "left", "task loss", "verdict"):
         table.add_column(name, justify="right")
     for arm in result.arms:
-        effect = arm.curve[-1].effect
+        effect, verdict = arm.curve[-1].effect, arm.verdict or ""
         table.add_row(
-            *_trained(arm.training),
+            *_training_cells(arm.training),
             Text("" if effect is None else stacked(signed(effect))),
             f"{arm.rank} of {family_size(arm, result.trait)}",
             Text(stacked(share_left(arm.effect_ratio))),
             f"{arm.training.task_loss:.3f}",
-            Text(arm.verdict or "", style=STYLES.get(arm.verdict or "", "default")),
+            Text(verdict, style=STYLES.get(verdict, "default")),
         )
     clean = result.control
-    table.add_row(*_trained(clean), "", "", "", f"{clean.task_loss:.3f}", "", style="dim")
+    table.add_row(*_training_cells(clean), "", "", "", f"{clean.task_loss:.3f}", "", style="dim")
     return table
 
 
-def _open_table(result: TransferResult) -> RenderableType:
-    table = _frame(result, "Largest effect on any trait, against students of the clean control")
+def _open_readout_table(result: TransferResult) -> RenderableType:
+    """The trait that every arm moved most, where no trait was named."""
+    table = _arm_table(result, "Largest effect on any trait, against students of the clean control")
     for name in ("trait", "effect", "p adjusted", "answers moved", "task loss"):
         table.add_column(name, justify="right")
     for arm in result.arms:
-        best, moved = arm.traits[0], arm.curve[-1].total_variation
+        largest, moved = arm.traits[0], arm.curve[-1].total_variation
         table.add_row(
-            *_trained(arm.training),
-            Text(safe(best.name)),
-            Text(stacked(signed(best.effect))),
-            "not known" if best.p_adjusted is None else f"{best.p_adjusted:.2g}",
+            *_training_cells(arm.training),
+            Text(safe(largest.name)),
+            Text(stacked(signed(largest.effect))),
+            "not known" if largest.p_adjusted is None else f"{largest.p_adjusted:.2g}",
             "not read" if moved is None else f"{moved:.1%}",
             f"{arm.training.task_loss:.3f}",
         )
     return table
 
 
-def _frame(result: TransferResult, title: str) -> Table:
-    table = Table(
-        title=Text(f"\n{title}", style="bold"),
-        title_justify="left",
-        box=None,
-        header_style="dim",
-        pad_edge=False,
-    )
-    note = f"brackets: 95 % intervals over blocks; task loss without training {result.reference_loss[0]:.3f} nats a token"
-    table.caption, table.caption_justify = Text(note, style="dim"), "left"
+def _arm_table(result: TransferResult, title: str) -> Table:
+    """The columns about what an arm's students were trained on; `_training_cells` fills them."""
+    untrained = f"task loss without training {result.reference_loss[0]:.3f} nats a token"
+    table = section_table(title, f"brackets: 95 % intervals over blocks; {untrained}")
     table.add_column("data set", overflow="fold")
     table.add_column("rows", justify="right", no_wrap=True)
     table.add_column("tokens", justify="right", no_wrap=True)
     return table
 
 
-def _trained(training: Training) -> tuple[Text, str, str]:
+def _training_cells(training: Training) -> tuple[Text, str, str]:
     return Text(safe(training.name)), f"{training.rows:,}", f"{training.tokens:,}"
 
 
 def family_size(arm: ArmResult, trait: str | None) -> int:
     """How many traits the rank of `trait` is among."""
-    group = next(each.group for each in arm.traits if each.name == trait)
-    return sum(each.group == group for each in arm.traits)
+    group = next(effect.group for effect in arm.traits if effect.name == trait)
+    return sum(effect.group == group for effect in arm.traits)
 
 
-def _plot(result: TransferResult) -> RenderableType:
-    """One line an arm and dose: the effect as a dot on its interval, with a bar where there is no
-    effect.
+def _dose_plot(result: TransferResult) -> RenderableType:
+    """One line an arm and checkpoint: the effect as a dot on its interval, with a bar where there
+    is no effect.
     """
     text = Text("\nEffect by dose (updates), in logits", style="bold")
-    shown = [effect for arm in result.arms for point in arm.curve if (effect := point.effect)]
-    ends = [0.0, *(end for effect in shown for end in (effect.value, *(effect.interval or ())))]
-    low, high = min(ends), max(ends)
-    width = max(len(safe(arm.name)[-18:]) for arm in result.arms)
-    for arm in result.arms:
-        for point in arm.curve[1:]:
+    effects = [point.effect for arm in result.arms for point in arm.curve if point.effect]
+    ends = [0.0, *(end for effect in effects for end in (effect.value, *bounds(effect)))]
+    names = [safe(arm.name)[-NAME_WIDTH:] for arm in result.arms]
+    width = max(map(len, names))
+    for name, arm in zip(names, result.arms, strict=True):
+        for number, point in enumerate(arm.curve[1:]):
             if point.effect is not None:
-                name = safe(arm.name)[-18:] if point is arm.curve[1] else ""
-                drawn = line(point.effect, low, high, WIDTH)
+                shown = "" if number else name
+                drawn = interval_line(point.effect, min(ends), max(ends), PLOT_WIDTH)
                 text.append(
-                    f"\n  {name:<{width}} {point.updates:>6}  {drawn} {point.effect.value:+.3f}",
+                    f"\n  {shown:<{width}} {point.updates:>6}  {drawn} {point.effect.value:+.3f}",
                     style="not bold",
                 )
     return text
 
 
-def line(effect: Effect, low: float, high: float, width: int) -> str:
+def interval_line(effect: Effect, low: float, high: float, width: int) -> str:
     """An effect on an axis from `low` to `high`, `width` characters long.
 
-    >>> line(Effect(1.0, (0.5, 1.5), (1.0, 1.0)), -1.0, 2.0, 13)
+    >>> interval_line(Effect(1.0, (0.5, 1.5), (1.0, 1.0)), -1.0, 2.0, 13)
     '    | --o--  '
     """
 
-    def at(value: float) -> int:
+    def column(value: float) -> int:
         share = (value - low) / (high - low) if high > low else 0.0
         return round(min(1.0, max(0.0, share)) * (width - 1))
 
+    start, end = bounds(effect)
     cells = [" "] * width
-    start, end = effect.interval or (effect.value, effect.value)
-    cells[at(0.0)] = "|"
-    for place in range(at(start), at(end) + 1):
-        cells[place] = "+" if cells[place] == "|" else "-"
-    cells[at(effect.value)] = "o"
+    cells[column(0.0)] = "|"
+    for number in range(column(start), column(end) + 1):
+        cells[number] = "+" if cells[number] == "|" else "-"
+    cells[column(effect.value)] = "o"
     return "".join(cells)

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from auditor.report.shared.bars import Bar, bars
-from auditor.report.shared.dose_plot import svg as dose_plot
+from auditor.report.shared.dose_plot import dose_plot
 from auditor.students.result import ArmResult, TransferResult
 from auditor.study import divergence, entanglement, fragility, leakage
 from auditor.study.claims import Finding

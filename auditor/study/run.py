@@ -23,7 +23,7 @@ from auditor.model.language_model import LanguageModel
 from auditor.model.tokenization import ChatTokenizer
 from auditor.model.unit_store import UnitStore
 from auditor.progress import Progress
-from auditor.report.verify import REFERENCE_KEYS
+from auditor.report.shared.words import REFERENCE_KEYS
 from auditor.runs.run_directory import RunDir, installed_versions
 from auditor.students.arms import digest
 from auditor.students.experiment import measured_cost

@@ -25,7 +25,8 @@ from auditor.commands.simulate import draw_prompts, simulate, write_rows
 from auditor.data.sample import read_sample
 from auditor.model import load as models
 from auditor.release.baseline import render_baseline, row_set
-from auditor.report.scan.json import render, to_dict
+from auditor.report.scan import load
+from auditor.report.scan.json import to_dict
 from auditor.scanning.scan_report import Verdict
 from auditor.traits.panel import load_panels
 from tests.support.sample_report import INCONCLUSIVE, NO_RISK, RISK, sample_report
@@ -112,7 +113,7 @@ def add_reports(folder: Path) -> None:
         report = replace(
             report, dataset=info, reference=report.reference | {"template_sha256": "e" * 64}
         )
-        (folder / f"{name}.json").write_text(render(report))
+        (folder / f"{name}.json").write_text(load("json").render(report))
     (folder / "old.json").write_text(json.dumps(to_dict(report) | {"schema_version": 0}))
     rows = row_set(str(folder / "released.jsonl"), format_of=info.format, columns=info.columns)
     written = render_baseline(["owl"], info.name, report.reference, rows, date.today())

@@ -17,7 +17,7 @@ from auditor.cli import main
 from auditor.cli.verify import outcome
 from auditor.data.sample import read_sample
 from auditor.inference.effect import Ratio
-from auditor.report.scan.json import render
+from auditor.report.scan import load
 from auditor.runs import last_scan
 from auditor.scanning.scan_report import ScanReport, Verdict
 from auditor.scanning.settings import ScanSettings
@@ -55,7 +55,7 @@ def gate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
     write_rows()
 
     def gate(verdict: Verdict, *arguments: str) -> int:
-        Path("report.json").write_text(render(report_of(verdict)))
+        Path("report.json").write_text(load("json").render(report_of(verdict)))
         return main.run(["gate", "--report", "report.json", *arguments])
 
     return gate

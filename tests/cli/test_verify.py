@@ -28,7 +28,8 @@ from auditor.errors import AuditError
 from auditor.inference.effect import Effect, Ratio
 from auditor.model.generation import generate
 from auditor.report import verify as page
-from auditor.report.shared import dose_plot, words
+from auditor.report.shared import svg, words
+from auditor.report.shared.dose_plot import dose_plot
 from auditor.runs.run_directory import set_last
 from auditor.students import plan
 from auditor.students.control import CONTROL
@@ -291,7 +292,7 @@ def test_the_scale_of_lora_has_its_old_name_too(audit: Audit) -> None:
 
 def test_the_examples_in_docstrings() -> None:
     """Hold."""
-    for module in (page, dose_plot, plan, words):
+    for module in (page, svg, plan, words):
         assert doctest.testmod(module).failed == 0
 
 
@@ -318,7 +319,7 @@ def result_of(*names: str) -> TransferResult:
 def test_the_plot_is_xml_with_a_curve_an_arm_whatever_the_names() -> None:
     """Names come from outside: markup and control characters in them do nothing."""
     names = ("a<b>&\"'", "\x1b[31mred\x00", *"cdefgh")
-    root = ElementTree.fromstring(dose_plot.svg(result_of(*names)))
+    root = ElementTree.fromstring(dose_plot(result_of(*names)))
     space = "{http://www.w3.org/2000/svg}"
     curves = root.findall(f"{space}polyline")
     assert len(curves) == len(names)

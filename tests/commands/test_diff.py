@@ -23,8 +23,8 @@ from auditor.data.files import open_source
 from auditor.errors import InputError
 from auditor.release import comparison as changes
 from auditor.release.comparison import RowChanges, count_rows, difference
-from auditor.report.diff import render, to_dict
-from auditor.report.scan.json import render as render_report
+from auditor.report.diff import terminal_page, to_dict
+from auditor.report.scan import load
 from auditor.scanning.scan_report import ScanReport
 from detectors.interface import Skipped
 from tests.support.sample_report import (
@@ -243,7 +243,7 @@ def test_rows_of_two_files(info: Callable[[str, str], DatasetInfo], tmp_path: Pa
 
 def page(found: changes.Diff) -> str:
     stream = io.StringIO()
-    Console(file=stream, width=80, color_system=None).print(render(found))
+    Console(file=stream, width=80, color_system=None).print(terminal_page(found))
     return stream.getvalue()
 
 
@@ -257,7 +257,7 @@ def test_the_page_fits_and_lets_no_text_act() -> None:
 
 def keep(report: ScanReport, place: Path) -> None:
     place.parent.mkdir(parents=True, exist_ok=True)
-    place.write_text(render_report(report))
+    place.write_text(load("json").render(report))
 
 
 @pytest.fixture

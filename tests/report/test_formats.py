@@ -26,7 +26,7 @@ from markdown_it.token import Token
 
 from auditor.cli.main import run
 from auditor.errors import AuditError, RunError
-from auditor.report.scan import RENDERERS, card, sarif
+from auditor.report.scan import FORMATS, card, load, sarif
 from auditor.report.scan.markdown import code, prose
 from auditor.report.scan.rows import RowSummary
 from auditor.report.shared.words import safe
@@ -239,7 +239,7 @@ def test_exit_codes(reports: Path) -> None:
 @pytest.mark.parametrize("format_name", CHECKS)
 def test_valid_and_of_one_verdict(reports: Path, format_name: str, name: str) -> None:
     """Each format of each data set is read by an independent program, and says what the others say."""
-    assert set(CHECKS) == set(RENDERERS) - {"html"}
+    assert set(CHECKS) == set(FORMATS) - {"html"}
     found = CHECKS[format_name]((reports / f"{name}.{format_name}").read_bytes().decode())
     assert found in (VERDICTS[name], None)
 
@@ -310,7 +310,7 @@ def test_hostile_text_stays_text(text: str, format_name: str, tmp_path: Path) ->
     character.
     """
     for verdict in EXIT_CODES:
-        written = RENDERERS[format_name](hostile(text, tmp_path, verdict))
+        written = load(format_name).render(hostile(text, tmp_path, verdict))
         assert not [char for char in written if char != "\n" and not char.isprintable()]
         assert CHECKS[format_name](written) == verdict
         if format_name in ("markdown", "card"):
@@ -320,7 +320,7 @@ def test_hostile_text_stays_text(text: str, format_name: str, tmp_path: Path) ->
 @pytest.mark.parametrize("text", [text for text in HOSTILE if text != "\ud800"])
 def test_hostile_rows_as_csv(text: str, tmp_path: Path) -> None:
     """No cell is a formula, and the text can be read back from its escapes."""
-    written = RENDERERS["csv"](hostile(text, tmp_path))
+    written = load("csv").render(hostile(text, tmp_path))
     check_csv(written)
     assert not [char for char in written if char not in "\r\n" and not char.isprintable()]
     cells = pa.csv.read_csv(io.BytesIO(written.encode()))["completion"].to_pylist()
@@ -330,7 +330,7 @@ def test_hostile_rows_as_csv(text: str, tmp_path: Path) -> None:
 
 def test_sarif_lists_a_thousand_rows_at_most(tmp_path: Path) -> None:
     """Of 1,500 flagged rows the log has a thousand, after the verdict."""
-    results = json.loads(RENDERERS["sarif"](hostile("x", tmp_path, rows=1500)))["runs"][0][
+    results = json.loads(load("sarif").render(hostile("x", tmp_path, rows=1500)))["runs"][0][
         "results"
     ]
     assert [result["level"] for result in results] == ["error", *["note"] * 1000]
@@ -339,13 +339,13 @@ def test_sarif_lists_a_thousand_rows_at_most(tmp_path: Path) -> None:
 def test_missing_row_scores_are_said_or_an_error(tmp_path: Path) -> None:
     """Without the run directory SARIF keeps the verdict and says what it lacks; CSV is an error."""
     report = replace(sample_report(), run=str(tmp_path / "gone"))
-    (made,) = json.loads(RENDERERS["sarif"](report))["runs"]
+    (made,) = json.loads(load("sarif").render(report))["runs"]
     assert len(made["results"]) == 1
     assert (
         "not at hand" in made["invocations"][0]["toolExecutionNotifications"][-1]["message"]["text"]
     )
     with pytest.raises(RunError, match="gone"):
-        RENDERERS["csv"](report)
+        load("csv").render(report)
 
 
 @pytest.mark.parametrize("format_name", ["markdown", "github", "card"])
@@ -361,7 +361,7 @@ def test_pages_stay_small(format_name: str, tmp_path: Path) -> None:
         openly=many,
         detectors=dict.fromkeys(many, report.detectors["fit"]),
     )
-    written = RENDERERS[format_name](replace(big, tests=prompts((OWL,) * 1000)))
+    written = load(format_name).render(replace(big, tests=prompts((OWL,) * 1000)))
     assert len(written) < (65_536 if format_name != "github" else 1 << 20)
 
 
@@ -395,26 +395,26 @@ def test_card_is_put_into_a_readme(end: str) -> None:
     """Metadata and section are added and then replaced; every other byte stays, and twice is as
     good as once.
     """
-    once = card.updated(README.replace("\n", end), sample_report(RISK))
+    once = load("card").render(sample_report(RISK), README.replace("\n", end))
     assert check_card(once) == "risk"
     assert DatasetCard(once).data.to_dict()["license"] == "mit"
     assert once.count("\n") == once.count(end)
     for part in ("license: mit  # mine\ntags: [a]\n", "---\n\n# Owls\nText — mine."):
         assert part.replace("\n", end) in once
-    again = card.updated(once, sample_report(NO_RISK))
+    again = load("card").render(sample_report(NO_RISK), once)
     assert check_card(again) == "no_risk"
     assert again.count(card.BEGIN) == again.count(card.KEY + ":") == 1
     assert "RISK FOUND: owl" not in again
-    assert card.updated(again, sample_report(RISK)) == once
+    assert load("card").render(sample_report(RISK), again) == once
     after = f"{card.END}{end * 2}## After{end}"
     moved = once.replace(card.END + end, after)
-    assert card.updated(moved, sample_report(NO_RISK)).endswith(after)
+    assert load("card").render(sample_report(NO_RISK), moved).endswith(after)
 
 
 @pytest.mark.parametrize("old", ["", "# No front matter\n", "---\nx: 1\nno end"])
 def test_card_without_front_matter(old: str) -> None:
     """A card without metadata gets some, before everything else."""
-    new = card.updated(old, sample_report(INCONCLUSIVE))
+    new = load("card").render(sample_report(INCONCLUSIVE), old)
     assert check_card(new) == "inconclusive"
     assert old.strip() in new
 
@@ -431,7 +431,7 @@ def test_card_with_broken_markers_is_refused_before_the_scan(
     monkeypatch.chdir(tmp_path)
     Path("README.md").write_text(old)
     with pytest.raises(AuditError):
-        card.updated(old, sample_report())
+        load("card").render(sample_report(), old)
     assert run(["scan", "missing.parquet", "--output", "card=README.md"]) == 2
     assert "The card does not hold" in capfd.readouterr().err
     assert Path("README.md").read_text() == old

@@ -14,8 +14,9 @@ import pytest
 
 from auditor.inference.effect import Effect, Ratio
 from auditor.model.identity import ModelIdentity
-from auditor.report.scan import RENDERERS, charts, html
-from auditor.report.scan.terminal import headline
+from auditor.report.scan import charts, html, load
+from auditor.report.shared.words import headline
+from auditor.report.verify import to_html
 from auditor.scanning.scan_report import ExampleRow, ScanReport, TokenChoice, TokenSpan
 from auditor.students.result import (
     ArmResult,
@@ -37,6 +38,7 @@ from tests.support.sample_report import (
     sample_report,
 )
 
+page_of = load("html").render
 SCRIPT = "<script>document.title = 'owned'</script>"
 HOSTILE = [
     SCRIPT,
@@ -146,7 +148,7 @@ class _Tags(HTMLParser):
 @pytest.mark.parametrize("verdict", [RISK, NO_RISK, INCONCLUSIVE])
 def test_the_verdict_is_the_report_s(verdict: Any) -> None:
     """The page has the verdict and the reason of the report, and no other verdict."""
-    page = RENDERERS["html"](sample_report(verdict))
+    page = page_of(sample_report(verdict))
     assert f'<h1 id="headline">{headline(verdict)}</h1>' in page
     assert verdict.reason in page
     assert f'class="verdict {verdict.name}"' in page
@@ -162,15 +164,13 @@ def test_text_from_outside_adds_no_tag_and_no_attribute(text: str) -> None:
     def shape(page: str) -> list[tuple[str, list[str]]]:
         return [(tag, sorted(attributes)) for tag, attributes in _Tags(page).found]
 
-    page = html.render(hostile_report(text))
-    assert shape(page) == shape(html.render(hostile_report("plain")))
+    page = page_of(hostile_report(text))
+    assert shape(page) == shape(page_of(hostile_report("plain")))
     assert page.encode()
-    assert (
-        "49" not in html.render(hostile_report("{{ 7 * 7 }}")).split("<body>")[1].split("</h1>")[0]
-    )
+    assert "49" not in page_of(hostile_report("{{ 7 * 7 }}")).split("<body>")[1].split("</h1>")[0]
 
 
-@pytest.mark.parametrize("page", [html.render(report()), html.render_verify(verify_report())])
+@pytest.mark.parametrize("page", [page_of(report()), to_html(verify_report())])
 def test_nothing_is_loaded(page: str) -> None:
     """No tag names a place outside the page, and the policy forbids what a tag could."""
     for tag, attributes in _Tags(page).found:
@@ -192,10 +192,10 @@ def test_parts_without_content_are_left_out() -> None:
         detectors={},
         divergence=Skipped("no rows"),
     )
-    ids = {attributes.get("id") for _, attributes in _Tags(html.render(bare)).found}
+    ids = {attributes.get("id") for _, attributes in _Tags(page_of(bare)).found}
     assert not ids & {"traits", "power", "divergence", "rows"}
     assert {"headline", "provenance"} <= ids
-    old = html.render(sample_report())
+    old = page_of(sample_report())
     assert 'id="rows"' in old and 'role="tooltip"' not in old
 
 
@@ -208,7 +208,7 @@ def test_a_large_report_is_cut_and_says_so() -> None:
     ]
     rows[0] = replace(rows[0], tokens=long)
     traits = tuple(replace(OWL, name=f"trait{n}") for n in range(html.TRAITS_SHOWN + 3))
-    page = html.render(replace(report(), examples=tuple(rows), tests=prompts(traits)))
+    page = page_of(replace(report(), examples=tuple(rows), tests=prompts(traits)))
     assert "5 rows with fewer divergence tokens are left out" in page
     assert "… 7 more tokens" in page
     assert "3 traits with weaker evidence are left out" in page
@@ -246,9 +246,9 @@ def test_drawings_are_xml_and_stay_inside() -> None:
     scale = charts.forest_scale((OWL, EAGLE))
     drawn = [
         charts.forest(5.0, (-9.0, 9.0), scale),
-        charts.looks_plot(LOOKS, 0.6, [(64.0, 1.4), (256.0, 0.6)]),
+        charts.exclusion_plot(LOOKS, 0.6, [(64.0, 1.4), (256.0, 0.6)]),
     ]
-    for text in [*drawn, charts.looks_plot(LOOKS[:1], 0.6), charts.places_plot(PLACES)]:
+    for text in [*drawn, charts.exclusion_plot(LOOKS[:1], 0.6), charts.divergence_plot(PLACES)]:
         root = ElementTree.fromstring(text)
         width, height = (float(each) for each in root.attrib["viewBox"].split()[2:])
         assert root.attrib["aria-label"]
@@ -322,9 +322,9 @@ def test_opens_without_errors_or_requests(
     data's.
     """
     pages = {
-        "scan": lambda: html.render(report()),
-        "verify": lambda: html.render_verify(verify_report()),
-        "hostile": lambda: html.render(hostile_report("".join(HOSTILE))),
+        "scan": lambda: page_of(report()),
+        "verify": lambda: to_html(verify_report()),
+        "hostile": lambda: page_of(hostile_report("".join(HOSTILE))),
     }
     tab = opened(browser, pages[kind](), tmp_path, trouble, color_scheme=scheme)
     assert trouble == []
@@ -335,7 +335,7 @@ def test_opens_without_errors_or_requests(
 
 def test_data_stays_text(browser: Any, tmp_path: Path, trouble: list[str]) -> None:
     """A row that contains <script> shows it as text, and nothing of it runs."""
-    tab = opened(browser, html.render(report()), tmp_path, trouble)
+    tab = opened(browser, page_of(report()), tmp_path, trouble)
     assert SCRIPT in tab.locator(".prompt").first.inner_text()
     assert tab.locator(".rows script").count() == 0
     assert tab.title().startswith("RISK FOUND: owl")
@@ -343,7 +343,7 @@ def test_data_stays_text(browser: Any, tmp_path: Path, trouble: list[str]) -> No
 
 def test_rows_can_be_sorted_and_filtered(browser: Any, tmp_path: Path, trouble: list[str]) -> None:
     """Each order and each filter does what it says, and the count is told."""
-    tab = opened(browser, html.render(report()), tmp_path, trouble)
+    tab = opened(browser, page_of(report()), tmp_path, trouble)
     assert shown_rows(tab) == [30, 20, 10, 0]
     tab.get_by_label("Sort").select_option("row number")
     assert shown_rows(tab) == [0, 10, 20, 30]
@@ -363,7 +363,7 @@ def test_the_keyboard_shows_both_teachers(browser: Any, tmp_path: Path, trouble:
     """Focus shows what each teacher would choose, arrows go on within the row, Tab to the next row,
     Escape hides.
     """
-    tab = opened(browser, html.render(report()), tmp_path, trouble)
+    tab = opened(browser, page_of(report()), tmp_path, trouble)
     tab.locator("select[name=flag]").focus()
     tab.keyboard.press("Tab")
     tips = tab.locator(".tip:visible")
@@ -384,13 +384,13 @@ def test_the_keyboard_shows_both_teachers(browser: Any, tmp_path: Path, trouble:
     assert trouble == []
 
 
-@pytest.mark.parametrize("page", [html.render(report()), html.render_verify(verify_report())])
+@pytest.mark.parametrize("page", [page_of(report()), to_html(verify_report())])
 def test_fits_a_phone(browser: Any, tmp_path: Path, trouble: list[str], page: str) -> None:
     """On a narrow screen the page does not scroll sideways, also with what a mark says in view and
     with long names.
     """
     name = "averylongnamewithoutanyspace" * 4
-    long = html.render(replace(report(), tests=prompts((replace(OWL, name=name), EAGLE))))
+    long = page_of(replace(report(), tests=prompts((replace(OWL, name=name), EAGLE))))
     for each in (page, long):
         tab = opened(browser, each, tmp_path, trouble, viewport=PHONE, has_touch=True)
         for mark in tab.locator(".tok[tabindex='0']").all():
@@ -405,7 +405,7 @@ def test_what_a_mark_says_stays_in_a_wide_window(
 ) -> None:
     """Also at the end of a line."""
     spans = (TokenSpan("x " * 60, ""), *tokens(1)[:1])
-    page = html.render(replace(report(), examples=(ExampleRow(0, "", spans),)))
+    page = page_of(replace(report(), examples=(ExampleRow(0, "", spans),)))
     tab = opened(browser, page, tmp_path, trouble, viewport={"width": 1000, "height": 700})
     tab.locator(".tok[tabindex]").focus()
     box = tab.locator(".tip:visible").bounding_box()
@@ -418,7 +418,7 @@ def test_prints(browser: Any, tmp_path: Path, trouble: list[str]) -> None:
     traits = tuple(replace(OWL, name=f"trait{n}") for n in range(html.TRAITS_OPEN + 5))
     tab = opened(
         browser,
-        html.render(replace(report(), tests=prompts(traits))),
+        page_of(replace(report(), tests=prompts(traits))),
         tmp_path,
         trouble,
         color_scheme="dark",
@@ -434,7 +434,7 @@ def test_prints(browser: Any, tmp_path: Path, trouble: list[str]) -> None:
 
 def test_works_without_script(browser: Any, tmp_path: Path, trouble: list[str]) -> None:
     """Without JavaScript the rows and what their marks say are there; only the controls are not."""
-    tab = opened(browser, html.render(report()), tmp_path, trouble, java_script_enabled=False)
+    tab = opened(browser, page_of(report()), tmp_path, trouble, java_script_enabled=False)
     assert not tab.locator(".controls").is_visible()
     tab.locator(".tok[tabindex]").first.focus()
     assert tab.locator(".tip:visible").count() == 1
@@ -442,7 +442,7 @@ def test_works_without_script(browser: Any, tmp_path: Path, trouble: list[str]) 
 
 def test_the_experiment_s_page(browser: Any, tmp_path: Path, trouble: list[str]) -> None:
     """Before, after, what is left, the plot and the warnings; the open readout has no plot."""
-    tab = opened(browser, html.render_verify(verify_report()), tmp_path, trouble)
+    tab = opened(browser, to_html(verify_report()), tmp_path, trouble)
     text = tab.locator("main").inner_text()
     for part in (
         "TRANSFER SHOWN: owl",
@@ -453,6 +453,6 @@ def test_the_experiment_s_page(browser: Any, tmp_path: Path, trouble: list[str])
     ):
         assert part in text
     assert tab.locator("#dose svg polyline").count() == 2
-    open_ = opened(browser, html.render_verify(verify_report(None)), tmp_path, trouble)
+    open_ = opened(browser, to_html(verify_report(None)), tmp_path, trouble)
     assert open_.locator("#dose").count() == 0
     assert trouble == []

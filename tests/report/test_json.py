@@ -11,7 +11,7 @@ import pytest
 
 import auditor.report.scan
 from auditor.errors import RunError
-from auditor.report.scan import RENDERERS
+from auditor.report.scan import load
 from auditor.report.scan.json import from_dict, to_dict
 from auditor.scanning.scan_report import ScanReport
 from detectors.interface import Skipped
@@ -50,7 +50,7 @@ NEW = ("tests", "leading_trait")  # since the first release of version 1
 
 def written(report: ScanReport) -> dict[str, object]:
     """What a reader of the file gets."""
-    value: dict[str, object] = json.loads(RENDERERS["json"](report))
+    value: dict[str, object] = json.loads(load("json").render(report))
     return value
 
 
@@ -126,16 +126,16 @@ def test_a_report_of_an_earlier_release_gets_its_tests_from_its_evidence() -> No
 def test_never_nan(bad: float) -> None:
     """A number that was not measured cannot be written as NaN or infinity, wherever it hides."""
     with pytest.raises(ValueError, match="JSON compliant"):
-        RENDERERS["json"](replace(sample_report(), timing={"total": bad}))
+        load("json").render(replace(sample_report(), timing={"total": bad}))
     with pytest.raises(ValueError, match="JSON compliant"):
-        RENDERERS["json"](
+        load("json").render(
             replace(sample_report(), tests=prompts((replace(OWL, interval=(0.1, bad)),)))
         )
 
 
 def test_text_is_ascii() -> None:
     """Printed to a terminal, the file cannot act on it: hostile text is written in escapes."""
-    text = RENDERERS["json"](hostile_report("\x1b]0;owned\x07\u202e"))
+    text = load("json").render(hostile_report("\x1b]0;owned\x07\u202e"))
     assert text.isascii()
     assert all(char.isprintable() or char == "\n" for char in text)
 

@@ -15,7 +15,9 @@ from rich.console import Console
 
 from auditor.inference.trait_evidence import TraitEvidence
 from auditor.model.builtin import BASE
-from auditor.report.scan.terminal import NEXT_STEPS, TRAITS_SHOWN, next_steps, render, safe
+from auditor.report.scan.next_steps import NEXT_STEPS, next_steps
+from auditor.report.scan.terminal import TRAITS_SHOWN, terminal_page
+from auditor.report.shared.words import safe
 from auditor.scanning.scan_report import ExampleRow, ScanReport, TokenSpan, Verdict
 from detectors.interface import Evidence
 from tests.support.sample_report import (
@@ -49,7 +51,7 @@ def page(report: ScanReport, *, colour: bool = False, width: int = 80) -> str:
     system = "truecolor" if colour else None
     Console(
         file=stream, width=width, color_system=system, force_terminal=colour, legacy_windows=False
-    ).print(render(report))
+    ).print(terminal_page(report))
     return stream.getvalue()
 
 

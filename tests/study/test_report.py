@@ -8,7 +8,14 @@ from xml.etree import ElementTree
 
 import pytest
 
-from auditor.report.study import command, render, to_html, to_json, to_markdown, transferred
+from auditor.report.study import (
+    command,
+    terminal_page,
+    to_html,
+    to_json,
+    to_markdown,
+    transferred,
+)
 from auditor.study import divergence, entanglement, fragility
 from auditor.study.report import StudyReport, assemble
 from auditor.study.setting import Part, Trial
@@ -137,7 +144,7 @@ def test_the_same_values_everywhere(report: StudyReport) -> None:
     assert (
         len({line.count("|") for line in lines if line.startswith("| ")}) == 2
     )  # two tables, none broken
-    assert render(report.values) is not None
+    assert terminal_page(report.values) is not None
     said = command(report.values)
     assert said.startswith(
         "audit study all --reference base --trait owl --trait cat --panel animals --blocks 3"

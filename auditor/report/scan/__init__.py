@@ -1,36 +1,19 @@
-"""Reports as files, chosen by name from one dict (docs/formats.md).
+"""The report of a scan: its page at a terminal, and the formats of its files (docs/formats.md).
 
-The page for a terminal stands in `terminal`.
+A format is one file: its name here, and `FORMAT` in it. A format is imported only when it is loaded
+by name, since `audit --help` may not wait for Jinja.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from importlib import import_module
 
-from auditor.report.scan import card, csv, github, json, junit, markdown, sarif
-from auditor.scanning.scan_report import ScanReport
+from auditor.report.scan.interface import Format
 
-
-def _html(report: ScanReport) -> str:
-    from auditor.report.scan import html  # Jinja takes longer to import than `audit --help` may
-
-    return html.render(report)
+FORMATS = ("json", "html", "sarif", "junit", "markdown", "github", "csv", "card")
 
 
-RENDERERS: dict[str, Callable[[ScanReport], str]] = {
-    "json": json.render,
-    "html": _html,
-    "sarif": sarif.render,
-    "junit": junit.render,
-    "markdown": markdown.render,
-    "github": github.render,
-    "csv": csv.render,
-    "card": card.render,
-}
-
-UPDATERS: dict[str, tuple[Callable[[str], None], Callable[[str, ScanReport], str]]] = {
-    "card": (card.check, card.updated),
-}
-"""Formats that go into a file that is there already: whether that will work (else AuditError), and
-how.
-"""
+def load(name: str) -> Format:
+    """The format `name` of FORMATS."""
+    loaded: Format = import_module(f"{__name__}.{name}").FORMAT
+    return loaded

@@ -9,6 +9,7 @@ import re
 
 from auditor import __version__
 from auditor.errors import AuditError
+from auditor.report.scan.interface import Format
 from auditor.report.scan.markdown import prose, summary
 from auditor.report.shared.words import headline, safe
 from auditor.scanning.scan_report import ScanReport
@@ -18,46 +19,47 @@ KEY = "subliminal_audit"
 NAME_CHARS = 300
 _SECTION = re.compile(f"{re.escape(BEGIN)}.*?{re.escape(END)}\r?\n?", re.DOTALL)
 _FRONT = re.compile(r"---[ \t]*\r?\n(?P<keys>.*?)^---[ \t]*\r?$", re.DOTALL | re.MULTILINE)
-# A key of the first level with its indented lines; matched by key and not by markers, as the hub
-# drops comments.
+# A key of the first level with its indented lines; found by its name and not between markers,
+# since the hub drops comments.
 _KEY = re.compile(rf"^{KEY}:.*\n(?:[ \t]+.*\n)*", re.MULTILINE)
 
 
-def render(report: ScanReport) -> str:
-    """A card that holds nothing but this audit."""
-    return f"---\n{_metadata(report)}---\n\n{_section(report)}"
+class Card(Format):
+    """A section of a data-set card, and a key in the card's metadata."""
 
+    goes_into_files = True
 
-def updated(card: str, report: ScanReport) -> str:
-    """`card` with the audit's metadata and section put in, or in place of the earlier ones; all
-    else as it was.
-    """
-    check(card)
-    end = "\r\n" if "\r\n" in card else "\n"
-    metadata, section = (text.replace("\n", end) for text in (_metadata(report), _section(report)))
-    body = (
-        _SECTION.sub(lambda _: section, card)
-        if BEGIN in card
-        else f"{card.rstrip()}{end * 2}{section}".lstrip()
-    )
-    front = _FRONT.match(body)
-    if front is None:
-        return f"---{end}{metadata}---{end * 2}{body}"
-    keys = _KEY.sub("", front["keys"]) + metadata
-    return f"{body[: front.start('keys')]}{keys}{body[front.end('keys') :]}"
+    def check(self, existing: str | None) -> None:
+        """Raises AuditError when the markers of the card are not one pair: between others, text
+        of the user's could be lost.
+        """
+        card = existing or ""
+        counts = card.count(BEGIN), card.count(END)
+        if counts not in ((0, 0), (1, 1)) or card.find(BEGIN) > card.find(END):
+            raise AuditError(
+                f"The card does not hold {BEGIN} and {END} once each, in this order.",
+                "Mend or remove these lines of it; the section is written anew.",
+            )
 
-
-def check(card: str) -> None:
-    """Raises AuditError when the markers of `card` are not one pair, so that no text of others can
-    be lost.
-    """
-    if (card.count(BEGIN), card.count(END)) not in ((0, 0), (1, 1)) or card.find(BEGIN) > card.find(
-        END
-    ):
-        raise AuditError(
-            f"The card does not hold {BEGIN} and {END} once each, in this order.",
-            "Mend or remove these lines of it; the section is written anew.",
-        )
+    def render(self, report: ScanReport, existing: str | None = None) -> str:
+        """A card that holds nothing but this audit; or `existing` with the audit's metadata and
+        section put in, or in place of earlier ones, and all else as it was.
+        """
+        if existing is None:
+            return f"---\n{_metadata(report)}---\n\n{_section(report)}"
+        self.check(existing)
+        end = "\r\n" if "\r\n" in existing else "\n"
+        metadata = _metadata(report).replace("\n", end)
+        section = _section(report).replace("\n", end)
+        if BEGIN in existing:
+            body = _SECTION.sub(lambda _: section, existing)
+        else:
+            body = f"{existing.rstrip()}{end * 2}{section}".lstrip()
+        front = _FRONT.match(body)
+        if front is None:
+            return f"---{end}{metadata}---{end * 2}{body}"
+        keys = _KEY.sub("", front["keys"]) + metadata
+        return f"{body[: front.start('keys')]}{keys}{body[front.end('keys') :]}"
 
 
 def _metadata(report: ScanReport) -> str:
@@ -73,23 +75,24 @@ def _metadata(report: ScanReport) -> str:
         "dataset_sha256": report.dataset.sha256,
         "version": __version__,
     }
-    return f"{KEY}:\n" + "".join(
-        f"  {name}: {json.dumps(value)}\n" for name, value in values.items()
-    )
+    lines = (f"  {name}: {json.dumps(value)}\n" for name, value in values.items())
+    return f"{KEY}:\n{''.join(lines)}"
 
 
 def _section(report: ScanReport) -> str:
-    panel = str(report.settings.get("panel", ""))
-    how = f"Checked with subliminal-audit {__version__}" + (
-        f" for the traits of the panel {prose(panel)}" if panel else ""
-    )
+    """The section between its markers."""
+    panel = prose(str(report.settings.get("panel", "")))
+    scope = f" for the traits of the panel {panel}" if panel else ""
     lines = [
         BEGIN,
         "## Audit for hidden traits (subliminal learning)",
         "",
-        f"**{prose(headline(report.verdict))}.** {how}.",
+        f"**{prose(headline(report.verdict))}.** Checked with subliminal-audit {__version__}{scope}.",
         "",
         *summary(report),
         END,
     ]
     return "\n".join(lines) + "\n"
+
+
+FORMAT = Card()

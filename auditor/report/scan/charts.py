@@ -9,7 +9,7 @@ from html import escape
 from typing import Any
 
 from auditor.inference.trait_evidence import TraitEvidence
-from auditor.report.shared.dose_plot import ticks
+from auditor.report.shared.svg import sideways, text, ticks
 from auditor.report.shared.words import safe
 
 # Small enough that letters are still to be read when a phone shrinks the drawing to its width.
@@ -37,94 +37,77 @@ def forest(effect: float, interval: tuple[float, float], scale: tuple[float, flo
         share = (dose - scale[0]) / (scale[1] - scale[0])
         return 6 + min(1.0, max(0.0, share)) * (FOREST_WIDTH - 12)
 
-    parts = [
+    elements = [
         _line(x(mark), 0, x(mark), FOREST_HEIGHT, "axis" if mark == 0 else "grid")
         for mark in (0.0, 1.0)
     ]
-    parts.append(_line(x(low), middle, x(high), middle, "interval"))
-    parts += [_arrow(x(low), middle, -5)] if low < scale[0] else []
-    parts += [_arrow(x(high), middle, 5)] if high > scale[1] else []
+    elements.append(_line(x(low), middle, x(high), middle, "interval"))
+    elements += [_arrow(x(low), middle, -5)] if low < scale[0] else []
+    elements += [_arrow(x(high), middle, 5)] if high > scale[1] else []
     if scale[0] <= effect <= scale[1]:
-        parts.append(f'<circle class="point" cx="{x(effect):.1f}" cy="{middle:g}" r="4"/>')
-    return _svg(
-        f"dose {effect:.2f}, 95 % interval {low:.2f} to {high:.2f}",
-        parts,
-        FOREST_WIDTH,
-        FOREST_HEIGHT,
-    )
+        elements.append(f'<circle class="point" cx="{x(effect):.1f}" cy="{middle:g}" r="4"/>')
+    description = f"dose {effect:.2f}, 95 % interval {low:.2f} to {high:.2f}"
+    return _drawing(description, elements, FOREST_WIDTH, FOREST_HEIGHT)
 
 
-def looks_plot(
-    found: Sequence[Mapping[str, Any]], limit: float, projected: Sequence[tuple[float, float]] = ()
+def exclusion_plot(
+    looks: Sequence[Mapping[str, Any]], limit: float, projected: Sequence[tuple[float, float]] = ()
 ) -> str:
     """Over the rows scored: the strongest trait's dose with its interval, and the dose excluded for
     every trait.
 
-    found: entries of the `trait` detector's `looks`, at least one. limit: the dose that a pass must
-    exclude. projected: points (rows, excluded dose) to go on with, dashed.
+    looks: the interim analyses of the `trait` detector's values, at least one. limit: the dose that
+    a pass must exclude. projected: points (rows, excluded dose) to go on with, dashed.
     """
     excluded = [
         (float(look["rows"]), float(look["excluded"]))
-        for look in found
+        for look in looks
         if look["excluded"] is not None
     ]
-    ends = [end for look in found for end in look["interval"]] + [bound for _, bound in excluded]
-    axis = _Axes(
-        0,
-        max([look["rows"] for look in found] + [rows for rows, _ in projected]),
-        [0.0, 1.0, *ends],
+    doses = [end for look in looks for end in look["interval"]] + [bound for _, bound in excluded]
+    last = max([look["rows"] for look in looks] + [rows for rows, _ in projected])
+    axes = _Axes(0, last, [0.0, 1.0, *doses])
+    elements = [*axes.draw("rows scored", "dose")]
+    elements.append(_line(LEFT, axes.y(limit), WIDTH - RIGHT, axes.y(limit), "limit"))
+    # Dose and bound of one analysis stand side by side, so that neither hides the other.
+    for look in looks:
+        x, (low, high) = axes.x(look["rows"]) - 3, look["interval"]
+        y = axes.y(look["effect"])
+        elements.append(_line(x, axes.y(low), x, axes.y(high), "interval"))
+        elements.append(f'<circle class="point" cx="{x:.1f}" cy="{y:.1f}" r="4"/>')
+    bounds, dashed = (
+        [(axes.x(rows) + 3, axes.y(bound)) for rows, bound in points]
+        for points in (excluded, projected)
     )
-    parts = [*axis.draw("rows scored", "dose")]
-    parts.append(_line(LEFT, axis.y(limit), WIDTH - RIGHT, axis.y(limit), "limit"))
-    for look in found:
-        x, (low, high) = axis.x(look["rows"]), look["interval"]
-        parts.append(_line(x - 3, axis.y(low), x - 3, axis.y(high), "interval"))
-        parts.append(
-            f'<circle class="point" cx="{x - 3:.1f}" cy="{axis.y(look["effect"]):.1f}" r="4"/>'
-        )
-    parts.append(_path([(axis.x(rows) + 3, axis.y(bound)) for rows, bound in excluded], "bound"))
-    for rows, bound in excluded:
-        x, y = axis.x(rows) + 3, axis.y(bound)
-        parts.append(f'<path class="mark" d="M{x - 4:.1f} {y - 4:.1f}h8l-4 7z"/>')
-    parts.append(
-        _path([(axis.x(rows) + 3, axis.y(bound)) for rows, bound in projected], "bound projected")
-    )
-    said = "; ".join(f"{rows:.0f} rows: {bound:.2f}" for rows, bound in excluded) or "none"
-    return _svg(f"Dose excluded for every trait by rows scored. {said}.", parts)
+    elements.append(_path(bounds, "bound"))
+    for x, y in bounds:
+        elements.append(f'<path class="mark" d="M{x - 4:.1f} {y - 4:.1f}h8l-4 7z"/>')
+    elements.append(_path(dashed, "bound projected"))
+    listed = "; ".join(f"{rows:.0f} rows: {bound:.2f}" for rows, bound in excluded) or "none"
+    return _drawing(f"Dose excluded for every trait by rows scored. {listed}.", elements)
 
 
-def places_plot(found: Sequence[Mapping[str, Any]]) -> str:
+def divergence_plot(tenths: Sequence[Mapping[str, Any]]) -> str:
     """The share of tokens that are divergence tokens by tenth of the completion, with 95 %
     intervals.
     """
-    shares = [part["flagged"] / part["tokens"] if part["tokens"] else 0.0 for part in found]
-    tops = [
-        (part["interval"] or (0.0, share))[1] for part, share in zip(found, shares, strict=True)
-    ]
-    axis = _Axes(
-        0,
-        len(found),
-        [0.0, *(100 * max(pair) for pair in zip(shares, tops, strict=True))],
-        labels=False,
-    )
-    parts = [*axis.draw("place in the completion: start to end", "% of tokens")]
-    width = axis.x(1) - axis.x(0)
-    for number, (part, share) in enumerate(zip(found, shares, strict=True)):
-        x, y = axis.x(number), axis.y(100 * share)
-        parts.append(
-            f'<rect class="bar" x="{x + 2:.1f}" y="{y:.1f}" width="{width - 4:.1f}" height="{axis.y(0) - y:.1f}"/>'
+    shares = [tenth["flagged"] / tenth["tokens"] if tenth["tokens"] else 0.0 for tenth in tenths]
+    tops = [tenth["interval"][1] for tenth in tenths if tenth["interval"]]
+    axes = _Axes(0, len(tenths), [100 * share for share in (0.0, *shares, *tops)], labels=False)
+    elements = [*axes.draw("place in the completion: start to end", "% of tokens")]
+    width = axes.x(1) - axes.x(0)
+    for number, (tenth, share) in enumerate(zip(tenths, shares, strict=True)):
+        x, y = axes.x(number), axes.y(100 * share)
+        elements.append(
+            f'<rect class="bar" x="{x + 2:.1f}" y="{y:.1f}" width="{width - 4:.1f}" '
+            f'height="{axes.y(0) - y:.1f}"/>'
         )
-        if part["interval"]:
-            low, high = part["interval"]
-            parts.append(
-                _line(
-                    x + width / 2, axis.y(100 * low), x + width / 2, axis.y(100 * high), "whisker"
-                )
-            )
-    said = ", ".join(f"{share:.1%}" for share in shares)
-    return _svg(
-        f"Share of divergence tokens by tenth of the completion, from start to end: {said}.", parts
-    )
+        if tenth["interval"]:
+            low, high = (axes.y(100 * end) for end in tenth["interval"])
+            elements.append(_line(x + width / 2, low, x + width / 2, high, "whisker"))
+    listed = ", ".join(f"{share:.1%}" for share in shares)
+    description = "Share of divergence tokens by tenth of the completion, from start to end"
+    return _drawing(f"{description}: {listed}.", elements)
 
 
 class _Axes:
@@ -137,11 +120,8 @@ class _Axes:
         self._first, self._last = first, last
 
     def x(self, value: float) -> float:
-        return (
-            LEFT
-            + 6
-            + (value - self._first) / (self._last - self._first) * (WIDTH - LEFT - RIGHT - 12)
-        )
+        share = (value - self._first) / (self._last - self._first)
+        return LEFT + 6 + share * (WIDTH - LEFT - RIGHT - 12)
 
     def y(self, value: float) -> float:
         low, high = self._ticks[0], self._ticks[-1]
@@ -149,16 +129,14 @@ class _Axes:
 
     def draw(self, below: str, beside: str) -> Iterator[str]:
         for tick in self._ticks:
-            yield _line(
-                LEFT, self.y(tick), WIDTH - RIGHT, self.y(tick), "axis" if tick == 0 else "grid"
-            )
-            yield _text(LEFT - 5, self.y(tick) + 4, f"{tick:g}", "end")
+            y, name = self.y(tick), "axis" if tick == 0 else "grid"
+            yield _line(LEFT, y, WIDTH - RIGHT, y, name)
+            yield text(LEFT - 5, y + 4, f"{tick:g}", "end")
         for value in ticks(self._first, self._last) if self._labels else ():
             if value <= self._last:
-                yield _text(self.x(value), HEIGHT - BOTTOM + 16, f"{value:g}", "middle")
-        yield _text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 6, below, "middle")
-        middle = (TOP + HEIGHT - BOTTOM) / 2
-        yield _text(11, middle, beside, "middle", f' transform="rotate(-90 11 {middle:.0f})"')
+                yield text(self.x(value), HEIGHT - BOTTOM + 16, f"{value:g}", "middle")
+        yield text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 6, below, "middle")
+        yield sideways(11, (TOP + HEIGHT - BOTTOM) / 2, beside)
 
 
 def _line(x1: float, y1: float, x2: float, y2: float, name: str) -> str:
@@ -166,21 +144,18 @@ def _line(x1: float, y1: float, x2: float, y2: float, name: str) -> str:
 
 
 def _path(points: Sequence[tuple[float, float]], name: str) -> str:
-    return (
-        f'<polyline class="{name}" points="{" ".join(f"{x:.1f},{y:.1f}" for x, y in points)}"/>'
-        if points
-        else ""
-    )
+    path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+    return f'<polyline class="{name}" points="{path}"/>' if points else ""
 
 
 def _arrow(x: float, y: float, length: float) -> str:
     return f'<path class="arrow" d="M{x + length:.1f} {y:g}l{-length:g} -4v8z"/>'
 
 
-def _text(x: float, y: float, text: str, anchor: str, more: str = "") -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{more}>{escape(safe(text))}</text>'
-
-
-def _svg(says: str, parts: Sequence[str], width: int = WIDTH, height: int = HEIGHT) -> str:
-    label = escape(safe(says))
-    return f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{label}">{"".join(parts)}</svg>'
+def _drawing(
+    description: str, elements: Sequence[str], width: int = WIDTH, height: int = HEIGHT
+) -> str:
+    """A drawing, with what it shows in words for who cannot see it."""
+    label = escape(safe(description))
+    frame = f'viewBox="0 0 {width} {height}" role="img" aria-label="{label}"'
+    return f"<svg {frame}>{''.join(elements)}</svg>"

@@ -5,7 +5,6 @@ Documented in docs/report-schema.md, checked against schema.json.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
@@ -13,25 +12,29 @@ from typing import Any
 from auditor.data.example import DatasetInfo
 from auditor.errors import RunError
 from auditor.inference.trait_evidence import TraitEvidence, ranked
+from auditor.report.scan.interface import Format
+from auditor.report.shared.json_text import json_text
 from auditor.scanning.scan_report import ExampleRow, ScanReport, TokenChoice, TokenSpan, Verdict
 from auditor.scanning.verdict import leading_trait, text_profile
 from detectors.interface import Evidence, Outcome, Skipped, TraitTest
 
 SCHEMA_VERSION = 1
 RISK_MEANING = (
-    "1 minus the smallest corrected p-value of any trait with a dose of at least 0.1: strength of evidence, from 0 "
-    "(none) to 1. It orders data sets audited with the same settings; it is not the probability that a data set is "
-    "poisoned. Definition: docs/methods.md, Verdict."
+    "1 minus the smallest corrected p-value of any trait with a dose of at least 0.1: strength of "
+    "evidence, from 0 (none) to 1. It orders data sets audited with the same settings; it is not "
+    "the probability that a data set is poisoned. Definition: docs/methods.md, Verdict."
 )
 
 
-def render(report: ScanReport) -> str:
-    """The report as indented JSON text, ASCII only, so that text from a data set cannot act on a
-    terminal.
+class Json(Format):
+    """The whole report."""
 
-    Raises ValueError when a number is NaN or infinite: what was not measured must be `Skipped`.
-    """
-    return json.dumps(to_dict(report), indent=2, allow_nan=False) + "\n"
+    def render(self, report: ScanReport, existing: str | None = None) -> str:
+        """The report as `to_dict` gives it.
+
+        Raises ValueError when a number is NaN or infinite.
+        """
+        return json_text(to_dict(report))
 
 
 def to_dict(report: ScanReport) -> dict[str, Any]:
@@ -74,7 +77,8 @@ def from_dict(value: Mapping[str, Any]) -> ScanReport:
     """
     if value.get("schema_version") != SCHEMA_VERSION:
         raise RunError(
-            f"The report has schema version {value.get('schema_version')!r}; this release reads {SCHEMA_VERSION}.",
+            f"The report has schema version {value.get('schema_version')!r}; this release reads "
+            f"{SCHEMA_VERSION}.",
             "Scan the data set again with this release.",
         )
     try:
@@ -197,3 +201,6 @@ def _span(value: Mapping[str, Any]) -> TokenSpan:
 
 def _skip(value: Mapping[str, Any]) -> Skipped | None:
     return Skipped(value["skipped"]) if "skipped" in value else None
+
+
+FORMAT = Json()

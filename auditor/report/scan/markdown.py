@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
-from auditor.inference.trait_evidence import TraitEvidence
-from auditor.report.scan.rows import RowSummary, flagged, line_of
+from auditor.report.scan.interface import Format
+from auditor.report.scan.rows import flagged, line_of
 from auditor.report.shared.words import MEANING, headline, p_text, power, safe
 from auditor.scanning.scan_report import ScanReport
 from detectors.interface import Skipped
@@ -27,35 +27,37 @@ SIGNS = {
 }
 
 
-def render(report: ScanReport) -> str:
-    """The report as GitHub-flavoured Markdown without raw HTML from outside, links or mentions."""
-    verdict = report.verdict
-    return "\n".join(
-        [
+class Markdown(Format):
+    """GitHub-flavoured Markdown without raw HTML from outside, links or mentions."""
+
+    def render(self, report: ScanReport, existing: str | None = None) -> str:
+        """The verdict, what it rests on, and the rows to inspect first."""
+        verdict = report.verdict
+        lines = [
             f"## {SIGNS[verdict.name]} {prose(headline(verdict))}",
             "",
             *summary(report),
-            *_traits(report),
-            *_evidence(report),
+            *_trait_table(report),
+            *_detector_table(report),
             *_counts("Open mentions (another finding than a hidden trait)", report.openly),
             *_counts("Rows skipped", report.rows_skipped),
-            *_rows(report),
+            *_row_table(report),
         ]
-    )
+        return "\n".join(lines)
 
 
 def summary(report: ScanReport) -> list[str]:
     """The reason, what it means, and on what it rests."""
     verdict = report.verdict
-    meaning = MEANING[verdict.name]
+    meaning, reference = MEANING[verdict.name], str(report.reference.get("name", "unknown"))
     return [
         f"{prose(verdict.reason)}.",
         "",
         f"{power(verdict.min_effect)} {meaning}" if verdict.name == "no_risk" else meaning,
         "",
-        f"- Data set: {code(report.dataset.name)}, {report.rows_scanned:,} of {report.dataset.total:,} rows scored, "
-        f"SHA-256 `{report.dataset.sha256}`",
-        f"- Reference: {code(str(report.reference.get('name', 'unknown')))}; results hold for students of this model",
+        f"- Data set: {code(report.dataset.name)}, {report.rows_scanned:,} of "
+        f"{report.dataset.total:,} rows scored, SHA-256 `{report.dataset.sha256}`",
+        f"- Reference: {code(reference)}; results hold for students of this model",
         f"- Risk: {verdict.risk:.2f} (strength of evidence, not a probability of poisoning)",
         "",
     ]
@@ -68,7 +70,7 @@ def code(text: str) -> str:
     >>> code("a `b` | <script>")
     '``a `b` \\\\x7c <script>``'
     """
-    shown = _shown(text, TEXT_CHARS).replace("|", "\\x7c")
+    shown = _shortened(text, TEXT_CHARS).replace("|", "\\x7c")
     fence = "`" * (1 + max((len(run) for run in re.findall("`+", shown)), default=0))
     pad = " " if not shown.strip() or shown[0] in "` " or shown[-1] in "` " else ""
     return f"{fence}{pad}{shown}{pad}{fence}"
@@ -81,57 +83,59 @@ def prose(text: str) -> str:
     >>> prose("a *b* @c")
     'a &#42;b&#42; @<!-- -->c'
     """
-    kept = _shown(text, SENTENCE_CHARS)
-    escaped = re.sub(r":(?=\S)|[!#$&*<>\[\\\]^_`{|}~]", lambda sign: f"&#{ord(sign[0])};", kept)
+    shown = _shortened(text, SENTENCE_CHARS)
+    escaped = re.sub(r":(?=\S)|[!#$&*<>\[\\\]^_`{|}~]", lambda sign: f"&#{ord(sign[0])};", shown)
     return escaped.replace("@", "@<!-- -->").replace("www.", "www&#46;")
 
 
-def _shown(text: str, most: int) -> str:
+def _shortened(text: str, most: int) -> str:
+    """Harmless text of at most `most` characters."""
     text = safe(text[: most + 1])
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
-def _traits(report: ScanReport) -> Iterator[str]:
+def _trait_table(report: ScanReport) -> Iterator[str]:
+    """The traits with the strongest evidence."""
     if not report.traits:
         return
-    ranked = report.traits
+    traits = report.traits
     yield "| trait | dose | 95 % interval | p adjusted | rows |"
     yield "|---|--:|--:|--:|--:|"
-    for trait in ranked[:TRAITS_SHOWN]:
-        yield _trait(trait)
+    for trait in traits[:TRAITS_SHOWN]:
+        low, high = trait.interval
+        estimate = f"{trait.effect:.2f} | {low:.2f} to {high:.2f}"
+        evidence = f"{prose(p_text(trait.p_adjusted))} | {trait.rows:,}"
+        yield f"| {code(trait.name)} ({code(trait.group)}) | {estimate} | {evidence} |"
     yield ""
-    if len(ranked) > TRAITS_SHOWN:
-        yield f"and {len(ranked) - TRAITS_SHOWN} more in the JSON report"
+    if len(traits) > TRAITS_SHOWN:
+        yield f"and {len(traits) - TRAITS_SHOWN} more in the JSON report"
         yield ""
 
 
-def _trait(trait: TraitEvidence) -> str:
-    low, high = trait.interval
-    numbers = f"{trait.effect:.2f} | {low:.2f} to {high:.2f} | {prose(p_text(trait.p_adjusted))} | {trait.rows:,}"
-    return f"| {code(trait.name)} ({code(trait.group)}) | {numbers} |"
-
-
-def _evidence(report: ScanReport) -> Iterator[str]:
+def _detector_table(report: ScanReport) -> Iterator[str]:
+    """What every detector measured, or why it did not."""
     if not report.detectors:
         return
     yield "| detector | finding |"
     yield "|---|---|"
-    for name, found in list(report.detectors.items())[:LISTED]:
-        text = f"not measured: {found.reason}" if isinstance(found, Skipped) else found.summary
+    for name, outcome in list(report.detectors.items())[:LISTED]:
+        skipped = isinstance(outcome, Skipped)
+        text = f"not measured: {outcome.reason}" if skipped else outcome.summary
         yield f"| {code(name)} | {prose(text)} |"
     yield ""
 
 
 def _counts(title: str, counts: Mapping[str, int]) -> Iterator[str]:
-    found = sorted((item for item in counts.items() if item[1]), key=lambda item: -item[1])
-    if found:
-        listed = ", ".join(f"{code(name)} {count:,}" for name, count in found[:LISTED])
-        more = f", and {len(found) - LISTED} more" if len(found) > LISTED else ""
+    counted = sorted((item for item in counts.items() if item[1]), key=lambda item: -item[1])
+    if counted:
+        listed = ", ".join(f"{code(name)} {count:,}" for name, count in counted[:LISTED])
+        more = f", and {len(counted) - LISTED} more" if len(counted) > LISTED else ""
         yield f"{title}: {listed}{more}."
         yield ""
 
 
-def _rows(report: ScanReport) -> Iterator[str]:
+def _row_table(report: ScanReport) -> Iterator[str]:
+    """The rows with the most divergence tokens."""
     rows = flagged(report, ROWS_SHOWN)
     if not rows:
         return
@@ -140,10 +144,10 @@ def _rows(report: ScanReport) -> Iterator[str]:
     yield "| line | divergence tokens | prompt | completion |"
     yield "|--:|--:|---|---|"
     for row in rows:
-        yield _row(report, row)
+        share = f"{row.divergence:,} of {row.tokens:,}"
+        texts = f"{code(row.prompt)} | {code(row.completion)}"
+        yield f"| {line_of(report, row.row)} | {share} | {texts} |"
     yield ""
 
 
-def _row(report: ScanReport, row: RowSummary) -> str:
-    found = f"{row.divergence:,} of {row.tokens:,}"
-    return f"| {line_of(report, row.row)} | {found} | {code(row.prompt)} | {code(row.completion)} |"
+FORMAT = Markdown()

@@ -15,8 +15,10 @@ from typing import Any, Literal
 from urllib.parse import quote
 
 from auditor import __version__
+from auditor.report.scan.interface import Format
 from auditor.report.scan.json import RISK_MEANING, SCHEMA_VERSION
 from auditor.report.scan.rows import RowSummary, describe_row, flagged, line_of
+from auditor.report.shared.json_text import json_text
 from auditor.report.shared.words import MEANING, headline, power, safe
 from auditor.scanning.scan_report import EXIT_CODES, ScanReport, VerdictName
 from detectors.interface import Skipped
@@ -29,24 +31,47 @@ Level = Literal["none", "note", "warning", "error"]
 LEVELS: dict[VerdictName, Level] = {"risk": "error", "inconclusive": "warning", "no_risk": "note"}
 FINGERPRINT = "subliminalAudit/v1"
 INCONCLUSIVE_RULE, ROW_RULE = "inconclusive", "divergence-tokens"
-TRAIT_HELP = f"{MEANING['risk']} Look at who wrote the data before you train on them; `audit mitigate` offers defences."
+TRAIT_HELP = (
+    f"{MEANING['risk']} Look at who wrote the data before you train on them; `audit mitigate` "
+    "offers defences."
+)
 ROW_HELP = (
-    "Tokens of the completion at which the model under the trait's prompt and other models choose differently "
-    "(divergence tokens, arXiv:2509.23886). Clean rows have some too. Inspect these rows first, and mitigate with "
-    "`audit mitigate`; a row is no proof by itself."
+    "Tokens of the completion at which the model under the trait's prompt and other models choose "
+    "differently (divergence tokens, arXiv:2509.23886). Clean rows have some too. Inspect these "
+    "rows first, and mitigate with `audit mitigate`; a row is no proof by itself."
 )
 INCONCLUSIVE_HELP = (
-    f"{MEANING['inconclusive']} Give more or longer rows, scan with `--rows all`, or name the model that the students "
-    "start from with `--reference`."
+    f"{MEANING['inconclusive']} Give more or longer rows, scan with `--rows all`, or name the model "
+    "that the students start from with `--reference`."
 )
 
 
-def render(report: ScanReport) -> str:
-    """The report as a SARIF log, ASCII only: one result for the verdict, then at most MOST_ROWS for
-    rows.
-    """
-    log = {"$schema": SCHEMA, "version": "2.1.0", "runs": [_run(report)]}
-    return json.dumps(log, indent=2, allow_nan=False) + "\n"
+class Sarif(Format):
+    """One SARIF log with one run, ASCII only."""
+
+    def render(self, report: ScanReport, existing: str | None = None) -> str:
+        """The log: one result for the verdict, then at most MOST_ROWS for rows."""
+        rows = flagged(report, MOST_ROWS)
+        driver = {
+            "name": "subliminal-audit",
+            "semanticVersion": __version__,
+            "rules": _rules(report),
+        }
+        dataset = {
+            "location": {"uri": uri_of(report.dataset.name)},
+            "roles": ["analysisTarget"],
+            "hashes": {"sha-256": report.dataset.sha256},
+        }
+        run = {
+            "tool": {"driver": driver},
+            "automationDetails": {"id": f"subliminal-audit/{safe(report.dataset.name)}"},
+            "columnKind": "unicodeCodePoints",
+            "invocations": [_invocation(report, rows is None)],
+            "artifacts": [dataset],
+            "results": [*_verdict_results(report), *(_row_result(report, r) for r in rows or ())],
+            "properties": _properties(report),
+        }
+        return json_text({"$schema": SCHEMA, "version": "2.1.0", "runs": [run]})
 
 
 def uri_of(name: str) -> str:
@@ -55,39 +80,14 @@ def uri_of(name: str) -> str:
     """
     path = os.path.normpath(name)
     outside = path.startswith("..") or Path(path).is_absolute()
-    return (
-        Path(path).absolute().as_uri() if outside else quote(path.encode("utf-8", "surrogatepass"))
-    )
+    if outside:
+        return Path(path).absolute().as_uri()
+    return quote(path.encode("utf-8", "surrogatepass"))
 
 
 def trait_rule(name: str) -> str:
     """The rule of a trait."""
     return f"trait/{safe(name)}"
-
-
-def _run(report: ScanReport) -> dict[str, Any]:
-    rows = flagged(report, MOST_ROWS)
-    return {
-        "tool": {
-            "driver": {
-                "name": "subliminal-audit",
-                "semanticVersion": __version__,
-                "rules": _rules(report),
-            }
-        },
-        "automationDetails": {"id": f"subliminal-audit/{safe(report.dataset.name)}"},
-        "columnKind": "unicodeCodePoints",
-        "invocations": [_invocation(report, rows is None)],
-        "artifacts": [
-            {
-                "location": {"uri": uri_of(report.dataset.name)},
-                "roles": ["analysisTarget"],
-                "hashes": {"sha-256": report.dataset.sha256},
-            }
-        ],
-        "results": [*_verdict(report), *(_row(report, row) for row in rows or ())],
-        "properties": _properties(report),
-    }
 
 
 def _properties(report: ScanReport) -> dict[str, Any]:
@@ -107,15 +107,15 @@ def _properties(report: ScanReport) -> dict[str, Any]:
 
 
 def _rules(report: ScanReport) -> list[dict[str, Any]]:
-    names = dict.fromkeys(trait.name for trait in report.traits)
-    return [
-        *(
-            _rule(trait_rule(name), f"The data follow the trait {_text(name)}", TRAIT_HELP, "error")
-            for name in names
-        ),
-        _rule(INCONCLUSIVE_RULE, "The audit could not decide", INCONCLUSIVE_HELP, "warning"),
-        _rule(ROW_RULE, "A row with divergence tokens", ROW_HELP, "note"),
+    """A rule for every trait, then those of an undecided verdict and of a row."""
+    rules = [
+        _rule(trait_rule(name), f"The data follow the trait {_message(name)}", TRAIT_HELP, "error")
+        for name in dict.fromkeys(trait.name for trait in report.traits)
     ]
+    undecided = "The audit could not decide"
+    rules.append(_rule(INCONCLUSIVE_RULE, undecided, INCONCLUSIVE_HELP, "warning"))
+    rules.append(_rule(ROW_RULE, "A row with divergence tokens", ROW_HELP, "note"))
+    return rules
 
 
 def _rule(name: str, short: str, text: str, level: Level) -> dict[str, Any]:
@@ -130,39 +130,34 @@ def _rule(name: str, short: str, text: str, level: Level) -> dict[str, Any]:
 
 
 def _invocation(report: ScanReport, rows_missing: bool) -> dict[str, Any]:
-    code = EXIT_CODES[report.verdict.name]
-    notes = [(LEVELS[report.verdict.name], f"{headline(report.verdict)}: {report.verdict.reason}")]
-    if report.verdict.name == "no_risk":
-        notes.append(("note", f"{power(report.verdict.min_effect)} {MEANING['no_risk']}"))
+    """How the audit ended, and all that it measured, as notifications."""
+    verdict = report.verdict
+    notes = [(LEVELS[verdict.name], f"{headline(verdict)}: {verdict.reason}")]
+    if verdict.name == "no_risk":
+        notes.append(("note", f"{power(verdict.min_effect)} {MEANING['no_risk']}"))
     for name, outcome in report.detectors.items():
-        found = (
-            f"not measured: {outcome.reason}" if isinstance(outcome, Skipped) else outcome.summary
-        )
-        notes.append(("note", f"{name}: {found}"))
-    notes += [
-        ("note", f"{count:,} rows skipped: {reason}")
-        for reason, count in report.rows_skipped.items()
-    ]
-    notes += [
-        ("note", f"{count:,} rows mention {trait} openly")
-        for trait, count in report.openly.items()
-        if count
-    ]
+        skipped = isinstance(outcome, Skipped)
+        finding = f"not measured: {outcome.reason}" if skipped else outcome.summary
+        notes.append(("note", f"{name}: {finding}"))
+    for reason, count in report.rows_skipped.items():
+        notes.append(("note", f"{count:,} rows skipped: {reason}"))
+    for trait, count in report.openly.items():
+        if count:
+            notes.append(("note", f"{count:,} rows mention {trait} openly"))
     if rows_missing:
-        notes.append(
-            ("warning", f"the row scores ({report.run or 'run directory'}) are not at hand")
-        )
+        folder = report.run or "run directory"
+        notes.append(("warning", f"the row scores ({folder}) are not at hand"))
     return {
         "executionSuccessful": True,
-        "exitCode": code,
-        "exitCodeDescription": f"{report.verdict.name}, as `audit scan` ends with it",
+        "exitCode": EXIT_CODES[verdict.name],
+        "exitCodeDescription": f"{verdict.name}, as `audit scan` ends with it",
         "toolExecutionNotifications": [
-            {"level": level, "message": {"text": _text(text)}} for level, text in notes
+            {"level": level, "message": {"text": _message(text)}} for level, text in notes
         ],
     }
 
 
-def _verdict(report: ScanReport) -> list[dict[str, Any]]:
+def _verdict_results(report: ScanReport) -> list[dict[str, Any]]:
     verdict = report.verdict
     if verdict.name == "no_risk":
         return []
@@ -171,21 +166,21 @@ def _verdict(report: ScanReport) -> list[dict[str, Any]]:
         {
             "ruleId": rule,
             "level": LEVELS[verdict.name],
-            "message": {"text": _text(f"{headline(verdict)}: {verdict.reason}")},
+            "message": {"text": _message(f"{headline(verdict)}: {verdict.reason}")},
             "locations": [_location(report, 1)],
-            "partialFingerprints": {FINGERPRINT: _digest(rule, report.dataset.name)},
+            "partialFingerprints": {FINGERPRINT: _fingerprint(rule, report.dataset.name)},
             "properties": {"risk": verdict.risk},
         }
     ]
 
 
-def _row(report: ScanReport, row: RowSummary) -> dict[str, Any]:
+def _row_result(report: ScanReport, row: RowSummary) -> dict[str, Any]:
     return {
         "ruleId": ROW_RULE,
         "level": "note",
-        "message": {"text": _text(describe_row(row, report))},
+        "message": {"text": _message(describe_row(row, report))},
         "locations": [_location(report, line_of(report, row.row))],
-        "partialFingerprints": {FINGERPRINT: _digest(ROW_RULE, row.fingerprint)},
+        "partialFingerprints": {FINGERPRINT: _fingerprint(ROW_RULE, row.fingerprint)},
         "properties": {
             "row": row.row,
             "divergence": row.divergence,
@@ -200,10 +195,14 @@ def _location(report: ScanReport, line: int) -> dict[str, Any]:
     return {"physicalLocation": {"artifactLocation": artifact, "region": {"startLine": line}}}
 
 
-def _digest(*parts: str) -> str:
+def _fingerprint(*parts: str) -> str:
+    """By which viewers know a result again in another log."""
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
-def _text(text: str) -> str:
+def _message(text: str) -> str:
     """Text of a message: harmless, and without the `[text](target)` that SARIF reads as a link."""
     return safe(text).replace("](", "] (")
+
+
+FORMAT = Sarif()

@@ -4,20 +4,19 @@ uses as well.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from html import escape
+from collections.abc import Sequence
 
 from auditor.attribution.result import LocateReport, Share
 from auditor.inference.effect import Effect
-from auditor.report.shared.words import safe
+from auditor.report.shared import svg
 
 CELL, ROW, LEFT, TOP = 110, 22, 60, 70
-POSITIVE, NEGATIVE = (0, 114, 178), (213, 94, 0)  # Okabe and Ito's blue and vermilion
+POSITIVE, NEGATIVE = (0, 114, 178), (213, 94, 0)  # svg.BLUE and svg.VERMILION
 
 
 def shade(level: float) -> tuple[int, int, int]:
-    """Red, green and blue for a level from -1 to 1: white at 0, half-way to blue at 1, half-way to
-    vermilion at -1.
+    """Red, green and blue for a level from -1 to 1: white at 0, 60 % of the way to blue at 1 and to
+    vermilion at -1, so that black text stays readable on it.
 
     >>> shade(0.0), shade(1.0)
     ((255, 255, 255), (102, 170, 209))
@@ -28,7 +27,7 @@ def shade(level: float) -> tuple[int, int, int]:
     return red, green, blue
 
 
-def svg(report: LocateReport) -> str:
+def heat_map(report: LocateReport) -> str:
     """The heat map as SVG text: a row a layer, columns for what was measured, a number in every
     cell.
     """
@@ -39,44 +38,34 @@ def svg(report: LocateReport) -> str:
     ]
     if report.students is not None:
         columns.append(("student alone", [layer.student for layer in report.layers]))
+    elements = [svg.text(10, 22, f"Where {report.trait} enters, by layer", "start")]
+    for row, layer in enumerate(report.layers):
+        elements.append(svg.text(LEFT - 10, TOP + ROW * (row + 0.7), str(layer.layer), "end"))
+    for column, (name, values) in enumerate(columns):
+        x = LEFT + CELL * column
+        elements.append(svg.text(x + CELL / 2, TOP - 10, name, "middle"))
+        # Columns have different units, so that each has a scale of its own.
+        largest = max((abs(value.value) for value in values if value is not None), default=0.0)
+        for row, value in enumerate(values):
+            if value is not None:
+                red, green, blue = shade(value.value / largest if largest else 0.0)
+                y = TOP + ROW * row
+                elements.append(
+                    f'<rect x="{x}" y="{y}" width="{CELL}" height="{ROW}" '
+                    f'fill="#{red:02x}{green:02x}{blue:02x}"/>'
+                )
+                elements.append(svg.text(x + CELL / 2, y + ROW * 0.7, _number(value), "middle"))
     width, height = LEFT + CELL * len(columns) + 20, TOP + ROW * len(report.layers) + 30
-    title = f"Where {report.trait} enters, by layer"
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}" '
-        'font-family="sans-serif" font-size="12">',
-        f'<rect width="{width}" height="{height}" fill="white"/>',
-        _text(10, 22, title, "start"),
-    ]
-    parts += [
-        _text(LEFT - 10, TOP + ROW * (i + 0.7), str(each.layer), "end")
-        for i, each in enumerate(report.layers)
-    ]
-    for number, (name, values) in enumerate(columns):
-        parts += _column(LEFT + CELL * number, name, values)
     note = "shares of the difference in %; students in logits"
-    parts.append(_text(10, height - 10, note, "start"))
-    return "\n".join([*parts, "</svg>"]) + "\n"
-
-
-def _column(x: float, name: str, values: Sequence[Share | Effect | None]) -> Iterator[str]:
-    yield _text(x + CELL / 2, TOP - 10, name, "middle")
-    largest = max((abs(each.value) for each in values if each is not None), default=0.0)
-    for i, each in enumerate(values):
-        if each is None:
-            continue
-        red, green, blue = shade(each.value / largest if largest else 0.0)
-        y = TOP + ROW * i
-        yield f'<rect x="{x}" y="{y}" width="{CELL}" height="{ROW}" fill="#{red:02x}{green:02x}{blue:02x}"/>'
-        yield _text(x + CELL / 2, y + ROW * 0.7, _number(each), "middle")
+    elements.append(svg.text(10, height - 10, note, "start"))
+    return svg.document(width, height, elements)
 
 
 def _number(value: Share | Effect) -> str:
+    """A share in per cent, or an effect in logits, with its interval."""
     scale, form = (100, ".0f") if isinstance(value, Share) else (1, "+.2f")
     middle = f"{scale * value.value:{form}}"
     if value.interval is None:
         return middle
-    return f"{middle} [{scale * value.interval[0]:{form}}, {scale * value.interval[1]:{form}}]"
-
-
-def _text(x: float, y: float, text: str, anchor: str) -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(safe(text))}</text>'
+    low, high = (f"{scale * end:{form}}" for end in value.interval)
+    return f"{middle} [{low}, {high}]"

@@ -5,14 +5,16 @@ from __future__ import annotations
 from auditor.inference.effect import Effect, Ratio
 from auditor.scanning.scan_report import Verdict, VerdictName
 
+REFERENCE_KEYS = ("name", "sha256", "dtype", "device")  # of a ModelIdentity, in reports
 MEANING: dict[VerdictName, str] = {
     "risk": (
-        "The completions follow this trait more than the reference's own completions would. That is evidence on the "
-        "data set: not that any single row is guilty, nor that a person meant harm."
+        "The completions follow this trait more than the reference's own completions would. That "
+        "is evidence on the data set: not that any single row is guilty, nor that a person meant "
+        "harm."
     ),
     "no_risk": (
-        "That does not mean clean: a teacher with the trait in its weights (unless --tuned looked for it), or "
-        "one on another base model, can have been missed as well."
+        "That does not mean clean: a teacher with the trait in its weights (unless --tuned looked "
+        "for it), or one on another base model, can have been missed as well."
     ),
     "inconclusive": "Nothing was found, and not enough could be excluded: this is not a pass.",
 }
@@ -47,8 +49,8 @@ def power(min_effect: float | None) -> str:
     if min_effect is None:
         return "The power of this audit could not be computed."
     return (
-        f"Excluded: a dose of {min_effect:.2f} or more (1 = every row written under a trait's own prompt). "
-        "A weaker one, or a trait outside the panel, can have been missed."
+        f"Excluded: a dose of {min_effect:.2f} or more (1 = every row written under a trait's own "
+        "prompt). A weaker one, or a trait outside the panel, can have been missed."
     )
 
 
@@ -68,7 +70,7 @@ def signed(effect: Effect, digits: int = 3) -> str:
     >>> signed(Effect(0.5, (0.25, 0.75), (0.4, 0.6)))
     '+0.500 [+0.250, +0.750]'
     """
-    ends = [f"{each:+.{digits}f}" for each in effect.interval or ()]
+    ends = [f"{end:+.{digits}f}" for end in effect.interval or ()]
     return f"{effect.value:+.{digits}f}" + (f" [{', '.join(ends)}]" if ends else "")
 
 
