@@ -119,8 +119,10 @@ def _detector_table(report: ScanReport) -> Iterator[str]:
     yield "| detector | finding |"
     yield "|---|---|"
     for name, outcome in list(report.detectors.items())[:LISTED]:
-        skipped = isinstance(outcome, Skipped)
-        text = f"not measured: {outcome.reason}" if skipped else outcome.summary
+        if isinstance(outcome, Skipped):
+            text = f"not measured: {outcome.reason}"
+        else:
+            text = outcome.summary
         yield f"| {code(name)} | {prose(text)} |"
     yield ""
 

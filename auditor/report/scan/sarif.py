@@ -136,8 +136,10 @@ def _invocation(report: ScanReport, rows_missing: bool) -> dict[str, Any]:
     if verdict.name == "no_risk":
         notes.append(("note", f"{power(verdict.min_effect)} {MEANING['no_risk']}"))
     for name, outcome in report.detectors.items():
-        skipped = isinstance(outcome, Skipped)
-        finding = f"not measured: {outcome.reason}" if skipped else outcome.summary
+        if isinstance(outcome, Skipped):
+            finding = f"not measured: {outcome.reason}"
+        else:
+            finding = outcome.summary
         notes.append(("note", f"{name}: {finding}"))
     for reason, count in report.rows_skipped.items():
         notes.append(("note", f"{count:,} rows skipped: {reason}"))
