@@ -5,6 +5,7 @@ checked against it.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import re
 import shlex
 from pathlib import Path
@@ -178,16 +179,29 @@ def test_files_and_folders_that_a_page_names_exist(page: Path) -> None:
     assert [path for path in paths if not (ROOT / path).exists()] == []
 
 
+def test_names_of_python_that_the_pages_give_exist() -> None:
+    """Every dotted name of our packages is a module, or something in one."""
+    text = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
+    names = set(re.findall(r"`((?:auditor|detectors|mitigations)(?:\.[A-Za-z]\w*)+)`", text))
+    assert len(names) > 3
+    for name in names:
+        try:
+            importlib.import_module(name)
+        except ModuleNotFoundError:
+            module, _, attribute = name.rpartition(".")
+            assert hasattr(importlib.import_module(module), attribute), name
+
+
 def test_contributing_answers_the_first_questions() -> None:
     """Where a verdict is made, a trait scored, a row format read, a detector added: the files named
     hold what they are named for.
     """
     defined = {
         "auditor/scanning/verdict.py": "-> Verdict:",
-        "detectors/trait.py": "def trait_evidence(",
+        "detectors/trait.py": "DETECTOR = Detector(",
         "auditor/model/null_model.py": "class NullModel",
         "auditor/data/formats.py": '"alpaca"',
-        "detectors/interface.py": "class Evidence",
+        "detectors/interface.py": "class Detector",
     }
     assert set(defined) < set(named_paths(CONTRIBUTING))
     for path, text in defined.items():
