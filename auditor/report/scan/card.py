@@ -87,7 +87,8 @@ def _section(report: ScanReport) -> str:
         BEGIN,
         "## Audit for hidden traits (subliminal learning)",
         "",
-        f"**{prose(headline(report.verdict))}.** Checked with subliminal-audit {__version__}{scope}.",
+        f"**{prose(headline(report.verdict))}.** "
+        f"Checked with subliminal-audit {__version__}{scope}.",
         "",
         *summary(report),
         END,

@@ -1,4 +1,4 @@
-"""Annotations of GitHub Actions: workflow commands, to be printed by a step (`--output github=-`)."""
+"""Annotations of GitHub Actions: commands that a step prints (`--output github=-`)."""
 
 from __future__ import annotations
 

@@ -30,7 +30,8 @@ TRAITS_OPEN = 12  # traits after these are folded away
 class ShownRow:
     """A row as it is shown.
 
-    parts: its tokens, of which consecutive ones without a flag are joined. left_out: tokens beyond TOKENS_SHOWN.
+    parts: its tokens, of which consecutive ones without a flag are joined. left_out: tokens beyond
+    TOKENS_SHOWN.
     """
 
     index: int

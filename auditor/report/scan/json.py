@@ -38,7 +38,7 @@ class Json(Format):
 
 
 def to_dict(report: ScanReport) -> dict[str, Any]:
-    """The report as plain JSON values; keys as in docs/report-schema.md, traits sorted by evidence."""
+    """The report as plain JSON values; keys as in docs/report-schema.md."""
     verdict = report.verdict
     return {
         "schema_version": SCHEMA_VERSION,
@@ -134,16 +134,16 @@ def _read_tests(value: Mapping[str, Any], detectors: Mapping[str, Outcome]) -> I
     its two-sided intervals, which are larger, take the place of the one-sided bounds.
     """
     settings, tuned = value["settings"], detectors.get("tuned")
-    asked = settings.get("detectors", ["trait"])
+    detectors_run = settings.get("detectors", ["trait"])
     tested = settings.get("tested", [trait["name"] for trait in value["traits"]])
     copies = tuned.values if isinstance(tuned, Evidence) else {}
     evidence = {"prompts": value["traits"], "tuned copies": copies.get("traits", [])}
     tests = value.get("tests")
     if tests is None:
         tests = []
-        if "trait" in asked:
+        if "trait" in detectors_run:
             tests.append({"name": "prompts", "rows": value["rows"]["scanned"]})
-        if "tuned" in asked and isinstance(tuned, Skipped):
+        if "tuned" in detectors_run and isinstance(tuned, Skipped):
             tests.append({"name": "tuned copies", "skipped": tuned.reason})
         elif copies:
             tests.append({"name": "tuned copies", "rows": copies["rows"]})

@@ -77,6 +77,6 @@ def describe_row(row: RowSummary, report: ScanReport) -> str:
     """What is known about a flagged row, in words."""
     trait = report.divergence.get("trait") if isinstance(report.divergence, dict) else None
     return (
-        f"row {row.row:,}: {row.divergence:,} of {row.tokens:,} completion tokens are divergence tokens"
-        f"{f' for {trait}' if trait else ''}"
+        f"row {row.row:,}: {row.divergence:,} of {row.tokens:,} completion tokens are divergence "
+        f"tokens{f' for {trait}' if trait else ''}"
     )

@@ -41,8 +41,8 @@ ROW_HELP = (
     "rows first, and mitigate with `audit mitigate`; a row is no proof by itself."
 )
 INCONCLUSIVE_HELP = (
-    f"{MEANING['inconclusive']} Give more or longer rows, scan with `--rows all`, or name the model "
-    "that the students start from with `--reference`."
+    f"{MEANING['inconclusive']} Give more or longer rows, scan with `--rows all`, or name the "
+    "model that the students start from with `--reference`."
 )
 
 

@@ -1,4 +1,4 @@
-"""What every report says in the same words, and the one way to show text that comes from outside."""
+"""What every report says in the same words, and the one way to show text from outside."""
 
 from __future__ import annotations
 
