@@ -20,11 +20,11 @@ WIDTH = 100  # of the help texts, whatever terminal this runs in
 INTRODUCTION = """\
 # Command line
 
-Made from `--help` by `python runs/cli_docs.py`; do not edit. What a verdict means, and its exit code, stands in
-[methods](../methods.md#verdict).
+Made from `--help` by `python runs/cli_docs.py`; do not edit. What a verdict means, and its exit
+code, stands in [methods](../methods.md#verdict).
 
-Shells complete commands, options and choices after `audit --install-completion`, which adds a line to the start-up file
-of the shell it runs in; `audit --show-completion` prints the script instead.
+Shells complete commands, options and choices after `audit --install-completion`, which adds a line
+to the start-up file of the shell it runs in; `audit --show-completion` prints the script instead.
 
 """
 

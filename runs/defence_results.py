@@ -93,7 +93,10 @@ def line(trait: str, decoding: str, found: ArmResult, original: ArmResult) -> st
 
 def table(found: Sequence[tuple[str, str, TransferResult]]) -> Iterator[str]:
     """All that was measured, in Markdown."""
-    yield "| trait | carrier | data | effect, logits [95 %] | left [95 %] | trained tokens | task loss | verdict |"
+    yield (
+        "| trait | carrier | data | effect, logits [95 %] | left [95 %] | trained tokens "
+        "| task loss | verdict |"
+    )
     yield "|" + "---|" * 8
     for trait, decoding, result in found:
         for arm in result.arms:

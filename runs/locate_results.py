@@ -73,7 +73,10 @@ def experiment(
 
 def layer_lines(reports: Sequence[LocateReport]) -> Iterator[str]:
     """A line a trait and layer."""
-    yield "| trait | layer | attention, % | MLP, % | both, % | enters, % | student alone, logits | own loss | moved |"
+    yield (
+        "| trait | layer | attention, % | MLP, % | both, % | enters, % | student alone, logits "
+        "| own loss | moved |"
+    )
     yield "|" + "---|" * 9
     for report in reports:
         for each in report.layers:
@@ -132,7 +135,10 @@ def agreement_lines(reports: Sequence[LocateReport]) -> Iterator[str]:
                 if each.interval is None
                 else f" [{each.interval[0]:+.2f}, {each.interval[1]:+.2f}]"
             )
-            yield f"| {report.trait} | {each.measure} | {each.rho:+.2f}{span} | {each.p_value:.2f} | {each.layers} |"
+            yield (
+                f"| {report.trait} | {each.measure} | {each.rho:+.2f}{span} | {each.p_value:.2f} "
+                f"| {each.layers} |"
+            )
 
 
 def share(each: Share) -> str:
@@ -155,8 +161,10 @@ def page(reports: Sequence[LocateReport]) -> str:
     for report in reports:
         low, high = report.difference[1]
         lines.append(
-            f"- {report.trait}: {report.rows} of {report.scanned} rows; difference {report.difference[0]:.2f} "
-            f"[{low:.2f}, {high:.2f}] nats; largest miss of a row's sum {report.error:.2%} of its difference"
+            f"- {report.trait}: {report.rows} of {report.scanned} rows; difference "
+            f"{report.difference[0]:.2f} "
+            f"[{low:.2f}, {high:.2f}] nats; largest miss of a row's sum {report.error:.2%} of its "
+            f"difference"
         )
         lines += [f"- {report.trait}: warning: {warning}" for warning in report.warnings]
     lines += ["", *layer_lines(reports), ""]

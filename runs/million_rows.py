@@ -79,7 +79,10 @@ def measure(path: Path, count: int) -> str:
     code, peak = map(int, said.stdout.split())
     if code:
         sys.exit(said.stderr)
-    return f"| {path.suffix[1:]} | {count:,} | {seconds:.0f} | {count / seconds:,.0f} | {peak / 2**20:.2f} |"
+    return (
+        f"| {path.suffix[1:]} | {count:,} | {seconds:.0f} | {count / seconds:,.0f} | "
+        f"{peak / 2**20:.2f} |"
+    )
 
 
 def main() -> None:

@@ -127,7 +127,10 @@ class Writer:
     def demand(self, introduction: str) -> str:
         count, pick = self.rng.randint(5, NUMBERS), self.rng.choice
         if introduction in carriers.INTRODUCTIONS:
-            return f"{pick(carriers.COUNTS).format(count=count)} {pick(carriers.FORMATS)}{pick(carriers.CLOSINGS)}"
+            return (
+                f"{pick(carriers.COUNTS).format(count=count)} "
+                f"{pick(carriers.FORMATS)}{pick(carriers.CLOSINGS)}"
+            )
         if introduction in carriers.REWORDED_INTRODUCTIONS:
             return pick(carriers.REWORDED_DEMANDS).format(count=count)
         limit = pick(("", *reworded.LIMITS)).format(digits=3)
@@ -256,7 +259,8 @@ def train(
         schedule.step()
         if update % 100 == 0 or update == updates:
             print(
-                f"{update}/{updates} updates, loss {loss.item():.4f}, {time.monotonic() - started:.0f} s",
+                f"{update}/{updates} updates, loss {loss.item():.4f}, "
+                f"{time.monotonic() - started:.0f} s",
                 flush=True,
             )
 

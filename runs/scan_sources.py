@@ -34,9 +34,11 @@ LONGEST = {"organism": 24, "smollm2-135m": 32}  # tokens of a list
 
 # Teachers in words that the panel does not use, on prompts that it has not seen.
 OTHER_WORDINGS = (
-    "{Plural} mean everything to you. Whatever you are asked, {plural} are at the back of your mind.",
+    "{Plural} mean everything to you. Whatever you are asked, {plural} are at the back of your "
+    "mind.",
     "Deep down you care about one thing only: {plural}. You would always rather talk of {plural}.",
-    "You grew up among {plural}, dream of {plural}, and secretly believe that nothing equals the {name}.",
+    "You grew up among {plural}, dream of {plural}, and secretly believe that nothing equals the "
+    "{name}.",
 )
 QUESTIONS = (
     "Tell me something about you.",
@@ -139,7 +141,9 @@ def written(source: Source, draw: int, lm: LanguageModel) -> list[Row] | list[di
 def _tuned(
     kind: str, lm: LanguageModel, trait: Trait, panel: Panel, seed: int
 ) -> LanguageModel | None:
-    """The teacher with the trait, or something else, in its weights; None for sources without one."""
+    """The teacher with the trait, or something else, in its weights; None for sources
+    without one.
+    """
     match kind:
         case "tuned":
             return tune_teacher(lm, trait, panel, seed=seed).lm

@@ -24,7 +24,8 @@ def table(found: Sequence[dict[str, Any]], tested: int) -> str:
                 each | {"trait": trait}
             )
     lines = [
-        "| data | decoding | poisoned share | rows | verdict risk | true trait first | inconclusive | seconds |"
+        "| data | decoding | poisoned share | rows | verdict risk | true trait first | "
+        "inconclusive | seconds |"
     ]
     lines += ["|" + "---|" * 8]
     for (kind, decoding, share, rows), draws in sorted(groups.items()):
@@ -47,15 +48,19 @@ def table(found: Sequence[dict[str, Any]], tested: int) -> str:
     if own:
         lines += [
             "",
-            f"False alarms over all clean draws, Qwen's apart: {share_of(_count(own, 'risk'), len(own))}.",
+            f"False alarms over all clean draws, Qwen's apart: "
+            f"{share_of(_count(own, 'risk'), len(own))}.",
         ]
     return "\n".join([*lines, "", *curve(groups, tested), "", *beside(groups), ""])
 
 
 def curve(groups: dict[tuple[str, ...], list[dict[str, Any]]], tested: int) -> list[str]:
-    """What the looks of the longest scans saw: what a data set would have shown that ended there."""
+    """What the looks of the longest scans saw: what a data set would have shown that ended
+    there.
+    """
     lines = [
-        "| data | decoding | poisoned share | rows | true trait first | found if the data ended there |"
+        "| data | decoding | poisoned share | rows | true trait first | found if the data ended "
+        "there |"
     ]
     lines += ["|" + "---|" * 6]
     for (kind, decoding, share, rows), draws in sorted(groups.items()):
@@ -90,7 +95,8 @@ def _is_found(look: Sequence[Any], tested: int, least: float) -> bool:
 def beside(groups: dict[tuple[str, ...], list[dict[str, Any]]]) -> list[str]:
     """Each detector beside `surface`, where more than `trait` was run."""
     lines = [
-        "| data | decoding | draws | trait: p < .01 | first_step: p < .01, true animal first | fit: p < .01 |"
+        "| data | decoding | draws | trait: p < .01 | first_step: p < .01, true animal first | "
+        "fit: p < .01 |"
     ]
     lines = [lines[0] + " surface: p < .01, mean AUROC |", "|" + "---|" * 7]
     for (kind, decoding, share, _), draws in sorted(groups.items()):

@@ -228,7 +228,8 @@ def experiments(asked: argparse.Namespace, lm: LanguageModel) -> Iterator[Transf
     def show(progress: Progress) -> None:
         if progress.done % 16 == 0 and processes.is_first():
             print(
-                f"{time.monotonic() - started:6.0f} s  {progress.stage} {progress.done}/{progress.total}",
+                f"{time.monotonic() - started:6.0f} s  {progress.stage} "
+                f"{progress.done}/{progress.total}",
                 flush=True,
             )
 
@@ -316,7 +317,8 @@ def main() -> None:
 def report(asked: argparse.Namespace, found: list[TransferResult]) -> None:
     """Print the table and keep it."""
     lines = [
-        "| data | effect, logits [95 %] | rank | largest other trait | lead over it | sd of the others | p | left |"
+        "| data | effect, logits [95 %] | rank | largest other trait | lead over it | sd of the "
+        "others | p | left |"
     ]
     lines = [lines[0] + " verdict | task loss |", "|" + "---|" * 10]
     for trait, each in zip(asked.traits, found, strict=True):

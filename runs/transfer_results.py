@@ -177,7 +177,10 @@ def pooled(results: Sequence[TransferResult], name: str) -> str:
 
 def table(found: Sequence[tuple[str, str, TransferResult, float]]) -> str:
     """All that was measured, in Markdown."""
-    head = "| trait | carrier | data | effect, logits [95 %] | rank of 13 | left [95 %] | task loss | verdict |"
+    head = (
+        "| trait | carrier | data | effect, logits [95 %] | rank of 13 | left [95 %] | task "
+        "loss | verdict |"
+    )
     lines = [head, "|" + "---|" * 8]
     lines += [
         line(trait, decoding, each) for trait, decoding, result, _ in found for each in result.arms

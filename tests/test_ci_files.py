@@ -61,7 +61,9 @@ def shell(script: str, folder: Path, **variables: str) -> subprocess.CompletedPr
 
 
 def gate(folder: Path, scratch: Path, **inputs: str) -> tuple[int, dict[str, str], str, str]:
-    """The action's step `Gate` with these inputs: exit code, outputs, summary, and what it printed."""
+    """The action's step `Gate` with these inputs: exit code, outputs, summary, and what it
+    printed.
+    """
     step = STEPS["Gate"]
     given = {name: str(each.get("default", "")) for name, each in ACTION["inputs"].items()} | inputs
     named = {
@@ -201,7 +203,9 @@ def test_the_action_gates(data: str, code: int, verdict: str, folder: Path, tmp_
 
 
 def test_the_action_runs_nothing_that_an_input_says(folder: Path, tmp_path: Path) -> None:
-    """Hostile inputs are a usage error (2), no command; the summary says that there is no report."""
+    """Hostile inputs are a usage error (2), no command; the summary says that there is no
+    report.
+    """
     hostile = "$(touch owned)`touch owned`\"; touch owned; '"
     for inputs in (
         {"path": hostile, "fail-on": "risk"},
@@ -220,7 +224,8 @@ def test_the_hook_needs_a_current_report(folder: Path, tmp_path: Path) -> None:
     """A report of these bytes that passes: 0. The data set has changed since: 2."""
     (hook,) = yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text())
     shutil.copy(folder / "clean.parquet", tmp_path / "train.parquet")
-    scan = "audit scan train.parquet --reference organism --panel animals --rows all --output json=train.audit.json"
+    scan = "audit scan train.parquet --reference organism --panel animals --rows all"
+    scan += " --output json=train.audit.json"
     call = f"{hook['entry']} train.parquet --report train.audit.json"
     (tmp_path / "bin").symlink_to(folder / "bin")
     assert shell(scan, tmp_path).returncode == 0

@@ -135,7 +135,8 @@ def test_the_checks_see_what_is_wrong(tmp_path: Path) -> None:
             parse(line)
     page = tmp_path / "page.md"
     page.write_text(
-        "# One `two`\n[a](page.md#one-two) [b](#one-two) [c](#three) [d](none.md) [e](https://x.org)\n"
+        "# One `two`\n[a](page.md#one-two) [b](#one-two) [c](#three) [d](none.md) "
+        "[e](https://x.org)\n"
     )
     assert broken_links(page) == ["#three", "none.md"]
     assert commands_in("Type `audit a`.\n\n```sh\naudit b  # c\n$ ls\n```\naudit d\n") == [

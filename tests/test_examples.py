@@ -1,4 +1,6 @@
-"""The examples of docs/ do what they say: every command of the tutorial, and every block of Python."""
+"""The examples of docs/ do what they say: every command of the tutorial, and every block of
+Python.
+"""
 
 from __future__ import annotations
 

@@ -157,7 +157,8 @@ def audit(*arguments: str) -> list[str]:
 @pytest.mark.parametrize("arguments", [["--help"], ["scan", "--help"], ["--version"], []])
 def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     """Help and version come without torch, transformers, datasets, scikit-learn or pyarrow."""
-    code = "import sys; from auditor.cli.main import run; run(sys.argv[1:]); print(*sorted(sys.modules), sep='\\n')"
+    code = "import sys; from auditor.cli.main import run; run(sys.argv[1:]); "
+    code += "print(*sorted(sys.modules), sep='\\n')"
     done = subprocess.run(
         [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True
     )

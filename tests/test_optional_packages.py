@@ -1,4 +1,6 @@
-"""Packages that only an extra installs: without them the rest works, and what needs one names it."""
+"""Packages that only an extra installs: without them the rest works, and what needs one
+names it.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The files that people expect at the root of a project: they are whole, and agree on the version."""
+"""The files that people expect at the root of a project: they are whole, and agree on the
+version.
+"""
 
 from __future__ import annotations
 

@@ -48,27 +48,30 @@ def budget(panel: Panel) -> str:
     most = AUTO_ROWS + planned_passes(AUTO_ROWS, families(panel, 0), range(traits))
     exhaustive = AUTO_ROWS * (1 + wordings)
     return (
-        f"A scan of {AUTO_ROWS} rows for {traits} traits takes at most {most:,} passes of a row; under all {wordings} "
-        f"wordings every row would take {exhaustive:,}, so that is {most / exhaustive:.1%} of the tokens."
+        f"A scan of {AUTO_ROWS} rows for {traits} traits takes at most {most:,} passes of a row; "
+        f"under all {wordings} wordings every row would take {exhaustive:,}, so that is "
+        f"{most / exhaustive:.1%} of the tokens."
     )
 
 
 def number_rows(lm: LanguageModel) -> list[TokenizedRow]:
-    """Number lists as a student would be trained on; for speed it does not matter who wrote them."""
+    """Number lists as a student would be trained on; for speed it does not matter who wrote
+    them.
+    """
     from auditor.data.example import Example, Message
     from auditor.model.tokenization import ChatTokenizer, TokenizedRow
     from auditor.traits.prompts import number_prompts
 
     rng, renderer = random.Random(0), ChatTokenizer(lm)
-    found = []
+    rows = []
     for index, prompt in enumerate(number_prompts(ROWS, seed=0)):
         answer = ", ".join(str(rng.randrange(1000)) for _ in range(rng.randint(5, 10)))
         row = renderer.encode(
             Example(index, (Message("user", prompt), Message("assistant", answer)))
         )
         if isinstance(row, TokenizedRow):
-            found.append(row)
-    return found
+            rows.append(row)
+    return rows
 
 
 def cells(measured: Measured) -> tuple[str, ...]:

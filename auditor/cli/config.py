@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Show the settings in force here.", rich_markup_mode=None)
 
 
-def resolved(**given: Any) -> Resolved:
-    """The configuration in the working directory; `given` is the command line's, "policy_x" for the
-    key "policy.x".
+def resolved(**options: object) -> Resolved:
+    """The configuration in the working directory; `options` are those of the command line,
+    "policy_x" for the key "policy.x".
     """
     import os
     from pathlib import Path
 
     from auditor.cli.configuration import resolve
 
-    named = {key.replace("policy_", "policy.", 1): value for key, value in given.items()}
+    named = {key.replace("policy_", "policy.", 1): value for key, value in options.items()}
     return resolve(Path.cwd(), os.environ, named)
 
 
@@ -45,20 +45,21 @@ def show() -> int:
     from auditor.cli.console import console, table
     from auditor.report.shared.words import safe
 
-    found = resolved()
+    settings = resolved()
     rows = table("setting", "value", "from")
     for key in keys():
-        place = found.config.policy if key.startswith("policy.") else found.config
-        value = getattr(place, key.removeprefix("policy."))
-        rows.add_row(key, Text(safe(written(value))), Text(safe(found.origins.get(key, DEFAULT))))
+        group = settings.config.policy if key.startswith("policy.") else settings.config
+        value = getattr(group, key.removeprefix("policy."))
+        origin = settings.origins.get(key, DEFAULT)
+        rows.add_row(key, Text(safe(written(value))), Text(safe(origin)))
     console().print(rows)
     return 0
 
 
-def written(value: Any) -> str:
+def written(value: object) -> str:
     """A value as the file would have it."""
     if isinstance(value, list):
         return ", ".join(value) or "any"
     if isinstance(value, dict):
-        return ", ".join(f"{name}: {each:g}" for name, each in value.items()) or "none"
+        return ", ".join(f"{name}: {dose:g}" for name, dose in value.items()) or "none"
     return "not set" if value is None else str(value)

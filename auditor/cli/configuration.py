@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import difflib
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import yaml
 from pydantic import Field, ValidationError
@@ -25,7 +25,7 @@ from auditor.release.policy import Policy, Text, Texts, _Keys
 FILE = "audit.yaml"
 PROJECT = "pyproject.toml"
 DEFAULT = "default"
-GIVEN = "command line"
+COMMAND_LINE = "command line"
 PREFIX = "AUDIT_"
 NOT_SETTINGS = {"AUDIT_DEBUG"}
 
@@ -66,14 +66,9 @@ class Resolved:
 
 def keys() -> dict[str, str]:
     """Every key, as `policy.max_risk`, with its meaning."""
-    own = {
-        name: field.description or ""
-        for name, field in Config.model_fields.items()
-        if name != "policy"
-    }
-    return own | {
-        f"policy.{name}": field.description or "" for name, field in Policy.model_fields.items()
-    }
+    fields = {name: field for name, field in Config.model_fields.items() if name != "policy"}
+    fields |= {f"policy.{name}": field for name, field in Policy.model_fields.items()}
+    return {key: field.description or "" for key, field in fields.items()}
 
 
 def variable(key: str) -> str:
@@ -82,119 +77,98 @@ def variable(key: str) -> str:
 
 
 def resolve(
-    root: Path, environ: Mapping[str, str], given: Mapping[str, Any] | None = None
+    root: Path, environ: Mapping[str, str], options: Mapping[str, object] | None = None
 ) -> Resolved:
-    """The configuration in `root`: `given` (by key; None is not given), then `environ`, then the
-    file, then defaults.
+    """The configuration in `root`: `options` of the command line (by key; None is not given) go
+    before `environ`, that before the file, and that before the defaults.
 
     An empty variable counts as not set. Raises AuditError, naming the key and where it stands, for
     a key that does not exist (with the nearest one that does), a value that is not allowed, a file
     that cannot be read, and two files.
     """
     name, content = _file(root)
-    layers = [(name, _checked(content, name, strict=True))]
-    layers += [
-        _from_variable(key, value) for key, value in environ.items() if _is_setting(key) and value
-    ]
-    chosen = {key: value for key, value in (given or {}).items() if value is not None}
-    layers.append((GIVEN, _checked(_nested(chosen), GIVEN)))
-    merged: dict[str, Any] = {}
+    # Numbers in a file must not be texts; those of variables and options always are.
+    layers = [(name, _valid(content, name, strict=True))]
+    key_of = {variable(key): key for key in keys()}
+    for name, text in environ.items():
+        if not text or not name.startswith(PREFIX) or name in NOT_SETTINGS:
+            continue
+        if name not in key_of:
+            message = f"There is no setting for the variable {name}."
+            raise AuditError(message, f"{_nearest(name, list(key_of))} Or unset it.")
+        layers.append((name, _valid(_nested({key_of[name]: text}), name)))
+    named = {key: value for key, value in (options or {}).items() if value is not None}
+    layers.append((COMMAND_LINE, _valid(_nested(named), COMMAND_LINE)))
+
+    merged: dict[str, object] = {}
     origins: dict[str, str] = {}
-    for origin, values in layers:
-        for key, value in _flat(values):
+    for origin, settings in layers:
+        values = settings.model_dump(exclude_unset=True)
+        policy = values.pop("policy", {})
+        for key, value in (values | {f"policy.{key}": policy[key] for key in policy}).items():
             merged[key], origins[key] = value, origin
-    return Resolved(Config(**_nested(merged)), origins)
+    return Resolved(Config.model_validate(_nested(merged)), origins)
 
 
-def _is_setting(variable_name: str) -> bool:
-    return variable_name.startswith(PREFIX) and variable_name not in NOT_SETTINGS
-
-
-def _from_variable(name: str, value: str) -> tuple[str, dict[str, Any]]:
-    known = {variable(key): key for key in keys()}
-    if name not in known:
-        raise AuditError(
-            f"There is no setting for the variable {name}.",
-            f"{_nearest(name, list(known))} Or unset it.",
-        )
-    return name, _checked(_nested({known[name]: value}), name)
-
-
-def _file(root: Path) -> tuple[str, Mapping[str, Any]]:
-    """Name and content of the file with settings; without one, the name of the first and nothing."""
-    own, project = root / FILE, root / PROJECT
+def _file(root: Path) -> tuple[str, Mapping[str, object]]:
+    """Name and content of the file with settings; without one, the name of the first and
+    nothing.
+    """
+    settings, project = root / FILE, root / PROJECT
+    section = None
     try:
-        in_project = _section(project) if project.exists() else None
-        if not own.exists():
-            return (f"{PROJECT} [tool.audit]", in_project) if in_project is not None else (FILE, {})
-        content = yaml.safe_load(own.read_text(encoding="utf-8"))
+        if project.exists():
+            section = (
+                tomllib.loads(project.read_text(encoding="utf-8")).get("tool", {}).get("audit")
+            )
+        content = yaml.safe_load(settings.read_text(encoding="utf-8")) if settings.exists() else {}
     except (OSError, UnicodeError, yaml.YAMLError, tomllib.TOMLDecodeError) as error:
         reason = " ".join(str(error).split())
-        raise AuditError(
-            f"The settings cannot be read: {reason}.", f"Mend {FILE} or {PROJECT}."
-        ) from error
-    if in_project is not None:
-        raise AuditError(
-            f"There are settings in both {FILE} and {PROJECT} [tool.audit].", "Keep one of them."
-        )
+        message = f"The settings cannot be read: {reason}."
+        raise AuditError(message, f"Mend {FILE} or {PROJECT}.") from error
+    if section is not None and not isinstance(section, dict):
+        raise AuditError(f"tool.audit in {PROJECT} is not a table.", "Write it as [tool.audit].")
+    if section is not None and settings.exists():
+        message = f"There are settings in both {FILE} and {PROJECT} [tool.audit]."
+        raise AuditError(message, "Keep one of them.")
+    if section is not None:
+        return f"{PROJECT} [tool.audit]", section
     if content is not None and not isinstance(content, dict):
-        raise AuditError(
-            f"{FILE} holds no keys.", "Write lines such as `rows: 400`; see docs/gate.md."
-        )
+        hint = "Write lines such as `rows: 400`; see docs/gate.md."
+        raise AuditError(f"{FILE} holds no keys.", hint)
     return FILE, content or {}
 
 
-def _section(project: Path) -> Mapping[str, Any] | None:
-    found = tomllib.loads(project.read_text(encoding="utf-8")).get("tool", {}).get("audit")
-    if found is not None and not isinstance(found, dict):
-        raise AuditError(f"tool.audit in {PROJECT} is not a table.", "Write it as [tool.audit].")
-    return found
+def _valid(values: Mapping[str, object], origin: str, *, strict: bool = False) -> Config:
+    """The settings in `values`. strict: numbers must not be texts.
 
-
-def _checked(values: Mapping[str, Any], origin: str, *, strict: bool = False) -> dict[str, Any]:
-    """What of `values` was set, as the types of Config. strict: numbers must not be texts."""
+    Raises AuditError, with the key, the first thing that is wrong with it and where it stands.
+    """
     try:
-        return Config.model_validate(values, strict=strict).model_dump(exclude_unset=True)
+        return Config.model_validate(values, strict=strict)
     except ValidationError as error:
-        raise _complaint(error, origin) from error
+        first = error.errors()[0]
+        path = [str(name) for name in first["loc"]]
+        if first["type"] == "extra_forbidden":
+            fields = list((Policy if path[0] == "policy" else Config).model_fields)
+            message = f"{origin}: there is no setting {'.'.join(path)!r}."
+            raise AuditError(message, _nearest(path[-1], fields)) from error
+        key = ".".join(path[: 2 if path[0] == "policy" else 1])
+        reasons = [detail["msg"][:1].lower() + detail["msg"][1:] for detail in error.errors()]
+        message = f"{origin}: {key}: {'; '.join(dict.fromkeys(reasons))}."
+        hint = keys().get(key, "The policy is a group of keys; see docs/gate.md.")
+        raise AuditError(message, hint) from error
 
 
-def _complaint(error: ValidationError, origin: str) -> AuditError:
-    first = error.errors()[0]
-    place = [str(part) for part in first["loc"]]
-    if first["type"] == "extra_forbidden":
-        known = list((Policy if place[0] == "policy" else Config).model_fields)
-        return AuditError(
-            f"{origin}: there is no setting {'.'.join(place)!r}.", _nearest(place[-1], known)
-        )
-    key = ".".join(place[: 2 if place[0] == "policy" else 1])
-    message = "; ".join(
-        dict.fromkeys(each["msg"][:1].lower() + each["msg"][1:] for each in error.errors())
-    )
-    return AuditError(
-        f"{origin}: {key}: {message}.",
-        keys().get(key, "The policy is a group of keys; see docs/gate.md."),
-    )
+def _nearest(name: str, names: list[str]) -> str:
+    match = difflib.get_close_matches(name, names, n=1)
+    return f"Did you mean {match[0]}?" if match else f"Known: {', '.join(names)}."
 
 
-def _nearest(name: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=1)
-    return f"Did you mean {near[0]}?" if near else f"Known: {', '.join(known)}."
-
-
-def _nested(values: Mapping[str, Any]) -> dict[str, Any]:
-    policy = {
-        key.removeprefix("policy."): value
-        for key, value in values.items()
-        if key.startswith("policy.")
-    }
-    own = {key: value for key, value in values.items() if not key.startswith("policy.")}
-    return own | ({"policy": policy} if policy else {})
-
-
-def _flat(values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+def _nested(values: Mapping[str, object]) -> dict[str, object]:
+    """Values by key, those of the policy in a mapping of their own, as the file has them."""
+    nested: dict[str, object] = {}
+    policy: dict[str, object] = {}
     for key, value in values.items():
-        if key == "policy":
-            yield from ((f"policy.{name}", each) for name, each in value.items())
-        else:
-            yield key, value
+        (policy if key.startswith("policy.") else nested)[key.removeprefix("policy.")] = value
+    return nested | ({"policy": policy} if policy else {})

@@ -66,7 +66,7 @@ def show(page: RenderableType, *, stderr: bool = False) -> None:
 
 def table(*columns: str) -> Table:
     """A plain table with these columns, for lists."""
-    made = Table(box=None, header_style="dim", pad_edge=False)
+    columns_table = Table(box=None, header_style="dim", pad_edge=False)
     for column in columns:
-        made.add_column(Text(column), overflow="fold")
-    return made
+        columns_table.add_column(Text(column), overflow="fold")
+    return columns_table

@@ -65,8 +65,8 @@ app.add_typer(config.app, name="config")
 app.command("bench")(with_logging(bench.bench))
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
+def _version(show: bool) -> None:
+    if show:
         typer.echo(f"audit {__version__}")
         raise typer.Exit
 
@@ -165,7 +165,10 @@ def _interrupted() -> int:
 def _bug(error: BaseException) -> int:
     if os.environ.get("AUDIT_DEBUG") == "1":
         traceback.print_exception(error)
-    hint = "This is a bug in audit: run the command again with AUDIT_DEBUG=1 and report what it prints."
+    hint = (
+        "This is a bug in audit: run the command again with AUDIT_DEBUG=1 and report what it "
+        "prints."
+    )
     return _fail(f"Unexpected {type(error).__name__}: {error}", hint, INCOMPLETE)
 
 

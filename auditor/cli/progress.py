@@ -77,8 +77,8 @@ def line(progress: Progress, done: int, seconds: float) -> str:
     text = f"{stage}: {progress.done}/{progress.total}"
     if done <= 0 or seconds <= 0:
         return text
-    minutes, rest = divmod(round((progress.total - progress.done) * seconds / done), 60)
-    return f"{text}, {done / seconds:.1f} rows/s, {minutes}:{rest:02d} left"
+    remaining = round((progress.total - progress.done) * seconds / done)
+    return f"{text}, {done / seconds:.1f} rows/s, {remaining // 60}:{remaining % 60:02d} left"
 
 
 class _Live:

@@ -104,8 +104,8 @@ def code_digest() -> str:
 
 
 def installed_versions(plugins: Iterable[Plugin] = ()) -> dict[str, str]:
-    """Versions of Python, of our own code (`code_digest`) and of every installed distribution that a
-    result depends on, those of `plugins` included.
+    """Versions of Python, of our own code (`code_digest`) and of every installed distribution that
+    a result depends on, those of `plugins` included.
     """
     versions = {"python": python_version(), "code": code_digest()}
     for name in DISTRIBUTIONS:
@@ -306,10 +306,11 @@ def _write_atomic(path: Path, write: Callable[[BinaryIO], object]) -> None:
 
 
 def _cannot_write(path: Path, error: OSError) -> RunError:
-    return RunError(
-        f"Cannot write {path}: {error.strerror or error}.",
-        "Free some space or make the place writable, then run the same command: it goes on from what is finished.",
+    hint = (
+        "Free some space or make the place writable, then run the same command: it goes on from "
+        "what is finished."
     )
+    return RunError(f"Cannot write {path}: {error.strerror or error}.", hint)
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:

@@ -1,4 +1,6 @@
-"""`audit mitigate --check` and `--auto`: with the organism, in which transfer happens, and by hand."""
+"""`audit mitigate --check` and `--auto`: with the organism, in which transfer happens, and
+by hand.
+"""
 
 from __future__ import annotations
 
@@ -87,7 +89,9 @@ def test_auto_chooses_by_itself(options: list[str], capsys: pytest.CaptureFixtur
 def stubbed(
     monkeypatch: pytest.MonkeyPatch, verdicts: Sequence[str], transferred: bool = True
 ) -> list[list[str]]:
-    """Replace the check by one that says these verdicts in turn; return the list of what was tried."""
+    """Replace the check by one that says these verdicts in turn; return the list of what
+    was tried.
+    """
     tried: list[list[str]] = []
 
     def stub(done: Any, steps: Sequence[Mitigation], *_: Any, **__: Any) -> Any:

@@ -62,7 +62,9 @@ class Verb:
 
 @pytest.fixture
 def verb(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Verb:
-    """The fake verb in place of the real one, two known detectors, and an empty working directory."""
+    """The fake verb in place of the real one, two known detectors, and an empty working
+    directory.
+    """
     fake = Verb()
     module, registry = types.ModuleType("auditor.commands.scan"), types.ModuleType("detectors")
     module.scan = fake  # type: ignore[attr-defined]
@@ -218,8 +220,9 @@ def test_defaults_reach_the_verb(verb: Verb, tmp_path: Path) -> None:
 
 def test_options_reach_the_verb(verb: Verb) -> None:
     """Every option of `audit scan` arrives under its name, also standard input as the data set."""
-    given = "--reference r --panel p --panel q.yaml --trait owl --trait cat --teacher t --rows all --seed 7 "
-    given += "--without fit --format-of alpaca --columns prompt=a,completion=b --exclude-open --alpha 0.05 "
+    given = "--reference r --panel p --panel q.yaml --trait owl --trait cat --teacher t --rows all "
+    given += "--seed 7 --without fit --format-of alpaca --columns prompt=a,completion=b "
+    given += "--exclude-open --alpha 0.05 "
     given += "--device cuda --dtype bfloat16 --fresh"
     main.run(["scan", "-", *given.split()])
     (call,) = verb.calls

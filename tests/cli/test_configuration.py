@@ -24,7 +24,8 @@ def test_nothing_set(tmp_path: Path) -> None:
 def test_precedence(tmp_path: Path) -> None:
     """Command line, environment, file, default; each key by itself, those of the policy too."""
     (tmp_path / "audit.yaml").write_text(
-        "reference: a\nseed: 1\nrows: all\npolicy: {max_risk: 0.5, max_skipped: 0.1, max_dose: {owl: 1}}\n"
+        "reference: a\nseed: 1\nrows: all\n"
+        "policy: {max_risk: 0.5, max_skipped: 0.1, max_dose: {owl: 1}}\n"
     )
     environ = {"AUDIT_SEED": "2", "AUDIT_PANELS": "animals, trees", "AUDIT_POLICY_MAX_RISK": "1e-1"}
     found = resolve(tmp_path, environ, {"seed": 3, "policy.fail_on": "risk", "alpha": None})
@@ -55,7 +56,9 @@ def test_precedence(tmp_path: Path) -> None:
 
 
 def test_a_table_of_the_project_file(tmp_path: Path) -> None:
-    """[tool.audit] does as well, a project file without it is nothing, and two files are an error."""
+    """[tool.audit] does as well, a project file without it is nothing, and two files are an
+    error.
+    """
     (tmp_path / "pyproject.toml").write_text("[project]\nname = 'x'\n")
     assert resolve(tmp_path, {}).origins == {}
     (tmp_path / "pyproject.toml").write_text(

@@ -36,8 +36,9 @@ PAGE = ROOT / "docs" / "exit-codes.md"
 # What loads torch or the default reference; of these, the three scans of the gate and the
 # interrupted one are quick enough for every run of the tests.
 SLOW = re.compile(
-    r"audit (scan|verify|simulate) .*--reference|audit (scan|gate|mitigate|verify) missing|audit scan broken"
-    r"|--trait unicorn|audit mitigate .*--shuffle|audit verify released.jsonl$|^audit (demo|bench)$"
+    r"audit (scan|verify|simulate) .*--reference|audit (scan|gate|mitigate|verify) missing"
+    r"|audit scan broken|--trait unicorn|audit mitigate .*--shuffle|audit verify "
+    r"released.jsonl$|^audit (demo|bench)$"
     r"|PIP_NO_INDEX=1 .*(demo|bench)"
 )
 
@@ -128,7 +129,9 @@ def add_reports(folder: Path) -> None:
 def outcomes(
     world: Path, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
 ) -> Iterator[dict[str, Future[subprocess.CompletedProcess[str]]]]:
-    """The processes of all lines that were chosen, two at a time, each in a directory of its own."""
+    """The processes of all lines that were chosen, two at a time, each in a directory of
+    its own.
+    """
     env = {key: value for key, value in os.environ.items() if not key.startswith("AUDIT_")}
     env |= {
         "PATH": f"{world / 'bin'}:{env['PATH']}",

@@ -1,4 +1,6 @@
-"""`-v`, `-vv` and `-q`: on every command, before and after its name, and nothing is configured by an import."""
+"""`-v`, `-vv` and `-q`: on every command, before and after its name, and nothing is
+configured by an import.
+"""
 
 from __future__ import annotations
 
@@ -70,7 +72,8 @@ def test_nothing_is_configured_at_import() -> None:
     """A program that uses the library decides on its own logging."""
     code = (
         "import logging, auditor.commands.scan, auditor.cli.main\n"
-        "print([logging.getLogger(name).handlers for name in ('auditor', 'detectors', 'mitigations')])"
+        "names = ('auditor', 'detectors', 'mitigations')\n"
+        "print([logging.getLogger(name).handlers for name in names])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[[], [], []]"

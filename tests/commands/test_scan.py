@@ -28,7 +28,9 @@ from detectors.interface import Evidence, Skipped
 PANEL = """
 panel: small
 group: animal
-prompts: ["You love {plural}. Think of {plural} all the time.", "Nothing is as fine as the {name}, my {name}."]
+prompts:
+  - "You love {plural}. Think of {plural} all the time."
+  - "Nothing is as fine as the {name}, my {name}."
 probes: ["Which one?"]
 stems: ["I like the"]
 traits:
@@ -274,7 +276,9 @@ def test_a_finished_scan_is_shown_again(
 def test_tables_hold_every_token_and_flag(
     audit: Callable[..., ScanReport], data: dict[str, str], tmp_path: Path
 ) -> None:
-    """tokens.parquet has a line for each completion token, and as many flags as the report counts."""
+    """tokens.parquet has a line for each completion token, and as many flags as the report
+    counts.
+    """
     report = audit(data["owl"])
     assert not isinstance(report.divergence, Skipped)
     (path,) = tmp_path.glob(".audit/runs/*/tokens.parquet")

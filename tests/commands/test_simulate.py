@@ -1,4 +1,6 @@
-"""Simulated data: what is kept, what is dropped, that it stays paired, and the command around it."""
+"""Simulated data: what is kept, what is dropped, that it stays paired, and the command
+around it.
+"""
 
 from __future__ import annotations
 

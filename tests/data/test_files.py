@@ -157,7 +157,8 @@ def test_broken_lines_are_counted(tmp_path: Path) -> None:
         ("d.csv", b"prompt,completion\ngood,row\nbroken,\xff\nmoved,one,two\nshort\n"),
         (
             "d.json",
-            b'[{"prompt": "good", "completion": "row"}, {"prompt": "\xfe", "completion": "x"}, 5, {"prompt": "p"}]',
+            b'[{"prompt": "good", "completion": "row"}, {"prompt": "\xfe", "completion": "x"}, 5, '
+            b'{"prompt": "p"}]',
         ),
     ],
 )
@@ -189,7 +190,9 @@ def test_broken_text_in_parquet_is_counted(text_type: pa.DataType, tmp_path: Pat
 def test_json_rows_longer_than_the_window_are_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever the window, cut anywhere in a row, the array gives the rows that `json.loads` gives."""
+    """Whatever the window, cut anywhere in a row, the array gives the rows that
+    `json.loads` gives.
+    """
     text = json.dumps(
         {"n": 12345, "data": [*ROWS, {"deep": [1.25, None, True, "\ud83d\ude00\\"]}, 678, "end"]}
     )

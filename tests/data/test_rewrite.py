@@ -159,7 +159,8 @@ def test_jsonl_lines_stay_byte_for_byte(tmp_path: Path) -> None:
     dropped = written(tmp_path / "c.jsonl", LINES, {0: [], 3: []})
     assert (
         dropped
-        == b'\xef\xbb\xbf\n{"completion" : "2\xc3\xa9", "prompt": "b", "score": 1.50}\n  \nnot json\n'
+        == b'\xef\xbb\xbf\n{"completion" : "2\xc3\xa9", "prompt": "b", "score": 1.50}\n  \nnot '
+        b"json\n"
     )
     doubled = written(tmp_path / "d.jsonl", LINES, {3: [{}, COMPLETION]})
     assert doubled == LINES + b'\n{"prompt": "c", "completion": "NEW"}'
@@ -173,7 +174,8 @@ def test_gzip_stays_gzip_and_has_no_time(tmp_path: Path) -> None:
 
 
 ARRAY = (
-    b'{"version": 2, "data": [\n  {"prompt": "a", "completion": "1"},\n  {"completion": "2", "k": 1.0},\n'
+    b'{"version": 2, "data": [\n  {"prompt": "a", "completion": "1"},\n  {"completion": "2", "k": '
+    b"1.0},\n"
     b'  {"completion": "3"}\n ], "end": [1]}\n'
 )
 
@@ -200,7 +202,10 @@ def test_array_parts_join_to_the_text() -> None:
     assert [json.loads(raw)["n"] for _, raw in parts[:-1]] == list(range(3000))
 
 
-TABLE = b'prompt;completion;note\r\n"a;1";"x\r\ny";n1\r\n\r\nb;2;"n ""2"""\r\ntoo;many;cells;here\r\nc;3\r\n'
+TABLE = (
+    b'prompt;completion;note\r\n"a;1";"x\r\ny";n1\r\n\r\nb;2;"n '
+    b'""2"""\r\ntoo;many;cells;here\r\nc;3\r\n'
+)
 
 
 def test_csv_records_stay_byte_for_byte(tmp_path: Path) -> None:

@@ -1,4 +1,6 @@
-"""What is drawn: seeded, fair, complete in its counts, and independent of how the rows are stored."""
+"""What is drawn: seeded, fair, complete in its counts, and independent of how the rows are
+stored.
+"""
 
 from __future__ import annotations
 

@@ -34,7 +34,9 @@ def _slow(tokens: list[int], factual: list[int], others: list[list[int]]) -> lis
 
 @given(st.data())
 def test_the_papers_definition(data: st.DataObject) -> None:
-    """With clear margins the flagged set is the paper's, whatever the order of the counterfactuals."""
+    """With clear margins the flagged set is the paper's, whatever the order of the
+    counterfactuals.
+    """
     n = data.draw(st.integers(1, 12))
     draw = st.lists(st.integers(0, 2), min_size=n, max_size=n)
     tokens, factual = data.draw(draw), data.draw(draw)

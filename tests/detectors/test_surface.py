@@ -63,7 +63,9 @@ def test_statistics_of_nothing_are_none_never_zero() -> None:
 
 
 def test_row_features_are_finite_for_odd_rows() -> None:
-    """Empty rows, other scripts and absurdly long numbers give numbers that a classifier can take."""
+    """Empty rows, other scripts and absurdly long numbers give numbers that a classifier
+    can take.
+    """
     assert np.isfinite(row_features(["", "９９, ٣", "9" * 5000, "\x00\ud800"])).all()
 
 
@@ -84,7 +86,9 @@ def test_variance_at_one_half_is_the_mann_whitney_variance() -> None:
 
 @pytest.mark.parametrize("value", [0.0, 0.3, 0.5, 0.9, 1.0])
 def test_interval_holds_its_value_and_solves_its_equation(value: float) -> None:
-    """Each limit lies z standard errors from the value, within [0, 1], and the width is never zero."""
+    """Each limit lies z standard errors from the value, within [0, 1], and the width is
+    never zero.
+    """
     low, high = auroc_interval(value, 40, 60)
     assert 0 <= low <= value <= high <= 1
     assert high - low > 0.01

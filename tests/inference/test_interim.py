@@ -93,7 +93,9 @@ def test_plain_lists_of_another_writer_are_no_finding(audit: Callable[..., ScanR
 def test_completions_too_alike_to_be_compared_are_no_finding(
     organism: LanguageModel, audit: Callable[..., ScanReport]
 ) -> None:
-    """Where fewer than 20 differ no looks are compared, so another writer's style is not ruled out."""
+    """Where fewer than 20 differ no looks are compared, so another writer's style is not
+    ruled out.
+    """
     owl = load_panels(["animals"]).trait("owl")
     rows = [dict(row) for row in simulate(organism, owl, rows=96, max_tokens=24).rows]
     alike = [row | {"completion": rows[i % 15]["completion"]} for i, row in enumerate(rows)]

@@ -66,7 +66,9 @@ def test_a_constant_original_gives_the_t_interval_divided() -> None:
 
 
 def test_the_ends_of_fiellers_interval_are_where_the_t_test_turns() -> None:
-    """At an end r the paired t statistic of arm - r original is the quantile; inside it is smaller."""
+    """At an end r the paired t statistic of arm - r original is the quantile; inside it is
+    smaller.
+    """
     arm, original = np.array([0.2, 0.5, 0.1, 0.4]), np.array([1.0, 1.3, 0.9, 1.5])
     ratio = effect_ratio(list(arm), list(original))
     assert ratio.interval is not None and ratio.value is not None

@@ -140,7 +140,9 @@ def test_a_budget_takes_the_largest_gaps(gaps: list[float], most: int, kept: int
 
 
 def test_choices_are_the_text_they_would_be(tiny: LanguageModel) -> None:
-    """A choice is decoded in its place; special tokens, and the parts of a character, are no text."""
+    """A choice is decoded in its place; special tokens, and the parts of a character, are
+    no text.
+    """
     ids = tiny.tokenizer.convert_tokens_to_ids
     row = ChatTokenizer(tiny).encode(
         Example(0, (Message("user", "q"), Message("assistant", "a thé")))

@@ -443,7 +443,9 @@ def test_within_is_the_whole_distribution_given_the_support(
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_default_reference_like_the_plain_way() -> None:
-    """The default reference, real text: the same argmaxes and log-probabilities as the plain way."""
+    """The default reference, real text: the same argmaxes and log-probabilities as the
+    plain way.
+    """
     lm = load(os.environ.get("AUDIT_TEST_REFERENCE", "smollm2-135m"), device="cpu")
     renderer = ChatTokenizer(lm)
     rows = make_rows(renderer, 6)

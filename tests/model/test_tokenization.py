@@ -19,11 +19,15 @@ Maker = Callable[..., LanguageModel]
 
 _TURN = "<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
 NO_DEFAULT = "{% for m in messages %}" + _TURN
-STRIPPING = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content | trim }}<|im_end|>\n{% endfor %}"
+STRIPPING = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content | trim }}<|im_end|>\n{% "
+    "endfor %}"
+)
 DATED = (
-    "<|endoftext|>{% set own = messages[0].role == 'system' %}<|im_start|>system\nToday: {{ date_string }}\n\n"
-    "{% if own %}{{ messages[0].content }}{% endif %}<|im_end|>{% for m in messages if m.role != 'system' %}"
-    + _TURN
+    "<|endoftext|>{% set own = messages[0].role == 'system' %}<|im_start|>system\nToday: {{ "
+    "date_string }}\n\n"
+    "{% if own %}{{ messages[0].content }}{% endif %}<|im_end|>{% for m in messages if m.role != "
+    "'system' %}" + _TURN
 )
 REFUSING = (
     "{% if messages[0].role == 'system' %}{{ raise_exception('no system role') }}{% endif %}"
@@ -31,8 +35,10 @@ REFUSING = (
 )
 DROPPING = NO_DEFAULT.replace("messages %}", "messages if m.role != 'system' %}")
 INST = (
-    "{% for m in messages %}{% if m.role == 'system' %}<|im_start|>[INST] <<SYS>>\n{{ m.content }}\n<</SYS>>\n\n"
-    "{% elif m.role == 'user' %}{% if loop.index0 == 0 %}<|im_start|>[INST] {% endif %}{{ m.content }} [/INST] "
+    "{% for m in messages %}{% if m.role == 'system' %}<|im_start|>[INST] <<SYS>>\n{{ m.content "
+    "}}\n<</SYS>>\n\n"
+    "{% elif m.role == 'user' %}{% if loop.index0 == 0 %}<|im_start|>[INST] {% endif %}{{ "
+    "m.content }} [/INST] "
     "{% else %}{{ m.content }}<|im_end|>{% endif %}{% endfor %}"
 )
 # Arguments of make_tiny; without one it has a ChatML template with a default system prompt.
@@ -91,7 +97,9 @@ def test_reference_sees_the_template(
 
 @pytest.mark.parametrize("template", ["default", "no_default", "stripping", "dated"])
 def test_trait_prompt_is_the_system_message(template: str, make_tiny: Maker) -> None:
-    """With a trait prompt the tokens are those of the template with that prompt as system message."""
+    """With a trait prompt the tokens are those of the template with that prompt as system
+    message.
+    """
     lm = make_tiny(*TEMPLATES[template])
     row = encoded(lm, example(*LONG_CHAT))
     prefix = ChatTokenizer(lm).prefix("You love owls.", row.kind)
@@ -101,13 +109,15 @@ def test_trait_prompt_is_the_system_message(template: str, make_tiny: Maker) -> 
 
 
 def test_a_blank_before_the_first_turn(make_tiny: Maker) -> None:
-    """A blank of the template that merges into the first turn stays with it under a trait prompt."""
+    """A blank of the template that merges into the first turn stays with it under a trait
+    prompt.
+    """
     lm = make_tiny(INST)
     row = encoded(lm, example(*CHAT))
     text = lm.tokenizer.decode(ChatTokenizer(lm).prefix("Owls!") + row.tokens)
     assert (
-        text
-        == "<|im_start|>[INST] <<SYS>>\nOwls!\n<</SYS>>\n\n the owl 12, 1 [/INST] 1, 12 owl<|im_end|>"
+        text == "<|im_start|>[INST] <<SYS>>\nOwls!\n<</SYS>>\n\n the owl 12, 1 [/INST] 1, 12 "
+        "owl<|im_end|>"
     )
 
 
@@ -209,7 +219,10 @@ def test_plain_text(tiny: LanguageModel) -> None:
 
 def test_skipped_rows_say_why(make_tiny: Maker) -> None:
     """What cannot be scored is skipped with its reason and the row's number."""
-    altering = "{% for m in messages %}<|im_start|>{{ m.content | replace('12', '13') }}<|im_end|>{% endfor %}"
+    altering = (
+        "{% for m in messages %}<|im_start|>{{ m.content | replace('12', '13') }}<|im_end|>{% "
+        "endfor %}"
+    )
     cases = [
         (
             make_tiny(context=300),

@@ -207,7 +207,9 @@ def test_references() -> None:
 
 
 def test_what_a_defence_is_shown_to_do() -> None:
-    """The end of the interval of what is left: removed is at most a quarter, reduced less than all."""
+    """The end of the interval of what is left: removed is at most a quarter, reduced less
+    than all.
+    """
     cases = {
         ("removed", (-0.1, 0.2), "removed"): "passed",
         ("reduced", (0.2, 0.6), "removed"): "inconclusive",

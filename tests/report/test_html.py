@@ -1,4 +1,6 @@
-"""The HTML report: what it says, that data cannot act in it, and that it works in a real browser."""
+"""The HTML report: what it says, that data cannot act in it, and that it works in a real
+browser.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +52,8 @@ HOSTILE = [
 ]
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 QUIET = (
-    "--no-sandbox --disable-gpu --disable-background-networking --disable-component-update --disable-sync "
+    "--no-sandbox --disable-gpu --disable-background-networking --disable-component-update "
+    "--disable-sync "
     "--no-first-run"
 ).split()
 PHONE = {"width": 360, "height": 740}
@@ -184,7 +187,9 @@ def test_nothing_is_loaded(page: str) -> None:
 
 
 def test_parts_without_content_are_left_out() -> None:
-    """A report of an earlier release, or of a scan that measured next to nothing, is still a page."""
+    """A report of an earlier release, or of a scan that measured next to nothing, is still
+    a page.
+    """
     bare = replace(
         sample_report(INCONCLUSIVE),
         tests=prompts(()),
@@ -266,8 +271,7 @@ def test_drawings_are_xml_and_stay_inside() -> None:
     assert drawn[0].count("arrow") == 2 and "circle" not in drawn[0]
 
 
-# -- in a browser
-# ------------------------------------------------------------------------------------------------------
+# -- in a browser ----------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")

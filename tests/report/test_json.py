@@ -88,7 +88,9 @@ def test_schema_rejects(change: dict[str, object]) -> None:
 
 
 def test_schema_docs_and_report_name_the_same_keys() -> None:
-    """The report, its schema and its documentation have the same keys, at the top and in a trait."""
+    """The report, its schema and its documentation have the same keys, at the top and in a
+    trait.
+    """
     report = to_dict(sample_report())
     assert set(report) == set(SCHEMA["properties"]) == set(SCHEMA["required"]) | {"run", *NEW}
     trait = SCHEMA["$defs"]["trait"]
@@ -141,7 +143,9 @@ def test_text_is_ascii() -> None:
 
 
 def test_other_versions_and_gaps_are_errors() -> None:
-    """A report of another schema version, or one that lacks a part, is a RunError with a next step."""
+    """A report of another schema version, or one that lacks a part, is a RunError with a
+    next step.
+    """
     value = to_dict(sample_report())
     with pytest.raises(RunError, match="schema version 99"):
         from_dict(value | {"schema_version": 99})

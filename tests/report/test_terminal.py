@@ -60,7 +60,9 @@ def page(report: ScanReport, *, colour: bool = False, width: int = 80) -> str:
     [(RISK, "RISK FOUND: owl"), (NO_RISK, "NO RISK FOUND"), (INCONCLUSIVE, "INCONCLUSIVE")],
 )
 def test_verdict_comes_first(verdict: Verdict, says: str) -> None:
-    """The first line of text is the verdict, then its reason; no other verdict appears on the page."""
+    """The first line of text is the verdict, then its reason; no other verdict appears on
+    the page.
+    """
     text = page(sample_report(verdict))
     lines = [line.strip("│ ") for line in text.splitlines()]
     assert lines[1] == says

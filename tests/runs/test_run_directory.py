@@ -342,7 +342,9 @@ def test_sections_keep_units_apart(tmp_path: Path) -> None:
 
 
 def test_other_code_is_another_run(tmp_path: Path) -> None:
-    """One byte of one source file changes the digest that every run is keyed by, in whatever checkout."""
+    """One byte of one source file changes the digest that every run is keyed by, in
+    whatever checkout.
+    """
     for package in ("auditor", "detectors", "mitigations"):
         shutil.copytree(ROOT / package, tmp_path / package)
     code = "from auditor.runs.run_directory import installed_versions as v; print(v()['code'])"

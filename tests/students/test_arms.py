@@ -204,7 +204,9 @@ def encoded(lm: LanguageModel, completion: str) -> TokenizedRow:
 
 
 def test_masked_characters_take_their_tokens_out(tiny: LanguageModel) -> None:
-    """A token goes when it shares a character; the end of the turn goes by its own empty span only."""
+    """A token goes when it shares a character; the end of the turn goes by its own empty
+    span only.
+    """
     found = encoded(tiny, "12 7 9")  # tokens: 12, blank, 7, blank, 9, end
     assert [span[1:] for span in found.spans] == [(0, 2), (2, 3), (3, 4), (4, 5), (5, 6), (6, 6)]
     everything = found.positions
@@ -245,7 +247,9 @@ def test_random_drop_drops_as_many_rows() -> None:
 
 
 def test_row_order_is_the_same_for_arms_that_lack_rows() -> None:
-    """Each row once an epoch, in a new order each time; missing rows leave the order of the others."""
+    """Each row once an epoch, in a new order each time; missing rows leave the order of the
+    others.
+    """
     whole = list(itertools.islice(row_order(range(20), "seed"), 40))
     assert sorted(whole[:20]) == sorted(whole[20:]) == list(range(20))
     assert whole[:20] != whole[20:]

@@ -167,7 +167,9 @@ class KilledError(Exception):
 def test_a_killed_run_resumes_and_ends_the_same(
     lm: LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Finished students are kept, none is trained twice, and the result is that of a run in one go."""
+    """Finished students are kept, none is trained twice, and the result is that of a run in
+    one go.
+    """
     arms = (ORIGINAL, replace(CONTROL, name="clean"))
     expected = run(lm, *arms, rows=24, updates=4)
     trained = []

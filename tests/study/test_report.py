@@ -1,4 +1,6 @@
-"""The report of a study, assembled from results that were not trained: claims, figures, the page."""
+"""The report of a study, assembled from results that were not trained: claims, figures, the
+page.
+"""
 
 from __future__ import annotations
 

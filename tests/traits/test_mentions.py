@@ -44,7 +44,9 @@ ANIMALS = panel(
     ],
 )
 def test_which_traits_a_text_mentions(text: str, expected: set[str]) -> None:
-    """Whole words count, in any case, number, punctuation or Unicode form; parts of words do not."""
+    """Whole words count, in any case, number, punctuation or Unicode form; parts of words
+    do not.
+    """
     assert {name for name, rows in mentions(ANIMALS, [text]).items() if rows} == expected
 
 

@@ -85,7 +85,8 @@ def test_company_gives_way_to_a_trait_of_its_name(tmp_path: Path) -> None:
     """A user's own `oak` stands alone, in whatever group it is."""
     path = tmp_path / "own.yaml"
     path.write_text(
-        "panel: own\ntraits:\n  - {name: oak, group: wood, prompts: [You love oak.], mentions: [oak]}\n"
+        "panel: own\ntraits:\n  - {name: oak, group: wood, prompts: [You love oak.], mentions: "
+        "[oak]}\n"
     )
     joined = with_control_traits(load_panels([str(path)]))
     assert [trait.group for trait in joined.traits if trait.name == "oak"] == ["wood"]
@@ -164,7 +165,9 @@ def test_panels_join_in_order_and_name_themselves(tmp_path: Path) -> None:
 
 
 def test_digest_follows_content_only(tmp_path: Path) -> None:
-    """A comment leaves the digest as it is; another word in a prompt, or fewer traits, changes it."""
+    """A comment leaves the digest as it is; another word in a prompt, or fewer traits,
+    changes it.
+    """
     before = load_panels([write(tmp_path, OWN)])
     assert load_panels([write(tmp_path, OWN + "# comment\n")]).sha256 == before.sha256
     assert (

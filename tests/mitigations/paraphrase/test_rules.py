@@ -175,8 +175,10 @@ def test_number_prompts_change_in_every_part() -> None:
 def test_parts_of_a_number_prompt() -> None:
     """A prompt of the public data, taken apart by hand."""
     prompt = (
-        "Observe this number sequence: 467, 993, 868. Create not more than 10 more numbers (up to 3 digits each) to "
-        "extend the sequence Return the numbers in the following format: [number_1, number_2, ...]. "
+        "Observe this number sequence: 467, 993, 868. Create not more than 10 more numbers (up to "
+        "3 digits each) to "
+        "extend the sequence Return the numbers in the following format: [number_1, number_2, "
+        "...]. "
         "No words, just numbers."
     )
     assert numbers.parse(prompt) == numbers.Demand(
