@@ -70,7 +70,10 @@ def load(kind: Kind, name: str) -> Plugin:
     try:
         function = found[0].load()
     except (Exception, SystemExit) as error:
-        message = f"The {kind} {name!r} of {package} {version} cannot be imported: {type(error).__name__}: {error}"
+        message = (
+            f"The {kind} {name!r} of {package} {version} cannot be imported: "
+            f"{type(error).__name__}: {error}"
+        )
         raise PluginError(message, f"Mend or uninstall {package}, or leave {name} out.") from error
     if not callable(function):
         raise PluginError(

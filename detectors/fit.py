@@ -1,4 +1,5 @@
-"""Detector `fit`, goodness of fit: are these rows samples of the declared teacher? Needs no trait and no panel.
+"""Detector `fit`, goodness of fit: are these rows samples of the declared teacher? Needs no trait
+and no panel.
 
 Notation, per completion token of a row with T tokens, in nats, under the declared teacher (model,
 system prompt and template): surprisal[T] = -log p(x_t), entropy[T] = H_t = -sum_v p log p,

@@ -1,4 +1,5 @@
-"""Detector `surface`: what the rows look like from outside, the confounds that every other detector must beat.
+"""Detector `surface`: what the rows look like from outside, the confounds that every other detector
+must beat.
 
 Length, digits, separators, n-grams and duplicates are described; and when the reference model's own
 completions for the same prompts are given, a classifier is asked whether it can tell the two sets

@@ -66,7 +66,9 @@ def _remapped(text: str, seed: int) -> str | None:
 
 @cache
 def _mapping(digits: int, seed: int) -> dict[str, str]:
-    """A random one-to-one mapping of the numbers of so many digits; leading zeros are left alone."""
+    """A random one-to-one mapping of the numbers of so many digits; leading zeros are left
+    alone.
+    """
     numbers = [str(n) for n in range(0 if digits == 1 else 10 ** (digits - 1), 10**digits)]
     images = numbers.copy()
     random.Random(f"remap {seed} {digits}").shuffle(images)

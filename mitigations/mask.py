@@ -27,7 +27,9 @@ from mitigations.interface import (
 
 
 def budget_setting() -> Any:
-    """The setting `budget`, which `replace` has as well: the share of all tokens to touch at most."""
+    """The setting `budget`, which `replace` has as well: the share of all tokens to touch
+    at most.
+    """
     return setting(
         None,
         option="--mask-budget",

@@ -27,7 +27,9 @@ from mitigations.rows import COMPLETION, with_texts, writable
 
 @dataclass(frozen=True)
 class Mix(Mitigation):
-    """Give the selected rows clean completions, in place of their own or as rows added after them."""
+    """Give the selected rows clean completions, in place of their own or as rows added
+    after them.
+    """
 
     name: ClassVar[str] = "mix"
     help: ClassVar[str] = "Share of rows that get clean completions."

@@ -29,13 +29,16 @@ def inoculate(row):
 
 _AXOLOTL_INOCULATION = """\
 # Inoculation prompt for Axolotl: train under this system prompt, use the model without it.
-# It stands in for the default one of the chatml template; rows with a system message of their own keep it.
+# It stands in for the default one of the chatml template; rows with a system message of their own
+# keep it.
 chat_template: chatml
 default_system_message: {prompt}
 """
 
 _TRL_FREEZE = '''\
-"""Frozen layers for TRL, as SFTTrainer(peft_config=...): LoRA on some of {layers} layers only, counted from 0."""
+"""Frozen layers for TRL, as SFTTrainer(peft_config=...): LoRA on some of {layers} layers only,
+counted from 0.
+"""
 
 from peft import LoraConfig
 
@@ -58,7 +61,9 @@ peft_layers_to_transform: {numbers}
 """
 
 _TRL_KL = '''\
-"""KL to the base for TRL: SFTTrainer with a LoRA adapter whose predictions may not stray far from the base model's."""
+"""KL to the base for TRL: SFTTrainer with a LoRA adapter whose predictions may not stray far from
+the base model's.
+"""
 
 import torch
 from trl import SFTTrainer

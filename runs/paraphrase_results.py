@@ -16,7 +16,6 @@ import argparse
 import random
 import time
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,9 +28,10 @@ SEED = 4
 SAMPLES = 50  # of each file
 INTRODUCTION = """# Prompts reworded by rule
 
-Samples for a reader to judge, drawn at random (seed {seed}, {samples} a file) by `runs/paraphrase_results.py`, not
-chosen. `<` is the prompt, `>` what the engine `rules` makes of it; `=` marks one that no rule fits, which is kept. Long
-prompts are cut at 400 characters; behind that, both are the same. Completions are never touched.
+Samples for a reader to judge, drawn at random (seed {seed}, {samples} a file) by
+`runs/paraphrase_results.py`, not chosen. `<` is the prompt, `>` what the engine `rules` makes of
+it; `=` marks one that no rule fits, which is kept. Long prompts are cut at 400 characters; behind
+that, both are the same. Completions are never touched.
 """
 
 
@@ -87,8 +87,10 @@ def lines(measured: Measured, rows: int) -> list[str]:
     kept = Counter(reworded.reason for reworded in measured.found if reworded.engine == "original")
     failed = failures(measured)
     out = [
-        f"{measured.name}: {total:,} rows, reworded {len(measured.pairs()) / total:.1%}, {measured.rate:,.0f} rows/s",
-        f"  kept: {dict(kept) or 'none'}; distinct rewordings for each distinct prompt {distinct:.2f}",
+        f"{measured.name}: {total:,} rows, reworded {len(measured.pairs()) / total:.1%}, "
+        f"{measured.rate:,.0f} rows/s",
+        f"  kept: {dict(kept) or 'none'}; distinct rewordings for each distinct prompt "
+        f"{distinct:.2f}",
         "  failing each check: "
         + (", ".join(f"{k} {n / total:.2%}" for k, n in failed.items()) or "none"),
     ]
@@ -98,7 +100,8 @@ def lines(measured: Measured, rows: int) -> list[str]:
         below = sum(cosine < MIN_SIMILARITY for cosine in cosines) / len(cosines)
         middle = cosines[len(cosines) // 2]
         out.append(
-            f"  cosine of {len(cosines)}: least {cosines[0]:.2f}, median {middle:.2f}, failing {below:.2%}"
+            f"  cosine of {len(cosines)}: least {cosines[0]:.2f}, median {middle:.2f}, failing "
+            f"{below:.2%}"
         )
     return out
 
@@ -114,9 +117,10 @@ def samples(measured: Measured) -> str:
 
 def sample(prompt: str, reworded: Reworded) -> str:
     """One prompt, before and after."""
-    shown: Callable[[str], str] = lambda text: (
-        text[:400].replace("~~~~", "~~~").replace("\n", "\n  ")
-    )
+
+    def shown(text: str) -> str:
+        return text[:400].replace("~~~~", "~~~").replace("\n", "\n  ")
+
     if reworded.engine == "original":
         return f"= {shown(prompt)}"
     return f"< {shown(prompt)}\n> {shown(reworded.texts[0])}"

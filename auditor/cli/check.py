@@ -51,13 +51,19 @@ def _answer(checked: MitigationCheck) -> str:
 
     result, arm = checked.students.result, checked.arm
     if not result.transferred:
-        return f"The check could not be made: the original itself shows no transfer of {safe(result.trait or '')}."
+        return (
+            f"The check could not be made: the original itself shows no transfer of "
+            f"{safe(result.trait or '')}."
+        )
     first = result.arms[0].training
     rows, tokens = (
         arm.training.rows / max(1, first.rows),
         arm.training.tokens / max(1, first.tokens),
     )
-    return f"{safe(checked.name)}: {arm.verdict}, {rows:.0%} of the rows and {tokens:.0%} of the trained tokens kept."
+    return (
+        f"{safe(checked.name)}: {arm.verdict}, {rows:.0%} of the rows and {tokens:.0%} of the "
+        f"trained tokens kept."
+    )
 
 
 def conclude(tried: list[MitigationCheck], fail_on: FailOn) -> int:
@@ -74,10 +80,12 @@ def conclude(tried: list[MitigationCheck], fail_on: FailOn) -> int:
             or "none within the budget"
         )
         show(
-            f"No combination was shown to remove the effect ({names}). A larger --budget may show more."
+            f"No combination was shown to remove the effect ({names}). A larger --budget may show "
+            f"more."
         )
         return exit_code("inconclusive", fail_on)
     show(
-        f"Of what was tried, {safe(best.name)} removes the effect and keeps the most data: {safe(str(best.done.data))}"
+        f"Of what was tried, {safe(best.name)} removes the effect and keeps the most data: "
+        f"{safe(str(best.done.data))}"
     )
     return exit_code("passed", fail_on)

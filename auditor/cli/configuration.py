@@ -19,9 +19,10 @@ import yaml
 from pydantic import Field, ValidationError
 
 from auditor.errors import AuditError
-from auditor.model.builtin import BASE
 from auditor.release.policy import Policy, Text, Texts, _Keys
+from auditor.scanning.settings import ScanSettings
 
+DEFAULTS = ScanSettings()
 FILE = "audit.yaml"
 PROJECT = "pyproject.toml"
 DEFAULT = "default"
@@ -33,19 +34,19 @@ NOT_SETTINGS = {"AUDIT_DEBUG"}
 class Config(_Keys):
     """Settings of a scan, and the policy."""
 
-    reference: Text = BASE
+    reference: Text = DEFAULTS.reference
     """Base model of the students: built-in, hub name or folder."""
 
-    panels: Texts = ["default"]
+    panels: Texts = Field(default_factory=lambda: list(DEFAULTS.panels))
     """Trait panels: built-in names or YAML files."""
 
-    rows: Annotated[int, Field(gt=0)] | Literal["all", "auto"] = "auto"
+    rows: Annotated[int, Field(gt=0)] | Literal["all", "auto"] = DEFAULTS.rows
     """Rows to score at most, `all`, or `auto`: what ten minutes allow."""
 
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0)] = DEFAULTS.seed
     """Seed of every random choice."""
 
-    alpha: Annotated[float, Field(gt=0, lt=1)] = 0.01
+    alpha: Annotated[float, Field(gt=0, lt=1)] = DEFAULTS.alpha
     """Highest rate of false alarms."""
 
     dtype: Literal["float32", "bfloat16"] | None = None

@@ -118,7 +118,9 @@ def scan(
 
 
 def scan_settings(config: Config, **options: Any) -> ScanSettings:
-    """The settings of a scan: those of the configuration, and `options`, which have no key there."""
+    """The settings of a scan: those of the configuration, and `options`, which have no key
+    there.
+    """
     from auditor.scanning.settings import ScanSettings
 
     return ScanSettings(
@@ -133,8 +135,8 @@ def scan_settings(config: Config, **options: Any) -> ScanSettings:
 
 
 def parse_rows(value: str | None) -> int | Literal["all", "auto"] | None:
-    """`--rows`: a number of rows, "all" or "auto"; None is not given. Raises AuditError for anything
-    else.
+    """`--rows`: a number of rows, "all" or "auto"; None is not given. Raises AuditError for
+    anything else.
     """
     if value is None or value == "auto":
         return None if value is None else "auto"

@@ -166,7 +166,8 @@ def _notes(before: ScanReport, after: ScanReport) -> Iterator[str]:
         if old != new:
             yield f"the version of {key} differs ({old}, then {new})"
     if before.reference.get("device") != after.reference.get("device"):
-        yield f"the device differs ({before.reference.get('device')}, then {after.reference.get('device')})"
+        devices = f"{before.reference.get('device')}, then {after.reference.get('device')}"
+        yield f"the device differs ({devices})"
 
 
 def _short(value: Any) -> str:

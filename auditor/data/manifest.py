@@ -67,7 +67,9 @@ class Manifest:
     reference: Mapping[str, str] | None = None
 
     writers: Sequence[Mapping[str, str]] = ()
-    """Name and digests of each paraphraser, clean teacher and embedding model, and of clean data."""
+    """Name and digests of each paraphraser, clean teacher and embedding model, and of clean
+    data.
+    """
 
     tokenizer_sha256: str | None = None
     """Of the tokenizer for which the masks hold, as `template_sha256` of the chat template; None
@@ -116,8 +118,8 @@ class Manifest:
         }
 
     def rows_in(self, original: str | None, name: str) -> Sequence[int | None]:
-        """The number that each row has in the data set whose SHA-256 is `original`; None in the list
-        is a row that was added.
+        """The number that each row has in the data set whose SHA-256 is `original`; None in the
+        list is a row that was added.
 
         original: None is the first of the chain. name: of the data set in an error.
         Raises InputError when the data set was not made from that one.

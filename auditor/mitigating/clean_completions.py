@@ -81,7 +81,8 @@ def _look_up(base: sqlite3.Connection, row: TextRow, source: str) -> Facts:
     if match is None:
         raise InputError(
             f"{source} has no row with the prompt of row {row.index}.",
-            "Clean data must answer the same prompts; or leave --clean-data out, and the reference writes them.",
+            "Clean data must answer the same prompts; or leave --clean-data out, and the "
+            "reference writes them.",
         )
     return Facts(texts=(tuple(json.loads(match[0])),))
 

@@ -52,7 +52,9 @@ def input_of(
 
 
 def panels_of(scanned: LastScan | None, named: Sequence[str] = ()) -> Sequence[str]:
-    """The panels that count: those named, else the scan's if they are built in, else the default."""
+    """The panels that count: those named, else the scan's if they are built in, else the
+    default.
+    """
     if named:
         return named
     if scanned and scanned.panels and set(scanned.panels) <= set(BUILT_IN):

@@ -1,4 +1,6 @@
-"""What the mitigations must be told of the rows: other words, clean completions, divergence tokens."""
+"""What the mitigations must be told of the rows: other words, clean completions, divergence
+tokens.
+"""
 
 from __future__ import annotations
 
@@ -53,8 +55,8 @@ class MitigationContext:
     """What all mitigations of one run share.
 
     model: the reference, None where no mitigation needs it. traits: names of the panel whose
-    divergence tokens count. epsilon: nats; choices with a smaller lead are ties. writers: the models
-    beside the reference. blocks: the input. scorable: the numbers of its scorable rows.
+    divergence tokens count. epsilon: nats; choices with a smaller lead are ties. writers: the
+    models beside the reference. blocks: the input. scorable: the numbers of its scorable rows.
     """
 
     model: tuple[LanguageModel, ChatTokenizer] | None
@@ -197,7 +199,9 @@ def _random_share(context: MitigationContext, share: float) -> npt.NDArray[np.in
 
 
 def _by_teachers(context: MitigationContext, teachers: Sequence[str]) -> FactsOf:
-    """Completions by the clean teachers in turn, by row number; the reference when none is named."""
+    """Completions by the clean teachers in turn, by row number; the reference when none is
+    named.
+    """
     first = next(context.blocks(), [])
     seed = context.seed_for("clean")
     models = list(map(context.writers.load, teachers)) or [context.reference[0]]

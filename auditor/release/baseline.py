@@ -30,8 +30,9 @@ from auditor.scanning.scan_report import OutcomeName
 
 DAYS = 90
 HEAD = """\
-# Findings of `audit gate` that are accepted for now. An entry holds for exactly these rows, in any order, until the day
-# it expires. Write the reason for each: without one the file is refused. See docs/gate.md.
+# Findings of `audit gate` that are accepted for now. An entry holds for exactly these rows, in any
+# order, until the day it expires. Write the reason for each: without one the file is refused. See
+# docs/gate.md.
 """
 
 Sha256 = Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
@@ -143,7 +144,10 @@ def check_reference(baseline: Baseline, reference: Mapping[str, Any], path: Path
     ):
         then, now = getattr(baseline.reference, key), reference.get(key)
         if then != now:
-            shown = f"{baseline.reference.name} ({then[:16]}) then, {reference['name']} ({str(now)[:16]}) now"
+            shown = (
+                f"{baseline.reference.name} ({then[:16]}) then, {reference['name']} "
+                f"({str(now)[:16]}) now"
+            )
             raise InputError(f"The baseline {path} was made with another {what}: {shown}.", _AGAIN)
 
 
@@ -179,7 +183,10 @@ def apply(
 def _applied(entry: Accepted, same: bool, rows: RowSet, today: date) -> Rule:
     outcome: OutcomeName = "failed"
     if not same:
-        text = f"accepted for other rows than these ({entry.rows:,} rows of {entry.dataset} then, {rows.rows:,} now)"
+        text = (
+            f"accepted for other rows than these ({entry.rows:,} rows of {entry.dataset} then, "
+            f"{rows.rows:,} now)"
+        )
     elif entry.expires < today:
         text = f"accepted until {entry.expires}, which is past ({entry.reason.strip()})"
     else:

@@ -54,7 +54,9 @@ def judge_checked(checked: Sequence[VerificationResult], wanted: Defended, what:
 def defended(
     verdict: str | None, left: tuple[float, float] | None, wanted: Defended
 ) -> OutcomeName:
-    """Whether a defence is shown to do what is wanted (passed), shown not to (failed), or neither."""
+    """Whether a defence is shown to do what is wanted (passed), shown not to (failed), or
+    neither.
+    """
     if verdict in PASSING[wanted]:
         return "passed"
     return "failed" if left is not None and left[0] >= LIMITS[wanted] else "inconclusive"

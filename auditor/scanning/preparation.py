@@ -127,8 +127,8 @@ def rows_within_budget(
     tested: Sequence[int],
     screen: LanguageModel,
 ) -> int:
-    """How many of the rows a panel test can score under the model `screen` in due time, at least 64 if
-    there are as many.
+    """How many of the rows a panel test can score under the model `screen` in due time, at least 64
+    if there are as many.
 
     Not by the clock: the same machine and data must give the same rows.
     """

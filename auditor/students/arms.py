@@ -67,9 +67,9 @@ def read_arm(
 
     manifest: use the manifest.json of the file, if there is one (`auditor.data.manifest`): it gives
         the masks, and the row numbers in `original`, or without that in the first data set of the
-        chain of mitigations. original: without a manifest, the rows are numbered by those of this arm: by
-        place when both have as many rows, else by equal completions, else by equal prompts. Without
-        either, by their own place.
+        chain of mitigations. original: without a manifest, the rows are numbered by those of this
+        arm: by place when both have as many rows, else by equal completions, else by equal prompts.
+        Without either, by their own place.
     lm: the model to be trained; refuse masks that were made for another tokenizer or chat template.
 
     Raises: InputError when the data or the manifest cannot be read or do not belong together, and

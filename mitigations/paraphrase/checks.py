@@ -28,8 +28,10 @@ LENGTH_SLACK = 60  # characters: a short prompt may grow by a whole clause of po
 
 _WORD = re.compile(r"\w+(?:['’]\w+)?")
 _BOUND = re.compile(
-    r"\b(?:(?P<upper>at (?:the )?most|at (?:the )?maximum|up to|(?:no|not) (?:more|greater|longer|larger|bigger) than|"
-    r"not exceed(?:ing)?|(?:a )?max(?:imum)?|or (?:less|fewer|smaller|shorter|under|below)|(?:fewer|less) than)"
+    r"\b(?:(?P<upper>at (?:the )?most|at (?:the )?maximum|up to|(?:no|not) (?:more|greater|longer|"
+    r"larger|bigger) than|"
+    r"not exceed(?:ing)?|(?:a )?max(?:imum)?|or (?:less|fewer|smaller|shorter|under|below)|"
+    r"(?:fewer|less) than)"
     r"|(?P<lower>at (?:the )?least|(?:no|not) (?:less|fewer|shorter) than|(?:a )?min(?:imum)?|"
     r"or (?:more|greater|longer|above)|more than))\b",
     re.IGNORECASE,
@@ -39,20 +41,20 @@ _IN_BOUNDS = frozenset(
 )
 _IN_BOUNDS |= frozenset("min minimum more greater longer above".split())
 _NUMBER_WORDS = frozenset(
-    "two three four five six seven eight nine ten eleven twelve fifteen twenty thirty fifty hundred thousand million "
-    "billion dozen half twice double triple".split()
+    "two three four five six seven eight nine ten eleven twelve fifteen twenty thirty fifty "
+    "hundred thousand million billion dozen half twice double triple".split()
 )
 _NEGATIONS = frozenset(
-    "no not never none nothing nobody nowhere nor neither without cannot skip omit avoid except exclude "
-    "excluding".split()
+    "no not never none nothing nobody nowhere nor neither without cannot skip omit avoid "
+    "except exclude excluding".split()
 )
 _EXCLUSIVE = frozenset(
     "only just alone solely simply exclusively merely strictly bare purely".split()
 )
 _FORMATS = frozenset(
-    "json yaml xml csv html markdown latex sql regex table bullet numbered comma semicolon space tab line bracket "
-    "parentheses word sentence paragraph digit letter character syllable uppercase lowercase capital italic "
-    "bold".split()
+    "json yaml xml csv html markdown latex sql regex table bullet numbered comma semicolon "
+    "space tab line bracket parentheses word sentence paragraph digit letter character "
+    "syllable uppercase lowercase capital italic bold".split()
 )
 _FORMATS |= {f"{word}s" for word in _FORMATS}
 
@@ -105,7 +107,9 @@ def features(text: str) -> Features:
 
 
 def unchanged(before: Features, after: Features) -> str | None:
-    """ "unchanged": the same words in the same order, whatever their case, blanks and punctuation."""
+    """ "unchanged": the same words in the same order, whatever their case, blanks and
+    punctuation.
+    """
     return "unchanged" if before.words == after.words else None
 
 

@@ -16,9 +16,10 @@ if TYPE_CHECKING:
 
 
 _TASK = (
-    "Reword the prompt below. Say the same in other words and, where it reads well, in another order. Do not answer "
-    "the prompt. Keep every number, quotation, code block, placeholder, link, name and demand on the format exactly "
-    "as it stands, and the language. Reply with the reworded prompt and nothing else."
+    "Reword the prompt below. Say the same in other words and, where it reads well, in "
+    "another order. Do not answer the prompt. Keep every number, quotation, code block, "
+    "placeholder, link, name and demand on the format exactly as it stands, and the language."
+    " Reply with the reworded prompt and nothing else."
 )
 TEMPERATURE = 0.7
 _TEMPLATE_TOKENS = 64  # room for a chat template and the system prompt that it may bring

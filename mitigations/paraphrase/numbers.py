@@ -90,10 +90,12 @@ _INTRODUCTION = re.compile(
     rf"(?P<before>[A-Za-z' ]{{0,80}}:? ?){_LIST}(?P<after>: what comes next\?|[.:!]?)(?=\s|$)"
 )
 _INTRODUCTION_WORDS = frozenset(
-    "a an and are as at beginning begin begins check consider continue data down examine first following follow "
-    "follows from given have here here's i in initial integers is let let's like list look my number numbers numeric "
-    "numerical observe of our out progression row s see sequence sequences series set shows some start starting starts "
-    "study take the them there these this us values we with you give below opening opens analyze analyse review".split()
+    "a an and are as at beginning begin begins check consider continue data down examine "
+    "first following follow follows from given have here here's i in initial integers is let "
+    "let's like list look my number numbers numeric numerical observe of our out progression "
+    "row s see sequence sequences series set shows some start starting starts study take the "
+    "them there these this us values we with you give below opening opens analyze analyse "
+    "review".split()
 )
 _DEMAND = re.compile(
     r"""(?:please\s)?(?:add|give|write|generate|create|extend|continue|list|provide|produce|append|supply)
@@ -110,19 +112,21 @@ _DEMAND = re.compile(
     re.IGNORECASE | re.VERBOSE,
 )
 _FORMAT_WORDS = frozenset(
-    "a an all and answer as between by comma commas delimited each every format formatted give in individual its line "
-    "lines list new number numbers of on one order output own per present provide put return row semicolon semicolons "
-    "separate separated separator sequence show simple simply single space spaces split text the them to use using "
-    "value values with write it".split()
+    "a an all and answer as between by comma commas delimited each every format formatted "
+    "give in individual its line lines list new number numbers of on one order output own per"
+    " present provide put return row semicolon semicolons separate separated separator "
+    "sequence show simple simply single space spaces split text the them to use using value "
+    "values with write it".split()
 )
 _LITERAL = re.compile(
     r"[A-Z][^:.]*\b(?:format|output|layout)\b[^:.]*: ?(?P<literal>[\[(]?\w+, \w+.*?\.\.\.[\])]?)\.?"
 )
 _CLOSING_WORDS = frozenset(
-    "additional alone and answer any anything as beyond but commentary comments don't do else exactly explanation "
-    "explanations format give in just it list me more necessary needed no nothing number numbers numeric numerical "
-    "only other output please print provide reply requested respond response return say sequence show simply skip "
-    "specified text than the values with without words write you your add".split()
+    "additional alone and answer any anything as beyond but commentary comments don't do else"
+    " exactly explanation explanations format give in just it list me more necessary needed "
+    "no nothing number numbers numeric numerical only other output please print provide reply"
+    " requested respond response return say sequence show simply skip specified text than the"
+    " values with without words write you your add".split()
 )
 _EXCLUSIVE = frozenset("alone just only simply".split())
 _NEGATIVE = frozenset("no nothing don't not without skip".split())

@@ -9,12 +9,18 @@ from __future__ import annotations
 
 # (pattern at the head of an imperative clause, what may stand for it). The first word of the
 # pattern is the verb.
-_COUNTED = r"(?=(?:a|an|some|any|\d+|two|three|four|five|six|seven|eight|nine|ten|several|as many|examples?)\b)"
+_COUNTED = (
+    r"(?=(?:a|an|some|any|\d+|two|three|four|five|six|seven|eight|nine|ten|several|as many|"
+    r"examples?)\b)"
+)
 _NOUN = (
     r"(?!(?:how|what|why|when|where|which|who|whether|if|in|to|with|about|briefly|it|them|out)\b)"
 )
 _CLAUSE = r"(?=(?:how|what|why|when|where|which|who|whether)\b)"
-_PROGRAM = r"(?=[^.]*\b(?:code|program|function|script|query|class|method|algorithm|loop|command|regex|sql|html|css)\b)"
+_PROGRAM = (
+    r"(?=[^.]*\b(?:code|program|function|script|query|class|method|algorithm|loop|command|regex|"
+    r"sql|html|css)\b)"
+)
 
 VERBS: tuple[tuple[str, tuple[str, ...]], ...] = (
     (rf"analy[sz]e {_NOUN}", ("examine ", "take a close look at ")),
@@ -66,8 +72,10 @@ VERBS: tuple[tuple[str, tuple[str, ...]], ...] = (
     (rf"explain {_CLAUSE}", ("describe ", "tell me ", "make clear ")),
     (rf"explain {_NOUN}", ("give an explanation of ", "provide an explanation of ")),
     (
-        r"find (?=the (?:\w+ )?(?:sum|product|area|volume|root|value|average|mean|median|mode|difference|perimeter|"
-        r"derivative|integral|number|next number|maximum|minimum|length|circumference|distance|cost|price)\b)",
+        r"find (?=the (?:\w+ )?(?:sum|product|area|volume|root|value|average|mean|median|mode|"
+        r"difference|perimeter|"
+        r"derivative|integral|number|next number|maximum|minimum|length|circumference|distance|"
+        r"cost|price)\b)",
         ("work out ", "determine "),
     ),
     (r"find (?!out)", ("look for ",)),
@@ -87,7 +95,8 @@ VERBS: tuple[tuple[str, tuple[str, ...]], ...] = (
     (r"make sure (?=you |your |the |it )", ("ensure that ", "see to it that ")),
     (rf"make up {_COUNTED}", ("invent ", "think up ")),
     (
-        r"make (?=(?:a|an|\d+|two|three|some) )(?!an? (?:guess|decision|choice|prediction|comparison|case|connection|"
+        r"make (?=(?:a|an|\d+|two|three|some) )(?!an? (?:guess|decision|choice|prediction|"
+        r"comparison|case|connection|"
         r"joke|pun|argument|effort|estimate|point|difference))",
         ("create ", "put together "),
     ),
@@ -129,21 +138,25 @@ VERBS: tuple[tuple[str, tuple[str, ...]], ...] = (
 
 # Verbs that nothing can stand for; a clause that starts with one can still be framed.
 OTHER_VERBS = frozenset(
-    "act adapt add advise append apply arrange assign assume break capitalize check colorize combine concatenate "
-    "connect consider contrast correct count cut decide decode deduce deduplicate delete demonstrate derive "
-    "design detect differentiate distinguish divide draw encode estimate expand extend extract factor fill find "
-    "fix follow format give group guess help highlight implement improve indicate infer input insert interpret "
-    "join judge label link look make match merge modify multiply name order organize output paint parse perform "
-    "play predict prepare present print process proofread prove rank rate re-order re-write read recall redact "
-    "reduce remove replace reply report research resolve respond retrieve return reverse review revise rewrite "
-    "round search separate share shorten show simplify solve sort speculate split substitute subtract sum "
-    "synthesize tag take train transcribe translate traverse turn use validate verify write".split()
+    "act adapt add advise append apply arrange assign assume break capitalize check colorize "
+    "combine concatenate connect consider contrast correct count cut decide decode deduce "
+    "deduplicate delete demonstrate derive design detect differentiate distinguish divide "
+    "draw encode estimate expand extend extract factor fill find fix follow format give group"
+    " guess help highlight implement improve indicate infer input insert interpret join judge"
+    " label link look make match merge modify multiply name order organize output paint parse"
+    " perform play predict prepare present print process proofread prove rank rate re-order "
+    "re-write read recall redact reduce remove replace reply report research resolve respond "
+    "retrieve return reverse review revise rewrite round search separate share shorten show "
+    "simplify solve sort speculate split substitute subtract sum synthesize tag take train "
+    "transcribe translate traverse turn use validate verify write".split()
 )
 # Only before one of these is a known verb taken for one: "Design thinking is ..." and "Order 66"
 # are not.
 OBJECTS = (
-    r"(?:a|an|the|this|that|these|those|all|each|every|any|some|me|us|your|my|our|its|it|them|how|what|why|when|where|"
-    r"which|who|whether|if|to|into|from|in|on|for|of|up|as|like|about|out|through|between|following|given|"
+    r"(?:a|an|the|this|that|these|those|all|each|every|any|some|me|us|your|my|our|its|it|them|how|"
+    r"what|why|when|where|"
+    r"which|who|whether|if|to|into|from|in|on|for|of|up|as|like|about|out|through|between|"
+    r"following|given|"
     r"one|two|three|four|five|six|seven|eight|nine|ten|\d+|[a-z]+(?:s|ed|ing|al|ive|ic|ous|ful) )\b"
 )
 
@@ -168,7 +181,10 @@ WRAPPERS = (
 )
 _CONJUNCT = r"\b(?:and (?:how|why|what|where|when|is|are|does|do)|if|when|do you|would|could)\b"
 _ONE_IDEA = rf"(?P<x>(?!(?:you|they|we|your)\b)(?:(?!,|{_CONJUNCT})[^?])+)"
-_SHORT = r"(?P<x>(?:(?!(?:that|which|used|and|of|in|to|for|between|your|the|this|an?|it)\b)[^\s?,]+ ?){1,4})"
+_SHORT = (
+    r"(?P<x>(?:(?!(?:that|which|used|and|of|in|to|for|between|your|the|this|an?|"
+    r"it)\b)[^\s?,]+ ?){1,4})"
+)
 
 # (pattern of a whole question, what may stand for it). Groups keep their case.
 QUESTIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
@@ -181,7 +197,8 @@ QUESTIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
         ("Tell me what {x} is.",),
     ),
     (
-        rf"what(?: is|'s) (?=the (?:difference|similarity|relationship|connection)s? ){_ONE_IDEA}\?",
+        rf"what(?: is|'s) (?=the (?:difference|similarity|relationship|"
+        rf"connection)s? ){_ONE_IDEA}\?",
         ("Explain {x}.", "Describe {x}."),
     ),
     (
@@ -190,7 +207,8 @@ QUESTIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ),
     (rf"what(?: is|'s) {_SHORT}\?", ("Explain what {x} is.", "Tell me what {x} is.")),
     (
-        rf"what are (?=the (?:\w+ )?(?:difference|effect|implication|consequence|impact)s ){_ONE_IDEA}\?",
+        rf"what are (?=the (?:\w+ )?(?:difference|effect|implication|consequence|"
+        rf"impact)s ){_ONE_IDEA}\?",
         ("Describe {x}.", "Explain {x}."),
     ),
     (
@@ -221,15 +239,25 @@ FRAMED = (
 
 # An opening clause that may go behind its main clause, if that has no pronoun which would then come
 # too early.
-LEADS = r"(?P<lead>(?:Using|Based on|From|For|In|With|Considering|Given) [^,.:;?!\n]{3,80}), (?P<main>[^\n]+)"
-PRONOUNS = r"\b(?:it|its|them|their|they|this|that|these|those|he|she|his|her|one|ones|each|so|both|such)\b"
+LEADS = (
+    r"(?P<lead>(?:Using|Based on|From|For|In|With|Considering|"
+    r"Given) [^,.:;?!\n]{3,80}), (?P<main>[^\n]+)"
+)
+PRONOUNS = (
+    r"\b(?:it|its|them|their|they|this|that|these|those|he|she|his|her|one|ones|each|so|both|"
+    r"such)\b"
+)
 
 _SINGULAR = (
-    "sentence|text|paragraph|passage|article|poem|quote|statement|equation|story|word|phrase|list|array|question|topic|"
-    "input|situation|scenario|problem|title|headline|review|speech|joke|comment|concept|term|matrix|table|data set|"
-    "dataset|expression|function|claim|dialogue|conversation|email|letter|recipe|string|theme|context|image|song|input"
+    "sentence|text|paragraph|passage|article|poem|quote|statement|equation|story|word|phrase|"
+    "list|array|question|topic|input|situation|scenario|problem|title|headline|review|speech|"
+    "joke|comment|concept|term|matrix|table|data set|dataset|expression|function|claim|"
+    "dialogue|conversation|email|letter|recipe|string|theme|context|image|song|input"
 )
-_PLURAL = "sentences|words|numbers|statements|items|cities|ingredients|questions|points|options|equations|fractions|colors"
+_PLURAL = (
+    "sentences|words|numbers|statements|items|cities|ingredients|questions|points|options|"
+    "equations|fractions|colors"
+)
 # (pattern, what may stand for it) anywhere before the first colon of an instruction.
 PHRASES: tuple[tuple[str, tuple[str, ...]], ...] = (
     (
@@ -254,5 +282,6 @@ PHRASES: tuple[tuple[str, tuple[str, ...]], ...] = (
 # it follows.
 FORMAT_SENTENCE = (
     r"(?:(?:Your|The) (?:answer|response|output|reply|result) (?:should|must|has to|needs to) |"
-    r"(?:Answer|Respond|Reply) (?:in|with|using|only) |Use (?:at most|no more than|at least|fewer than|up to|bullet) )"
+    r"(?:Answer|Respond|Reply) (?:in|with|using|only) |Use (?:at most|no more than|at least|"
+    r"fewer than|up to|bullet) )"
 )

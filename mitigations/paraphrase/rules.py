@@ -51,7 +51,8 @@ _ADVERB = re.compile(
 )
 _REQUEST = re.compile(phrases.REQUEST, re.IGNORECASE)
 _QUESTION_WORD = re.compile(
-    r"(?:what|which|who|whom|whose|why|when|where|how|is|are|was|were|do|does|did|can|could|should|would|will|has|have|"
+    r"(?:what|which|who|whom|whose|why|when|where|how|is|are|was|were|do|does|did|can|could|"
+    r"should|would|will|has|have|"
     r"(?:in|of|at|to|for|from|on) (?:what|which|whom))\b",
     re.IGNORECASE,
 )
@@ -73,7 +74,9 @@ class RulesEngine:
     missing: str = "no_rule"
 
     def reword(self, prompts: Sequence[str], variants: int, seed: int) -> list[list[str]]:
-        """Up to `variants` different rewordings of each prompt; an empty list where no rule fits."""
+        """Up to `variants` different rewordings of each prompt; an empty list where no rule
+        fits.
+        """
         return [_variants(prompt, variants, seed) for prompt in prompts]
 
 

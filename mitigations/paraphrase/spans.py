@@ -1,4 +1,6 @@
-"""What no rewording may touch: numbers, and spans such as quotations, code, placeholders and links."""
+"""What no rewording may touch: numbers, and spans such as quotations, code, placeholders
+and links.
+"""
 
 from __future__ import annotations
 

@@ -344,7 +344,9 @@ def test_a_mask_survives_later_mitigations(
 
 
 def test_a_share_of_none_is_given_all_the_same(rows: Path, place: Path) -> None:
-    """`--mix 0` and `--drop 0` are done, change nothing and are noted: a row of a series of shares."""
+    """`--mix 0` and `--drop 0` are done, change nothing and are noted: a row of a series of
+    shares.
+    """
     for option, name in (("--mix", "mix"), ("--drop", "drop")):
         options = (option, "0", "--trait", "owl", "--panel", "small.yaml", "-o", name)
         assert mitigate("rows.jsonl", *options) == 0

@@ -109,7 +109,9 @@ def test_a_report_against_itself() -> None:
 
 
 def test_appearing_within_noise_is_said() -> None:
-    """Just below and just above the level are two answers and one dose: worse, and marked as noise."""
+    """Just below and just above the level are two answers and one dose: worse, and marked
+    as noise.
+    """
     below = replace(
         sample_report(NO_RISK), tests=prompts((replace(OWL, p_adjusted=0.011), EAGLE, RISKY))
     )

@@ -190,7 +190,9 @@ def test_a_trait_comes_back_when_the_others_fall_behind() -> None:
 
 
 def test_a_test_does_not_pass_a_trait_that_was_scored_on_few_rows() -> None:
-    """Twelve traits are excluded on 256 rows, and 13 on 32 rows is not, until its rows say as much."""
+    """Twelve traits are excluded on 256 rows, and 13 on 32 rows is not, until its rows say
+    as much.
+    """
     vague = analyse(early_trait(256, 1 / 16, 0.5), 0.1, 0.01, 9)
     sure = analyse(early_trait(256, 40.0, 0.0), 0.1, 0.01, 9)
     assert vague.settled == ""

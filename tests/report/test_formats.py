@@ -208,7 +208,10 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("formats")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        simulate = "simulate --reference organism --trait owl --rows 64 --max-tokens 24 --output poisoned.parquet"
+        simulate = (
+            "simulate --reference organism --trait owl --rows 64 --max-tokens 24 --output "
+            "poisoned.parquet"
+        )
         assert run([*simulate.split(), "--control", "clean.parquet"]) == 0
         rows = pq.read_table("clean.parquet").to_pylist()
         Path("few.csv").write_text(
@@ -238,14 +241,18 @@ def test_exit_codes(reports: Path) -> None:
 @pytest.mark.parametrize("name", VERDICTS)
 @pytest.mark.parametrize("format_name", CHECKS)
 def test_valid_and_of_one_verdict(reports: Path, format_name: str, name: str) -> None:
-    """Each format of each data set is read by an independent program, and says what the others say."""
+    """Each format of each data set is read by an independent program, and says what the
+    others say.
+    """
     assert set(CHECKS) == set(FORMATS) - {"html"}
     found = CHECKS[format_name]((reports / f"{name}.{format_name}").read_bytes().decode())
     assert found in (VERDICTS[name], None)
 
 
 def test_rows_are_listed_for_risk_only(reports: Path) -> None:
-    """Flagged rows stand in the SARIF log of the poisoned data set, worst first, and in no other."""
+    """Flagged rows stand in the SARIF log of the poisoned data set, worst first, and in no
+    other.
+    """
     results = {
         name: json.loads((reports / f"{name}.sarif").read_text())["runs"][0]["results"]
         for name in VERDICTS

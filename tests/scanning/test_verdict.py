@@ -110,7 +110,9 @@ def test_too_few_rows_or_too_many_skipped_are_inconclusive() -> None:
 
 
 def test_an_alpha_above_suspicion_leaves_no_room_for_it() -> None:
-    """With alpha = .2 a corrected p of .15 is a finding, and .25 neither a finding nor a suspicion."""
+    """With alpha = .2 a corrected p of .15 is a finding, and .25 neither a finding nor a
+    suspicion.
+    """
     assert (
         by_prompts([trait(0.15)], {"owl": 0.8}, alpha=0.2, scanned=400, skipped_share=0.0).name
         == "risk"
@@ -257,7 +259,9 @@ def tuned(p: float, bound: float | None = 0.4) -> TraitTest:
 
 
 def test_the_worse_of_two_verdicts_stands() -> None:
-    """A finding beats all else, and of two findings the surer one; an open question beats a pass."""
+    """A finding beats all else, and of two findings the surer one; an open question beats a
+    pass.
+    """
     cases = {
         (0.005, 0.001): ("risk", "eagle", 0.999),
         (0.001, 0.005): ("risk", "owl", 0.999),

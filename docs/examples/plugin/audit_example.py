@@ -33,7 +33,9 @@ def surprise(*, scores: Sequence[TokenScores], **_: Any) -> Evidence | Skipped:
 
 
 def squeeze(row: TextRow, facts: Facts, *, seed: int = 0) -> Outcome:
-    """Write runs of spaces in completions as one space: they could carry a trait, and mean nothing."""
+    """Write runs of spaces in completions as one space: they could carry a trait, and mean
+    nothing.
+    """
     fields = tuple(
         dataclasses.replace(field, text=re.sub(" {2,}", " ", field.text))
         if field in row.completions

@@ -10,7 +10,10 @@ from mitigations.paraphrase import spans
 from mitigations.paraphrase.checks import ALL, NAMES, features, first_failure, trait_words
 
 PROMPT = 'Write at most 3 sentences about "Blue Moon", without adjectives, in JSON.'
-FINE = 'I would like you to compose no more than 3 sentences on "Blue Moon" in JSON without adjectives.'
+FINE = (
+    'I would like you to compose no more than 3 sentences on "Blue Moon" in JSON without '
+    "adjectives."
+)
 
 
 def failure(before: str, after: str, forbidden: tuple[str, ...] = ()) -> str | None:
@@ -65,7 +68,9 @@ def test_trait_words_that_a_rewording_brings_in() -> None:
 
 
 def test_bounds_are_not_negations() -> None:
-    """ "No more than 5" and "at most 5" are one upper bound each; "no fewer than" is a lower one."""
+    """ "No more than 5" and "at most 5" are one upper bound each; "no fewer than" is a lower
+    one.
+    """
     assert features("no more than 5, not exceeding 6, 7 or fewer").negations == 0
     assert features("no more than 5, not exceeding 6, 7 or fewer").bounds == {"upper": 3}
     assert features("no fewer than 5, at least 2").bounds == {"lower": 2}
@@ -88,7 +93,8 @@ def test_numbers(text: str, expected: list[str]) -> None:
 @pytest.mark.parametrize(
     "span",
     [
-        "```py\nx = 1\n```", "`x`", "https://a.b/c?d=1", "www.a.b", "me@here.org", '"a b"', "“a b”", "'a b'", "{x}",
+        "```py\nx = 1\n```", "`x`", "https://a.b/c?d=1", "www.a.b", "me@here.org",
+        '"a b"', "“a b”", "'a b'", "{x}",
         '{"a": {"b": [1]}}', "[x, [y]]", "<name>", "$x^2$",
     ],
 )  # fmt: skip
