@@ -12,11 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from auditor import plugins, testing
+from auditor import plugins
 from auditor.cli import main
 from auditor.commands.scan import scan
 from auditor.commands.simulate import write_rows
 from auditor.errors import PluginError
+from auditor.testing import test_contract as contract
 
 Audit = Callable[..., tuple[int, str]]
 
@@ -163,18 +164,18 @@ def test_the_contract_holds_for_the_example(
 ) -> None:
     """The same in this process."""
     monkeypatch.syspath_prepend(site)
-    testing.test_detector("surprise", tmp_path)
-    testing.test_detector_of_another_package("surprise")
-    testing.test_mitigation("squeeze")
+    contract.test_detector("surprise", tmp_path)
+    contract.test_detector_of_another_package("surprise")
+    contract.test_mitigation("squeeze")
 
 
 @pytest.mark.usefixtures("broken")
 def test_the_contract_fails_for_what_does_not_keep_it() -> None:
     """A detector without `**_`, and a mitigation that gives a row instead of an outcome."""
     with pytest.raises(AssertionError):
-        testing.test_detector_of_another_package("narrow")
+        contract.test_detector_of_another_package("narrow")
     with pytest.raises(PluginError, match="must give Kept"):
-        testing.test_mitigation("keeps")
+        contract.test_mitigation("keeps")
 
 
 @pytest.mark.usefixtures("broken")

@@ -24,6 +24,7 @@ from auditor.scanning.scan_report import ScanReport
 from auditor.scanning.settings import ScanSettings
 from detectors import trait as survey_module
 from detectors.interface import Evidence, Skipped
+from detectors.trait import STRANGE
 
 PANEL = """
 panel: small
@@ -116,8 +117,12 @@ def test_poisoned_rows_are_a_risk_and_the_trait_is_named(
     assert report.verdict.risk > 0.99
     assert report.traits[0].name == "owl"
     assert report.traits[0].interval[0] > 0
-    assert all(isinstance(outcome, Evidence | Skipped) for outcome in report.detectors.values())
-    assert isinstance(report.detectors["surface"], Evidence)
+    skipped = {n: o.reason for n, o in report.detectors.items() if isinstance(o, Skipped)}
+    assert skipped == {
+        "tuned": "not asked for; --tuned turns it on",
+        "first_step": "no group of the panel has four answer words of one token after common stems",
+    }
+    assert report.detectors.keys() - skipped == {"trait", "divergence", "fit", "surface"}
 
 
 def test_flagged_tokens_say_what_each_teacher_would_choose(
@@ -155,10 +160,12 @@ def test_clean_rows_are_no_risk(audit: Callable[..., ScanReport], data: dict[str
     """The reference's own rows are cleared, with the dose that was excluded."""
     report = audit(data["clean"], detectors=["trait"])
     assert report.verdict.name == "no_risk"
-    assert report.verdict.min_effect is not None
-    assert report.verdict.min_effect < 1
+    (test,) = report.tests
+    assert report.verdict.min_effect == max(bound for bound in test.bounds.values() if bound)
     trait = report.detectors["trait"]
     assert isinstance(trait, Evidence)
+    assert trait.values["stray"] < STRANGE
+    assert "stray" not in trait.summary
     looks = trait.values["looks"]
     assert looks[-1]["rows"] == report.rows_scanned
     assert looks[-1]["excluded"] == report.verdict.min_effect
@@ -177,7 +184,8 @@ def test_a_strangers_prompt_is_no_trait_of_a_small_panel(
     assert {trait.name for trait in report.traits} <= set(NAMES)
     trait = report.detectors["trait"]
     assert isinstance(trait, Evidence)
-    assert trait.values["stray"] > 0
+    assert trait.values["stray"] > STRANGE
+    assert "unrelated traits stray by" in trait.summary
     assert trait.values["row_passes_exhaustive"] == report.rows_scanned * (len(NAMES) + 44)
 
 

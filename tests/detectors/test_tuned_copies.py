@@ -72,10 +72,9 @@ def test_a_trait_in_the_teachers_weights_is_found_and_named(
     assert (found.verdict.name, found.verdict.trait) == ("risk", "owl")
     outcome = found.detectors["tuned"]
     assert isinstance(outcome, Evidence)
-    assert [each["name"] for each in outcome.values["traits"]] == ["owl", "cat"]
+    assert [trait["name"] for trait in outcome.values["traits"]] == ["owl", "cat"]
     low, high = outcome.values["traits"][0]["interval"]
-    assert low < 1.1
-    assert high > 0.7
+    assert 0 < low < 1 < high < 2
     assert clean.verdict.name != "risk"
 
 
