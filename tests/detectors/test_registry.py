@@ -60,7 +60,9 @@ def test_a_new_detector_is_its_file_and_its_name(
 def test_a_detector_of_another_package_comes_by_the_same_way(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """With where it comes from as its description; it works on the scored rows and decides nothing."""
+    """With where it comes from as its description; it works on the scored rows and decides
+    nothing.
+    """
     plugin = Plugin("detector", "theirs", "a-package", "1.2", lambda **_: None)
     monkeypatch.setattr(
         plugins, "load", lambda kind, name: {("detector", "theirs"): plugin}[kind, name]
