@@ -44,6 +44,8 @@ def audit(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
                 "llm",
                 "--paraphraser",
                 ENDPOINT,
+                "--embeddings",
+                "none",
             ),
             "openai",
             "llm",

@@ -15,6 +15,7 @@ from auditor.commands.simulate import Row, simulate
 from auditor.model.language_model import LanguageModel
 from auditor.model.load import load
 from auditor.scanning.scan_report import ScanReport
+from auditor.scanning.settings import ScanSettings
 from auditor.traits.panel import load_panels
 from detectors.interface import Evidence
 
@@ -31,14 +32,10 @@ def audit(tmp_path: Path) -> Callable[..., ScanReport]:
 
     def run(rows: list[Row], *detectors: str) -> ScanReport:
         pq.write_table(pa.Table.from_pylist(rows), tmp_path / "rows.parquet")
-        options = {
-            "reference": "organism",
-            "panels": ["animals"],
-            "device": "cpu",
-            "root": tmp_path,
-            "rows": 96,
-        }
-        return scan(str(tmp_path / "rows.parquet"), detectors=detectors, **options)  # type: ignore[arg-type]
+        settings = ScanSettings(
+            reference="organism", panels=["animals"], rows=96, detectors=detectors, device="cpu"
+        )
+        return scan(str(tmp_path / "rows.parquet"), settings, root=tmp_path)
 
     return run
 
