@@ -333,9 +333,9 @@ def _plain_estimates(state: PanelTestState) -> dict[int, Estimate]:
         for block in state.blocks:
             if k not in block.columns:
                 continue
-            hidden = np.array([row.index not in excluded for row in block.rows])
+            counted = np.array([row.index not in excluded for row in block.rows])
             moments.append(
-                likelihood.Moments(block.moments.score[hidden], block.moments.covariance[hidden])
+                likelihood.Moments(block.moments.score[counted], block.moments.covariance[counted])
             )
             centres = tuple(
                 tuple(block.columns[j] for j in family if j != k and j in block.columns)
@@ -355,13 +355,10 @@ def trait_evidence(state: PanelTestState, alpha: float) -> tuple[TraitEvidence, 
         trait = state.design.panel.traits[k]
         blocks = [i for i, block in enumerate(state.blocks) if k in block.columns]
         evidence.append(
-            TraitEvidence(
-                name=trait.name,
-                group=trait.group,
-                effect=dose.effect,
-                interval=dose.interval(),
-                z=dose.z,
-                p_value=dose.p_value,
+            TraitEvidence.of(
+                trait.name,
+                trait.group,
+                dose,
                 p_adjusted=state.adjusted.get(k, 1.0),
                 rows=sum(len(state.blocks[i].rows) for i in blocks),
                 tokens=state.tokens(k),

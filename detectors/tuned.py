@@ -64,11 +64,11 @@ def detect(context: ScanContext) -> Finding:
         )
     null = find_null(context.rows, context.score, context.run)
     moments = _moments(context, rows, null, copies.traits)
-    hidden = {
+    counted = {
         k: np.array([row.index not in context.excluded_rows.get(trait.name, ()) for row in rows])
         for k, trait in enumerate(copies.traits)
     }
-    doses = tuned_estimates(moments, copies.families, hidden)
+    doses = tuned_estimates(moments, copies.families, counted)
     tested = {trait.name for trait in context.tested.traits}
     tokens = sum(len(row.tokens) for row in rows)
     bounds: dict[str, float | None] = {}
@@ -79,16 +79,12 @@ def detect(context: ScanContext) -> Finding:
         dose = doses.get(k)
         bounds[trait.name] = dose.upper() if dose else None
         if dose:
-            p_adjusted = min(1.0, dose.p_value * context.hypotheses)
             evidence.append(
-                TraitEvidence(
-                    name=trait.name,
-                    group=trait.group,
-                    effect=dose.effect,
-                    interval=dose.interval(),
-                    z=dose.z,
-                    p_value=dose.p_value,
-                    p_adjusted=p_adjusted,
+                TraitEvidence.of(
+                    trait.name,
+                    trait.group,
+                    dose,
+                    p_adjusted=min(1.0, dose.p_value * context.hypotheses),
                     rows=len(rows),
                     tokens=tokens,
                 )
@@ -121,11 +117,11 @@ def _skipped(reason: str) -> Finding:
 def tuned_estimates(
     moments: Moments,
     families: Sequence[Sequence[int]],
-    hidden: Mapping[int, npt.NDArray[np.bool_]],
+    counted: Mapping[int, npt.NDArray[np.bool_]],
 ) -> dict[int, Estimate]:
     """The dose of every copy with enough rows and information, by its number.
 
-    moments: of R rows under K copies. families: the numbers 0 .. K - 1 by family. hidden: [R] for
+    moments: of R rows under K copies. families: the numbers 0 .. K - 1 by family. counted: [R] for
     each copy, the rows that do not mention its trait openly; the others are no evidence for it.
 
     Any tuning of a teacher, a benign one too, moves its text along the copies' directions, and a
@@ -136,7 +132,7 @@ def tuned_estimates(
     plain: dict[int, Estimate] = {}
     family_of = {k: family for family in families for k in family}
     for k in family_of:
-        rows = Moments(moments.score[hidden[k]], moments.covariance[hidden[k]])
+        rows = Moments(moments.score[counted[k]], moments.covariance[counted[k]])
         centres = tuple(tuple(j for j in family if j != k) for family in families)
         if dose := estimate([rows], [TraitColumns(k, centres)]):
             plain[k] = dose

