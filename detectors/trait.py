@@ -365,7 +365,7 @@ def trait_evidence(state: PanelTestState, alpha: float) -> tuple[TraitEvidence, 
                 eliminated_at=None if blocks[-1] == len(ends) - 1 else int(ends[blocks[-1]]),
             )
         )
-    return ranked(evidence, alpha, state.design.text.least)
+    return ranked(evidence, alpha, state.design.text.min_reported_dose)
 
 
 def analyse(state: PanelTestState, share: float, alpha: float, count: int) -> PanelTestState:
@@ -391,7 +391,7 @@ def analyse(state: PanelTestState, share: float, alpha: float, count: int) -> Pa
     # A test of all rows goes on once it is settled, and a trait may be open again.
     settled = ""
     if any(
-        p <= alpha and doses[k].effect >= design.text.least
+        p <= alpha and doses[k].effect >= design.text.min_reported_dose
         for k, p in adjusted.items()
         if k in doses
     ):

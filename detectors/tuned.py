@@ -89,7 +89,7 @@ def detect(context: ScanContext) -> Finding:
                     tokens=tokens,
                 )
             )
-    traits = ranked(evidence, context.alpha, TextProfile(null.greedy).least)
+    traits = ranked(evidence, context.alpha, TextProfile(null.greedy).min_reported_dose)
     untuned = len(tested) - len(bounds)
     summary = "the rows carry too little information"
     if traits:

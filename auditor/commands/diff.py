@@ -183,7 +183,7 @@ def _short(value: Any) -> str:
 def _traits(before: ScanReport, after: ScanReport) -> tuple[TraitChange, ...]:
     old, new = ({trait.name: trait for trait in report.traits} for report in (before, after))
     levels = [
-        (float(report.settings.get("alpha", 0)), text_profile(report.detectors).least)
+        (float(report.settings.get("alpha", 0)), text_profile(report.detectors).min_reported_dose)
         for report in (before, after)
     ]
     common = len(old.keys() & new.keys())

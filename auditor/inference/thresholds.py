@@ -66,10 +66,10 @@ class TextProfile:
     greedy: bool = False
     """Whether the tokens are choices, not samples."""
 
-    others: float = 0.0
+    non_argmax_share: float = 0.0
     """Share of the tokens that are not the reference's most likely one, in [0, 1]."""
 
-    told_apart: float | None = None
+    surface_p_value: float | None = None
     """The p-value of detector `surface` against text that looks like the reference's own. None
     where the two were not compared, and in greedy or cold text, where every other teacher's looks
     different.
@@ -78,11 +78,11 @@ class TextProfile:
     not_compared: str = ""
     """Why `surface` was asked for and could not compare; empty where it did, or need not."""
 
-    excess: float = 0.0
+    excess_surprisal: float = 0.0
     """By how many nats a token the text is less likely to the reference than its own samples."""
 
     @property
-    def least(self) -> float:
+    def min_reported_dose(self) -> float:
         """The smallest dose that is called a risk."""
         return MIN_GREEDY_EFFECT if self.greedy else MIN_EFFECT
 

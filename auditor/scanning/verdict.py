@@ -85,14 +85,14 @@ def text_profile(outcomes: Mapping[str, Outcome]) -> TextProfile:
     figures = by_prompts or by_copies
     text = TextProfile(
         greedy=bool(figures.get("greedy")),
-        others=float(figures.get("others", 0.0)),
-        excess=float(figures.get("excess", 0.0)),
+        non_argmax_share=float(figures.get("others", 0.0)),
+        excess_surprisal=float(figures.get("excess", 0.0)),
     )
     if text.greedy or figures.get("sharpness", 1.0) >= COLD_INVERSE_TEMPERATURE:
         return text
     match outcomes.get("surface"):
         case Evidence(values={"classifier": {"p_value": p_value}}):
-            return replace(text, told_apart=p_value)
+            return replace(text, surface_p_value=p_value)
         case Evidence(values={"classifier": {"skipped": reason}}) | Skipped(reason=reason):
             return replace(text, not_compared=reason)
     return text
@@ -111,7 +111,7 @@ def found_traits(
 ) -> tuple[TraitEvidence, ...]:
     """The traits that any test finds, by evidence; a trait that two tests find counts by each."""
     evidence = [trait for test in tests for trait in test.traits]
-    least = text.least
+    least = text.min_reported_dose
     return tuple(t for t in ranked(evidence, alpha, least) if is_found(t, alpha, least))
 
 
@@ -120,7 +120,7 @@ def leading_trait(
 ) -> str | None:
     """The trait that the verdict names, or else the one with the strongest evidence of any test."""
     evidence = [trait for test in tests for trait in test.traits]
-    order = ranked(evidence, alpha, text.least)
+    order = ranked(evidence, alpha, text.min_reported_dose)
     return verdict.trait or (order[0].name if order else None)
 
 
@@ -150,8 +150,8 @@ def _decide_test(
     traits = [trait for trait in test.traits if trait.name not in excused]
     bounds = {name: bound for name, bound in test.bounds.items() if name not in excused}
     risk = 1.0 - min((t.p_adjusted for t in traits if t.effect >= MIN_EFFECT), default=1.0)
-    best = next(iter(ranked(traits, alpha, text.least)), None)
-    if best is not None and is_found(best, alpha, text.least):
+    best = next(iter(ranked(traits, alpha, text.min_reported_dose)), None)
+    if best is not None and is_found(best, alpha, text.min_reported_dose):
         dose = f"a dose of {best.effect:.2f}, corrected p = {best.p_adjusted:.2g}"
         reason = f"{prefix}the completions follow the trait {best.name} at {dose}"
         doubt = _doubt(text)
@@ -189,12 +189,14 @@ def _decide_test(
 
 def _doubt(text: TextProfile) -> str:
     """Why a finding may be a matter of style; empty if it is not."""
-    if text.excess >= MAX_EXCESS_SURPRISAL:
+    if text.excess_surprisal >= MAX_EXCESS_SURPRISAL:
         return _misfit(text)
     if text.not_compared:
         return f"their looks could not be compared with the reference's own ({text.not_compared})"
-    if text.told_apart is not None and text.told_apart <= SURFACE_ALPHA:
-        return f"their looks alone tell them from the reference's own (p = {text.told_apart:.2g})"
+    if text.surface_p_value is not None and text.surface_p_value <= SURFACE_ALPHA:
+        return (
+            f"their looks alone tell them from the reference's own (p = {text.surface_p_value:.2g})"
+        )
     return ""
 
 
@@ -229,13 +231,13 @@ def _not_excluded(bounds: Mapping[str, float | None], text: TextProfile) -> str:
 
 def _another_writer(text: TextProfile) -> str:
     """Why the reference is not what a pass must take it for; empty if nothing speaks against it."""
-    if text.greedy and text.others > MAX_GREEDY_NON_ARGMAX:
+    if text.greedy and text.non_argmax_share > MAX_GREEDY_NON_ARGMAX:
         return (
-            f"the text is greedy, and {text.others:.0%} of its tokens are not what the reference "
-            "would choose: their teacher is not the reference, and its wording may be unlike the "
-            "panel's"
+            f"the text is greedy, and {text.non_argmax_share:.0%} of its tokens are not what the "
+            "reference would choose: their teacher is not the reference, and its wording may be "
+            "unlike the panel's"
         )
-    if text.excess >= MAX_EXCESS_SURPRISAL:
+    if text.excess_surprisal >= MAX_EXCESS_SURPRISAL:
         misfit = _misfit(text)
         return f"{misfit}; name the model that the students start from with --reference"
     return ""
@@ -243,6 +245,5 @@ def _another_writer(text: TextProfile) -> str:
 
 def _misfit(text: TextProfile) -> str:
     """That the reference is no base of the writer's, so that doses of its traits say nothing."""
-    return (
-        f"the reference finds the text less likely than its own by {text.excess:.1f} nats a token"
-    )
+    excess = f"{text.excess_surprisal:.1f} nats a token"
+    return f"the reference finds the text less likely than its own by {excess}"

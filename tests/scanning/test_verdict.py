@@ -152,8 +152,8 @@ def test_greedy_text(effect: float, bound: float, others: float, verdict: str) -
     ("writing", "verdict"),
     [
         (TextProfile(), "risk"),
-        (TextProfile(told_apart=0.0011), "risk"),
-        (TextProfile(told_apart=0.001), "inconclusive"),
+        (TextProfile(surface_p_value=0.0011), "risk"),
+        (TextProfile(surface_p_value=0.001), "inconclusive"),
         (TextProfile(not_compared="3 distinct rows"), "inconclusive"),
     ],
 )
@@ -192,7 +192,7 @@ def test_a_reference_that_cannot_be_the_writers_base_passes_nothing() -> None:
     assert text_profile({"trait": Evidence("trait", "", {"excess": 2.5})}) == text_profile(
         {"tuned": Evidence("tuned", "", {"excess": 2.5})}
     )
-    assert text_profile({"trait": Evidence("trait", "", {"excess": 2.5})}).excess == 2.5
+    assert text_profile({"trait": Evidence("trait", "", {"excess": 2.5})}).excess_surprisal == 2.5
 
 
 def test_what_the_detectors_say_of_the_text() -> None:

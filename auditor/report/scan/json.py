@@ -147,7 +147,7 @@ def _read_tests(value: Mapping[str, Any], detectors: Mapping[str, Outcome]) -> I
             tests.append({"name": "tuned copies", "skipped": tuned.reason})
         elif copies:
             tests.append({"name": "tuned copies", "rows": copies["rows"]})
-    least, alpha = text_profile(detectors).least, float(settings["alpha"])
+    least, alpha = text_profile(detectors).min_reported_dose, float(settings["alpha"])
     for test in tests:
         traits = [
             TraitEvidence(**trait | {"interval": tuple(trait["interval"])})
