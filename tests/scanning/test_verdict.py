@@ -136,7 +136,7 @@ def test_greedy_text(effect: float, bound: float, others: float, verdict: str) -
     """Dose at p = .001, its bound, the share of tokens that are not the reference's choice, and
     what follows.
     """
-    writing = TextProfile(greedy=True, others=others)
+    writing = TextProfile(greedy=True, non_argmax_share=others)
     found = by_prompts(
         [trait(0.001, effect)],
         {"owl": bound},
@@ -178,7 +178,7 @@ def test_a_reference_that_cannot_be_the_writers_base_passes_nothing() -> None:
         (0.9, 0.001, "risk"),
         (1.0, 0.001, "inconclusive"),
     ):
-        dose, writing = 0.5 * (p < 1), TextProfile(excess=excess)
+        dose, writing = 0.5 * (p < 1), TextProfile(excess_surprisal=excess)
         found = by_prompts(
             [trait(p, dose)],
             {"owl": 0.2},
@@ -312,8 +312,8 @@ def test_traits_are_excused_and_obstacles_are_not() -> None:
     for tests, text, lost in (
         (few, CALM, 0.0),
         (both, CALM, 0.51),
-        (both, TextProfile(excess=1.0), 0.0),
-        (both, TextProfile(greedy=True, others=0.06), 0.0),
+        (both, TextProfile(excess_surprisal=1.0), 0.0),
+        (both, TextProfile(greedy=True, non_argmax_share=0.06), 0.0),
         (missing, CALM, 0.0),
     ):
         assert decide(tests, text, lost, 0.01, every).name == "inconclusive"
