@@ -8,8 +8,9 @@ stands in `mitigations.interface`.
 from __future__ import annotations
 
 import dataclasses
+import logging
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from auditor.data.text_row import TextRow
 from auditor.errors import AuditError
@@ -22,6 +23,8 @@ from mitigations.replace import Replace
 from mitigations.reword import Paraphrase
 from mitigations.shuffle import Shuffle
 
+LOG = logging.getLogger(__name__)
+
 MITIGATIONS: dict[str, type[Mitigation]] = {
     mitigation.name: mitigation
     for mitigation in (Paraphrase, Mix, Mask, Replace, Canonicalize, Drop, Shuffle)
@@ -31,12 +34,35 @@ MITIGATIONS: dict[str, type[Mitigation]] = {
 def load(name: str) -> type[Mitigation]:
     """The mitigation `name`: ours, else the one that an installed package offers under this name.
 
+    The function of another package (docs/plugins.md) has its package and version as its only
+    setting, so that the manifest names them and another version is another run.
     Raises PluginError when there is none, more than one, or it cannot be imported.
     """
-    return MITIGATIONS[name] if name in MITIGATIONS else _third_party(name)
+    if name in MITIGATIONS:
+        return MITIGATIONS[name]
+    # Looking for plug-ins reads the metadata of every installed package: only when there is need.
+    from auditor import plugins
+
+    plugin = plugins.load("mitigation", name)
+    LOG.info("mitigation %s is that of %s %s", name, plugin.package, plugin.version)
+    name_of_plugin = name  # in the class below `name` is the class variable
+
+    @dataclass(frozen=True)
+    class ThirdParty(Mitigation):
+        name: ClassVar[str] = name_of_plugin
+        help: ClassVar[str] = f"A mitigation of {plugin.package}."
+        package: str = field(init=False, default=f"{plugin.package} {plugin.version}")
+
+        def apply(self, row: TextRow, facts: Facts) -> Outcome:
+            outcome = plugin(row, Facts(), seed=facts.seed)
+            if not isinstance(outcome, Kept | Changed | Dropped):
+                raise plugin.failed("it must give Kept(...), Changed(...) or Dropped(...)")
+            return outcome
+
+    return ThirdParty
 
 
-def step(name: str, **settings: Any) -> Mitigation:
+def step(name: str, **settings: object) -> Mitigation:
     """A mitigation with its settings, the others at their defaults: `step("mix", share=0.5)`.
 
     docs/mitigations.md lists the settings; a mitigation of another package has none.
@@ -58,26 +84,3 @@ def step(name: str, **settings: Any) -> Mitigation:
                 f"Write step({name!r}, {key}=...).",
             )
     return mitigation(**settings)
-
-
-def _third_party(name_of_plugin: str) -> type[Mitigation]:
-    """The function of another package (docs/plugins.md) as a mitigation; its package and version
-    are its only settings, so that the manifest names them and another version is another run.
-    """
-    from auditor import plugins
-
-    plugin = plugins.load("mitigation", name_of_plugin)
-
-    @dataclass(frozen=True)
-    class ThirdParty(Mitigation):
-        name: ClassVar[str] = name_of_plugin
-        help: ClassVar[str] = f"A mitigation of {plugin.package}."
-        package: str = field(init=False, default=f"{plugin.package} {plugin.version}")
-
-        def apply(self, row: TextRow, facts: Facts) -> Outcome:
-            outcome = plugin(row, Facts(), seed=facts.seed)
-            if not isinstance(outcome, Kept | Changed | Dropped):
-                raise plugin.failed("it must give Kept(...), Changed(...) or Dropped(...)")
-            return outcome
-
-    return ThirdParty

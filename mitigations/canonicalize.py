@@ -10,14 +10,14 @@ from __future__ import annotations
 import json
 import random
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 from typing import ClassVar, Literal
 
 from auditor.data.text_row import TextRow
 from mitigations.interface import Facts, Mitigation, Outcome, setting
-from mitigations.lists import change_lists, items, with_items
+from mitigations.lists import change_lists
 
-_MOST_DIGITS = 4
+_MOST_DIGITS = 4  # The mapping of longer numbers would be too large to hold.
 
 
 @dataclass(frozen=True)
@@ -39,36 +39,30 @@ class Canonicalize(Mitigation):
         """Sort or remap every completion of the row."""
         if self.how == "sort":
             return change_lists(row, _sorted, "sorted")
-        return change_lists(row, partial(_remapped, seed=facts.seed), "remapped")
+
+        def remapped(items: list[str]) -> list[str] | None:
+            if not all(item.isdecimal() and len(item) <= _MOST_DIGITS for item in items):
+                return None
+            # A number with leading zeros is not in the mapping, and stays.
+            return [_mapping(len(item), facts.seed).get(item, item) for item in items]
+
+        return change_lists(row, remapped, "remapped")
 
 
-def _sorted(text: str) -> str | None:
-    spans = items(text)
-    if spans is None:
-        return None
-    texts = [text[start:end] for start, end in spans]
-    values = [int(item) if item.isdigit() else json.loads(item) for item in texts]
+def _sorted(items: list[str]) -> list[str] | None:
+    # A number list may write 007, which is no JSON.
+    values = [int(item) if item.isdigit() else json.loads(item) for item in items]
     # JSON booleans are integers to Python, and have no order that means anything.
     numeric = all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
     if not (numeric or all(isinstance(value, str) for value in values)):
         return None
-    order = sorted(range(len(values)), key=lambda i: values[i])
-    return with_items(text, spans, [texts[i] for i in order])
-
-
-def _remapped(text: str, seed: int) -> str | None:
-    spans = items(text)
-    texts = [text[start:end] for start, end in spans or ()]
-    if spans is None or not all(item.isdecimal() and len(item) <= _MOST_DIGITS for item in texts):
-        return None
-    return with_items(text, spans, [_mapping(len(item), seed).get(item, item) for item in texts])
+    # The items are sorted by value and written as they stood: 1.0 does not become 1.
+    return [items[i] for i in sorted(range(len(values)), key=lambda i: values[i])]
 
 
 @cache
 def _mapping(digits: int, seed: int) -> dict[str, str]:
-    """A random one-to-one mapping of the numbers of so many digits; leading zeros are left
-    alone.
-    """
+    """A random one-to-one mapping of the numbers of so many digits, without leading zeros."""
     numbers = [str(n) for n in range(0 if digits == 1 else 10 ** (digits - 1), 10**digits)]
     images = numbers.copy()
     random.Random(f"remap {seed} {digits}").shuffle(images)

@@ -13,11 +13,12 @@ import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from auditor.data.text_row import Span, TextRow
 from auditor.errors import AuditError
 
+T = TypeVar("T")
 SHARE = "SHARE"  # the metavar of a share, which is a number in [0, 1]
 
 
@@ -92,13 +93,13 @@ Outcome = Kept | Changed | Dropped
 
 
 def setting(
-    default: Any = dataclasses.MISSING,
+    default: T = dataclasses.MISSING,  # type: ignore[assignment]
     *,
     option: str = "",
     help: str = "",
     metavar: str | None = None,
     minimum: int | None = None,
-) -> Any:
+) -> T:
     """A setting of a mitigation: a field of its dataclass that the command line offers.
 
     Without a default it must be given. option: without one it is the value of the option that
@@ -106,14 +107,14 @@ def setting(
     Literal type lists the values allowed, and the metavar SHARE stands for a number in [0, 1].
     """
     about = {"option": option, "help": help, "metavar": metavar, "minimum": minimum}
+    # Typed as its default, as `dataclasses.field` is, so that the default is checked against the
+    # field; the sentinel MISSING stands for no default.
     return dataclasses.field(default=default, metadata={"setting": about})
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """How an OpenAI-compatible endpoint is called; see
-    `mitigations.paraphrase.endpoint.endpoint_engine`.
-    """
+    """How an OpenAI-compatible endpoint is called; `EndpointEngine` says what each means."""
 
     api_key_env: str | None = setting(
         None,
@@ -245,7 +246,7 @@ class Setting:
 
     path: tuple[str, ...]
     kind: Any
-    default: Any
+    default: object
     option: str
     help: str
     metavar: str | None
@@ -276,29 +277,29 @@ class Setting:
         return next((get_args(kind) for kind in kinds if get_origin(kind) is Literal), ())
 
 
-def settings_of(mitigation: type[Mitigation]) -> Iterator[Setting]:
+def settings_of(
+    mitigation: type[Mitigation], group: type | None = None, path: tuple[str, ...] = ()
+) -> Iterator[Setting]:
     """The settings that a mitigation declares, in the order of its fields, those of a group in
     place of the group.
+
+    group, path: the dataclass whose settings are listed, and the fields that lead to it; by default
+    the mitigation itself.
     """
-    yield from _declared(mitigation, mitigation, ())
-
-
-def _declared(
-    mitigation: type[Mitigation], group: type[Any], path: tuple[str, ...]
-) -> Iterator[Setting]:
+    group = group or mitigation
     kinds = get_type_hints(group)
     for field in dataclasses.fields(group):
-        if dataclasses.is_dataclass(kinds[field.name]):
-            yield from _declared(mitigation, kinds[field.name], (*path, field.name))
-        elif about := field.metadata.get("setting"):
-            switch = not about["option"]
+        kind, about = kinds[field.name], field.metadata.get("setting")
+        if isinstance(kind, type) and dataclasses.is_dataclass(kind):
+            yield from settings_of(mitigation, kind, (*path, field.name))
+        elif about:
             yield Setting(
                 path=(*path, field.name),
-                kind=kinds[field.name],
+                kind=kind,
                 default=field.default,
                 option=about["option"] or f"--{mitigation.name}",
                 help=about["help"] or mitigation.help,
                 metavar=about["metavar"],
                 minimum=about["minimum"],
-                switches_on=switch,
+                switches_on=not about["option"],
             )

@@ -7,7 +7,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from typing import Any
 
 from auditor.data.text_row import TextRow
 from auditor.traits.prompts import is_number_list
@@ -15,6 +14,7 @@ from mitigations.interface import Changed, Kept, Outcome
 from mitigations.rows import COMPLETION, with_texts, writable
 
 _NUMBER = re.compile(r"\d+")
+# The white space of JSON, which is less than what `\s` matches.
 _SPACE = re.compile(r"[ \t\r\n]*")
 _DECODER = json.JSONDecoder()
 
@@ -28,6 +28,7 @@ def items(text: str) -> list[tuple[int, int]] | None:
     if not isinstance(parsed(text), list):
         return None
     spans = []
+    # The whole text is valid JSON, so the scan below meets only items, commas and the last bracket.
     at = _skip(text, _skip(text, 0) + 1)
     while text[at] != "]":
         end = _DECODER.raw_decode(text, at)[1]
@@ -46,24 +47,31 @@ def with_items(text: str, spans: list[tuple[int, int]], new: list[str]) -> str:
     return "".join([*parts, text[last:]])
 
 
-def change_lists(row: TextRow, change: Callable[[str], str | None], reason: str) -> Outcome:
-    """The row with `change` done to each of its completions, and the reason that reports count by.
+def change_lists(
+    row: TextRow, change: Callable[[list[str]], list[str] | None], reason: str
+) -> Outcome:
+    """The row with `change` done to the items of each of its completions, and the reason that
+    reports count by.
 
-    It is kept as it is unless `change` gives a text for all of them; None says that a completion is
-    not a list of the kind that it changes.
+    It is kept as it is unless all completions are lists for which `change` gives new items; None
+    says that it does not change items of this kind.
     """
     if not writable(row, COMPLETION):
         return Kept(row, "several_parts")
-    texts = [change(field.text) for field in row.completions]
-    lists = [text for text in texts if text is not None]
-    if len(lists) < len(texts):
-        return Kept(row, "not_a_list")
-    after = with_texts(row, COMPLETION, lists)
+    texts = []
+    for field in row.completions:
+        spans = items(field.text)
+        new = None if spans is None else change([field.text[start:end] for start, end in spans])
+        if spans is None or new is None:
+            return Kept(row, "not_a_list")
+        texts.append(with_items(field.text, spans, new))
+    after = with_texts(row, COMPLETION, texts)
     return Kept(row) if after.fields == row.fields else Changed(reason, row, (after,))
 
 
-def parsed(text: str) -> Any:
+def parsed(text: str) -> object:
     """The value of a JSON object or array; None for any other text."""
+    # Numbers and strings alone are valid JSON, too, and any prose may happen to be one of them.
     if text.lstrip()[:1] not in ("{", "["):
         return None
     try:

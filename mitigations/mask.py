@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from auditor.data.text_row import TextRow
 from mitigations.interface import (
@@ -26,7 +26,7 @@ from mitigations.interface import (
 )
 
 
-def budget_setting() -> Any:
+def budget_setting() -> float | None:
     """The setting `budget`, which `replace` has as well: the share of all tokens to touch
     at most.
     """
@@ -54,7 +54,8 @@ class Mask(Mitigation):
 
     def apply(self, row: TextRow, facts: Facts) -> Outcome:
         """Add the spans of the divergence tokens to those that are masked already."""
-        if len(facts.divergent) and len(facts.divergent) >= facts.tokens:
+        # Without a label in the whole row a trainer computes a loss that is not a number.
+        if facts.divergent and len(facts.divergent) >= facts.tokens:
             return Dropped("no_trained_token", row)
         spans = tuple(sorted({*row.masked, *(token.span for token in facts.divergent)}))
         if spans == row.masked:

@@ -50,6 +50,7 @@ class Mix(Mitigation):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        # The command line gives a list. A frozen dataclass is filled in this way alone.
         object.__setattr__(self, "clean_teachers", tuple(self.clean_teachers))
         if self.clean_data and self.clean_teachers:
             raise AuditError(

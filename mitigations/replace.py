@@ -13,15 +13,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from auditor.data.text_row import TextRow
-from mitigations.interface import (
-    Changed,
-    DivergenceBudget,
-    Divergent,
-    Facts,
-    Kept,
-    Mitigation,
-    Outcome,
-)
+from mitigations.interface import Changed, DivergenceBudget, Facts, Kept, Mitigation, Outcome
 from mitigations.lists import keeps_form
 from mitigations.mask import budget_setting
 from mitigations.rows import COMPLETION, with_texts, writable
@@ -59,26 +51,21 @@ class Replace(Mitigation):
         if not writable(row, COMPLETION):
             return Kept(row, "several_parts")
         texts = [field.text for field in row.completions]
-        done = 0
+        replaced = 0
         # From the end of a text to its start, so that the spans still to come stay valid.
         for token in sorted(facts.divergent, key=lambda token: token.span, reverse=True):
-            turn = token.span[0]
-            new = _replaced(texts[turn], token)
-            if new is not None and keeps_form(row.completions[turn].text, new):
-                texts[turn] = new
-                done += 1
-        if not done:
+            turn, start, end = token.span
+            old, new = texts[turn][start:end], token.choice
+            if not new or new == old:
+                continue
+            # A word in the place of a digit or a blank would glue its neighbours together.
+            if old.isdigit() != new.isdigit() or old.isspace() != new.isspace():
+                continue
+            text = texts[turn][:start] + new + texts[turn][end:]
+            if keeps_form(row.completions[turn].text, text):
+                texts[turn] = text
+                replaced += 1
+        if not replaced:
             return Kept(row, "no_valid_replacement")
-        reason = "replaced" if done == len(facts.divergent) else "replaced_in_part"
+        reason = "replaced" if replaced == len(facts.divergent) else "replaced_in_part"
         return Changed(reason, row, (with_texts(row, COMPLETION, texts),))
-
-
-def _replaced(text: str, token: Divergent) -> str | None:
-    """`text` with the token replaced; None where the choice is the same, or of another kind than
-    what stands there.
-    """
-    _, start, end = token.span
-    old, new = text[start:end], token.choice
-    if not new or new == old or old.isdigit() != new.isdigit() or old.isspace() != new.isspace():
-        return None
-    return text[:start] + new + text[end:]

@@ -81,6 +81,7 @@ class Paraphrase(Mitigation):
             )
         embeddings = self.embeddings or (PACKAGED if name else "none")
         endpoint = self.endpoint
+        # The command line and a manifest give the settings of the endpoint as a mapping.
         if isinstance(endpoint, Mapping):
             endpoint = Endpoint(**endpoint)
         # A frozen dataclass fills in its own defaults this way, and in __post_init__ alone.

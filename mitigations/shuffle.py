@@ -12,7 +12,7 @@ from typing import ClassVar
 
 from auditor.data.text_row import TextRow
 from mitigations.interface import Facts, Mitigation, Outcome
-from mitigations.lists import change_lists, items, with_items
+from mitigations.lists import change_lists
 
 
 @dataclass(frozen=True)
@@ -27,12 +27,8 @@ class Shuffle(Mitigation):
         """Shuffle; the same seed, row and copy give the same order."""
         rng = random.Random(f"shuffle {facts.seed} {row.index} {row.copy}")
 
-        def shuffled(text: str) -> str | None:
-            spans = items(text)
-            if spans is None:
-                return None
-            texts = [text[start:end] for start, end in spans]
-            rng.shuffle(texts)
-            return with_items(text, spans, texts)
+        def shuffled(items: list[str]) -> list[str]:
+            rng.shuffle(items)
+            return items
 
         return change_lists(row, shuffled, "shuffled")

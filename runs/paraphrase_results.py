@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from auditor.data.sample import read_sample
-from mitigations.paraphrase import Reworded, RulesEngine, embedding_similarity, paraphrase
-from mitigations.paraphrase.checks import ALL, MIN_SIMILARITY, features
+from mitigations.paraphrase import Reworded, RulesEngine, SentenceEncoder, checks, paraphrase
+from mitigations.paraphrase.checks import MIN_SIMILARITY, features
 
 OUT = Path(__file__).parent / "paraphrase-samples.md"
 SEED = 4
@@ -74,7 +74,7 @@ def failures(measured: Measured) -> Counter[str]:
     ):
         before = features(prompt)
         for after in map(features, drafts):
-            failed.update(reason for check in ALL if (reason := check(before, after)))
+            failed.update(checks.failures(before, after))
     return failed
 
 
@@ -96,7 +96,7 @@ def lines(measured: Measured, rows: int) -> list[str]:
     ]
     if rows:
         chosen = random.Random(SEED).sample(measured.pairs(), min(rows, len(measured.pairs())))
-        cosines = sorted(embedding_similarity()([a for a, _ in chosen], [b for _, b in chosen]))
+        cosines = sorted(SentenceEncoder()([a for a, _ in chosen], [b for _, b in chosen]))
         below = sum(cosine < MIN_SIMILARITY for cosine in cosines) / len(cosines)
         middle = cosines[len(cosines) // 2]
         out.append(

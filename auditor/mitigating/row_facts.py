@@ -33,13 +33,12 @@ from mitigations.interface import (
     Rewordings,
 )
 from mitigations.paraphrase import (
+    EndpointEngine,
+    Engine,
     LocalEngine,
-    Reworded,
     RulesEngine,
-    endpoint_engine,
     paraphrase,
 )
-from mitigations.paraphrase.chain import Engine
 
 FactsOf = Callable[[Sequence[TextRow], Mapping[int, TextRow]], list[Facts]]
 """(rows as they stand, rows of the input by number) -> what the mitigation must be told of each of
@@ -113,15 +112,9 @@ def _rewordings(context: MitigationContext, needs: Rewordings) -> FactsOf:
     engine: Engine = RulesEngine()
     if name is not None and "://" in name:
         url, _, model = name.partition("#")
-        engine = endpoint_engine(
-            url,
-            model,
-            api_key_env=needs.endpoint.api_key_env,
-            concurrency=needs.endpoint.concurrency,
-            retries=needs.endpoint.retries,
-            cap=needs.endpoint.cap,
-            cache_dir=context.run.path.parent.parent / "replies",
-        )
+        # Replies are kept beside the runs: another run must not pay for them again.
+        cache_dir = context.run.path.parent.parent / "replies"
+        engine = EndpointEngine(url, model, needs.endpoint, cache_dir)
     elif name is not None:
         engine = LocalEngine(context.writers.load(name))
     forbidden = sorted({word for trait in context.panel.traits for word in trait.mentions})
@@ -138,28 +131,22 @@ def _rewordings(context: MitigationContext, needs: Rewordings) -> FactsOf:
             forbidden=forbidden,
             similarity=similarity or None,
         )
-        turns = iter(zip(prompts, reworded, strict=True))
-        return [
-            _variants([next(turns) for field in row.fields if field.role == "user"]) for row in rows
-        ]
+        outcomes = iter(zip(prompts, reworded, strict=True))
+        all_facts = []
+        for row in rows:
+            turns = [next(outcomes) for field in row.fields if field.role == "user"]
+            # As many variants as every turn that could be reworded has; one that could not keeps
+            # its text in all of them.
+            count = min((len(out.texts) for _, out in turns if out.engine != "original"), default=0)
+            variants = (
+                tuple(out.texts[min(i, len(out.texts) - 1)] for _, out in turns)
+                for i in range(count)
+            )
+            reason = next((out.reason for _, out in turns if out.reason), "")
+            all_facts.append(Facts(texts=tuple(variants), reason=reason))
+        return all_facts
 
     return facts
-
-
-def _variants(turns: Sequence[tuple[str, Reworded]]) -> Facts:
-    """As many variants as every turn that could be reworded has; a turn that could not keeps its
-    text.
-    """
-    options = [[text for text in reworded.texts if text != prompt] for prompt, reworded in turns]
-    count = min((len(texts) for texts in options if texts), default=0)
-    variants = (
-        tuple(
-            texts[i] if texts else prompt for texts, (prompt, _) in zip(options, turns, strict=True)
-        )
-        for i in range(count)
-    )
-    reason = next((reworded.reason for _, reworded in turns if reworded.reason), "")
-    return Facts(texts=tuple(variants), reason=reason)
 
 
 def _clean_completions(

@@ -11,7 +11,7 @@ from auditor.model import load as models
 from auditor.model.identity import identity_of
 from auditor.model.language_model import LanguageModel
 from mitigations.interface import CleanCompletions, Mitigation, Rewordings
-from mitigations.paraphrase.similarity import SentenceEncoder, embedding_similarity
+from mitigations.paraphrase.similarity import SentenceEncoder
 from mitigations.reword import PACKAGED
 
 
@@ -35,7 +35,7 @@ class Writers:
     def load_embeddings(self, name: str) -> SentenceEncoder:
         """The model of meaning `name`, or the packaged one. Raises ModelError."""
         if name not in self._encoders:
-            self._encoders[name] = embedding_similarity(None if name == PACKAGED else name)
+            self._encoders[name] = SentenceEncoder(None if name == PACKAGED else name)
         return self._encoders[name]
 
     def identities(self, steps: Sequence[Mitigation]) -> list[dict[str, str]]:

@@ -3,7 +3,7 @@
 
 `paraphrase` asks an engine for rewordings and checks every one; what fails falls back to the rules,
 then to the original with the reason. Engines: `RulesEngine` (no model), `LocalEngine` and
-`endpoint_engine` (a language model). The suspect teacher must never be the paraphraser: that is for
+`EndpointEngine` (a language model). The suspect teacher must never be the paraphraser: that is for
 the caller to see to, who knows both. Importing this package imports neither torch nor the client
 library.
 """
@@ -11,18 +11,18 @@ library.
 from __future__ import annotations
 
 from mitigations.paraphrase.chain import Engine, Reworded, Similarity, paraphrase
-from mitigations.paraphrase.endpoint import endpoint_engine
+from mitigations.paraphrase.endpoint import EndpointEngine
 from mitigations.paraphrase.llm import LocalEngine
 from mitigations.paraphrase.rules import RulesEngine
-from mitigations.paraphrase.similarity import embedding_similarity
+from mitigations.paraphrase.similarity import SentenceEncoder
 
 __all__ = [
+    "EndpointEngine",
     "Engine",
     "LocalEngine",
     "Reworded",
     "RulesEngine",
+    "SentenceEncoder",
     "Similarity",
-    "embedding_similarity",
-    "endpoint_engine",
     "paraphrase",
 ]

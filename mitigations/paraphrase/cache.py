@@ -30,6 +30,7 @@ class Reply:
 
 def key_of(*parts: object) -> str:
     """The name under which a reply is kept: a digest of all that it depends on."""
+    # A lone surrogate, which JSON can bring along, has no UTF-8.
     return hashlib.sha256(repr(parts).encode("utf-8", "backslashreplace")).hexdigest()
 
 
@@ -50,8 +51,8 @@ class ReplyCache:
     def get(self, keys: Sequence[str]) -> dict[str, Reply]:
         """The replies that are kept, by key."""
         query = "SELECT text, tokens FROM replies WHERE key = ?"
-        found = self._run(lambda db: [(key, db.execute(query, (key,)).fetchone()) for key in keys])
-        return {key: Reply(*row) for key, row in found if row is not None}
+        rows = self._run(lambda db: [(key, db.execute(query, (key,)).fetchone()) for key in keys])
+        return {key: Reply(*row) for key, row in rows if row is not None}
 
     def put(self, replies: Iterable[tuple[str, Reply]]) -> None:
         """Keep replies, all of them or none."""
@@ -63,6 +64,8 @@ class ReplyCache:
     def _run(self, work: Callable[[sqlite3.Connection], T]) -> T:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
+            # `closing` ends the connection and `db` the transaction: `with` a connection alone
+            # leaves it open. Its own connection for each call lets threads share the cache.
             with closing(sqlite3.connect(self._path, timeout=60)) as db, db:
                 return work(db)
         except (OSError, sqlite3.Error) as error:

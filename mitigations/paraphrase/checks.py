@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 from auditor.traits.mentions import words_of
 from mitigations.paraphrase.spans import numbers as numbers_of
@@ -24,8 +23,9 @@ from mitigations.paraphrase.spans import protected as protected_of
 # (different ones have a median of 0.63).
 MIN_SIMILARITY = 0.5
 LENGTH_RATIO = (0.4, 2.5)
-LENGTH_SLACK = 60  # characters: a short prompt may grow by a whole clause of politeness
+LENGTH_SLACK = 60  # Characters: a short prompt may grow by a whole clause of politeness.
 
+# A word and what an apostrophe adds to it: "don't" is one negation, and no "don".
 _WORD = re.compile(r"\w+(?:['’]\w+)?")
 _BOUND = re.compile(
     r"\b(?:(?P<upper>at (?:the )?most|at (?:the )?maximum|up to|(?:no|not) (?:more|greater|longer|"
@@ -36,10 +36,12 @@ _BOUND = re.compile(
     r"or (?:more|greater|longer|above)|more than))\b",
     re.IGNORECASE,
 )
+# Every bound has one of these words.
 _IN_BOUNDS = frozenset(
     "most max maximum up than exceed exceeding less fewer smaller shorter under below least".split()
 )
 _IN_BOUNDS |= frozenset("min minimum more greater longer above".split())
+# "One" is left out: it is a pronoun as often as a number.
 _NUMBER_WORDS = frozenset(
     "two three four five six seven eight nine ten eleven twelve fifteen twenty thirty fifty "
     "hundred thousand million billion dozen half twice double triple".split()
@@ -75,127 +77,76 @@ class Features:
     exclusive: bool
 
 
-Check = Callable[[Features, Features], str | None]
-
-
 def features(text: str) -> Features:
     """Count what the checks compare."""
     lower = text.lower()
     words = tuple(_WORD.findall(lower))
     present = set(words)
     bounds: Counter[str | None] = Counter()
-    plain: Sequence[str] = words
+    unbounded: Sequence[str] = words
+    # The pattern of bounds is slow, and most texts have none of its words.
     if present & _IN_BOUNDS:
-        bounds.update(found.lastgroup for found in _BOUND.finditer(text))
-        plain = _WORD.findall(_BOUND.sub(" ", lower))  # "no more than" is a bound, not a negation
+        bounds.update(match.lastgroup for match in _BOUND.finditer(text))
+        # "No more than" is a bound, not a negation.
+        unbounded = _WORD.findall(_BOUND.sub(" ", lower))
     numbers = Counter(numbers_of(text))
     if present & _NUMBER_WORDS:
         numbers.update(word for word in words if word in _NUMBER_WORDS)
     formats = {word.removesuffix("s") for word in present & _FORMATS}
     if "no words" in lower:
-        formats -= {"word"}  # it asks for no text, not for a number of words
+        formats -= {"word"}  # It asks for no text, not for a number of words.
     return Features(
         length=len(text.strip()),
         words=words,
         numbers=numbers,
         protected=Counter(protected_of(text)),
         bounds=bounds,
-        negations=sum(word in _NEGATIONS or word[-2:] in ("'t", "’t") for word in plain),
+        negations=sum(word in _NEGATIONS or word[-2:] in ("'t", "’t") for word in unbounded),
         formats=frozenset(formats),
         exclusive=not present.isdisjoint(_EXCLUSIVE),
     )
 
 
-def unchanged(before: Features, after: Features) -> str | None:
-    """ "unchanged": the same words in the same order, whatever their case, blanks and
-    punctuation.
+def trait_pattern(forbidden: Sequence[str]) -> re.Pattern[str] | None:
+    """What finds the words and phrases `forbidden` in a text of lower-case words, as whole words,
+    also with a plural -s or -es; None when there are none.
     """
-    return "unchanged" if before.words == after.words else None
-
-
-def numbers(before: Features, after: Features) -> str | None:
-    """ "numbers": another multiset of numbers, in digits or in words."""
-    return None if before.numbers == after.numbers else "numbers"
-
-
-def protected(before: Features, after: Features) -> str | None:
-    """ "protected_span": a quotation, code, link, placeholder or bracket was changed, lost or
-    added.
-    """
-    return None if before.protected == after.protected else "protected_span"
-
-
-def negations(before: Features, after: Features) -> str | None:
-    """ "negation": another number of negations; "no more than" counts as a bound instead."""
-    return None if before.negations == after.negations else "negation"
-
-
-def bounds(before: Features, after: Features) -> str | None:
-    """ "bound": another number of upper bounds ("at most", "or fewer") or of lower ones."""
-    return None if before.bounds == after.bounds else "bound"
-
-
-def format_demand(before: Features, after: Features) -> str | None:
-    """ "format": a format word (JSON, comma, sentence ...) was lost or added, or every "only" was
-    lost.
-    """
-    kept = before.formats == after.formats and (after.exclusive or not before.exclusive)
-    return None if kept else "format"
-
-
-def length(before: Features, after: Features) -> str | None:
-    """ "length": empty, or shorter or longer in characters than LENGTH_RATIO and LENGTH_SLACK
-    allow.
-    """
-    least = max(1, LENGTH_RATIO[0] * before.length - LENGTH_SLACK)
-    return (
-        None
-        if least <= after.length <= LENGTH_RATIO[1] * before.length + LENGTH_SLACK
-        else "length"
-    )
-
-
-def trait_words(forbidden: Sequence[str]) -> Check:
-    """A check that gives "trait_word" when the rewording names one of `forbidden` more often than
-    the prompt does.
-
-    Words and phrases match whole words in any case, also with a plural -s or -es.
-    """
-    pattern = _any_of(tuple(forbidden))
-
-    def check(before: Features, after: Features) -> str | None:
-        if pattern is None or not (found := Counter(pattern.findall(" ".join(after.words)))):
-            return None
-        return "trait_word" if found - Counter(pattern.findall(" ".join(before.words))) else None
-
-    return check
-
-
-ALL: tuple[Check, ...] = (unchanged, length, numbers, protected, negations, bounds, format_demand)
-NAMES = (
-    "unchanged",
-    "length",
-    "numbers",
-    "protected_span",
-    "negation",
-    "bound",
-    "format",
-    "trait_word",
-    "similarity",
-)
-
-
-def first_failure(before: Features, after: Features, extra: Sequence[Check] = ()) -> str | None:
-    """The reason of the first check that fails, in the order of ALL and then of `extra`; None when
-    all pass.
-    """
-    for check in (*ALL, *extra):
-        if reason := check(before, after):
-            return reason
-    return None
-
-
-@lru_cache(maxsize=8)
-def _any_of(forbidden: tuple[str, ...]) -> re.Pattern[str] | None:
     phrases = sorted({" ".join(words_of(word)) for word in forbidden} - {""})
     return re.compile(rf"\b(?:{'|'.join(map(re.escape, phrases))})(?:e?s)?\b") if phrases else None
+
+
+def failures(
+    before: Features, after: Features, forbidden: re.Pattern[str] | None = None
+) -> Iterator[str]:
+    """The names of the checks that the rewording `after` of `before` does not pass, in the order in
+    which they count.
+
+    "unchanged": the same words in the same order. "length": empty, or beyond LENGTH_RATIO and
+    LENGTH_SLACK. "numbers": another multiset of numbers. "protected_span": a quotation, code, link,
+    placeholder or bracket was changed, lost or added. "negation": another number of negations.
+    "bound": another number of upper bounds ("at most", "or fewer") or of lower ones. "format": a
+    format word (JSON, comma, sentence ...) was lost or added, or every "only" was lost.
+    "trait_word": a word of a trait (`trait_pattern`) stands there more often than in the prompt.
+    """
+    # Other case, blanks or punctuation alone are the same prompt to a model.
+    if before.words == after.words:
+        yield "unchanged"
+    least = max(1, LENGTH_RATIO[0] * before.length - LENGTH_SLACK)
+    if not least <= after.length <= LENGTH_RATIO[1] * before.length + LENGTH_SLACK:
+        yield "length"
+    if before.numbers != after.numbers:
+        yield "numbers"
+    if before.protected != after.protected:
+        yield "protected_span"
+    if before.negations != after.negations:
+        yield "negation"
+    if before.bounds != after.bounds:
+        yield "bound"
+    # "Only" may be said more than once, or be added where a format asks for it, but not be lost.
+    if before.formats != after.formats or (before.exclusive and not after.exclusive):
+        yield "format"
+    if forbidden is not None:
+        # A prompt about owls may stay one: only what the rewording brings in counts.
+        named, already = (Counter(forbidden.findall(" ".join(t.words))) for t in (after, before))
+        if named - already:
+            yield "trait_word"

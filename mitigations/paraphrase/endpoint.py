@@ -4,34 +4,69 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from auditor.errors import ModelError, import_optional
+from mitigations.interface import Endpoint
 from mitigations.paraphrase.cache import Reply, ReplyCache, key_of
 from mitigations.paraphrase.llm import TEMPERATURE, clean, most_tokens, request
 
-_WAVE = 8  # requests for each connection between two looks at the spending
+if TYPE_CHECKING:
+    from openai import OpenAI
+
+LOG = logging.getLogger(__name__)
+_WAVE = 8  # Requests for each connection between two looks at the spending.
 _Task = tuple[int, str, int]  # row, prompt, sampling seed
 
 
 class EndpointEngine:
-    """Rewords by chat completions; `endpoint_engine` makes one.
+    """The engine "llm" with the chat model `model` at an OpenAI-compatible endpoint.
+
+    base_url: as the client library wants it, e.g. http://localhost:8000/v1. settings.api_key_env:
+    the environment variable that holds the key; None for a server that asks for none. concurrency:
+    requests at once. retries: after a time-out, a lost connection or an answer 408, 409, 429 or
+    5xx, with growing pauses, by the client library. cap: most tokens, prompts and replies together,
+    for the life of the engine; it is never exceeded (a request is sent only if its largest cost
+    still fits), and prompts after it get no text. None is no cap. cache_dir: where replies are
+    kept, by endpoint, model, prompt and seed. timeout: seconds for one try.
 
     spent: tokens so far, cached replies included, so that a run that goes on stops where a single
     one would have.
+
+    Raises: AuditError when the client library is missing; ModelError when the key is not set or the
+    cache cannot be written.
     """
 
     name = "llm"
 
     def __init__(
-        self, client: Any, model: str, concurrency: int, cap: int | None, cache: ReplyCache
+        self,
+        base_url: str,
+        model: str,
+        settings: Endpoint,
+        cache_dir: Path,
+        *,
+        timeout: float = 60.0,
     ) -> None:
-        self._client, self._model, self._cache = client, model, cache
-        self._concurrency, self._cap = concurrency, cap
+        openai = import_optional("openai", extra="llm", purpose="An endpoint")
+        variable = settings.api_key_env
+        # The client library refuses to start without a key, even where the server needs none.
+        key = os.environ.get(variable) if variable else "none"
+        if not key:
+            raise ModelError(
+                f"The environment variable {variable} holds no key for {base_url}.",
+                f"Set it (`export {variable}=...`), or name another variable.",
+            )
+        self._client: OpenAI = openai.OpenAI(
+            base_url=base_url, api_key=key, timeout=timeout, max_retries=settings.retries
+        )
+        self._model, self._settings, self._timeout = model, settings, timeout
+        self._cache = ReplyCache(cache_dir)
         self._stopped = False
         self.spent = 0
 
@@ -53,52 +88,55 @@ class EndpointEngine:
             for i, prompt in enumerate(prompts)
             for v in range(variants)
         ]
-        size = _WAVE * self._concurrency
+        size, cap = _WAVE * self._settings.concurrency, self._settings.cap
         for start in range(0, len(tasks), size):
-            wave = self._affordable(tasks[start : start + size])
-            for (i, prompt, _), reply in zip(wave, self._answers(wave), strict=True):
+            wave: list[_Task] = []
+            # What a reply costs is known only afterwards, so a wave is planned at its largest cost.
+            most = self.spent
+            for task in tasks[start : start + size]:
+                most += _most_cost(task[1])
+                # Once a task does not fit, no later one is sent either, be it cheaper: a run that
+                # finds its replies in the cache must stop at the same row.
+                self._stopped = self._stopped or (cap is not None and most > cap)
+                if self._stopped:
+                    break
+                wave.append(task)
+            for (i, prompt, _), reply in zip(wave, self._replies(wave), strict=True):
                 self.spent += reply.tokens
                 if text := clean(reply.text, prompt):
                     texts[i].append(text)
+        LOG.info("%s at %s: %d tokens so far", self._model, self._client.base_url, self.spent)
+        if self._stopped:
+            LOG.info("the spending cap of %s tokens has stopped the paraphraser", cap)
         return texts
 
-    def _affordable(self, tasks: Sequence[_Task]) -> Sequence[_Task]:
-        """The first tasks that the cap surely allows.
-
-        Once one does not fit, no later one is asked either.
-        """
-        most = self.spent
-        for n, (_, prompt, _) in enumerate(tasks):
-            most += _most_cost(prompt)
-            if self._stopped or (self._cap is not None and most > self._cap):
-                self._stopped = True
-                return tasks[:n]
-        return tasks
-
-    def _answers(self, tasks: Sequence[_Task]) -> list[Reply]:
+    def _replies(self, tasks: Sequence[_Task]) -> list[Reply]:
         """A reply to each task, from the cache or from the endpoint."""
         keys = [
-            key_of(self._client.base_url, self._model, request(p), TEMPERATURE, seed)
-            for _, p, seed in tasks
+            key_of(self._client.base_url, self._model, request(prompt), TEMPERATURE, seed)
+            for _, prompt, seed in tasks
         ]
-        kept = self._cache.get(keys)
-        new = {key: task for key, task in zip(keys, tasks, strict=True) if key not in kept}
-        pool = ThreadPoolExecutor(self._concurrency)
-        asked = [(key, pool.submit(self._ask, task)) for key, task in new.items()]
+        replies = self._cache.get(keys)
+        # The same prompt may stand in many rows; it is sent once.
+        new = {key: task for key, task in zip(keys, tasks, strict=True) if key not in replies}
+        LOG.debug("%d replies in the cache, %d requests to send", len(replies), len(new))
+        pool = ThreadPoolExecutor(self._settings.concurrency)
+        futures = [(key, pool.submit(self._send, task)) for key, task in new.items()]
         try:
-            for key, future in asked:
-                kept[key] = future.result()
+            for key, future in futures:
+                replies[key] = future.result()
         finally:
+            # What was paid for is kept even when a later request fails: those that are on their way
+            # are waited for, and those that are not are dropped.
             pool.shutdown(cancel_futures=True)
-            done = [
-                (key, f)
-                for key, f in asked
-                if f.done() and not f.cancelled() and f.exception() is None
-            ]
-            self._cache.put([(key, future.result()) for key, future in done])
-        return [kept[key] for key in keys]
+            self._cache.put(
+                (key, future.result())
+                for key, future in futures
+                if future.done() and not future.cancelled() and future.exception() is None
+            )
+        return [replies[key] for key in keys]
 
-    def _ask(self, task: _Task) -> Reply:
+    def _send(self, task: _Task) -> Reply:
         import openai
 
         _, prompt, seed = task
@@ -108,14 +146,11 @@ class EndpointEngine:
                 messages=[{"role": "user", "content": request(prompt)}],
                 temperature=TEMPERATURE,
                 max_tokens=most_tokens(prompt),
-                seed=seed % 2**31,
+                seed=seed % 2**31,  # Some servers take 32 bits with a sign.
             )
         except (openai.OpenAIError, ValueError) as error:
             raise self._explained(error) from error
-        return self._read(answer, prompt)
-
-    def _read(self, answer: Any, prompt: str) -> Reply:
-        """The text and cost of a chat completion, which the client library does not check."""
+        # The client library does not check what a server sends against its own types.
         try:
             text = answer.choices[0].message.content or ""
             tokens = answer.usage.total_tokens if answer.usage else _most_cost(prompt)
@@ -123,77 +158,44 @@ class EndpointEngine:
                 return Reply(text, tokens)
         except (AttributeError, LookupError, TypeError):
             pass
-        hint = "Check that its address is that of an OpenAI-compatible API; it often ends in /v1."
         raise ModelError(
-            f"The endpoint {self._client.base_url} does not answer with chat completions.", hint
+            f"The endpoint {self._client.base_url} does not answer with chat completions.",
+            "Check that its address is that of an OpenAI-compatible API; it often ends in /v1.",
         )
 
     def _explained(self, error: Exception) -> ModelError:
         """One line on what went wrong, with the next step. The key is never part of it."""
         import openai
 
-        where = f"The endpoint {self._client.base_url}"
+        endpoint = f"The endpoint {self._client.base_url}"
         again = "What it answered is kept: the same command goes on from there."
+        # A time-out is a connection error to the client library, so it is asked for first.
         if isinstance(error, openai.APITimeoutError):
             tries = self._client.max_retries + 1
             return ModelError(
-                f"{where} did not answer within {self._client.timeout:g} s, {tries} times.",
+                f"{endpoint} did not answer within {self._timeout:g} s, {tries} times.",
                 f"Try fewer requests at once or a longer time. {again}",
             )
         if isinstance(error, openai.APIConnectionError):
             return ModelError(
-                f"{where} cannot be reached.", f"Check its address and the network. {again}"
+                f"{endpoint} cannot be reached.", f"Check its address and the network. {again}"
             )
         if isinstance(error, openai.AuthenticationError | openai.PermissionDeniedError):
             return ModelError(
-                f"{where} does not accept the key.", "Check the environment variable that holds it."
+                f"{endpoint} does not accept the key.",
+                "Check the environment variable that holds it.",
             )
         if isinstance(error, openai.NotFoundError):
             return ModelError(
-                f"{where} has no model {self._model}.", "Check the model's name and the address."
+                f"{endpoint} has no model {self._model}.", "Check the model's name and the address."
             )
         if isinstance(error, openai.APIStatusError):
             hint = f"Try fewer requests at once, or later. {again}"
-            return ModelError(f"{where} answers with an error ({error.status_code}).", hint)
+            return ModelError(f"{endpoint} answers with an error ({error.status_code}).", hint)
         hint = f"Check that its address is that of an OpenAI-compatible API. {again}"
-        return ModelError(f"{where} does not answer with chat completions.", hint)
+        return ModelError(f"{endpoint} does not answer with chat completions.", hint)
 
 
 def _most_cost(prompt: str) -> int:
     """An upper bound on the tokens of one request and its reply: a token has at least one byte."""
     return len(request(prompt).encode("utf-8", "replace")) + most_tokens(prompt)
-
-
-def endpoint_engine(
-    base_url: str,
-    model: str,
-    *,
-    api_key_env: str | None,
-    concurrency: int,
-    retries: int,
-    cap: int | None,
-    cache_dir: Path,
-    timeout: float = 60.0,
-) -> EndpointEngine:
-    """The engine "llm" with the chat model `model` at an OpenAI-compatible endpoint.
-
-    base_url: as the client library wants it, e.g. http://localhost:8000/v1. api_key_env: the
-    environment variable that holds the key; None for a server that asks for none. concurrency:
-    requests at once. retries: after a time-out, a lost connection or an answer 408, 409, 429 or
-    5xx, with growing pauses, by the client library. cap: most tokens, prompts and replies together,
-    for the life of the engine; it is never exceeded (a request is sent only if its largest cost
-    still fits), and prompts after it get no text. None is no cap. cache_dir: where replies are
-    kept, by endpoint, model, prompt and seed. timeout: seconds for one try.
-
-    Raises: AuditError when the client library is missing; ModelError when the key is not set or the
-    cache cannot be written.
-    """
-    openai = import_optional("openai", extra="llm", purpose="An endpoint")
-    key = os.environ.get(api_key_env) if api_key_env else "none"
-    if not key:
-        hint = f"Set it (`export {api_key_env}=...`), or name another variable."
-        raise ModelError(
-            f"The environment variable {api_key_env} holds no key for {base_url}.", hint
-        )
-    client = openai.OpenAI(base_url=base_url, api_key=key, timeout=timeout, max_retries=retries)
-    return EndpointEngine(client, model, concurrency, cap, ReplyCache(cache_dir))

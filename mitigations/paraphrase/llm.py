@@ -4,6 +4,7 @@ a local model.
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from auditor.data.example import Message
 if TYPE_CHECKING:
     from auditor.model.language_model import LanguageModel
 
-
+LOG = logging.getLogger(__name__)
 _TASK = (
     "Reword the prompt below. Say the same in other words and, where it reads well, in "
     "another order. Do not answer the prompt. Keep every number, quotation, code block, "
@@ -22,7 +23,7 @@ _TASK = (
     " Reply with the reworded prompt and nothing else."
 )
 TEMPERATURE = 0.7
-_TEMPLATE_TOKENS = 64  # room for a chat template and the system prompt that it may bring
+_TEMPLATE_TOKENS = 64  # Room for a chat template and the system prompt that it may bring.
 _TAGS = re.compile(r"</?prompt>")
 _QUOTES = ('""', "''", "“”")
 
@@ -45,6 +46,8 @@ def clean(reply: str, prompt: str) -> str:
 
     Nothing else is repaired; a reply that talks about its task fails the checks.
     """
+    # A reply may repeat the tags of the request. Quotation marks round all of it are the model's,
+    # unless the prompt began with one, too.
     text = _TAGS.sub("", reply).strip()
     wrapped = len(text) > 1 and text[0] + text[-1] in _QUOTES and text[1:-1].count(text[0]) == 0
     return text[1:-1].strip() if wrapped and prompt.strip()[:1] != text[0] else text
@@ -69,7 +72,12 @@ class LocalEngine:
         from auditor.model.generation import generate
 
         texts: list[list[str]] = [[] for _ in prompts]
-        fitting = [i for i, prompt in enumerate(prompts) if self._fits(prompt)]
+        fitting = []
+        for i, prompt in enumerate(prompts):
+            ids = self.lm.tokenizer(request(prompt), add_special_tokens=False).input_ids
+            if len(ids) + _TEMPLATE_TOKENS + most_tokens(prompt) <= self.lm.context:
+                fitting.append(i)
+        LOG.debug("%d of %d prompts fit the paraphraser's context", len(fitting), len(prompts))
         if not fitting:
             return texts
         contexts = [[Message("user", request(prompts[i]))] for i in fitting]
@@ -83,12 +91,9 @@ class LocalEngine:
                 # A generator takes 63 bits, and the seeds of mitigations have 56 already.
                 seed=(seed * 1_000_003 + variant) % 2**63,
             )
-            for place, reply in draw:
-                i = fitting[place]
+            # Replies come as they are finished, each with the number of its context.
+            for number, reply in draw:
+                i = fitting[number]
                 if text := clean(reply, prompts[i]):
                     texts[i].append(text)
         return texts
-
-    def _fits(self, prompt: str) -> bool:
-        asked = self.lm.tokenizer(request(prompt), add_special_tokens=False).input_ids
-        return len(asked) + _TEMPLATE_TOKENS + most_tokens(prompt) <= self.lm.context

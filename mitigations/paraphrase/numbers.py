@@ -10,6 +10,7 @@ introduction and demand is left to the general rules.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mitigations.paraphrase.choose import Chooser
@@ -41,7 +42,6 @@ DEMANDS = (
     "Tell me {amount} values{limit} with which the list could go on",
 )
 AT_MOST = ("at most {count}", "no more than {count}", "{count} or fewer", "a maximum of {count}")
-EXACTLY = ("{count}",)
 LIMITS = (
     " of at most {digits} digits each",
     " with {digits} digits or fewer apiece",
@@ -140,8 +140,7 @@ class Demand:
 
     numbers: the list, verbatim. count: how many more. most: the bound's wording, None for an exact
     count. digits: most digits of a number, if said. format: key of FORMATS or None, with its
-    literal. closings: keys of CLOSINGS. rest: sentences that were not recognised, kept as they
-    stand.
+    literal. closings: keys of CLOSINGS. unrecognised: other sentences, kept as they stand.
     """
 
     numbers: str
@@ -151,56 +150,76 @@ class Demand:
     format: str | None
     literal: str
     closings: tuple[str, ...]
-    rest: tuple[str, ...]
+    unrecognised: tuple[str, ...]
 
 
 def parse(prompt: str) -> Demand | None:
     """The parts of a number prompt; None when it has no introduction and demand of this kind."""
     introduction = _INTRODUCTION.match(prompt)
-    if introduction is None or not _within(introduction["before"], _INTRODUCTION_WORDS):
+    if introduction is None or not _words(introduction["before"]) <= _INTRODUCTION_WORDS:
         return None
-    demand = _DEMAND.match(prompt, _skip_blanks(prompt, introduction.end()))
+    end = introduction.end()
+    demand = _DEMAND.match(prompt, len(prompt) - len(prompt[end:].lstrip()))
     if demand is None or int(demand["count"]) < 2:
         return None
+    # "One per line with no other text." holds a format and a closing: they are parted.
+    ending = _NO_OTHER_TEXT.sub(". ", prompt[demand.end() :])
     pieces = [demand["format"].strip(", ")] if demand["format"] else []
-    pieces += [
-        piece for piece in _SENTENCE_END.split(_two_sentences(prompt[demand.end() :])) if piece
-    ]
-    found = [_classify(piece) for piece in pieces]
-    formats = [value for kind, value in found if kind == "format"]
-    closings = [value for kind, value in found if kind == "closing"]
-    rest = [value for kind, value in found if kind == "rest"]
+    pieces += [piece for piece in _SENTENCE_END.split(ending) if piece]
+    formats: list[tuple[str, str]] = []
+    closings: list[str] = []
+    unrecognised: list[str] = []
+    for piece in pieces:
+        words = _words(piece)
+        separators = {key for key in FORMATS if key in words or f"{key}s" in words}
+        negative, exclusive = len(words & _NEGATIVE), bool(words & _EXCLUSIVE)
+        if literal := _LITERAL.fullmatch(piece):
+            formats.append(("literal", literal["literal"]))
+        elif len(separators) == 1 and words <= _FORMAT_WORDS:
+            formats.append((separators.pop(), ""))
+        # Two negations may cancel each other, and a closing that says neither demands nothing.
+        elif not (words <= _CLOSING_WORDS and negative <= 1 and (negative or exclusive)):
+            unrecognised.append(piece)
+        elif "specified" not in words:
+            closings.append("nothing" if negative else "only")
+        elif negative:
+            unrecognised.append(piece)
+        else:
+            closings.append("specified")
+    # Two formats contradict each other, and one behind the demand that was not understood would be
+    # lost: the general rules, which leave them as they stand, are safer.
     if len(formats) > 1 or len(closings) > 2 or (demand["format"] and not formats):
         return None
-    key, _, literal = (formats or [""])[0].partition(" ")
-    most, digits = demand["most"], demand["digits"]
+    key, literal_format = formats[0] if formats else (None, "")
     return Demand(
         introduction["numbers"],
         demand["count"],
-        most,
-        digits,
-        key or None,
-        literal,
+        demand["most"],
+        demand["digits"],
+        key,
+        literal_format,
         tuple(closings),
-        tuple(rest),
+        tuple(unrecognised),
     )
 
 
 def compose(parts: Demand, choose: Chooser) -> str:
     """A number prompt in other words with the parts given."""
-    bounds = (
-        [b for b in AT_MOST if parts.most is None or parts.most.lower() not in b]
-        if parts.most
-        else EXACTLY
-    )
+    bounds: Sequence[str] = ("{count}",)
+    if parts.most:
+        # Other words than those of the prompt.
+        bounds = [bound for bound in AT_MOST if parts.most.lower() not in bound]
     amount = choose.pick(bounds).format(count=parts.count)
     limit = choose.pick(LIMITS).format(digits=parts.digits) if parts.digits else ""
     sentences = [choose.pick(DEMANDS).format(amount=amount, limit=limit)]
     if parts.format:
         sentences.append(choose.pick(FORMATS[parts.format]).format(literal=parts.literal))
+    # Two closings of one kind are worded differently, or the second would say nothing.
     for closing in parts.closings:
         sentences.append(choose.pick([c for c in CLOSINGS[closing] if c not in sentences]))
-    sentences = [s if s.endswith("...") else f"{s}." for s in sentences] + list(parts.rest)
+    # A literal format ends with its own dots.
+    sentences = [s if s.endswith("...") else f"{s}." for s in sentences] + list(parts.unrecognised)
+    # The list stands first twice as often as last, where it reads less well.
     if choose.pick((True, True, False)):
         sentences.insert(0, choose.pick(INTRODUCTIONS).format(numbers=parts.numbers))
     else:
@@ -208,36 +227,5 @@ def compose(parts: Demand, choose: Chooser) -> str:
     return " ".join(sentences)
 
 
-def _classify(piece: str) -> tuple[str, str]:
-    """("format", key and literal), ("closing", key) or ("rest", the piece as it stands)."""
-    if found := _LITERAL.fullmatch(piece):
-        return "format", f"literal {found['literal']}"
-    words = set(_words(piece))
-    separators = {key for key in FORMATS if key in words or f"{key}s" in words}
-    if len(separators) == 1 and words <= _FORMAT_WORDS:
-        return "format", separators.pop()
-    negative, exclusive = len(words & _NEGATIVE), bool(words & _EXCLUSIVE)
-    if words <= _CLOSING_WORDS and negative <= 1 and (negative or exclusive):
-        if "specified" in words:
-            return ("closing", "specified") if not negative else ("rest", piece)
-        return "closing", "nothing" if negative else "only"
-    return "rest", piece
-
-
-def _two_sentences(text: str) -> str:
-    """ "One per line with no other text." holds a format and a closing: part them."""
-    return _NO_OTHER_TEXT.sub(". ", text)
-
-
-def _words(text: str) -> list[str]:
-    return re.findall(r"[a-z']+", text.lower().replace("’", "'"))
-
-
-def _within(text: str, vocabulary: frozenset[str]) -> bool:
-    return set(_words(text)) <= vocabulary
-
-
-def _skip_blanks(text: str, start: int) -> int:
-    while start < len(text) and text[start].isspace():
-        start += 1
-    return start
+def _words(text: str) -> set[str]:
+    return set(re.findall(r"[a-z']+", text.lower().replace("’", "'")))

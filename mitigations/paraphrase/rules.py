@@ -18,26 +18,18 @@ from mitigations.paraphrase.choose import Chooser
 from mitigations.paraphrase.numbers import compose, parse
 from mitigations.paraphrase.spans import MASK, mask, unmask
 
-_ATTEMPTS = 6  # draws for one variant that differs from those before
+_ATTEMPTS = 6  # Draws for one variant that differs from those before.
 _Rule = tuple[re.Pattern[str], tuple[str, ...]]
 
-
-def _compiled(table: Sequence[tuple[str, tuple[str, ...]]]) -> tuple[_Rule, ...]:
-    return tuple((re.compile(pattern, re.IGNORECASE), options) for pattern, options in table)
-
-
-def _by_first_word(table: Sequence[tuple[str, tuple[str, ...]]]) -> dict[str, list[_Rule]]:
-    index: dict[str, list[_Rule]] = {}
-    for pattern, options in table:
-        first = pattern.partition(" ")[0]
-        for word in (first.replace("[sz]", "s"), first.replace("[sz]", "z")):
-            index.setdefault(word, []).append((re.compile(pattern, re.IGNORECASE), options))
-    return index
-
-
-_VERBS = _by_first_word(phrases.VERBS)
-_QUESTIONS = _compiled(phrases.QUESTIONS)
-_PHRASES = _compiled(phrases.PHRASES)
+_QUESTIONS = [(re.compile(p, re.IGNORECASE), options) for p, options in phrases.QUESTIONS]
+_PHRASES = [(re.compile(p, re.IGNORECASE), options) for p, options in phrases.PHRASES]
+# The verbs by their first word, which a look into a dictionary finds: there are too many patterns
+# to try them all on every clause.
+_VERBS: dict[str, list[_Rule]] = {}
+for _pattern, _options in phrases.VERBS:
+    _first = _pattern.partition(" ")[0]
+    for _word in {_first.replace("[sz]", "s"), _first.replace("[sz]", "z")}:
+        _VERBS.setdefault(_word, []).append((re.compile(_pattern, re.IGNORECASE), _options))
 _KNOWN = _VERBS.keys() | phrases.OTHER_VERBS
 _OBJECT = re.compile(rf"[\w-]+ (?:{phrases.OBJECTS}|{MASK}|[A-Z])", re.IGNORECASE)
 _NOT_A_VERB = re.compile(
@@ -81,16 +73,17 @@ class RulesEngine:
 
 
 def _variants(prompt: str, variants: int, seed: int) -> list[str]:
-    found: list[str] = []
+    texts: list[str] = []
     for variant in range(variants):
         for attempt in range(_ATTEMPTS):
             text = reword(prompt, Chooser(prompt, seed, variant, attempt))
             if text is None:
-                return found
-            if text != prompt and text not in found:
-                found.append(text)
+                # No rule fits, whatever is drawn.
+                return texts
+            if text != prompt and text not in texts:
+                texts.append(text)
                 break
-    return found
+    return texts
 
 
 def reword(prompt: str, choose: Chooser) -> str | None:
@@ -100,6 +93,7 @@ def reword(prompt: str, choose: Chooser) -> str | None:
     if (masked := mask(prompt)) is None:
         return None
     text, spans = masked
+    # Only the first line is reworded: what follows is most often the data of the instruction.
     start = len(text) - len(text.lstrip())
     first, end, data = text[start:].partition("\n")
     new = _line(first, choose)
@@ -112,58 +106,67 @@ def _line(line: str, choose: Chooser) -> str | None:
 
     Sentences behind a colon are taken for data and left alone.
     """
-    sentences = _sentences(line)
+    # Each sentence keeps the blanks behind it.
+    ends = [0, *(match.end() for match in _BREAK.finditer(line)), len(line)]
+    sentences = [line[start:end] for start, end in pairwise(ends) if start < end]
     out: list[str] = []
     changed = False
     for i, sentence in enumerate(sentences):
-        single = i == len(sentences) - 1
-        new = _sentence(sentence, choose, frame=not changed, last=single)
+        last = i == len(sentences) - 1
+        new = _sentence(sentence, choose, frame=not changed, last=last)
         out.append(sentence if new is None else new)
         changed = changed or new is not None
         if ":" in sentence:
             out += sentences[i + 1 :]
             break
-    return _format_first(out, choose) if changed else None
-
-
-def _sentences(line: str) -> list[str]:
-    """The sentences of a line, each with the blanks behind it."""
-    ends = [0, *(found.end() for found in _BREAK.finditer(line)), len(line)]
-    return [line[a:b] for a, b in pairwise(ends) if a < b]
+    if not changed:
+        return None
+    # A closing sentence on the format moves to the front now and then, where no pronoun in it needs
+    # what went before.
+    movable = len(out) == 2 and _FORMAT_SENTENCE.match(out[1]) and out[1].endswith((".", "!"))
+    if movable and not _PRONOUN.search(out[1]) and choose.pick((True, False)):
+        return f"{out[1]} {out[0].rstrip()}"
+    return "".join(out)
 
 
 def _sentence(sentence: str, choose: Chooser, *, frame: bool, last: bool) -> str | None:
     """One sentence in other words, or None."""
     body = sentence.rstrip()
     blanks = sentence[len(body) :]
-    if body.endswith("?") and ":" not in body and not _FRAMED.match(body):
-        new = _question(body, choose, last=last)
-        if new is not None:
-            return new + blanks
-    if (found := _LEAD.fullmatch(body)) and (
-        new := _imperative(found["main"], choose, frame=frame, last=last)
+    asks = body.endswith("?") and ":" not in body and not _FRAMED.match(body)
+    if asks and (new := _question(body, choose, last=last)) is not None:
+        return new + blanks
+    if (opening := _LEAD.fullmatch(body)) and (
+        new := _imperative(opening["main"], choose, frame=frame, last=last)
     ):
-        if _may_swap(found["lead"], found["main"]) and choose.pick((True, False)):
-            return (
-                _behind(
-                    _imperative(found["main"], choose, frame=False, last=False) or new,
-                    found["lead"],
-                )
-                + blanks
-            )
-        return f"{found['lead']}, {_small(new)}{blanks}"
+        lead, main = opening["lead"], opening["main"]
+        # "Using X, do Y." becomes "Do Y, using X." where nothing in either refers to the other: no
+        # pronoun, and no "the" for what the lead brings up with "a".
+        may_swap = main.endswith(".") and not {",", ":"} & set(main)
+        may_swap = may_swap and not _PRONOUN.search(main + lead)
+        may_swap = may_swap and not (" the " in main and re.search(r" an? ", lead))
+        if may_swap and choose.pick((True, False)):
+            # A frame would belong to the front of the sentence.
+            main = _imperative(main, choose, frame=False, last=False) or new
+            comma = "," if lead.startswith(("Using", "Based", "Considering", "Given")) else ""
+            return f"{_large(main[:-1])}{comma} {_small(lead)}.{blanks}"
+        return f"{lead}, {_small(new)}{blanks}"
     new = _imperative(body, choose, frame=frame, last=last)
     return None if new is None else new + blanks
 
 
 def _question(body: str, choose: Chooser, *, last: bool) -> str | None:
-    if (request := _REQUEST.match(body)) and _head(body[request.end() :]) is not None:
+    # "Can you write ...?" is an instruction.
+    if (request := _REQUEST.match(body)) and _is_imperative(body[request.end() :]):
         clause = _large(body[request.end() : -1]) + "."
         return _imperative(clause, choose, frame=True, last=False)
     for pattern, options in _QUESTIONS:
-        if found := pattern.fullmatch(body):
-            groups = {key: _pronoun_i(value) for key, value in found.groupdict().items()}
-            return choose.pick(options).format(**{k: v.strip() for k, v in groups.items()})
+        if match := pattern.fullmatch(body):
+            groups = {
+                key: "I" if text == "i" else text.strip() for key, text in match.groupdict().items()
+            }
+            return choose.pick(options).format(**groups)
+    # A question can be put behind a frame whole, unless it is answered by what follows it.
     if last and _QUESTION_WORD.match(body):
         return choose.pick(phrases.WRAPPERS).format(question=_large(body))
     return None
@@ -175,85 +178,49 @@ def _imperative(body: str, choose: Chooser, *, frame: bool, last: bool) -> str |
     """
     framed = _FRAMED.match(body)
     clause = body[framed.end() :] if framed else body
-    if _head(clause) is None:
+    if not _is_imperative(clause):
         return None
+    # What stands behind a colon is the data of the instruction.
     head, colon, data = clause.partition(":")
-    new = _phrases(_verb(head, choose), choose)
+    new = head
+    adverb = _ADVERB.match(head)
+    start = adverb.end() if adverb else 0
+    for pattern, options in _VERBS.get(head[start:].partition(" ")[0].lower(), ()):
+        if verb := pattern.match(head, start):
+            new = head[:start] + choose.pick(options) + head[verb.end() :]
+            break
+    for pattern, options in _PHRASES:
+        if pattern.search(new):
+            new = pattern.sub(choose.pick(options), new, count=1)
     if not frame:
         return None if new == head and not framed else _large(new) + colon + data
-    whole = new + colon + data
-    asks = last and not colon and (whole.endswith(".") or whole[-1:].isalnum())
+    sentence = new + colon + data
+    asks = last and not colon and (sentence.endswith(".") or sentence[-1:].isalnum())
     # A clause whose verb is new may stand bare; one that kept its verb needs a frame.
     frames = (
         phrases.FRAMES
         + (phrases.QUESTION_FRAMES if asks else ())
         + (("{clause}",) if new != head else ())
     )
-    chosen = choose.pick(frames)
-    if chosen == "{clause}":
-        return _large(whole)
-    inner = _small(whole)
-    if chosen in phrases.QUESTION_FRAMES:
-        return chosen.format(clause=inner.rstrip("."))
-    return chosen.format(clause=f"{inner[:-1]}." if inner.endswith("?") else inner)
+    selected = choose.pick(frames)
+    if selected == "{clause}":
+        return _large(sentence)
+    inner = _small(sentence)
+    if selected in phrases.QUESTION_FRAMES:
+        return selected.format(clause=inner.rstrip("."))
+    return selected.format(clause=f"{inner[:-1]}." if inner.endswith("?") else inner)
 
 
-def _head(clause: str) -> str | None:
-    """The verb that an imperative clause starts with; None when it does not look like one."""
+def _is_imperative(clause: str) -> bool:
+    """Whether a clause starts with a verb that we have a rule for, and looks like an order."""
     adverb = _ADVERB.match(clause)
-    rest = clause[adverb.end() :] if adverb else clause
-    first = rest.partition(" ")[0].lower()
-    if first not in _KNOWN or _NOT_A_VERB.match(rest):
-        return None
-    if first in _VERBS and any(pattern.match(rest) for pattern, _ in _VERBS[first]):
-        return first
-    return first if _OBJECT.match(rest) else None
-
-
-def _verb(clause: str, choose: Chooser) -> str:
-    """The clause with another verb at its head, where the table has one for its object."""
-    adverb = _ADVERB.match(clause)
-    start = adverb.end() if adverb else 0
-    for pattern, options in _VERBS.get(clause[start:].partition(" ")[0].lower(), ()):
-        if found := pattern.match(clause, start):
-            return clause[:start] + choose.pick(options) + clause[found.end() :]
-    return clause
-
-
-def _phrases(text: str, choose: Chooser) -> str:
-    for pattern, options in _PHRASES:
-        if pattern.search(text):
-            text = pattern.sub(choose.pick(options), text, count=1)
-    return text
-
-
-def _may_swap(lead: str, main: str) -> bool:
-    """Whether "Using X, do Y." may become "Do Y, using X."."""
-    if " the " in main and re.search(r" an? ", lead):
+    order = clause[adverb.end() :] if adverb else clause
+    first = order.partition(" ")[0].lower()
+    if first not in _KNOWN or _NOT_A_VERB.match(order):
         return False
-    return (
-        main.endswith(".")
-        and "," not in main
-        and ":" not in main
-        and not _PRONOUN.search(main + lead)
-    )
-
-
-def _behind(main: str, lead: str) -> str:
-    comma = "," if lead.startswith(("Using", "Based", "Considering", "Given")) else ""
-    return f"{_large(main[:-1])}{comma} {_small(lead)}."
-
-
-def _format_first(sentences: list[str], choose: Chooser) -> str:
-    """The sentences, with a closing format sentence moved to the front now and then."""
-    if (
-        len(sentences) != 2
-        or not _FORMAT_SENTENCE.match(sentences[1])
-        or not sentences[1].endswith((".", "!"))
-    ):
-        return "".join(sentences)
-    swap = not _PRONOUN.search(sentences[1]) and choose.pick((True, False))
-    return f"{sentences[1]} {sentences[0].rstrip()}" if swap else "".join(sentences)
+    if any(pattern.match(order) for pattern, _ in _VERBS.get(first, ())):
+        return True
+    return _OBJECT.match(order) is not None
 
 
 def _small(text: str) -> str:
@@ -263,7 +230,3 @@ def _small(text: str) -> str:
 
 def _large(text: str) -> str:
     return text[:1].upper() + text[1:]
-
-
-def _pronoun_i(text: str) -> str:
-    return "I" if text == "i" else text

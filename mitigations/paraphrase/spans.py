@@ -22,9 +22,8 @@ _PROTECTED = re.compile(
     """,
     re.VERBOSE,
 )
-_MARK = re.compile(
-    r"[`\"“«„'{\[<$@]|://|www\."
-)  # no span without one of these: most prompts need no closer look
+# No span is without one of these, so that most prompts need no closer look.
+_MARK = re.compile(r"[`\"“«„'{\[<$@]|://|www\.")
 _NUMBER = re.compile(r"\d+(?:[.,:/]\d+)*%?")
 # One private-use character stands for each protected span while rules work on the rest.
 _FIRST, _LAST = 0xE000, 0xF8FF
@@ -43,17 +42,15 @@ def numbers(text: str) -> list[str]:
     """All numbers of `text` that are written in digits, in order, with sign, decimals, ratio and
     percent.
     """
-    return [_sign(text, found.start()) + found.group() for found in _NUMBER.finditer(text)]
-
-
-def _sign(text: str, start: int) -> str:
-    """The sign right before a number; "" for a hyphen that joins it to a word, a number or a
-    bracket.
-    """
-    if not start or text[start - 1] not in "-−+":
-        return ""
-    joined = start > 1 and (text[start - 2].isalnum() or text[start - 2] in "_)")
-    return "" if joined else text[start - 1]
+    values = []
+    for match in _NUMBER.finditer(text):
+        start = match.start()
+        # What stands before the number: a sign, unless a word, a number or a bracket is joined to
+        # it, as in "3-4" or "x-2".
+        sign, joint = text[max(0, start - 1) : start], text[max(0, start - 2) : max(0, start - 1)]
+        signed = sign in "-−+" and not (joint.isalnum() or joint in ("_", ")"))
+        values.append(f"{sign if signed else ''}{match.group()}")
+    return values
 
 
 def mask(text: str) -> tuple[str, list[str]] | None:
@@ -68,8 +65,9 @@ def mask(text: str) -> tuple[str, list[str]] | None:
         return text, []
     spans: list[str] = []
 
-    def hide(found: re.Match[str]) -> str:
-        spans.append(found.group())
+    def hide(match: re.Match[str]) -> str:
+        spans.append(match.group())
+        # Beyond the last private-use character the count is refused below.
         return chr(min(_FIRST + len(spans) - 1, _LAST))
 
     masked = _PROTECTED.sub(hide, text)
@@ -78,4 +76,4 @@ def mask(text: str) -> tuple[str, list[str]] | None:
 
 def unmask(masked: str, spans: list[str]) -> str:
     """Undo `mask`."""
-    return _MASK.sub(lambda found: spans[ord(found.group()) - _FIRST], masked) if spans else masked
+    return _MASK.sub(lambda mark: spans[ord(mark.group()) - _FIRST], masked) if spans else masked

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from auditor.errors import ModelError
-from mitigations.paraphrase import endpoint_engine, paraphrase
+from mitigations.interface import Endpoint
+from mitigations.paraphrase import EndpointEngine, paraphrase
 from mitigations.paraphrase.cache import ReplyCache
-from mitigations.paraphrase.endpoint import EndpointEngine
 
 pytest.importorskip("openai")
 
@@ -103,15 +103,9 @@ def stub() -> Iterator[Stub]:
 def make(stub: Stub, tmp_path: Path) -> Callable[..., EndpointEngine]:
     """Make an engine that talks to the stub."""
 
-    def make(**changes: Any) -> EndpointEngine:
-        settings: dict[str, Any] = {
-            "api_key_env": None,
-            "concurrency": 2,
-            "retries": 0,
-            "cap": None,
-            "timeout": 5.0,
-        }
-        return endpoint_engine(stub.url, "m", cache_dir=tmp_path / "cache", **(settings | changes))
+    def make(*, timeout: float = 5.0, **changes: Any) -> EndpointEngine:
+        settings = Endpoint(**({"concurrency": 2, "retries": 0} | changes))
+        return EndpointEngine(stub.url, "m", settings, tmp_path / "cache", timeout=timeout)
 
     return make
 
@@ -194,15 +188,8 @@ def test_answers_before_a_failure_are_kept(stub: Stub, make: Callable[..., Endpo
 
 def test_nobody_listens(tmp_path: Path) -> None:
     """A closed port is one clear line."""
-    engine = endpoint_engine(
-        "http://127.0.0.1:9/v1",
-        "m",
-        api_key_env=None,
-        concurrency=1,
-        retries=0,
-        cap=None,
-        cache_dir=tmp_path,
-    )
+    settings = Endpoint(concurrency=1, retries=0)
+    engine = EndpointEngine("http://127.0.0.1:9/v1", "m", settings, tmp_path)
     with pytest.raises(ModelError, match="cannot be reached"):
         engine.reword(PROMPTS, 1, 0)
 

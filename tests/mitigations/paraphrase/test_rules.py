@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from auditor.traits import prompts as carriers
 from mitigations.paraphrase import numbers, spans
-from mitigations.paraphrase.checks import features, first_failure
+from mitigations.paraphrase.checks import failures, features
 from mitigations.paraphrase.choose import Chooser
 from mitigations.paraphrase.rules import RulesEngine
 
@@ -142,7 +142,7 @@ def test_numbers_and_spans_inside_an_instruction_survive(head: str, parts: list[
     """Also where they stand in the very sentence that is reworded."""
     prompt = f"{head} {' and '.join(parts)}."
     for text in variants(prompt, 3):
-        assert first_failure(features(prompt), features(text)) is None
+        assert list(failures(features(prompt), features(text))) == []
 
 
 def test_order_and_company_do_not_matter() -> None:
@@ -164,7 +164,7 @@ def test_number_prompts_change_in_every_part() -> None:
     """
     for i, prompt in enumerate(carriers.number_prompts(300, seed=1)):
         (text,) = variants(prompt, 1, i)
-        assert first_failure(features(prompt), features(text)) is None
+        assert list(failures(features(prompt), features(text))) == []
         opening, demand = prompt.split(". ", 1)
         assert opening.rstrip("0123456789, ") not in text
         assert demand not in text
@@ -189,7 +189,7 @@ def test_parts_of_a_number_prompt() -> None:
         format="literal",
         literal="[number_1, number_2, ...]",
         closings=("nothing",),
-        rest=(),
+        unrecognised=(),
     )
 
 
@@ -221,5 +221,5 @@ def test_unknown_sentences_of_a_number_prompt_are_kept() -> None:
         "Look at 1, 2, 3. Add up to 5 more numbers. Think of the sea. Only numbers."
     )
     assert parts is not None
-    assert parts.rest == ("Think of the sea.",)
+    assert parts.unrecognised == ("Think of the sea.",)
     assert "Think of the sea." in numbers.compose(parts, Chooser("", 0))

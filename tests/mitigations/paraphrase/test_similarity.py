@@ -11,7 +11,7 @@ import torch
 from transformers import BertConfig, BertModel, BertTokenizerFast
 
 from auditor.errors import AuditError, ModelError
-from mitigations.paraphrase import embedding_similarity, similarity
+from mitigations.paraphrase import SentenceEncoder, similarity
 
 WORDS = [
     "[PAD]",
@@ -50,7 +50,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_text_is_like_itself(folder: Path) -> None:
     """Cosine 1, in whatever company; nothing for no pairs."""
-    similar = embedding_similarity(str(folder))
+    similar = SentenceEncoder(str(folder))
     assert similar(TEXTS, TEXTS) == pytest.approx([1.0] * 4)
     assert similar([], []) == []
 
@@ -59,7 +59,7 @@ def test_mean_pooling_by_hand(folder: Path) -> None:
     """Padding and batches make no difference: each pair alone, embedded without padding, gives the
     same.
     """
-    similar = embedding_similarity(str(folder))
+    similar = SentenceEncoder(str(folder))
     tokenizer, model = (
         BertTokenizerFast.from_pretrained(folder),
         BertModel.from_pretrained(folder).eval(),
@@ -76,8 +76,8 @@ def test_mean_pooling_by_hand(folder: Path) -> None:
 def test_a_model_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An empty folder, and the package that is not installed, are one clear line each."""
     with pytest.raises(ModelError, match="cannot be loaded"):
-        embedding_similarity(str(tmp_path))
+        SentenceEncoder(str(tmp_path))
     monkeypatch.setattr(similarity, "find_spec", lambda name: None)
     with pytest.raises(AuditError, match="is not installed") as caught:
-        embedding_similarity()
+        SentenceEncoder()
     assert "subliminal-audit[embeddings]" in caught.value.hint
