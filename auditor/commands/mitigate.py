@@ -7,7 +7,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -234,7 +234,7 @@ def _write(data: Rows, job: _Job, plan: Manifest, run: RunDir, into: Path) -> Ma
     _check_rows(data, job, len(numbers), skipped)
     settings, model = job.settings, job.model
     with ExitStack() as stack:
-        record = stack.enter_context(Record([step.name for step in job.steps]))
+        record = stack.enter_context(closing(Record([step.name for step in job.steps])))
         emitter = Emitter(into, settings.emit, model, settings.max_length)
         aside = SetAside(into)
         context = MitigationContext(

@@ -6,12 +6,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import sqlite3
 import tempfile
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -26,48 +25,54 @@ from auditor.model.generation import generate
 from auditor.model.language_model import LanguageModel
 from auditor.model.null_model import alphabet
 from auditor.model.tokenization import ChatTokenizer, TokenizedRow
-from auditor.model.unit_store import UnitStore
+from auditor.model.unit_store import Unit, UnitStore, load_or_compute
 from mitigations.interface import Facts
 from mitigations.lists import keeps_form
 
-TRIES = 4  # draws for a completion before its row is left as it is
-_ALPHABET_ROWS = 1024  # rows by which a closed alphabet is told
-
-Clean = Callable[[Sequence[TextRow]], list[Facts]]
-"""Facts with the clean completions of each row: `texts` holds one text an assistant turn, or
-`reason` says why not.
-"""
+LOG = logging.getLogger(__name__)
+TRIES = 4  # Draws for a completion before its row is left as it is.
+_ALPHABET_ROWS = 1024  # Rows by which a closed alphabet is told.
 
 
 @contextmanager
-def clean_file(
-    source: str, format_of: str | None, columns: Mapping[str, str] | None
-) -> Iterator[Clean]:
+def clean_file(source: str) -> Iterator[Callable[[Sequence[TextRow]], list[Facts]]]:
     """Look completions up in the data set `source` by equal prompts (all turns but the
-    assistant's).
+    assistant's): a function that gives, for each row, the facts with one text an assistant turn.
 
     The rows are kept in a temporary file on disk, so that memory does not grow with them.
     The function raises InputError for a row whose prompt `source` does not have.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        base = sqlite3.connect(Path(folder) / "clean.sqlite")
-        try:
-            base.execute("CREATE TABLE clean (prompt BLOB PRIMARY KEY, texts TEXT) WITHOUT ROWID")
-            base.executemany(
-                "INSERT OR IGNORE INTO clean VALUES (?, ?)", _entries(source, format_of, columns)
-            )
-            yield lambda rows: [_look_up(base, row, source) for row in rows]
-        finally:
-            base.close()
+    LOG.info("reading clean completions from %s", source)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        closing(sqlite3.connect(Path(folder) / "clean.sqlite")) as base,
+    ):
+        base.execute("CREATE TABLE clean (prompt BLOB PRIMARY KEY, texts TEXT) WITHOUT ROWID")
 
+        def entries() -> Iterator[tuple[bytes, str]]:
+            with read_rows(source, format_of=None, columns=None) as data:
+                for _, row in data.scorable():
+                    clean = TextRow(0, fields_of(row, data.layout))
+                    yield _prompt(clean), json.dumps([field.text for field in clean.completions])
 
-def _entries(
-    source: str, format_of: str | None, columns: Mapping[str, str] | None
-) -> Iterator[tuple[bytes, str]]:
-    with read_rows(source, format_of=format_of, columns=columns) as data:
-        for _, row in data.scorable():
-            clean = TextRow(0, fields_of(row, data.layout))
-            yield _prompt(clean), json.dumps([field.text for field in clean.completions])
+        # Of several rows with one prompt the first counts.
+        base.executemany("INSERT OR IGNORE INTO clean VALUES (?, ?)", entries())
+
+        def look_up(rows: Sequence[TextRow]) -> list[Facts]:
+            facts = []
+            for row in rows:
+                query = "SELECT texts FROM clean WHERE prompt = ?"
+                match = base.execute(query, (_prompt(row),)).fetchone()
+                if match is None:
+                    raise InputError(
+                        f"{source} has no row with the prompt of row {row.index}.",
+                        "Clean data must answer the same prompts; or leave --clean-data out, and "
+                        "the reference writes them.",
+                    )
+                facts.append(Facts(texts=(tuple(json.loads(match[0])),)))
+            return facts
+
+        yield look_up
 
 
 def _prompt(row: TextRow) -> bytes:
@@ -76,144 +81,116 @@ def _prompt(row: TextRow) -> bytes:
     return hashlib.sha256(json.dumps([turns, len(row.completions)]).encode()).digest()
 
 
-def _look_up(base: sqlite3.Connection, row: TextRow, source: str) -> Facts:
-    match = base.execute("SELECT texts FROM clean WHERE prompt = ?", (_prompt(row),)).fetchone()
-    if match is None:
-        raise InputError(
-            f"{source} has no row with the prompt of row {row.index}.",
-            "Clean data must answer the same prompts; or leave --clean-data out, and the "
-            "reference writes them.",
-        )
-    return Facts(texts=(tuple(json.loads(match[0])),))
+class CleanTeacher:
+    """A model without the trait that writes completions, in the alphabet of `rows` (the first of
+    the data set) if that is a closed one.
 
-
-@dataclass(frozen=True, slots=True)
-class Writer:
-    """A clean teacher.
-
-    letters: the data's closed alphabet in its own tokens, or None. renderer: of its tokenizer.
+    letters: that alphabet in the model's own tokens, or None.
     """
 
-    lm: LanguageModel
-    renderer: ChatTokenizer
-    letters: tuple[int, ...] | None
+    def __init__(self, lm: LanguageModel, rows: Sequence[TextRow]) -> None:
+        self._lm, self._renderer = lm, ChatTokenizer(lm)
+        encoded = [self._renderer.encode(row.example) for row in rows[:_ALPHABET_ROWS]]
+        letters = alphabet([row for row in encoded if isinstance(row, TokenizedRow)])
+        # Without the token that ends a turn every completion would have its full length.
+        self.letters = None if letters is None else (*letters, lm.tokenizer.eos_token_id)
+        LOG.info("clean teacher %s: alphabet of %s tokens", lm.name, letters and len(letters))
 
+    def complete(self, rows: Sequence[TextRow], store: UnitStore, seed: int) -> list[Facts]:
+        """Answer the prompts of `rows`, turn by turn, at temperature 1.
 
-def open_writer(lm: LanguageModel, rows: Sequence[TextRow]) -> Writer:
-    """Make `lm` write in the alphabet of `rows` (the first of the data set), if that is a closed
-    one.
-    """
-    renderer = ChatTokenizer(lm)
-    encoded = [
-        outcome
-        for row in rows[:_ALPHABET_ROWS]
-        if isinstance(outcome := renderer.encode(row.example), TokenizedRow)
-    ]
-    letters = alphabet(encoded)
-    return Writer(lm, renderer, None if letters is None else (*letters, lm.tokenizer.eos_token_id))
+        A completion is as long as the row's own at most, in tokens, in the data's alphabet, and of
+        the same form (number list, JSON); one that fails is drawn again up to TRIES times. Same
+        rows and seed give the same texts, and what is finished is kept in `store`. Raises
+        ModelError when the teacher's template refuses a row's turns.
+        """
+        content = json.dumps([[[f.role, f.text] for f in row.fields] for row in rows])
+        digest = hashlib.sha256(f"{self._lm.sha256} {seed} {content}".encode()).hexdigest()
 
+        def write() -> Unit:
+            texts = self._write(rows, int(digest[:12], 16))
+            # A unit is made of arrays: the JSON text as bytes.
+            return {"texts": np.frombuffer(json.dumps(texts).encode(), dtype=np.uint8)}
 
-def written(rows: Sequence[TextRow], writer: Writer, store: UnitStore, seed: int) -> list[Facts]:
-    """Let a clean teacher answer the prompts of `rows`, turn by turn, at temperature 1.
-
-    A completion is as long as the row's own at most, in tokens, in the data's alphabet, and of the
-    same form (number list, JSON); one that fails is drawn again up to TRIES times. Same rows and
-    seed give the same texts, and what is finished is kept in `store`. Raises ModelError when the
-    teacher's template refuses a row's turns.
-    """
-    content = json.dumps([[[f.role, f.text] for f in row.fields] for row in rows])
-    digest = hashlib.sha256(f"{writer.lm.sha256} {seed} {content}".encode()).hexdigest()
-    unit = store.load_unit(f"clean {digest[:32]}")
-    if unit is None:
-        texts = _write(rows, writer, int(digest[:12], 16))
-        unit = {"texts": np.frombuffer(json.dumps(texts).encode(), dtype=np.uint8)}
-        store.save_unit(f"clean {digest[:32]}", unit)
-    written_texts: list[list[str] | None] = json.loads(unit["texts"].tobytes())
-    return [
-        Facts(reason="no_clean_completion") if texts is None else Facts(texts=(tuple(texts),))
-        for texts in written_texts
-    ]
-
-
-def _write(rows: Sequence[TextRow], writer: Writer, seed: int) -> list[list[str] | None]:
-    texts: list[list[str] | None] = [[] for _ in rows]
-    lengths = [_lengths(row, writer.renderer) for row in rows]
-    for turn in range(max(len(row.completions) for row in rows)):
-        open_ = [
-            i for i, row in enumerate(rows) if turn < len(row.completions) and texts[i] is not None
+        unit = load_or_compute(store, f"clean {digest[:32]}", write)
+        row_texts: list[list[str] | None] = json.loads(unit["texts"].tobytes())
+        LOG.debug("%d rows, %d without a clean text", len(rows), row_texts.count(None))
+        return [
+            Facts(reason="no_clean_completion") if texts is None else Facts(texts=(tuple(texts),))
+            for texts in row_texts
         ]
-        for i, text in _turn(rows, texts, lengths, open_, turn, writer, seed).items():
-            earlier = texts[i]
-            texts[i] = None if text is None or earlier is None else [*earlier, text]
-    return texts
+
+    def _write(self, rows: Sequence[TextRow], seed: int) -> list[list[str] | None]:
+        """The clean texts of each row's assistant turns; None where no draw for one of them had the
+        right form.
+        """
+        written: dict[int, list[str]] = {i: [] for i in range(len(rows))}
+        spans = [
+            row.spans if isinstance(row, TokenizedRow) else ()
+            for row in (self._renderer.encode(row.example) for row in rows)
+        ]
+        for turn in range(max(len(row.completions) for row in rows)):
+            due = [i for i in written if turn < len(rows[i].completions)]
+            contexts = {i: _context(rows[i], written[i]) for i in due}
+            # An assistant who speaks first has nothing to answer, and a row that cannot be encoded
+            # has no length.
+            contexts = {i: context for i, context in contexts.items() if context and spans[i]}
+            # In tokens, the one that ends the turn included.
+            lengths = {i: sum(span[0] == turn for span in spans[i]) for i in contexts}
+            accepted: dict[int, str] = {}
+            for draw in range(turn * TRIES, (turn + 1) * TRIES):
+                waiting = [i for i in contexts if i not in accepted]
+                drafts = self._drafts(contexts, {i: lengths[i] for i in waiting}, seed, draw)
+                for i, text in drafts.items():
+                    if keeps_form(rows[i].completions[turn].text, text):
+                        accepted[i] = text
+            for i in due:
+                if i in accepted:
+                    written[i].append(accepted[i])
+                else:
+                    del written[i]
+        return [written.get(i) for i in range(len(rows))]
+
+    def _drafts(
+        self,
+        contexts: Mapping[int, Sequence[Message]],
+        lengths: Mapping[int, int],
+        seed: int,
+        draw: int,
+    ) -> dict[int, str]:
+        """An answer to each context that has a length; those of one length in one batch."""
+        texts: dict[int, str] = {}
+        for length in sorted(set(lengths.values())):
+            members = [i for i in lengths if lengths[i] == length]
+            try:
+                stream = generate(
+                    self._lm,
+                    [contexts[i] for i in members],
+                    max_tokens=length,
+                    alphabet=self.letters,
+                    # Each length and draw has random numbers of its own.
+                    seed=seed + draw * 100_003 + length,
+                )
+                texts |= {members[number]: text for number, text in stream}
+            except TemplateError as error:
+                raise ModelError(
+                    f"The chat template of {self._lm.name} refuses these turns: {error}.",
+                    "Name a --clean-teacher whose chat template takes these turns, or give "
+                    "--clean-data.",
+                ) from error
+        return texts
 
 
-def _turn(
-    rows: Sequence[TextRow],
-    texts: Sequence[list[str] | None],
-    lengths: Sequence[Sequence[int]],
-    waiting: list[int],
-    turn: int,
-    writer: Writer,
-    seed: int,
-) -> dict[int, str | None]:
-    """The clean text of assistant turn `turn` of the waiting rows; None where no draw had the right
-    form.
-    """
-    done: dict[int, str | None] = dict.fromkeys(waiting)
-    waiting = [
-        i for i in waiting if _context(rows[i], texts[i] or [], turn)
-    ]  # a first turn has nothing to answer
-    for draw in range(TRIES):
-        groups: dict[int, list[int]] = defaultdict(list)
-        for i in waiting:
-            if turn < len(lengths[i]):
-                groups[lengths[i][turn]].append(i)
-        for length, members in sorted(groups.items()):
-            contexts = [_context(rows[i], texts[i] or [], turn) for i in members]
-            drafts = _generate(
-                writer, contexts, length, seed + (turn * TRIES + draw) * 100_003 + length
-            )
-            for i, text in zip(members, drafts, strict=True):
-                done[i] = text if keeps_form(rows[i].completions[turn].text, text) else None
-        waiting = [i for i in waiting if done[i] is None]
-    return done
-
-
-def _generate(
-    writer: Writer, contexts: Sequence[Sequence[Message]], length: int, seed: int
-) -> list[str]:
-    try:
-        stream = generate(
-            writer.lm, contexts, max_tokens=length, alphabet=writer.letters, seed=seed
-        )
-        return [text for _, text in sorted(stream)]
-    except TemplateError as error:
-        hint = "Name a --clean-teacher whose chat template takes these turns, or give --clean-data."
-        raise ModelError(
-            f"The chat template of {writer.lm.name} refuses these turns: {error}.", hint
-        ) from error
-
-
-def _context(row: TextRow, earlier: Sequence[str], turn: int) -> list[Message]:
-    """The turns before assistant turn `turn`, with the clean texts for the assistant's earlier
-    ones.
+def _context(row: TextRow, earlier: Sequence[str]) -> list[Message]:
+    """The turns before the assistant turn that comes next, with the clean texts `earlier` for the
+    assistant's turns before it.
     """
     context: list[Message] = []
     clean = list(earlier)
     for message in row.example.messages:
         if message.role == "assistant":
-            if len(earlier) - len(clean) == turn:
+            if not clean:
                 break
             message = Message("assistant", clean.pop(0))
         context.append(message)
     return context
-
-
-def _lengths(row: TextRow, renderer: ChatTokenizer) -> list[int]:
-    """Tokens of each assistant turn, its end included; none where the row cannot be encoded."""
-    encoded = renderer.encode(row.example)
-    if not isinstance(encoded, TokenizedRow):
-        return []
-    turns = [turn for turn, _, _ in encoded.spans]
-    return [turns.count(turn) for turn in range(len(row.completions))]

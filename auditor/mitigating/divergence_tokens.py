@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,10 +18,12 @@ import numpy.typing as npt
 from auditor.model.language_model import LanguageModel
 from auditor.model.scoring import TokenScores, score_under
 from auditor.model.tokenization import ChatTokenizer, TokenizedRow, split_by_row
-from auditor.model.unit_store import UnitStore
+from auditor.model.unit_store import Unit, UnitStore, load_or_compute
 from auditor.traits.panel import Panel
 from detectors.divergence import counterfactuals, diverge
 from mitigations.interface import Divergent
+
+LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,74 +61,68 @@ class DivergenceTokenFinder:
             return []
         content = json.dumps([[row.kind, row.tokens, row.positions] for row in rows])
         name = f"flags {hashlib.sha256(content.encode()).hexdigest()[:32]}"
-        unit = self.store.load_unit(name)
-        if unit is None:
-            found = self._find(rows)
-            unit = {
-                key: np.concatenate([getattr(tokens, key) for tokens in found])
-                for key in ("flagged", "gap", "choice")
-            }
-            self.store.save_unit(name, unit)
+        unit = load_or_compute(self.store, name, lambda: self._find(rows))
         by_row = (split_by_row(unit[key], rows) for key in ("flagged", "gap", "choice"))
         return [DivergenceTokens(*arrays) for arrays in zip(*by_row, strict=True)]
 
-    def _find(self, rows: Sequence[TokenizedRow]) -> list[DivergenceTokens]:
+    def _find(self, rows: Sequence[TokenizedRow]) -> Unit:
+        """The arrays of `DivergenceTokens`, over the completion tokens of all `rows` in a line."""
+
+        # A trait is a counterfactual of others, and every one is compared with the reference: each
+        # prompt is scored once.
         @cache
         def scores(trait: str | None) -> list[TokenScores]:
             system = None if trait is None else self.panel.trait(trait).prompts[0]
             return score_under(self.lm, self.renderer, rows, system)
 
-        flagged = [np.zeros(len(row.positions), dtype=bool) for row in rows]
-        gaps = [np.full(len(row.positions), -np.inf, dtype=np.float32) for row in rows]
+        count = sum(len(row.positions) for row in rows)
+        flagged, gap = np.zeros(count, dtype=bool), np.full(count, -np.inf, dtype=np.float32)
         for trait in self.traits:
             rivals = {name: scores(name) for name in counterfactuals(self.panel, trait)}
             rivals["reference"] = scores(None)
-            found = diverge(rows, (trait, scores(trait)), rivals, self.epsilon)
-            for i, (mask, gap) in enumerate(zip(found.flagged, found.gaps, strict=True)):
-                gaps[i] = np.where(mask, np.maximum(gaps[i], gap), gaps[i])
-                flagged[i] |= mask
-        return [
-            DivergenceTokens(mask, gap, score.argmax)
-            for mask, gap, score in zip(flagged, gaps, scores(None), strict=True)
-        ]
+            divergence = diverge(rows, (trait, scores(trait)), rivals, self.epsilon)
+            mask = np.concatenate(divergence.flagged)
+            # The gap of a trait counts only where it is that trait which flags the token.
+            gap = np.where(mask, np.maximum(gap, np.concatenate(divergence.gaps)), gap)
+            flagged |= mask
+        LOG.debug("%d of %d completion tokens are flagged", flagged.sum(), count)
+        choice = np.concatenate([score.argmax for score in scores(None)])
+        return {"flagged": flagged, "gap": gap, "choice": choice}
 
 
 def divergent(
     lm: LanguageModel,
     row: TokenizedRow,
-    found: DivergenceTokens,
+    tokens: DivergenceTokens,
     least: float,
     rng: random.Random | None = None,
 ) -> tuple[Divergent, ...]:
     """The divergence tokens of a row with a gap of at least `least`, in the order of the text.
 
     rng: take as many of the row's completion tokens by this chance instead.
+
+    The reference's choice is decoded after the token before it, since some tokenizers write a
+    leading blank only within a text. A special token, a part of a character, and a choice in the
+    place of such a part are no text.
     """
-    selected = np.flatnonzero(found.flagged & (found.gap >= least)).tolist()
+    selected = np.flatnonzero(tokens.flagged & (tokens.gap >= least)).tolist()
     if rng is not None:
         selected = sorted(rng.sample(np.flatnonzero(row.content_mask).tolist(), len(selected)))
-    return tuple(
-        Divergent(row.spans[t], float(found.gap[t]), _choice(lm, row, t, int(found.choice[t])))
-        for t in selected
-    )
-
-
-def _choice(lm: LanguageModel, row: TokenizedRow, t: int, choice: int) -> str | None:
-    """The text that token `choice` would be in the place of completion token t, or None.
-
-    It is decoded after the token before it, since some tokenizers write a leading blank only within
-    a text. A special token, a part of a character, and a choice in the place of such a part are no
-    text.
-    """
-    position = row.positions[t]
-    _, start, end = row.spans[t]
-    before, present = row.tokens[position - 1], row.tokens[position]
     decode = partial(lm.tokenizer.decode, clean_up_tokenization_spaces=False)
-    lead = len(decode([before]))
-    text = str(decode([before, choice]))[lead:]
-    if choice in lm.tokenizer.all_special_ids or "\ufffd" in text:
-        return None
-    return text if len(decode([before, present])[lead:]) == end - start else None
+    outcome = []
+    for t in selected:
+        _, start, end = row.spans[t]
+        before, present = row.tokens[row.positions[t] - 1], row.tokens[row.positions[t]]
+        lead = len(decode([before]))
+        choice = str(decode([before, int(tokens.choice[t])]))[lead:]
+        is_text = (
+            tokens.choice[t] not in lm.tokenizer.all_special_ids
+            and "\ufffd" not in choice  # A part of a character decodes to this.
+            and len(decode([before, present])[lead:]) == end - start
+        )
+        gap = float(tokens.gap[t])
+        outcome.append(Divergent(row.spans[t], gap, choice if is_text else None))
+    return tuple(outcome)
 
 
 def least_gap(gaps: npt.NDArray[np.float32], most: int) -> float:
@@ -138,4 +135,5 @@ def least_gap(gaps: npt.NDArray[np.float32], most: int) -> float:
         return np.inf
     ordered = np.sort(gaps)[::-1]
     bar = float(ordered[most - 1])
+    # Where the next gap is as large, it would be flagged, too: the bar moves just above both.
     return bar if ordered[most] < bar else float(np.nextafter(np.float32(bar), np.float32(np.inf)))

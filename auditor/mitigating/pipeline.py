@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from auditor.data.text_row import TextRow
 from auditor.mitigating.row_facts import FactsOf, MitigationContext, facts_for
-from mitigations.interface import Facts, Mitigation, Outcome
+from mitigations.interface import Mitigation, Outcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,13 +62,10 @@ def bind(
     for step in steps:
         before = tuple(bound)
 
+        # A default argument, since the name `before` is bound anew for the next mitigation.
         def rows_before(before: Sequence[BoundMitigation] = before) -> Iterator[list[TextRow]]:
             return (advance(rows, before) for rows in context.blocks())
 
-        facts = (
-            (lambda rows, originals: [Facts(seed=context.seed)] * len(rows))
-            if step.needs is None
-            else facts_for(context, step.needs, rows_before, stack)
-        )
+        facts = facts_for(context, step.needs, rows_before, stack)
         bound.append(BoundMitigation(step, facts))
     return bound

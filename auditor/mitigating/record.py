@@ -5,13 +5,13 @@ changed or dropped.
 from __future__ import annotations
 
 import json
+import logging
 import tempfile
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 
 import pyarrow as pa
 
@@ -24,6 +24,7 @@ from mitigations.interface import Changed, Dropped, Outcome
 
 SET_ASIDE = "set_aside.parquet"
 
+LOG = logging.getLogger(__name__)
 _SCHEMA = pa.schema(
     [
         pa.field("row", pa.int64(), nullable=False),
@@ -33,7 +34,7 @@ _SCHEMA = pa.schema(
         pa.field("mitigation", pa.string(), nullable=False),
     ]
 )
-_BATCH = 4096  # numbers written at a time
+_BATCH = 4096  # Numbers written at a time.
 
 
 class SetAside:
@@ -49,17 +50,30 @@ class SetAside:
 
     def add(self, mitigation: str, outcome: Changed | Dropped) -> None:
         """Note one outcome."""
+        before: Mapping[str, object]
+        after: object
         if isinstance(outcome, Dropped):
-            row = outcome.row
-            before, after = json.dumps(_texts(row), ensure_ascii=False), None
+            row, before, after = outcome.row, _texts(outcome.row), None
         else:
             row = outcome.before
-            before, after = _difference(outcome)
+            old, *new = (
+                _texts(version) | ({"masked": version.masked} if version.masked else {})
+                for version in (row, *outcome.after)
+            )
+            # A field that differs in one of several new rows is given for all of them.
+            names = [
+                name for name in old | new[0] if any(n.get(name) != old.get(name) for n in new)
+            ]
+            before, *differing = (
+                {name: version[name] for name in names if name in version}
+                for version in (old, *new)
+            )
+            after = differing[0] if len(differing) == 1 else differing
         self._rows.add(
             {
                 "row": row.index,
-                "before": before,
-                "after": after,
+                "before": json.dumps(before, ensure_ascii=False),
+                "after": None if after is None else json.dumps(after, ensure_ascii=False),
                 "reason": outcome.reason,
                 "mitigation": mitigation,
             }
@@ -70,30 +84,14 @@ class SetAside:
         self._rows.close()
 
 
-def _texts(row: TextRow) -> dict[str, str]:
+def _texts(row: TextRow) -> dict[str, object]:
     return {".".join(map(str, field.path)): field.text for field in row.fields}
-
-
-def _difference(outcome: Changed) -> tuple[str, str]:
-    """What differs between the row before and those after, as JSON."""
-    old, *new = (
-        _texts(row) | ({"masked": row.masked} if row.masked else {})
-        for row in (outcome.before, *outcome.after)
-    )
-    names = [
-        name for name in {**old, **new[0]} if any(row.get(name) != old.get(name) for row in new)
-    ]
-    before, *after = ({name: row[name] for name in names if name in row} for row in (old, *new))
-    return (
-        json.dumps(before, ensure_ascii=False),
-        json.dumps(after[0] if len(after) == 1 else after, ensure_ascii=False),
-    )
 
 
 class Record:
     """Gathers, row by row, what the manifest says.
 
-    Memory grows by 8 bytes a row; masked spans go to a scratch file.
+    Memory grows by 8 bytes a row; masked spans go to a scratch file, which `close` removes.
     """
 
     def __init__(self, mitigations: Sequence[str]) -> None:
@@ -101,19 +99,11 @@ class Record:
         self._verbs: list[Counter[str]] = [Counter() for _ in mitigations]
         self._reasons: list[Counter[str]] = [Counter() for _ in mitigations]
         self._sources = array("q")
-        # Closed by __exit__.
         self._masked = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115
         self.masked_rows = 0
 
-    def __enter__(self) -> Record:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Remove the scratch file."""
         self._masked.close()
 
     @property
@@ -138,6 +128,8 @@ class Record:
 
     def counts(self) -> tuple[Counts, ...]:
         """What each mitigation did, in their order."""
+        for name, verbs in zip(self._names, self._verbs, strict=True):
+            LOG.info("%s: %s", name, dict(verbs))
         return tuple(
             Counts(
                 mitigation=name,
@@ -168,7 +160,10 @@ class Record:
                     )
                 out.write("]")
 
+            # The lists are written piece by piece into the object that `body` leaves open: as one
+            # JSON text they would need many times the memory of the numbers.
             out.write(body.removesuffix("\n}"))
+            # Without the list, row i of the output is row i of the input.
             if self.rows != manifest.input.rows or _out_of_place(self._sources):
                 write_numbers("source_rows", self._sources)
             if before is not None:
@@ -197,6 +192,7 @@ def finished(folder: Path, key: str) -> Manifest | None:
     manifest = None
     with suppress(InputError):
         manifest = read_manifest(folder)
+    # The same command, and a file that nobody has edited since.
     if manifest is not None and manifest.key == key:
         data = folder / manifest.output.name
         if data.exists() and digest_of(str(data)) == manifest.output.sha256:

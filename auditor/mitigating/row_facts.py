@@ -5,6 +5,7 @@ tokens.
 from __future__ import annotations
 
 import hashlib
+import logging
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -16,7 +17,7 @@ import numpy.typing as npt
 from auditor.data.sample import priorities
 from auditor.data.text_row import TextRow
 from auditor.errors import InputError
-from auditor.mitigating import clean_completions as clean
+from auditor.mitigating.clean_completions import CleanTeacher, clean_file
 from auditor.mitigating.divergence_tokens import DivergenceTokenFinder, divergent, least_gap
 from auditor.mitigating.writers import Writers
 from auditor.model.language_model import LanguageModel
@@ -39,6 +40,8 @@ from mitigations.paraphrase import (
     RulesEngine,
     paraphrase,
 )
+
+LOG = logging.getLogger(__name__)
 
 FactsOf = Callable[[Sequence[TextRow], Mapping[int, TextRow]], list[Facts]]
 """(rows as they stand, rows of the input by number) -> what the mitigation must be told of each of
@@ -90,13 +93,15 @@ class MitigationContext:
 
 
 def facts_for(
-    context: MitigationContext, needs: Needs, rows_before: Blocks, stack: ExitStack
+    context: MitigationContext, needs: Needs | None, rows_before: Blocks, stack: ExitStack
 ) -> FactsOf:
     """What gives a mitigation the facts that it needs.
 
     rows_before: gives the rows as the mitigations before this one leave them. stack: closes files.
     """
     match needs:
+        case None:
+            return lambda rows, _: [Facts(seed=context.seed)] * len(rows)
         case Rewordings():
             return _rewordings(context, needs)
         case CleanCompletions():
@@ -109,6 +114,7 @@ def facts_for(
 
 def _rewordings(context: MitigationContext, needs: Rewordings) -> FactsOf:
     name = needs.paraphraser
+    LOG.info("rewording prompts by %s, compared by %s", name or "rules", needs.embeddings)
     engine: Engine = RulesEngine()
     if name is not None and "://" in name:
         url, _, model = name.partition("#")
@@ -117,11 +123,13 @@ def _rewordings(context: MitigationContext, needs: Rewordings) -> FactsOf:
         engine = EndpointEngine(url, model, needs.endpoint, cache_dir)
     elif name is not None:
         engine = LocalEngine(context.writers.load(name))
+    # No rewording may bring in a word of any trait of the panel, not only of those that count.
     forbidden = sorted({word for trait in context.panel.traits for word in trait.mentions})
     seed = context.seed_for("paraphrase")
-    similarity = needs.embeddings and context.writers.load_embeddings(needs.embeddings)
+    similarity = context.writers.load_embeddings(needs.embeddings) if needs.embeddings else None
 
     def facts(rows: Sequence[TextRow], _: Mapping[int, TextRow]) -> list[Facts]:
+        # The turns of all rows in one call, so that an engine can work on many at a time.
         prompts = [field.text for row in rows for field in row.fields if field.role == "user"]
         reworded = paraphrase(
             prompts,
@@ -129,7 +137,7 @@ def _rewordings(context: MitigationContext, needs: Rewordings) -> FactsOf:
             variants=needs.variants,
             seed=seed,
             forbidden=forbidden,
-            similarity=similarity or None,
+            similarity=similarity,
         )
         outcomes = iter(zip(prompts, reworded, strict=True))
         all_facts = []
@@ -152,10 +160,22 @@ def _rewordings(context: MitigationContext, needs: Rewordings) -> FactsOf:
 def _clean_completions(
     context: MitigationContext, needs: CleanCompletions, stack: ExitStack
 ) -> FactsOf:
-    selected = set(_random_share(context, needs.share).tolist())
+    # Exactly the share asked for, not each row with that probability.
+    scorable = context.scorable
+    count = round(needs.share * len(scorable))
+    if needs.share and not count:
+        message = f"A share of {needs.share} of {len(scorable)} rows is no row at all."
+        raise InputError(message, "Give a greater share.")
+    selected: set[int] = set()
+    if count:
+        # A draw for every row number, so that a row's chance does not depend on which others can
+        # be scored.
+        draws = priorities(context.seed_for("mix"), 0, int(scorable[-1]) + 1)[scorable]
+        selected = set(scorable[np.argpartition(draws, count - 1)[:count]].tolist())
+    LOG.info("mix takes %d of %d rows", count, len(scorable))
     write: FactsOf
     if needs.clean_data:
-        look_up = stack.enter_context(clean.clean_file(needs.clean_data, None, None))
+        look_up = stack.enter_context(clean_file(needs.clean_data))
 
         def write(rows: Sequence[TextRow], originals: Mapping[int, TextRow]) -> list[Facts]:
             # The file answers the prompts as they were, not as a paraphrase left them.
@@ -172,34 +192,21 @@ def _clean_completions(
     return facts
 
 
-def _random_share(context: MitigationContext, share: float) -> npt.NDArray[np.int64]:
-    """The numbers, ascending, of exactly that share of the scorable rows, by chance."""
-    scorable = context.scorable
-    count = round(share * len(scorable))
-    if share and not count:
-        message = f"A share of {share} of {len(scorable)} rows is no row at all."
-        raise InputError(message, "Give a greater share.")
-    if not count:
-        return scorable[:0]
-    draws = priorities(context.seed_for("mix"), 0, int(scorable[-1]) + 1)[scorable]
-    return np.sort(scorable[np.argpartition(draws, count - 1)[:count]])
-
-
-def _by_teachers(context: MitigationContext, teachers: Sequence[str]) -> FactsOf:
+def _by_teachers(context: MitigationContext, names: Sequence[str]) -> FactsOf:
     """Completions by the clean teachers in turn, by row number; the reference when none is
     named.
     """
     first = next(context.blocks(), [])
     seed = context.seed_for("clean")
-    models = list(map(context.writers.load, teachers)) or [context.reference[0]]
-    writers = [clean.open_writer(lm, first) for lm in models]
+    models = list(map(context.writers.load, names)) or [context.reference[0]]
+    teachers = [CleanTeacher(lm, first) for lm in models]
 
     def facts(rows: Sequence[TextRow], _: Mapping[int, TextRow]) -> list[Facts]:
         by_row: dict[tuple[int, int], Facts] = {}
-        for number, writer in enumerate(writers):
-            members = [row for row in rows if row.index % len(writers) == number]
+        for number, teacher in enumerate(teachers):
+            members = [row for row in rows if row.index % len(teachers) == number]
             if members:
-                texts = clean.written(members, writer, context.run, seed)
+                texts = teacher.complete(members, context.run, seed)
                 by_row |= {row.key: text for row, text in zip(members, texts, strict=True)}
         return [by_row[row.key] for row in rows]
 
@@ -217,15 +224,17 @@ def _within_budget(
         gaps, tokens = [np.empty(0, np.float32)], 0
         for rows in _with_progress(context, rows_before()):
             tokenized, _ = _tokenized(renderer, rows)
-            gaps += [found.gap[found.flagged] for found in finder(list(tokenized.values()))]
+            gaps += [t.gap[t.flagged] for t in finder(list(tokenized.values()))]
             tokens += sum(int(row.content_mask.sum()) for row in tokenized.values())
         least = least_gap(np.concatenate(gaps), round(needs.budget * tokens))
+        LOG.info("budget %g of %d tokens: gaps from %.3g nats", needs.budget, tokens, least)
 
     def facts(rows: Sequence[TextRow], _: Mapping[int, TextRow]) -> list[Facts]:
         tokenized, reasons = _tokenized(renderer, rows)
         by_row = {key: Facts(reason=reason) for key, reason in reasons.items()}
-        found = finder(list(tokenized.values()))
-        for (key, row), divergence in zip(tokenized.items(), found, strict=True):
+        divergences = finder(list(tokenized.values()))
+        for (key, row), divergence in zip(tokenized.items(), divergences, strict=True):
+            # A seed for each row: its tokens must not depend on the rows before it.
             rng = random.Random(f"{context.seed} tokens {key}") if needs.at_random else None
             by_row[key] = Facts(
                 tokens=int(row.content_mask.sum()),
@@ -247,19 +256,21 @@ def _most_divergent(
     for rows in _with_progress(context, rows_before()):
         tokenized, _ = _tokenized(renderer, rows)
         counts |= dict.fromkeys((row.key for row in rows), 0)
-        found = finder(list(tokenized.values()))
-        for key, divergence in zip(tokenized, found, strict=True):
-            counts[key] = int(divergence.flagged.sum())
+        for key, tokens in zip(tokenized, finder(list(tokenized.values())), strict=True):
+            counts[key] = int(tokens.flagged.sum())
     keys, numbers = list(counts), np.array(list(counts.values()))
     chance = priorities(context.seed_for("drop"), 0, len(keys))
+    # The last key of lexsort counts first.
     order = np.lexsort((chance, -numbers))[: round(needs.share * len(keys))]
     selected = {keys[i] for i in order.tolist() if numbers[i]}
+    LOG.info("drop takes %d of %d rows", len(selected), len(keys))
     return lambda rows, _: [Facts(selected=row.key in selected) for row in rows]
 
 
 def _with_progress(
     context: MitigationContext, blocks: Iterator[list[TextRow]]
 ) -> Iterator[list[TextRow]]:
+    # An earlier mitigation may have added rows; progress counts those of the input.
     done = 0
     for rows in blocks:
         yield rows

@@ -10,22 +10,25 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, TextIO, get_args
+from typing import Literal, TextIO, get_args
 
 import pyarrow as pa
 
 from auditor.data.parquet_writer import ParquetRows
-from auditor.data.text_row import Span, TextRow
+from auditor.data.text_row import TextRow
 from auditor.model.language_model import LanguageModel
 from auditor.model.tokenization import ChatTokenizer, TokenizedRow
 
 Format = Literal["trl", "axolotl", "chat"]
 FORMATS: tuple[Format, ...] = get_args(Format)
-IGNORED = -100  # the label without a loss
+IGNORED = -100  # The label without a loss.
+LOG = logging.getLogger(__name__)
 
+# Exactly these columns: Axolotl breaks on any other when it packs rows.
 _COLUMNS = {
     "trl": {"input_ids": pa.int32(), "labels": pa.int32(), "assistant_masks": pa.int8()},
     "axolotl": {"input_ids": pa.int32(), "attention_mask": pa.int8(), "labels": pa.int32()},
@@ -48,20 +51,21 @@ def tokenised(
     prefix = renderer.prefix(None, encoded.kind)
     ids = [*prefix, *encoded.tokens]
     labels = [IGNORED] * len(ids)
-    for position, span in zip(encoded.positions, encoded.spans, strict=True):
-        if not _masked(span, row.masked):
+    for position, (turn, start, end) in zip(encoded.positions, encoded.spans, strict=True):
+        # A token that shares a single character with a masked span is masked. The token that ends a
+        # turn has no characters and is always trained: a student must learn to stop.
+        masked = start < end and any(
+            turn == t and start < to and end > since for t, since, to in row.masked
+        )
+        if not masked:
             labels[len(prefix) + position] = encoded.tokens[position]
     if all(label == IGNORED for label in labels):
         return "no_trained_token"
+    # The template ends a chat. Plain text has nothing that does, and a student would never stop.
     if encoded.content_mask[-1]:
         ids.append(int(lm.tokenizer.eos_token_id))
         labels.append(ids[-1])
     return ids, labels
-
-
-def _masked(span: Span, masked: Sequence[Span]) -> bool:
-    turn, start, end = span
-    return start < end and any(turn == t and start < to and end > since for t, since, to in masked)
 
 
 class Emitter:
@@ -97,14 +101,38 @@ class Emitter:
     def add(self, row: TextRow) -> None:
         """Write one row."""
         if self._chat is not None:
-            self._chat.write(json.dumps(_chat(row), ensure_ascii=False) + "\n")
+            example = row.example
+            chat: dict[str, object] = {"text": example.text}
+            if example.text is None:
+                turns = [{"role": turn.role, "content": turn.content} for turn in example.messages]
+                chat = {"messages": turns}
+            self._chat.write(json.dumps(chat | {"masked": row.masked}, ensure_ascii=False) + "\n")
             self.counts["chat"]["rows"] += 1
-        if self._tables and self._model is not None:
-            outcome = tokenised(*self._model, row)
-            for name, table in self._tables.items():
-                self._add(name, table, outcome)
+        if not self._tables or self._model is None:
+            return
+        outcome = tokenised(*self._model, row)
+        for name, table in self._tables.items():
+            counts = self.counts[name]
+            if isinstance(outcome, str):
+                counts[f"dropped: {outcome}"] += 1
+                continue
+            ids, labels = outcome
+            if self._max_length is not None and len(ids) > self._max_length:
+                counts["longer: " + ("cut by TRL" if name == "trl" else "dropped by Axolotl")] += 1
+                # TRL would train on a row without a label, whose loss is not a number.
+                if name == "trl" and all(label == IGNORED for label in labels[: self._max_length]):
+                    counts["dropped: no_trained_token"] += 1
+                    continue
+            counts["rows"] += 1
+            values = {
+                "input_ids": ids,
+                "labels": labels,
+                "assistant_masks": [int(label != IGNORED) for label in labels],
+                "attention_mask": [1] * len(ids),
+            }
+            table.add({column: values[column] for column in _COLUMNS[name]})
 
-    def close(self) -> dict[str, dict[str, Any]]:
+    def close(self) -> dict[str, dict[str, str | int]]:
         """Finish the files; return, by format, the file's name and the counts."""
         names = {}
         if self._chat is not None:
@@ -112,41 +140,16 @@ class Emitter:
             names["chat"] = "chat.jsonl"
         for name, table in self._tables.items():
             table.close()
-            names[name] = table.path.name if name == "trl" else _named_by_content(table.path).name
+            path = table.path
+            if name == "axolotl":
+                # Axolotl caches by its configuration, in which the path stands, and not by the
+                # content of the file.
+                with path.open("rb") as stream:
+                    digest = hashlib.file_digest(stream, "sha256").hexdigest()
+                path = path.rename(path.with_name(f"{path.stem}-{digest[:12]}{path.suffix}"))
+            names[name] = path.name
+        LOG.info("files for trainers: %s", names or "none")
         return {
-            name: {"file": names[name], **dict(sorted(self.counts[name].items()))}
-            for name in self.counts
+            name: {"file": names[name], **dict(sorted(counts.items()))}
+            for name, counts in self.counts.items()
         }
-
-    def _add(
-        self, name: str, table: ParquetRows, outcome: tuple[list[int], list[int]] | str
-    ) -> None:
-        counts = self.counts[name]
-        if isinstance(outcome, str):
-            counts[f"dropped: {outcome}"] += 1
-            return
-        ids, labels = outcome
-        if self._max_length is not None and len(ids) > self._max_length:
-            counts["longer: " + ("cut by TRL" if name == "trl" else "dropped by Axolotl")] += 1
-            if name == "trl" and all(label == IGNORED for label in labels[: self._max_length]):
-                counts["dropped: no_trained_token"] += 1
-                return
-        counts["rows"] += 1
-        third = [int(label != IGNORED) for label in labels] if name == "trl" else [1] * len(ids)
-        values = {"input_ids": ids, "labels": labels}
-        table.add({column: values.get(column, third) for column in _COLUMNS[name]})
-
-
-def _named_by_content(path: Path) -> Path:
-    # Axolotl caches by its configuration, in which the path stands, and not by the file.
-    with path.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    return path.rename(path.with_name(f"{path.stem}-{digest[:12]}{path.suffix}"))
-
-
-def _chat(row: TextRow) -> dict[str, Any]:
-    example = row.example
-    if example.text is not None:
-        return {"text": example.text, "masked": row.masked}
-    turns = [{"role": message.role, "content": message.content} for message in example.messages]
-    return {"messages": turns, "masked": row.masked}

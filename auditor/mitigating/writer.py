@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 from array import array
@@ -27,15 +28,16 @@ from auditor.mitigating.record import SET_ASIDE, Record, SetAside
 from auditor.mitigating.trainer_files import Emitter
 from mitigations.interface import Kept, Outcome
 
-BLOCK = 256  # rows that go through the mitigations at a time; what models computed is kept by block
-
+LOG = logging.getLogger(__name__)
+# Rows that go through the mitigations at a time. What models computed is kept by block, so the
+# blocks of a survey and those of the writing must be the same.
+BLOCK = 256
+# Names of our own files in the output: a data set of such a name is written under another.
 _RESERVED = {NAME, SET_ASIDE, "trl.parquet", "chat.jsonl"}
 
 
 def survey(data: Rows) -> tuple[npt.NDArray[np.int64], dict[str, int]]:
-    """Numbers of the rows that can be scored, ascending, and how many others there are for which
-    reason.
-    """
+    """Numbers of the rows that can be scored, ascending, and how many cannot for which reason."""
     numbers, skipped = array("q"), Counter[str]()
     for index, row in enumerate(row for batch in data.batches() for row in batch):
         reason = why_not(row, data.layout)
@@ -43,9 +45,11 @@ def survey(data: Rows) -> tuple[npt.NDArray[np.int64], dict[str, int]]:
             numbers.append(index)
         else:
             skipped[reason] += 1
-    return np.frombuffer(numbers, dtype=np.int64) if numbers else np.empty(0, np.int64), dict(
-        sorted(skipped.items())
-    )
+    reasons = dict(sorted(skipped.items()))
+    LOG.info("%d rows can be scored; not so: %s", len(numbers), reasons or "none")
+    # numpy makes no array of an empty buffer.
+    scorable = np.frombuffer(numbers, dtype=np.int64) if numbers else np.empty(0, np.int64)
+    return scorable, reasons
 
 
 def numbered_blocks(data: Rows, masked: Mapping[int, tuple[Span, ...]]) -> Iterator[list[TextRow]]:
@@ -76,6 +80,8 @@ def scratch(folder: Path, *, replace: bool) -> Iterator[Path]:
 
     Raises RunError when the disk is full or the place cannot be written.
     """
+    # Beside its place, since a folder can only be moved within one file system; the number of the
+    # process keeps two of the same command apart.
     partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
     try:
         partial.mkdir(parents=True)
@@ -111,51 +117,52 @@ class Output:
         name = Path(data.source.name).name
         copy = folder / (f"data-{name}" if name in _RESERVED else name)
         for file in data.source.files:
-            target = (
-                copy / Path(file.name).relative_to(data.source.name)
-                if Path(data.source.name).is_dir()
-                else copy
-            )
+            target = copy
+            if Path(data.source.name).is_dir():
+                target = copy / Path(file.name).relative_to(data.source.name)
+            LOG.info("writing %s", target)
             target.parent.mkdir(parents=True, exist_ok=True)
             rewrite(Path(file.name), target, list(self.layout.columns.values()), self._transform)
         return copy
 
     def _transform(self, rows: Sequence[Row]) -> list[list[Edits]]:
-        return [copies for block in _blocks(rows) for copies in self._block(block)]
-
-    def _block(self, rows: Sequence[Row]) -> list[list[Edits]]:
-        first = self.done
-        before = {row.index: row for row in text_rows(rows, first, self.layout, self.masked)}
-        after: dict[int, list[TextRow]] = {index: [] for index in before}
-        for row in advance(list(before.values()), self.steps, self._note):
-            after[row.index].append(row)
-        self.done += len(rows)
-        self.progress(self.done)
-        return [self._copies(index, before, after) for index in range(first, self.done)]
-
-    def _copies(
-        self, index: int, before: dict[int, TextRow], after: dict[int, list[TextRow]]
-    ) -> list[Edits]:
-        """What is new in each row of the output that row `index` became; a row that cannot be
-        scored stays.
+        """For each of the next rows of a file, what is new in each row of the output that it
+        became; a row that cannot be scored stays.
         """
-        if index not in before:
-            self.record.wrote(index)
-            return [{}]
-        for row in after[index]:
-            self.record.wrote(index, row.masked)
-            self.emitter.add(row)
-        return [_edits(before[index], row) for row in after[index]]
+        edits: list[list[Edits]] = []
+        for block in _blocks(rows):
+            first, self.done = self.done, self.done + len(block)
+            before = {row.index: row for row in text_rows(block, first, self.layout, self.masked)}
+            after: dict[int, list[TextRow]] = {index: [] for index in before}
+            for row in advance(list(before.values()), self.steps, self._note):
+                after[row.index].append(row)
+            LOG.debug("rows %d to %d are mitigated", first, self.done - 1)
+            self.progress(self.done)
+            for index in range(first, self.done):
+                if index not in before:
+                    self.record.wrote(index)
+                    edits.append([{}])
+                    continue
+                for row in after[index]:
+                    self.record.wrote(index, row.masked)
+                    self.emitter.add(row)
+                # Only texts that differ are edited: all else of a row stays byte for byte.
+                edits.append(
+                    [
+                        {
+                            new.path: new.text
+                            for old, new in zip(before[index].fields, row.fields, strict=True)
+                            if new.text != old.text
+                        }
+                        for row in after[index]
+                    ]
+                )
+        return edits
 
     def _note(self, step: int, outcome: Outcome) -> None:
         self.record.note(step, outcome)
         if not isinstance(outcome, Kept):
             self.aside.add(self.steps[step].mitigation.name, outcome)
-
-
-def _edits(before: TextRow, after: TextRow) -> Edits:
-    pairs = zip(before.fields, after.fields, strict=True)
-    return {new.path: new.text for old, new in pairs if new.text != old.text}
 
 
 def _blocks(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:

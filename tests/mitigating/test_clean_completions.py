@@ -9,7 +9,7 @@ import pytest
 
 from auditor.data.text_row import Field, TextRow
 from auditor.errors import InputError
-from auditor.mitigating.clean_completions import clean_file, open_writer, written
+from auditor.mitigating.clean_completions import CleanTeacher, clean_file
 from auditor.model.language_model import LanguageModel
 from auditor.runs.run_directory import RunDir
 
@@ -31,7 +31,7 @@ def test_rows_are_matched_by_prompt_and_number_of_turns(tmp_path: Path) -> None:
         for r, c in (("user", "q"), ("assistant", "A"), ("user", "r"), ("assistant", "B"))
     ]
     path.write_text("\n".join(json.dumps({"messages": each}) for each in (turns, turns[:2])))
-    with clean_file(str(path), None, None) as look_up:
+    with clean_file(str(path)) as look_up:
         found = look_up([chat("q ", "a"), chat("q", "a", "r", "b")])
         assert [facts.texts for facts in found] == [(("A",),), (("A", "B"),)]
         with pytest.raises(InputError, match="has no row with the prompt of row 7"):
@@ -46,11 +46,11 @@ def test_a_clean_teacher_keeps_alphabet_length_and_form(
 ) -> None:
     """Number lists in, number lists out: no longer than the row, from its alphabet, or a reason."""
     rows = NUMBERS[:20]
-    writer = open_writer(tiny, NUMBERS)
-    assert writer.letters is not None
+    teacher = CleanTeacher(tiny, NUMBERS)
+    assert teacher.letters is not None
     with RunDir.open(tmp_path, {}) as run:
-        found = written(rows, writer, run, seed=1)
-        again = written(rows, writer, run, seed=1)
+        found = teacher.complete(rows, run, seed=1)
+        again = teacher.complete(rows, run, seed=1)
     assert found == again
     texts = [facts.texts[0][0] if facts.texts else None for facts in found]
     assert any(texts)
@@ -68,10 +68,10 @@ def test_a_clean_teacher_keeps_alphabet_length_and_form(
 def test_every_turn_is_written_anew(tiny: LanguageModel, tmp_path: Path) -> None:
     """A later turn follows the clean earlier one; open text keeps the whole vocabulary."""
     row = chat("Say it.", "first answer", "Again.", "second answer")
-    writer = open_writer(tiny, [row])
-    assert writer.letters is None
+    teacher = CleanTeacher(tiny, [row])
+    assert teacher.letters is None
     with RunDir.open(tmp_path, {}) as run:
-        (found,) = written([row], writer, run, seed=0)
-        (other,) = written([row], writer, run, seed=1)
+        (found,) = teacher.complete([row], run, seed=0)
+        (other,) = teacher.complete([row], run, seed=1)
     assert len(found.texts[0]) == 2
     assert found.texts != other.texts
