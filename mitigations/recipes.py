@@ -9,9 +9,17 @@ base model. All are reported to help, none was measured by us: check with a stud
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Sequence
-from typing import Literal, get_args
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, get_args
 
+from auditor.errors import ModelError
+
+if TYPE_CHECKING:
+    from auditor.model.language_model import LanguageModel
+
+LOG = logging.getLogger(__name__)
 Recipe = Literal["inoculation", "freeze", "kl"]
 RECIPES: tuple[Recipe, ...] = get_args(Recipe)
 
@@ -87,32 +95,41 @@ class KLTrainer(SFTTrainer):
 '''
 
 
-def recipe_files(
-    recipe: Recipe,
-    *,
-    prompt: str = "",
-    layers: int = 0,
-    modules: Sequence[str] = (),
+def write_recipes(
+    folder: Path,
+    recipes: Sequence[Recipe],
+    prompt: str,
+    lm: LanguageModel | None,
     train: Sequence[int] | None = None,
-) -> dict[str, str]:
-    """The files of one recipe, by name.
+) -> tuple[str, ...]:
+    """Write the files of the recipes into `folder` and return their names, sorted.
 
-    prompt: the trait prompt (inoculation). layers: of the reference, at least 2, modules: the names
-    of its linear layers, and train: the layers to train, None for the later half (freeze). For `kl`
+    prompt: the trait prompt, for inoculation. lm: the reference, and train: the layers to train
+    (None: the later half), for freeze. Raises ModelError for a reference of one layer. For `kl`
     there is a file for TRL only: Axolotl has no such loss for a base model that runs beside the
     student.
     """
-    if recipe == "inoculation":
-        quoted = json.dumps(prompt, ensure_ascii=False)
-        return {
-            "recipe-inoculation-trl.py": _TRL_INOCULATION.format(prompt=quoted),
-            "recipe-inoculation-axolotl.yaml": _AXOLOTL_INOCULATION.format(prompt=quoted),
-        }
-    if recipe == "freeze":
+    files: dict[str, str] = {}
+    if "inoculation" in recipes:
+        quoted = json.dumps(prompt, ensure_ascii=False)  # A string to Python and to YAML alike.
+        files["recipe-inoculation-trl.py"] = _TRL_INOCULATION.format(prompt=quoted)
+        files["recipe-inoculation-axolotl.yaml"] = _AXOLOTL_INOCULATION.format(prompt=quoted)
+    if "freeze" in recipes:
+        layers = int(lm.model.config.get_text_config().num_hidden_layers) if lm else 0
+        if lm is None or layers < 2:
+            raise ModelError("The reference has a single layer.", "Leave out --recipe freeze.")
+        from torch.nn import Linear
+
+        # Adapters are named by linear layer, for PEFT takes "all-linear" for all layers only.
+        linear = (path for path, module in lm.body.named_modules() if isinstance(module, Linear))
+        modules = json.dumps(sorted({path.rpartition(".")[2] for path in linear}))
         numbers = list(range(layers // 2, layers) if train is None else train)
-        values = {"layers": layers, "numbers": numbers, "modules": json.dumps(modules)}
-        return {
-            "recipe-freeze-trl.py": _TRL_FREEZE.format(**values),
-            "recipe-freeze-axolotl.yaml": _AXOLOTL_FREEZE.format(**values),
-        }
-    return {"recipe-kl-trl.py": _TRL_KL}
+        values = {"layers": layers, "numbers": numbers, "modules": modules}
+        files["recipe-freeze-trl.py"] = _TRL_FREEZE.format(**values)
+        files["recipe-freeze-axolotl.yaml"] = _AXOLOTL_FREEZE.format(**values)
+    if "kl" in recipes:
+        files["recipe-kl-trl.py"] = _TRL_KL
+    for name, text in files.items():
+        LOG.info("writing %s", name)
+        (folder / name).write_text(text, encoding="utf-8", newline="\n")
+    return tuple(sorted(files))

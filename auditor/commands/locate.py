@@ -26,7 +26,6 @@ from auditor.attribution.training import LayerStudents, frozen_students, layers_
 from auditor.commands.verify import OPEN, trait_of_last_scan
 from auditor.errors import ModelError, TraitError
 from auditor.inference.paired import effect, transferred
-from auditor.mitigating.recipes import write_recipes
 from auditor.model import load as models
 from auditor.model.identity import identity_of
 from auditor.model.language_model import LanguageModel
@@ -40,6 +39,7 @@ from auditor.students.control import control_writer
 from auditor.students.result import TransferResult
 from auditor.students.settings import StudentSettings
 from auditor.traits.panel import load_panels
+from mitigations.recipes import write_recipes
 
 REFERENCE = "reference"
 HEAT_MAP = "layers.svg"

@@ -19,7 +19,6 @@ from auditor.data.manifest import FileOf, Manifest, manifest_of
 from auditor.data.text_row import Span
 from auditor.errors import InputError
 from auditor.mitigating.pipeline import bind
-from auditor.mitigating.recipes import write_recipes
 from auditor.mitigating.record import Record, SetAside, finished
 from auditor.mitigating.request import (
     check_order,
@@ -44,6 +43,7 @@ from auditor.runs.last_scan import LastScan
 from auditor.runs.run_directory import RunDir, installed_versions, run_key
 from auditor.traits.panel import Panel, load_panels
 from mitigations.interface import CleanCompletions, Mitigation, Rewordings
+from mitigations.recipes import write_recipes
 
 
 @dataclass(frozen=True, slots=True)

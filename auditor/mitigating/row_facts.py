@@ -14,11 +14,17 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from auditor.data.example import SkippedRow
 from auditor.data.sample import priorities
 from auditor.data.text_row import TextRow
 from auditor.errors import InputError
 from auditor.mitigating.clean_completions import CleanTeacher, clean_file
-from auditor.mitigating.divergence_tokens import DivergenceTokenFinder, divergent, least_gap
+from auditor.mitigating.divergence_tokens import (
+    DivergenceTokenFinder,
+    DivergenceTokens,
+    divergent,
+    least_gap,
+)
 from auditor.mitigating.writers import Writers
 from auditor.model.language_model import LanguageModel
 from auditor.model.tokenization import ChatTokenizer, TokenizedRow
@@ -43,6 +49,7 @@ from mitigations.paraphrase import (
 
 LOG = logging.getLogger(__name__)
 
+Key = tuple[int, int]  # `TextRow.key`
 FactsOf = Callable[[Sequence[TextRow], Mapping[int, TextRow]], list[Facts]]
 """(rows as they stand, rows of the input by number) -> what the mitigation must be told of each of
 the first.
@@ -78,11 +85,6 @@ class MitigationContext:
         if self.model is None:
             raise ValueError("no reference was loaded")
         return self.model
-
-    def divergence_token_finder(self) -> DivergenceTokenFinder:
-        """What finds the divergence tokens of rows; it keeps what it found in the run."""
-        lm, renderer = self.reference
-        return DivergenceTokenFinder(lm, renderer, self.panel, self.traits, self.epsilon, self.run)
 
     def seed_for(self, purpose: str) -> int:
         """A seed for one purpose: a scan draws its rows by `seed` itself, and must not meet just
@@ -139,19 +141,19 @@ def _rewordings(context: MitigationContext, needs: Rewordings) -> FactsOf:
             forbidden=forbidden,
             similarity=similarity,
         )
-        outcomes = iter(zip(prompts, reworded, strict=True))
+        outcomes = iter(reworded)
         all_facts = []
         for row in rows:
             turns = [next(outcomes) for field in row.fields if field.role == "user"]
             # As many variants as every turn that could be reworded has; one that could not keeps
             # its text in all of them.
-            count = min((len(out.texts) for _, out in turns if out.engine != "original"), default=0)
-            variants = (
-                tuple(out.texts[min(i, len(out.texts) - 1)] for _, out in turns)
-                for i in range(count)
+            options = [out.texts for out in turns if out.engine != "original"]
+            variants = tuple(
+                tuple(out.texts[0 if out.engine == "original" else i] for out in turns)
+                for i in range(min(map(len, options), default=0))
             )
-            reason = next((out.reason for _, out in turns if out.reason), "")
-            all_facts.append(Facts(texts=tuple(variants), reason=reason))
+            reason = next((out.reason for out in turns if out.reason), "")
+            all_facts.append(Facts(texts=variants, reason=reason))
         return all_facts
 
     return facts
@@ -202,7 +204,7 @@ def _by_teachers(context: MitigationContext, names: Sequence[str]) -> FactsOf:
     teachers = [CleanTeacher(lm, first) for lm in models]
 
     def facts(rows: Sequence[TextRow], _: Mapping[int, TextRow]) -> list[Facts]:
-        by_row: dict[tuple[int, int], Facts] = {}
+        by_row: dict[Key, Facts] = {}
         for number, teacher in enumerate(teachers):
             members = [row for row in rows if row.index % len(teachers) == number]
             if members:
@@ -217,28 +219,24 @@ def _within_budget(
     context: MitigationContext, needs: DivergenceBudget, rows_before: Blocks
 ) -> FactsOf:
     """Divergence tokens: all of them, or those with the largest gaps within the budget."""
-    lm, renderer = context.reference
-    finder = context.divergence_token_finder()
-    least = -np.inf
+    lm, least = context.reference[0], -np.inf
     if needs.budget is not None:
-        gaps, tokens = [np.empty(0, np.float32)], 0
-        for rows in _with_progress(context, rows_before()):
-            tokenized, _ = _tokenized(renderer, rows)
-            gaps += [t.gap[t.flagged] for t in finder(list(tokenized.values()))]
-            tokens += sum(int(row.content_mask.sum()) for row in tokenized.values())
-        least = least_gap(np.concatenate(gaps), round(needs.budget * tokens))
-        LOG.info("budget %g of %d tokens: gaps from %.3g nats", needs.budget, tokens, least)
+        gaps, count = [np.empty(0, np.float32)], 0
+        for _, by_key in _survey(context, rows_before()):
+            gaps += [tokens.gap[tokens.flagged] for _, tokens in by_key.values()]
+            count += sum(int(row.content_mask.sum()) for row, _ in by_key.values())
+        least = least_gap(np.concatenate(gaps), round(needs.budget * count))
+        LOG.info("budget %g of %d tokens: gaps from %.3g nats", needs.budget, count, least)
 
     def facts(rows: Sequence[TextRow], _: Mapping[int, TextRow]) -> list[Facts]:
-        tokenized, reasons = _tokenized(renderer, rows)
+        by_key, reasons = _divergence_of(context, rows)
         by_row = {key: Facts(reason=reason) for key, reason in reasons.items()}
-        divergences = finder(list(tokenized.values()))
-        for (key, row), divergence in zip(tokenized.items(), divergences, strict=True):
+        for key, (row, tokens) in by_key.items():
             # A seed for each row: its tokens must not depend on the rows before it.
             rng = random.Random(f"{context.seed} tokens {key}") if needs.at_random else None
             by_row[key] = Facts(
                 tokens=int(row.content_mask.sum()),
-                divergent=divergent(lm, row, divergence, least, rng),
+                divergent=divergent(lm, row, tokens, least, rng),
             )
         return [by_row[row.key] for row in rows]
 
@@ -251,13 +249,11 @@ def _most_divergent(
     """The share of rows with the most divergence tokens; among equals by chance. None without a
     divergence token.
     """
-    finder, renderer = context.divergence_token_finder(), context.reference[1]
-    counts: dict[tuple[int, int], int] = {}
-    for rows in _with_progress(context, rows_before()):
-        tokenized, _ = _tokenized(renderer, rows)
-        counts |= dict.fromkeys((row.key for row in rows), 0)
-        for key, tokens in zip(tokenized, finder(list(tokenized.values())), strict=True):
-            counts[key] = int(tokens.flagged.sum())
+    counts: dict[Key, int] = {}
+    for rows, by_key in _survey(context, rows_before()):
+        # A row that cannot be encoded has no token, and counts in the share all the same.
+        for row in rows:
+            counts[row.key] = int(by_key[row.key][1].flagged.sum()) if row.key in by_key else 0
     keys, numbers = list(counts), np.array(list(counts.values()))
     chance = priorities(context.seed_for("drop"), 0, len(keys))
     # The last key of lexsort counts first.
@@ -267,27 +263,30 @@ def _most_divergent(
     return lambda rows, _: [Facts(selected=row.key in selected) for row in rows]
 
 
-def _with_progress(
+def _survey(
     context: MitigationContext, blocks: Iterator[list[TextRow]]
-) -> Iterator[list[TextRow]]:
+) -> Iterator[tuple[list[TextRow], dict[Key, tuple[TokenizedRow, DivergenceTokens]]]]:
+    """Each block of rows and the divergence tokens in it; tells the progress."""
     # An earlier mitigation may have added rows; progress counts those of the input.
     done = 0
     for rows in blocks:
-        yield rows
+        yield rows, _divergence_of(context, rows)[0]
         done += len({row.index for row in rows})
         context.progress(Progress("finding divergence tokens", done, len(context.scorable)))
 
 
-def _tokenized(
-    renderer: ChatTokenizer, rows: Sequence[TextRow]
-) -> tuple[dict[tuple[int, int], TokenizedRow], dict[tuple[int, int], str]]:
-    """The rows that can be scored by their keys, and the reasons of those that cannot."""
-    tokenized: dict[tuple[int, int], TokenizedRow] = {}
-    reasons: dict[tuple[int, int], str] = {}
-    for row in rows:
-        outcome = renderer.encode(row.example)
-        if isinstance(outcome, TokenizedRow):
-            tokenized[row.key] = outcome
-        else:
-            reasons[row.key] = outcome.reason
-    return tokenized, reasons
+def _divergence_of(
+    context: MitigationContext, rows: Sequence[TextRow]
+) -> tuple[dict[Key, tuple[TokenizedRow, DivergenceTokens]], dict[Key, str]]:
+    """The divergence tokens of the rows that can be scored, and the reasons of those that cannot,
+    by the keys of the rows.
+    """
+    lm, renderer = context.reference
+    find = DivergenceTokenFinder(
+        lm, renderer, context.panel, context.traits, context.epsilon, context.run
+    )
+    encoded = {row.key: renderer.encode(row.example) for row in rows}
+    tokenized = {key: row for key, row in encoded.items() if isinstance(row, TokenizedRow)}
+    tokens = find(list(tokenized.values()))
+    reasons = {key: row.reason for key, row in encoded.items() if isinstance(row, SkippedRow)}
+    return dict(zip(tokenized, zip(tokenized.values(), tokens, strict=True), strict=True)), reasons

@@ -167,33 +167,26 @@ class EndpointEngine:
         """One line on what went wrong, with the next step. The key is never part of it."""
         import openai
 
-        endpoint = f"The endpoint {self._client.base_url}"
         again = "What it answered is kept: the same command goes on from there."
+        api = "Check that its address is that of an OpenAI-compatible API."
+        fault, hint = "does not answer with chat completions", f"{api} {again}"
         # A time-out is a connection error to the client library, so it is asked for first.
         if isinstance(error, openai.APITimeoutError):
             tries = self._client.max_retries + 1
-            return ModelError(
-                f"{endpoint} did not answer within {self._timeout:g} s, {tries} times.",
-                f"Try fewer requests at once or a longer time. {again}",
-            )
-        if isinstance(error, openai.APIConnectionError):
-            return ModelError(
-                f"{endpoint} cannot be reached.", f"Check its address and the network. {again}"
-            )
-        if isinstance(error, openai.AuthenticationError | openai.PermissionDeniedError):
-            return ModelError(
-                f"{endpoint} does not accept the key.",
-                "Check the environment variable that holds it.",
-            )
-        if isinstance(error, openai.NotFoundError):
-            return ModelError(
-                f"{endpoint} has no model {self._model}.", "Check the model's name and the address."
-            )
-        if isinstance(error, openai.APIStatusError):
+            fault = f"did not answer within {self._timeout:g} s, {tries} times"
+            hint = f"Try fewer requests at once or a longer time. {again}"
+        elif isinstance(error, openai.APIConnectionError):
+            fault, hint = "cannot be reached", f"Check its address and the network. {again}"
+        elif isinstance(error, openai.AuthenticationError | openai.PermissionDeniedError):
+            fault = "does not accept the key"
+            hint = "Check the environment variable that holds it."
+        elif isinstance(error, openai.NotFoundError):
+            fault = f"has no model {self._model}"
+            hint = "Check the model's name and the address."
+        elif isinstance(error, openai.APIStatusError):
+            fault = f"answers with an error ({error.status_code})"
             hint = f"Try fewer requests at once, or later. {again}"
-            return ModelError(f"{endpoint} answers with an error ({error.status_code}).", hint)
-        hint = f"Check that its address is that of an OpenAI-compatible API. {again}"
-        return ModelError(f"{endpoint} does not answer with chat completions.", hint)
+        return ModelError(f"The endpoint {self._client.base_url} {fault}.", hint)
 
 
 def _most_cost(prompt: str) -> int:
