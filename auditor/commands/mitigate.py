@@ -19,7 +19,7 @@ from auditor.data.manifest import FileOf, Manifest, manifest_of
 from auditor.data.text_row import Span
 from auditor.errors import InputError
 from auditor.mitigating.pipeline import bind
-from auditor.mitigating.record import Record, SetAside, finished
+from auditor.mitigating.record import Record, finished
 from auditor.mitigating.request import (
     check_order,
     input_of,
@@ -234,9 +234,8 @@ def _write(data: Rows, job: _Job, plan: Manifest, run: RunDir, into: Path) -> Ma
     _check_rows(data, job, len(numbers), skipped)
     settings, model = job.settings, job.model
     with ExitStack() as stack:
-        record = stack.enter_context(closing(Record([step.name for step in job.steps])))
+        record = stack.enter_context(closing(Record(into, [step.name for step in job.steps])))
         emitter = Emitter(into, settings.emit, model, settings.max_length)
-        aside = SetAside(into)
         context = MitigationContext(
             model=model,
             panel=job.panel,
@@ -254,9 +253,8 @@ def _write(data: Rows, job: _Job, plan: Manifest, run: RunDir, into: Path) -> Ma
         def tick(rows: int) -> None:
             job.progress(Progress("writing", rows, total))
 
-        output = Output(data.layout, job.masked, bound, record, aside, emitter, tick)
+        output = Output(data.layout, job.masked, bound, record, emitter, tick)
         copy = output.write(data, into)
-        aside.close()
         emitted = emitter.close()
         if not record.rows:
             raise InputError(
@@ -273,7 +271,7 @@ def _write(data: Rows, job: _Job, plan: Manifest, run: RunDir, into: Path) -> Ma
             emitted=emitted,
             recipes=write_recipes(into, settings.recipes, prompt, model[0] if model else None),
         )
-        record.write(into, manifest, job.before)
+        record.write(manifest, job.before)
     return manifest
 
 

@@ -20,7 +20,7 @@ from auditor.data.manifest import NAME, Counts, Manifest, read_manifest
 from auditor.data.parquet_writer import ParquetRows
 from auditor.data.text_row import Span, TextRow
 from auditor.errors import InputError
-from mitigations.interface import Changed, Dropped, Outcome
+from mitigations.interface import Dropped, Kept, Outcome
 
 SET_ASIDE = "set_aside.parquet"
 
@@ -37,65 +37,20 @@ _SCHEMA = pa.schema(
 _BATCH = 4096  # Numbers written at a time.
 
 
-class SetAside:
-    """Writes set_aside.parquet: one line a change, with what differs as JSON {field: text}.
-
-    row: number in the input. before, after: only the fields that differ, and "masked" spans; a
-    changed row that became several has a list as `after`; a dropped row has all its texts in
-    `before` and null in `after`.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self._rows = ParquetRows(folder / SET_ASIDE, _SCHEMA)
-
-    def add(self, mitigation: str, outcome: Changed | Dropped) -> None:
-        """Note one outcome."""
-        before: Mapping[str, object]
-        after: object
-        if isinstance(outcome, Dropped):
-            row, before, after = outcome.row, _texts(outcome.row), None
-        else:
-            row = outcome.before
-            old, *new = (
-                _texts(version) | ({"masked": version.masked} if version.masked else {})
-                for version in (row, *outcome.after)
-            )
-            # A field that differs in one of several new rows is given for all of them.
-            names = [
-                name for name in old | new[0] if any(n.get(name) != old.get(name) for n in new)
-            ]
-            before, *differing = (
-                {name: version[name] for name in names if name in version}
-                for version in (old, *new)
-            )
-            after = differing[0] if len(differing) == 1 else differing
-        self._rows.add(
-            {
-                "row": row.index,
-                "before": json.dumps(before, ensure_ascii=False),
-                "after": None if after is None else json.dumps(after, ensure_ascii=False),
-                "reason": outcome.reason,
-                "mitigation": mitigation,
-            }
-        )
-
-    def close(self) -> None:
-        """Finish the file."""
-        self._rows.close()
-
-
-def _texts(row: TextRow) -> dict[str, object]:
-    return {".".join(map(str, field.path)): field.text for field in row.fields}
-
-
 class Record:
-    """Gathers, row by row, what the manifest says.
+    """Writes set_aside.parquet, and gathers, row by row, what the manifest says.
+
+    set_aside.parquet has one line a change, with what differs as JSON {field: text}. row: number in
+    the input. before, after: only the fields that differ, and "masked" spans; a changed row that
+    became several has a list as `after`; a dropped row has all its texts in `before` and null in
+    `after`.
 
     Memory grows by 8 bytes a row; masked spans go to a scratch file, which `close` removes.
     """
 
-    def __init__(self, mitigations: Sequence[str]) -> None:
-        self._names = mitigations
+    def __init__(self, folder: Path, mitigations: Sequence[str]) -> None:
+        self._folder, self._names = folder, mitigations
+        self._aside = ParquetRows(folder / SET_ASIDE, _SCHEMA)
         self._verbs: list[Counter[str]] = [Counter() for _ in mitigations]
         self._reasons: list[Counter[str]] = [Counter() for _ in mitigations]
         self._sources = array("q")
@@ -112,11 +67,43 @@ class Record:
         return len(self._sources)
 
     def note(self, step: int, outcome: Outcome) -> None:
-        """Count what mitigation number `step` did with a row."""
+        """Count what mitigation number `step` did with a row, and set the row aside unless it was
+        kept.
+        """
         verb = type(outcome).__name__.lower()
         self._verbs[step][verb] += 1
         if outcome.reason:
             self._reasons[step][f"{verb}: {outcome.reason}"] += 1
+        before: Mapping[str, object]
+        after: object = None
+        if isinstance(outcome, Kept):
+            return
+        if isinstance(outcome, Dropped):
+            row, before = outcome.row, _texts(outcome.row)
+        else:
+            row = outcome.before
+            old, *new = (
+                _texts(version) | ({"masked": version.masked} if version.masked else {})
+                for version in (row, *outcome.after)
+            )
+            # A field that differs in one of several new rows is given for all of them.
+            names = [
+                name for name in old | new[0] if any(n.get(name) != old.get(name) for n in new)
+            ]
+            before, *differing = (
+                {name: version[name] for name in names if name in version}
+                for version in (old, *new)
+            )
+            after = differing[0] if len(differing) == 1 else differing
+        self._aside.add(
+            {
+                "row": row.index,
+                "before": json.dumps(before, ensure_ascii=False),
+                "after": None if after is None else json.dumps(after, ensure_ascii=False),
+                "reason": outcome.reason,
+                "mitigation": self._names[step],
+            }
+        )
 
     def wrote(self, index: int, masked: Sequence[Span] = ()) -> None:
         """Note that the next row of the output comes from row `index` of the input."""
@@ -142,14 +129,16 @@ class Record:
             for name, verbs, reasons in zip(self._names, self._verbs, self._reasons, strict=True)
         )
 
-    def write(self, folder: Path, manifest: Manifest, before: Manifest | None) -> None:
-        """Write manifest.json: `manifest` without its lists, then those that were gathered.
+    def write(self, manifest: Manifest, before: Manifest | None) -> None:
+        """Finish set_aside.parquet and write manifest.json: `manifest` without its lists, then
+        those that were gathered.
 
         before: the manifest of the input, if that is itself the output of mitigations: then each
         row also gets its number in the first original.
         """
+        self._aside.close()
         body = json.dumps(manifest.head(), indent=2, ensure_ascii=False, allow_nan=False)
-        with (folder / NAME).open("w", encoding="utf-8", newline="\n") as out:
+        with (self._folder / NAME).open("w", encoding="utf-8", newline="\n") as out:
 
             def write_numbers(key: str, numbers: Sequence[int | None]) -> None:
                 out.write(f',\n  "{key}": [')
@@ -180,6 +169,10 @@ class Record:
 
 def _out_of_place(numbers: Iterable[int | None]) -> bool:
     return any(number != i for i, number in enumerate(numbers))
+
+
+def _texts(row: TextRow) -> dict[str, object]:
+    return {".".join(map(str, field.path)): field.text for field in row.fields}
 
 
 def finished(folder: Path, key: str) -> Manifest | None:

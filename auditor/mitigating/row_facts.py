@@ -39,13 +39,7 @@ from mitigations.interface import (
     Needs,
     Rewordings,
 )
-from mitigations.paraphrase import (
-    EndpointEngine,
-    Engine,
-    LocalEngine,
-    RulesEngine,
-    paraphrase,
-)
+from mitigations.paraphrase import EndpointEngine, Engine, LocalEngine, RulesEngine, paraphrase
 
 LOG = logging.getLogger(__name__)
 

@@ -42,7 +42,7 @@ def tokenised(
 
     Labels are the completion tokens, the end of each turn included, and IGNORED elsewhere: on the
     prompt, and on tokens that lie in a masked span. Where nothing ends the last turn, as in plain
-    text, the end-of-sequence token is added. Reasons: those of `Renderer.encode`, and
+    text, the end-of-sequence token is added. Reasons: those of `ChatTokenizer.encode`, and
     "no_trained_token".
     """
     encoded = renderer.encode(row.example)
@@ -82,7 +82,6 @@ class Emitter:
         model: tuple[LanguageModel, ChatTokenizer] | None,
         max_length: int | None = None,
     ) -> None:
-        self._folder = folder
         self._model = model
         self._max_length = max_length
         self._tables = {

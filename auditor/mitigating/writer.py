@@ -24,9 +24,8 @@ from auditor.data.rewrite import rewrite
 from auditor.data.text_row import Span, TextRow
 from auditor.errors import RunError
 from auditor.mitigating.pipeline import BoundMitigation, advance
-from auditor.mitigating.record import SET_ASIDE, Record, SetAside
+from auditor.mitigating.record import SET_ASIDE, Record
 from auditor.mitigating.trainer_files import Emitter
-from mitigations.interface import Kept, Outcome
 
 LOG = logging.getLogger(__name__)
 # Rows that go through the mitigations at a time. What models computed is kept by block, so the
@@ -98,7 +97,7 @@ def scratch(folder: Path, *, replace: bool) -> Iterator[Path]:
 
 @dataclass
 class Output:
-    """Writes the data set; `record`, `aside` and `emitter` are told of every row.
+    """Writes the data set; `record` and `emitter` are told of every row.
 
     masked: as in `text_rows`.
     """
@@ -107,7 +106,6 @@ class Output:
     masked: Mapping[int, tuple[Span, ...]]
     steps: Sequence[BoundMitigation]
     record: Record
-    aside: SetAside
     emitter: Emitter
     progress: Callable[[int], None]
     done: int = 0
@@ -134,7 +132,7 @@ class Output:
             first, self.done = self.done, self.done + len(block)
             before = {row.index: row for row in text_rows(block, first, self.layout, self.masked)}
             after: dict[int, list[TextRow]] = {index: [] for index in before}
-            for row in advance(list(before.values()), self.steps, self._note):
+            for row in advance(list(before.values()), self.steps, self.record.note):
                 after[row.index].append(row)
             LOG.debug("rows %d to %d are mitigated", first, self.done - 1)
             self.progress(self.done)
@@ -158,11 +156,6 @@ class Output:
                     ]
                 )
         return edits
-
-    def _note(self, step: int, outcome: Outcome) -> None:
-        self.record.note(step, outcome)
-        if not isinstance(outcome, Kept):
-            self.aside.add(self.steps[step].mitigation.name, outcome)
 
 
 def _blocks(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:

@@ -6,15 +6,12 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import closing
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 from auditor.errors import ModelError
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,34 +39,32 @@ class ReplyCache:
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / "replies.sqlite"
-        self._run(
-            lambda db: db.execute(
-                "CREATE TABLE IF NOT EXISTS replies (key TEXT PRIMARY KEY, text, tokens)"
-            )
-        )
+        with self._open() as db:
+            db.execute("CREATE TABLE IF NOT EXISTS replies (key TEXT PRIMARY KEY, text, tokens)")
 
     def get(self, keys: Sequence[str]) -> dict[str, Reply]:
         """The replies that are kept, by key."""
         query = "SELECT text, tokens FROM replies WHERE key = ?"
-        rows = self._run(lambda db: [(key, db.execute(query, (key,)).fetchone()) for key in keys])
-        return {key: Reply(*row) for key, row in rows if row is not None}
+        with self._open() as db:
+            rows = {key: db.execute(query, (key,)).fetchone() for key in keys}
+        return {key: Reply(*row) for key, row in rows.items() if row is not None}
 
     def put(self, replies: Iterable[tuple[str, Reply]]) -> None:
         """Keep replies, all of them or none."""
         rows = [(key, reply.text, reply.tokens) for key, reply in replies]
-        self._run(
-            lambda db: db.executemany("INSERT OR REPLACE INTO replies VALUES (?, ?, ?)", rows)
-        )
+        with self._open() as db:
+            db.executemany("INSERT OR REPLACE INTO replies VALUES (?, ?, ?)", rows)
 
-    def _run(self, work: Callable[[sqlite3.Connection], T]) -> T:
+    @contextmanager
+    def _open(self) -> Iterator[sqlite3.Connection]:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             # `closing` ends the connection and `db` the transaction: `with` a connection alone
             # leaves it open. Its own connection for each call lets threads share the cache.
             with closing(sqlite3.connect(self._path, timeout=60)) as db, db:
-                return work(db)
+                yield db
         except (OSError, sqlite3.Error) as error:
-            hint = "Free some space there, or give another folder for the cache."
             raise ModelError(
-                f"The cache of replies {self._path} cannot be used: {error}.", hint
+                f"The cache of replies {self._path} cannot be used: {error}.",
+                "Free some space there, or give another folder for the cache.",
             ) from error

@@ -559,7 +559,7 @@ def test_a_full_disk_leaves_nothing(
     def full(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(module.SetAside, "close", full)
+    monkeypatch.setattr(module.ParquetRows, "close", full)
     assert mitigate("rows.jsonl", "--shuffle", "-o", "out") == 3
     assert "No space left on device" in capsys.readouterr().err
     assert not (place / "out").exists()
