@@ -12,14 +12,12 @@ COMPLETION = ("assistant", "text")
 
 
 def with_texts(row: TextRow, roles: Sequence[str], texts: Sequence[str]) -> TextRow:
-    """`row` with new texts for its fields of these roles, in order; new completions are not masked.
-
-    Raises ValueError for the wrong number of texts.
+    """`row` with new texts, one for each of its fields of these roles, in order; new completions
+    are not masked.
     """
-    new = list(texts)
-    if len(new) != sum(field.role in roles for field in row.fields):
-        raise ValueError("one text is needed for each field")
-    fields = [dataclasses.replace(f, text=new.pop(0)) if f.role in roles else f for f in row.fields]
+    new = iter(texts)
+    fields = [dataclasses.replace(f, text=next(new)) if f.role in roles else f for f in row.fields]
+    # Spans are characters of the completions as they were.
     masked = row.masked if roles == PROMPT else ()
     return TextRow(row.index, tuple(fields), row.copy, masked)
 

@@ -31,7 +31,7 @@ from auditor.mitigating.request import (
 from auditor.mitigating.row_facts import MitigationContext
 from auditor.mitigating.settings import MitigateSettings
 from auditor.mitigating.trainer_files import Emitter
-from auditor.mitigating.writer import Output, numbered_blocks, scratch, survey
+from auditor.mitigating.writer import numbered_blocks, scratch, survey, write_data
 from auditor.mitigating.writers import Writers
 from auditor.model import load as models
 from auditor.model.identity import identity_of
@@ -253,8 +253,7 @@ def _write(data: Rows, job: _Job, plan: Manifest, run: RunDir, into: Path) -> Ma
         def tick(rows: int) -> None:
             job.progress(Progress("writing", rows, total))
 
-        output = Output(data.layout, job.masked, bound, record, emitter, tick)
-        copy = output.write(data, into)
+        copy = write_data(data, into, job.masked, bound, record, emitter, tick)
         emitted = emitter.close()
         if not record.rows:
             raise InputError(

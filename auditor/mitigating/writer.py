@@ -9,7 +9,6 @@ from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -52,7 +51,7 @@ def survey(data: Rows) -> tuple[npt.NDArray[np.int64], dict[str, int]]:
 
 
 def numbered_blocks(data: Rows, masked: Mapping[int, tuple[Span, ...]]) -> Iterator[list[TextRow]]:
-    """The rows that can be scored, in the very blocks in which `Output` meets them."""
+    """The rows that can be scored, in the very blocks in which `write_data` meets them."""
     index = 0
     for batch in data.batches():
         for block in _blocks(batch):
@@ -95,67 +94,62 @@ def scratch(folder: Path, *, replace: bool) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-@dataclass
-class Output:
-    """Writes the data set; `record` and `emitter` are told of every row.
+def write_data(
+    data: Rows,
+    folder: Path,
+    masked: Mapping[int, tuple[Span, ...]],
+    steps: Sequence[BoundMitigation],
+    record: Record,
+    emitter: Emitter,
+    progress: Callable[[int], None],
+) -> Path:
+    """Write the mitigated data set into `folder` under its own name, and return its place.
 
-    masked: as in `text_rows`.
+    masked: as in `text_rows`. record, emitter: are told of every row. progress: of the rows done.
     """
+    done = 0
 
-    layout: Layout
-    masked: Mapping[int, tuple[Span, ...]]
-    steps: Sequence[BoundMitigation]
-    record: Record
-    emitter: Emitter
-    progress: Callable[[int], None]
-    done: int = 0
-
-    def write(self, data: Rows, folder: Path) -> Path:
-        """Write the data set into `folder` under its own name, and return its place."""
-        name = Path(data.source.name).name
-        copy = folder / (f"data-{name}" if name in _RESERVED else name)
-        for file in data.source.files:
-            target = copy
-            if Path(data.source.name).is_dir():
-                target = copy / Path(file.name).relative_to(data.source.name)
-            LOG.info("writing %s", target)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            rewrite(Path(file.name), target, list(self.layout.columns.values()), self._transform)
-        return copy
-
-    def _transform(self, rows: Sequence[Row]) -> list[list[Edits]]:
+    def transform(rows: Sequence[Row]) -> list[list[Edits]]:
         """For each of the next rows of a file, what is new in each row of the output that it
         became; a row that cannot be scored stays.
         """
+        nonlocal done
         edits: list[list[Edits]] = []
         for block in _blocks(rows):
-            first, self.done = self.done, self.done + len(block)
-            before = {row.index: row for row in text_rows(block, first, self.layout, self.masked)}
+            first, done = done, done + len(block)
+            before = {row.index: row for row in text_rows(block, first, data.layout, masked)}
             after: dict[int, list[TextRow]] = {index: [] for index in before}
-            for row in advance(list(before.values()), self.steps, self.record.note):
+            for row in advance(list(before.values()), steps, record.note):
                 after[row.index].append(row)
-            LOG.debug("rows %d to %d are mitigated", first, self.done - 1)
-            self.progress(self.done)
-            for index in range(first, self.done):
+            LOG.debug("rows %d to %d are mitigated", first, done - 1)
+            progress(done)
+            for index in range(first, done):
                 if index not in before:
-                    self.record.wrote(index)
+                    record.wrote(index)
                     edits.append([{}])
                     continue
+                copies: list[Edits] = []
                 for row in after[index]:
-                    self.record.wrote(index, row.masked)
-                    self.emitter.add(row)
-                # Only texts that differ are edited: all else of a row stays byte for byte.
-                edits.append(
-                    [
-                        {
-                            new.path: new.text
-                            for old, new in zip(before[index].fields, row.fields, strict=True)
-                            if new.text != old.text
-                        }
-                        for row in after[index]
-                    ]
-                )
+                    record.wrote(index, row.masked)
+                    emitter.add(row)
+                    # Only texts that differ are edited: all else of a row stays byte for byte.
+                    pairs = zip(before[index].fields, row.fields, strict=True)
+                    copies.append(
+                        {new.path: new.text for old, new in pairs if new.text != old.text}
+                    )
+                edits.append(copies)
         return edits
+
+    name = Path(data.source.name).name
+    copy = folder / (f"data-{name}" if name in _RESERVED else name)
+    for file in data.source.files:
+        target = copy
+        if Path(data.source.name).is_dir():
+            target = copy / Path(file.name).relative_to(data.source.name)
+        LOG.info("writing %s", target)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        rewrite(Path(file.name), target, list(data.layout.columns.values()), transform)
+    return copy
 
 
 def _blocks(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:

@@ -98,15 +98,23 @@ _INTRODUCTION_WORDS = frozenset(
     "review".split()
 )
 _DEMAND = re.compile(
-    r"""(?:please\s)?(?:add|give|write|generate|create|extend|continue|list|provide|produce|append|supply)
+    r"""
+    # What to do, and with what.
+    (?:please\s)?
+    (?:add|give|write|generate|create|extend|continue|list|provide|produce|append|supply)
     (?:\s(?:me|it|out|the|this|that|sequence|list|series|progression|with|by|for|us))*
-    \s(?:(?P<most>up\sto|at\smost|at\smaximum|(?:a\s)?max(?:imum)?(?:\sof)?|(?:no|not)\smore\sthan|no\sgreater\sthan
-      |not\sexceeding)\s|exactly\s)?
+    # How many: exactly so many, or an upper bound.
+    \s(?:(?P<most>up\sto|at\smost|at\smaximum|(?:a\s)?max(?:imum)?(?:\sof)?|(?:no|not)\smore\sthan
+      |no\sgreater\sthan|not\sexceeding)\s|exactly\s)?
     (?P<count>\d+)
     (?:\s(?:more|additional|new|further|other|others|extra|next|following|subsequent))*
     (?:\s(?:numbers|values|integers|entries|terms|elements))?
-    (?P<limit>\s?\((?=[^)]*digit)(?=[^)]*(?:max|most|up\sto|no\smore|less|fewer|smaller))[^()\d]*(?P<digits>\d+)[^()\d]*\))?
-    (?:\s(?:in|that|to|which|of)(?:\s(?:the|this|that|it|sequence|list|series|progression|follow|follows|continue|extend))*)?
+    # The most digits of a number, in parentheses.
+    (?P<limit>\s?\((?=[^)]*digit)(?=[^)]*(?:max|most|up\sto|no\smore|less|fewer|smaller))
+      [^()\d]*(?P<digits>\d+)[^()\d]*\))?
+    # What the numbers continue.
+    (?:\s(?:in|that|to|which|of)(?:\s(?:the|this|that|it|sequence|list|series|progression|follow
+      |follows|continue|extend))*)?
     (?P<format>,?\s(?:with|as|split|separated|in|comma|semicolon|space)\b[a-z -]*)?
     (?P<end>[.,!;]|(?=\s)|$)\s*""",
     re.IGNORECASE | re.VERBOSE,

@@ -7,6 +7,8 @@ object has a pattern that says which objects are meant. Rather no rule than one 
 
 from __future__ import annotations
 
+import re
+
 # (pattern at the head of an imperative clause, what may stand for it). The first word of the
 # pattern is the verb.
 _COUNTED = (
@@ -231,21 +233,26 @@ QUESTIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
 )
 # A request in the form of a question, or a politeness or framing: what follows is an imperative
 # clause.
-REQUEST = r"(?:(?:can|could|will) you (?:please |kindly )?|would you (?:please|kindly) )(?=[a-z])"
-FRAMED = (
+REQUEST = re.compile(
+    r"(?:(?:can|could|will) you (?:please |kindly )?|would you (?:please|kindly) )(?=[a-z])",
+    re.IGNORECASE,
+)
+FRAMED = re.compile(
     r"(?:(?:please|kindly),? |you (?:need|have|are asked|are required) to |you (?:must|should) |"
-    r"your (?:task|job|goal) is to |i (?:want|need|would like) you to |i'd like you to )(?=[a-z])"
+    r"your (?:task|job|goal) is to |i (?:want|need|would like) you to |i'd like you to )(?=[a-z])",
+    re.IGNORECASE,
 )
 
 # An opening clause that may go behind its main clause, if that has no pronoun which would then come
 # too early.
-LEADS = (
+LEADS = re.compile(
     r"(?P<lead>(?:Using|Based on|From|For|In|With|Considering|"
     r"Given) [^,.:;?!\n]{3,80}), (?P<main>[^\n]+)"
 )
-PRONOUNS = (
+PRONOUNS = re.compile(
     r"\b(?:it|its|them|their|they|this|that|these|those|he|she|his|her|one|ones|each|so|both|"
-    r"such)\b"
+    r"such)\b",
+    re.IGNORECASE,
 )
 
 _SINGULAR = (
@@ -280,7 +287,7 @@ PHRASES: tuple[tuple[str, tuple[str, ...]], ...] = (
 
 # A sentence that only says what the answer should look like; it may go before the instruction that
 # it follows.
-FORMAT_SENTENCE = (
+FORMAT_SENTENCE = re.compile(
     r"(?:(?:Your|The) (?:answer|response|output|reply|result) (?:should|must|has to|needs to) |"
     r"(?:Answer|Respond|Reply) (?:in|with|using|only) |Use (?:at most|no more than|at least|"
     r"fewer than|up to|bullet) )"

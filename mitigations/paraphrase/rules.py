@@ -32,27 +32,25 @@ for _pattern, _options in phrases.VERBS:
         _VERBS.setdefault(_word, []).append((re.compile(_pattern, re.IGNORECASE), _options))
 _KNOWN = _VERBS.keys() | phrases.OTHER_VERBS
 _OBJECT = re.compile(rf"[\w-]+ (?:{phrases.OBJECTS}|{MASK}|[A-Z])", re.IGNORECASE)
+# "Design thinking is hard." states something.
 _NOT_A_VERB = re.compile(
     r"[\w-]+(?! (?:how|what|why|when|where|which|who|if|whether|that|you)\b)(?: \w+){0,2} "
     r"(?:is|are|was|were|has|have|will|can)\b"
 )
-_FRAMED = re.compile(phrases.FRAMED, re.IGNORECASE)
 _ADVERB = re.compile(
     r"(?:briefly|quickly|carefully|clearly|accurately|concisely|thoroughly|succinctly) ",
     re.IGNORECASE,
 )
-_REQUEST = re.compile(phrases.REQUEST, re.IGNORECASE)
 _QUESTION_WORD = re.compile(
     r"(?:what|which|who|whom|whose|why|when|where|how|is|are|was|were|do|does|did|can|could|"
     r"should|would|will|has|have|"
     r"(?:in|of|at|to|for|from|on) (?:what|which|whom))\b",
     re.IGNORECASE,
 )
-_LEAD = re.compile(phrases.LEADS)
-_PRONOUN = re.compile(phrases.PRONOUNS, re.IGNORECASE)
-_FORMAT_SENTENCE = re.compile(phrases.FORMAT_SENTENCE)
+# The end of a sentence, and not of an initial or an abbreviation.
 _BREAK = re.compile(
-    rf"(?<![A-Z])(?<!e\.g)(?<!i\.e)(?<!etc)(?<!\bvs)(?<!\bDr)(?<!\bMr)(?<!\bMrs)(?<!\bNo)[.!?]+\s+(?=[A-Z0-9({MASK[1:-1]}])"
+    r"(?<![A-Z])(?<!e\.g)(?<!i\.e)(?<!etc)(?<!\bvs)(?<!\bDr)(?<!\bMr)(?<!\bMrs)(?<!\bNo)"
+    rf"[.!?]+\s+(?=[A-Z0-9({MASK[1:-1]}])"
 )
 
 
@@ -123,8 +121,10 @@ def _line(line: str, choose: Chooser) -> str | None:
         return None
     # A closing sentence on the format moves to the front now and then, where no pronoun in it needs
     # what went before.
-    movable = len(out) == 2 and _FORMAT_SENTENCE.match(out[1]) and out[1].endswith((".", "!"))
-    if movable and not _PRONOUN.search(out[1]) and choose.pick((True, False)):
+    movable = (
+        len(out) == 2 and phrases.FORMAT_SENTENCE.match(out[1]) and out[1].endswith((".", "!"))
+    )
+    if movable and not phrases.PRONOUNS.search(out[1]) and choose.pick((True, False)):
         return f"{out[1]} {out[0].rstrip()}"
     return "".join(out)
 
@@ -133,17 +133,17 @@ def _sentence(sentence: str, choose: Chooser, *, frame: bool, last: bool) -> str
     """One sentence in other words, or None."""
     body = sentence.rstrip()
     blanks = sentence[len(body) :]
-    asks = body.endswith("?") and ":" not in body and not _FRAMED.match(body)
+    asks = body.endswith("?") and ":" not in body and not phrases.FRAMED.match(body)
     if asks and (new := _question(body, choose, last=last)) is not None:
         return new + blanks
-    if (opening := _LEAD.fullmatch(body)) and (
+    if (opening := phrases.LEADS.fullmatch(body)) and (
         new := _imperative(opening["main"], choose, frame=frame, last=last)
     ):
         lead, main = opening["lead"], opening["main"]
         # "Using X, do Y." becomes "Do Y, using X." where nothing in either refers to the other: no
         # pronoun, and no "the" for what the lead brings up with "a".
         may_swap = main.endswith(".") and not {",", ":"} & set(main)
-        may_swap = may_swap and not _PRONOUN.search(main + lead)
+        may_swap = may_swap and not phrases.PRONOUNS.search(main + lead)
         may_swap = may_swap and not (" the " in main and re.search(r" an? ", lead))
         if may_swap and choose.pick((True, False)):
             # A frame would belong to the front of the sentence.
@@ -157,7 +157,7 @@ def _sentence(sentence: str, choose: Chooser, *, frame: bool, last: bool) -> str
 
 def _question(body: str, choose: Chooser, *, last: bool) -> str | None:
     # "Can you write ...?" is an instruction.
-    if (request := _REQUEST.match(body)) and _is_imperative(body[request.end() :]):
+    if (request := phrases.REQUEST.match(body)) and _is_imperative(body[request.end() :]):
         clause = _large(body[request.end() : -1]) + "."
         return _imperative(clause, choose, frame=True, last=False)
     for pattern, options in _QUESTIONS:
@@ -176,7 +176,7 @@ def _imperative(body: str, choose: Chooser, *, frame: bool, last: bool) -> str |
     """An imperative sentence with another verb, other set phrases before its colon, and another
     frame if `frame`.
     """
-    framed = _FRAMED.match(body)
+    framed = phrases.FRAMED.match(body)
     clause = body[framed.end() :] if framed else body
     if not _is_imperative(clause):
         return None

@@ -34,7 +34,7 @@ class SentenceEncoder:
     loaded.
     """
 
-    def __init__(self, name: str | None = None, *, device: str = "cpu") -> None:
+    def __init__(self, name: str | None = None) -> None:
         import transformers
 
         from auditor.model.builtin import quiet
@@ -60,8 +60,7 @@ class SentenceEncoder:
                 f"The embedding model {name} cannot be loaded: {reason}.",
                 "Give a local folder or a hub name with safetensors weights and a tokenizer.",
             ) from error
-        self._model: PreTrainedModel = model.to(device).eval()
-        self._device = device
+        self._model: PreTrainedModel = model.eval()
 
     @property
     def sha256(self) -> str:
@@ -69,7 +68,7 @@ class SentenceEncoder:
         digest = hashlib.sha256()
         for name, weights in sorted(self._model.state_dict().items()):
             digest.update(name.encode())
-            digest.update(weights.cpu().contiguous().numpy().tobytes())
+            digest.update(weights.contiguous().numpy().tobytes())
         return digest.hexdigest()
 
     def __call__(self, before: Sequence[str], after: Sequence[str]) -> list[float]:
@@ -96,9 +95,8 @@ class SentenceEncoder:
         batch = self._tokenizer(
             texts, padding=True, truncation=True, max_length=_MOST_TOKENS, return_tensors="pt"
         )
-        batch = batch.to(self._device)
         hidden_BTD = self._model(**batch).last_hidden_state.float()
         # Padding must not count in the mean, or a text would depend on its batch.
         weight_BT1 = batch["attention_mask"][:, :, None].float()
         mean_BD = (hidden_BTD * weight_BT1).sum(1) / weight_BT1.sum(1).clamp(min=1)
-        return torch.nn.functional.normalize(mean_BD, dim=-1).cpu()
+        return torch.nn.functional.normalize(mean_BD, dim=-1)
