@@ -62,7 +62,11 @@ def write_targets(report: ScanReport, targets: Sequence[Target]) -> None:
 def _write(report: ScanReport, target: Target) -> None:
     from auditor.runs.run_directory import write_file
 
-    text = load(target.format).render(report, _existing(target))
+    format_, existing = load(target.format), _existing(target)
+    if existing is not None and format_.update is not None:
+        text = format_.update(existing, report)
+    else:
+        text = format_.render(report)
     if target.path == STDOUT:
         _to_stdout(text)
     else:
@@ -88,7 +92,9 @@ def _target(value: str) -> Target:
             f"{path} cannot be written.", "Name a file in a directory that you may write to."
         )
     target = Target(name, path)
-    load(name).check(_existing(target))
+    check = load(name).check
+    if check is not None:
+        check(_existing(target))
     return target
 
 
@@ -97,7 +103,7 @@ def _existing(target: Target) -> str | None:
     written anew.
     """
     path = Path(target.path)
-    if target.path == STDOUT or not load(target.format).goes_into_files or not path.exists():
+    if target.path == STDOUT or load(target.format).update is None or not path.exists():
         return None
     try:
         return path.read_bytes().decode()

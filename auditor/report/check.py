@@ -6,7 +6,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from auditor.report.shared.terminal import VERDICT_STYLES, section_table
-from auditor.report.shared.words import headline, safe
+from auditor.report.shared.words import estimate, headline, safe
 from auditor.scanning.scan_report import ScanReport
 
 
@@ -20,15 +20,13 @@ def terminal_page(before: ScanReport, after: ScanReport) -> RenderableType:
     verdicts = [scan.verdict for scan in scans]
     table.add_row("verdict", *(Text(headline(v), style=VERDICT_STYLES[v.name]) for v in verdicts))
     table.add_row("rows scanned", *(f"{scan.rows_scanned:,}" for scan in scans))
+    doses = [
+        {trait.name: estimate(trait.effect, trait.interval, ".2f") for trait in scan.traits}
+        for scan in scans
+    ]
     leading = [trait.name for scan in scans for trait in scan.traits[:1]]
     for name in dict.fromkeys(leading):
-        table.add_row(Text(f"dose of {safe(name)}"), *(_dose(scan, name) for scan in scans))
+        table.add_row(
+            Text(f"dose of {safe(name)}"), *(dose.get(name, "not tested") for dose in doses)
+        )
     return table
-
-
-def _dose(report: ScanReport, name: str) -> str:
-    """The dose of a trait with its interval, or that the scan did not test the trait."""
-    trait = next((trait for trait in report.traits if trait.name == name), None)
-    if trait is None:
-        return "not tested"
-    return f"{trait.effect:.2f} [{trait.interval[0]:.2f}, {trait.interval[1]:.2f}]"

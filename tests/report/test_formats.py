@@ -31,6 +31,7 @@ from auditor.report.scan.markdown import code, prose
 from auditor.report.scan.rows import RowSummary
 from auditor.report.shared.words import safe
 from auditor.scanning.scan_report import EXIT_CODES, ScanReport
+from detectors.interface import TraitTest
 from tests.support.sample_report import (
     INCONCLUSIVE,
     NO_RISK,
@@ -343,6 +344,17 @@ def test_sarif_lists_a_thousand_rows_at_most(tmp_path: Path) -> None:
     assert [result["level"] for result in results] == ["error", *["note"] * 1000]
 
 
+def test_sarif_has_a_rule_for_a_trait_that_only_tuned_copies_find() -> None:
+    """`check_sarif` looks for the rule of every result; the traits of both tests have one, once."""
+    oak = replace(OWL, name="oak", group="tree")
+    copies = TraitTest("tuned copies", (oak, OWL), {"oak": 1.1, "owl": 1.1}, 128)
+    found = sample_report(replace(RISK, trait="oak", reason="by copies, oak"))
+    text = load("sarif").render(replace(found, tests=(*found.tests, copies)))
+    assert check_sarif(text) == "risk"
+    rules = [rule["id"] for rule in json.loads(text)["runs"][0]["tool"]["driver"]["rules"]]
+    assert rules.count("trait/oak") == rules.count("trait/owl") == 1
+
+
 def test_missing_row_scores_are_said_or_an_error(tmp_path: Path) -> None:
     """Without the run directory SARIF keeps the verdict and says what it lacks; CSV is an error."""
     report = replace(sample_report(), run=str(tmp_path / "gone"))
@@ -402,26 +414,26 @@ def test_card_is_put_into_a_readme(end: str) -> None:
     """Metadata and section are added and then replaced; every other byte stays, and twice is as
     good as once.
     """
-    once = load("card").render(sample_report(RISK), README.replace("\n", end))
+    once = card.update(README.replace("\n", end), sample_report(RISK))
     assert check_card(once) == "risk"
     assert DatasetCard(once).data.to_dict()["license"] == "mit"
     assert once.count("\n") == once.count(end)
     for part in ("license: mit  # mine\ntags: [a]\n", "---\n\n# Owls\nText — mine."):
         assert part.replace("\n", end) in once
-    again = load("card").render(sample_report(NO_RISK), once)
+    again = card.update(once, sample_report(NO_RISK))
     assert check_card(again) == "no_risk"
     assert again.count(card.BEGIN) == again.count(card.KEY + ":") == 1
     assert "RISK FOUND: owl" not in again
-    assert load("card").render(sample_report(RISK), again) == once
+    assert card.update(again, sample_report(RISK)) == once
     after = f"{card.END}{end * 2}## After{end}"
     moved = once.replace(card.END + end, after)
-    assert load("card").render(sample_report(NO_RISK), moved).endswith(after)
+    assert card.update(moved, sample_report(NO_RISK)).endswith(after)
 
 
 @pytest.mark.parametrize("old", ["", "# No front matter\n", "---\nx: 1\nno end"])
 def test_card_without_front_matter(old: str) -> None:
     """A card without metadata gets some, before everything else."""
-    new = load("card").render(sample_report(INCONCLUSIVE), old)
+    new = card.update(old, sample_report(INCONCLUSIVE))
     assert check_card(new) == "inconclusive"
     assert old.strip() in new
 
@@ -438,7 +450,7 @@ def test_card_with_broken_markers_is_refused_before_the_scan(
     monkeypatch.chdir(tmp_path)
     Path("README.md").write_text(old)
     with pytest.raises(AuditError):
-        load("card").render(sample_report(), old)
+        card.update(old, sample_report())
     assert run(["scan", "missing.parquet", "--output", "card=README.md"]) == 2
     assert "The card does not hold" in capfd.readouterr().err
     assert Path("README.md").read_text() == old

@@ -24,42 +24,44 @@ _FRONT = re.compile(r"---[ \t]*\r?\n(?P<keys>.*?)^---[ \t]*\r?$", re.DOTALL | re
 _KEY = re.compile(rf"^{KEY}:.*\n(?:[ \t]+.*\n)*", re.MULTILINE)
 
 
-class Card(Format):
-    """A section of a data-set card, and a key in the card's metadata."""
+def render(report: ScanReport) -> str:
+    """A card that holds nothing but this audit."""
+    return f"---\n{_metadata(report)}---\n\n{_section(report)}"
 
-    goes_into_files = True
 
-    def check(self, existing: str | None) -> None:
-        """Raises AuditError when the markers of the card are not one pair: between others, text
-        of the user's could be lost.
-        """
-        card = existing or ""
-        counts = card.count(BEGIN), card.count(END)
-        if counts not in ((0, 0), (1, 1)) or card.find(BEGIN) > card.find(END):
-            raise AuditError(
-                f"The card does not hold {BEGIN} and {END} once each, in this order.",
-                "Mend or remove these lines of it; the section is written anew.",
-            )
+def check(existing: str | None) -> None:
+    """Raise AuditError when the markers of the card are not one pair: between others, text of the
+    user's could be lost.
+    """
+    card = existing or ""
+    counts = card.count(BEGIN), card.count(END)
+    if counts not in ((0, 0), (1, 1)) or card.find(BEGIN) > card.find(END):
+        raise AuditError(
+            f"The card does not hold {BEGIN} and {END} once each, in this order.",
+            "Mend or remove these lines of it; the section is written anew.",
+        )
 
-    def render(self, report: ScanReport, existing: str | None = None) -> str:
-        """A card that holds nothing but this audit; or `existing` with the audit's metadata and
-        section put in, or in place of earlier ones, and all else as it was.
-        """
-        if existing is None:
-            return f"---\n{_metadata(report)}---\n\n{_section(report)}"
-        self.check(existing)
-        end = "\r\n" if "\r\n" in existing else "\n"
-        metadata = _metadata(report).replace("\n", end)
-        section = _section(report).replace("\n", end)
-        if BEGIN in existing:
-            body = _SECTION.sub(lambda _: section, existing)
-        else:
-            body = f"{existing.rstrip()}{end * 2}{section}".lstrip()
-        front = _FRONT.match(body)
-        if front is None:
-            return f"---{end}{metadata}---{end * 2}{body}"
-        keys = _KEY.sub("", front["keys"]) + metadata
-        return f"{body[: front.start('keys')]}{keys}{body[front.end('keys') :]}"
+
+def update(existing: str, report: ScanReport) -> str:
+    """The card with the audit's metadata and section put in, or in place of earlier ones.
+
+    Raises AuditError as `check` does.
+    """
+    check(existing)
+    # A card keeps its line ends, so that a diff of it shows the audit's lines alone.
+    end = "\r\n" if "\r\n" in existing else "\n"
+    metadata = _metadata(report).replace("\n", end)
+    section = _section(report).replace("\n", end)
+    if BEGIN in existing:
+        # A function, since backslashes in a replacement text would be read as group references.
+        body = _SECTION.sub(lambda _: section, existing)
+    else:
+        body = f"{existing.rstrip()}{end * 2}{section}".lstrip()
+    front = _FRONT.match(body)
+    if front is None:
+        return f"---{end}{metadata}---{end * 2}{body}"
+    keys = _KEY.sub("", front["keys"]) + metadata
+    return f"{body[: front.start('keys')]}{keys}{body[front.end('keys') :]}"
 
 
 def _metadata(report: ScanReport) -> str:
@@ -96,4 +98,4 @@ def _section(report: ScanReport) -> str:
     return "\n".join(lines) + "\n"
 
 
-FORMAT = Card()
+FORMAT = Format(render, check, update)

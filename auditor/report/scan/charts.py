@@ -4,9 +4,9 @@ colours, also dark ones.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from html import escape
-from typing import Any
+from typing import TypedDict
 
 from auditor.inference.trait_evidence import TraitEvidence
 from auditor.report.shared.svg import sideways, text, ticks
@@ -17,6 +17,30 @@ WIDTH, HEIGHT = 420, 236
 LEFT, RIGHT, TOP, BOTTOM = 44, 12, 12, 42
 FOREST_WIDTH, FOREST_HEIGHT = 240, 20
 FOREST_LIMITS = (-1.0, 2.0)  # a wider interval ends in an arrow
+
+
+class Analysis(TypedDict):
+    """An interim analysis in the values of detector `trait` (docs/methods.md): what all rows up to
+    it say of the strongest trait, and which dose they exclude for every trait.
+
+    weakest: the trait with the highest bound. It and excluded are None while no bound exists.
+    """
+
+    rows: int
+    effect: float
+    interval: Sequence[float]
+    weakest: str | None
+    excluded: float | None
+
+
+class Tenth(TypedDict):
+    """A tenth of all completions in the report's divergence tokens: how many of its tokens are
+    flagged, and the 95 % interval of that share; None where nothing is flagged.
+    """
+
+    tokens: int
+    flagged: int
+    interval: Sequence[float] | None
 
 
 def forest_scale(traits: Sequence[TraitEvidence]) -> tuple[float, float]:
@@ -42,8 +66,10 @@ def forest(effect: float, interval: tuple[float, float], scale: tuple[float, flo
         for mark in (0.0, 1.0)
     ]
     elements.append(_line(x(low), middle, x(high), middle, "interval"))
-    elements += [_arrow(x(low), middle, -5)] if low < scale[0] else []
-    elements += [_arrow(x(high), middle, 5)] if high > scale[1] else []
+    for outside, end, length in ((low < scale[0], low, -5), (high > scale[1], high, 5)):
+        if outside:
+            arrow = f"M{x(end) + length:.1f} {middle:g}l{-length:g} -4v8z"
+            elements.append(f'<path class="arrow" d="{arrow}"/>')
     if scale[0] <= effect <= scale[1]:
         elements.append(f'<circle class="point" cx="{x(effect):.1f}" cy="{middle:g}" r="4"/>')
     description = f"dose {effect:.2f}, 95 % interval {low:.2f} to {high:.2f}"
@@ -51,28 +77,29 @@ def forest(effect: float, interval: tuple[float, float], scale: tuple[float, flo
 
 
 def exclusion_plot(
-    looks: Sequence[Mapping[str, Any]], limit: float, projected: Sequence[tuple[float, float]] = ()
+    analyses: Sequence[Analysis], limit: float, projected: Sequence[tuple[float, float]] = ()
 ) -> str:
     """Over the rows scored: the strongest trait's dose with its interval, and the dose excluded for
     every trait.
 
-    looks: the interim analyses of the `trait` detector's values, at least one. limit: the dose that
-    a pass must exclude. projected: points (rows, excluded dose) to go on with, dashed.
+    analyses: at least one. limit: the dose that a pass must exclude. projected: points (rows,
+    excluded dose) to go on with, dashed.
     """
     excluded = [
-        (float(look["rows"]), float(look["excluded"]))
-        for look in looks
-        if look["excluded"] is not None
+        (float(analysis["rows"]), analysis["excluded"])
+        for analysis in analyses
+        if analysis["excluded"] is not None
     ]
-    doses = [end for look in looks for end in look["interval"]] + [bound for _, bound in excluded]
-    last = max([look["rows"] for look in looks] + [rows for rows, _ in projected])
+    doses = [end for analysis in analyses for end in analysis["interval"]]
+    doses += [bound for _, bound in excluded]
+    last = max(*(analysis["rows"] for analysis in analyses), *(rows for rows, _ in projected), 0)
     axes = _Axes(0, last, [0.0, 1.0, *doses])
     elements = [*axes.draw("rows scored", "dose")]
     elements.append(_line(LEFT, axes.y(limit), WIDTH - RIGHT, axes.y(limit), "limit"))
     # Dose and bound of one analysis stand side by side, so that neither hides the other.
-    for look in looks:
-        x, (low, high) = axes.x(look["rows"]) - 3, look["interval"]
-        y = axes.y(look["effect"])
+    for analysis in analyses:
+        x, (low, high) = axes.x(analysis["rows"]) - 3, analysis["interval"]
+        y = axes.y(analysis["effect"])
         elements.append(_line(x, axes.y(low), x, axes.y(high), "interval"))
         elements.append(f'<circle class="point" cx="{x:.1f}" cy="{y:.1f}" r="4"/>')
     bounds, dashed = (
@@ -87,7 +114,7 @@ def exclusion_plot(
     return _drawing(f"Dose excluded for every trait by rows scored. {listed}.", elements)
 
 
-def divergence_plot(tenths: Sequence[Mapping[str, Any]]) -> str:
+def divergence_plot(tenths: Sequence[Tenth]) -> str:
     """The share of tokens that are divergence tokens by tenth of the completion, with 95 %
     intervals.
     """
@@ -146,10 +173,6 @@ def _line(x1: float, y1: float, x2: float, y2: float, name: str) -> str:
 def _path(points: Sequence[tuple[float, float]], name: str) -> str:
     path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
     return f'<polyline class="{name}" points="{path}"/>' if points else ""
-
-
-def _arrow(x: float, y: float, length: float) -> str:
-    return f'<path class="arrow" d="M{x + length:.1f} {y:g}l{-length:g} -4v8z"/>'
 
 
 def _drawing(

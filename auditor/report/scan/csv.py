@@ -18,33 +18,30 @@ CELL_CHARS = 32_000  # a cell of a spreadsheet holds 32,767 characters
 FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
 
 
-class Csv(Format):
-    """The scored rows as a table."""
+def render(report: ScanReport) -> str:
+    """The rows, with a header.
 
-    def render(self, report: ScanReport, existing: str | None = None) -> str:
-        """The rows, with a header.
-
-        Raises RunError when the run directory with their scores is not at hand.
-        """
-        rows = read_rows(report)
-        if rows is None:
-            raise RunError(
-                f"The scores of the rows ({report.run}/rows.parquet) are gone.",
-                "Scan again with --fresh.",
-            )
-        stream = io.StringIO()
-        writer = csv.writer(stream)
-        writer.writerow(RowSummary.__slots__)
-        writer.writerows([_cell(value) for value in astuple(row)] for row in rows)
-        return stream.getvalue()
-
-
-def _cell(value: str | float | None) -> str | float | None:
-    """Numbers as they are; text harmless, and with an apostrophe where it would be a formula."""
-    if not isinstance(value, str):
-        return value
-    text = safe(value[:CELL_CHARS])[:CELL_CHARS]
-    return f"'{text}" if text.startswith(FORMULA) else text
+    Raises RunError when the run directory with their scores is not at hand.
+    """
+    rows = read_rows(report)
+    if rows is None:
+        raise RunError(
+            f"The scores of the rows ({report.run}/rows.parquet) are gone.",
+            "Scan again with --fresh.",
+        )
+    stream = io.StringIO()
+    writer = csv.writer(stream)
+    writer.writerow(RowSummary.__slots__)
+    for row in rows:
+        cells = list(astuple(row))
+        for column, value in enumerate(cells):
+            if isinstance(value, str):
+                # Cut before the escapes are made, which is slow, and after, as they are longer.
+                text = safe(value[:CELL_CHARS])[:CELL_CHARS]
+                # A spreadsheet takes what follows an apostrophe for text.
+                cells[column] = f"'{text}" if text.startswith(FORMULA) else text
+        writer.writerow(cells)
+    return stream.getvalue()
 
 
-FORMAT = Csv()
+FORMAT = Format(render)

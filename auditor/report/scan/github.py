@@ -12,19 +12,16 @@ MOST_ROWS = 10  # GitHub shows ten annotations of a kind for a step
 MOST_CHARS = 4096  # the longest path, and as much of a message as GitHub keeps
 
 
-class GitHub(Format):
-    """One line for the verdict, and one notice for each of the rows to inspect first."""
-
-    def render(self, report: ScanReport, existing: str | None = None) -> str:
-        """The workflow commands, one a line."""
-        verdict = report.verdict
-        detail = power(verdict.min_effect) if verdict.name == "no_risk" else MEANING[verdict.name]
-        title, message = headline(verdict), f"{verdict.reason}. {detail}"
-        lines = [_command(COMMANDS[verdict.name], report, 1, title, message)]
-        for row in flagged(report, MOST_ROWS) or ():
-            line, message = line_of(report, row.row), describe_row(row, report)
-            lines.append(_command("notice", report, line, "Divergence tokens", message))
-        return "".join(f"{line}\n" for line in lines)
+def render(report: ScanReport) -> str:
+    """The workflow commands, one a line."""
+    verdict = report.verdict
+    detail = power(verdict.min_effect) if verdict.name == "no_risk" else MEANING[verdict.name]
+    title, message = headline(verdict), f"{verdict.reason}. {detail}"
+    lines = [_command(COMMANDS[verdict.name], report, 1, title, message)]
+    for row in flagged(report, MOST_ROWS) or ():
+        line, message = line_of(report, row.row), describe_row(row, report)
+        lines.append(_command("notice", report, line, "Divergence tokens", message))
+    return "".join(f"{line}\n" for line in lines)
 
 
 def _command(command: str, report: ScanReport, line: int, title: str, message: str) -> str:
@@ -42,4 +39,4 @@ def _message(text: str) -> str:
     return safe(text[:MOST_CHARS]).replace("%", "%25")
 
 
-FORMAT = GitHub()
+FORMAT = Format(render)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
 
 from markupsafe import Markup
 
-from auditor.inference.trait_evidence import TraitEvidence
-from auditor.report.scan.charts import divergence_plot, exclusion_plot, forest, forest_scale
+from auditor.report.scan.charts import (
+    Analysis,
+    divergence_plot,
+    exclusion_plot,
+    forest,
+    forest_scale,
+)
 from auditor.report.scan.interface import Format
 from auditor.report.scan.next_steps import next_steps
 from auditor.report.shared.page import html_page
@@ -43,80 +47,74 @@ class ShownRow:
     left_out: int
 
 
-class Html(Format):
-    """A page that stands alone."""
-
-    def render(self, report: ScanReport, existing: str | None = None) -> str:
-        """The page."""
-        verdict, settings = report.verdict, report.settings
-        traits = report.traits
-        shown = traits[:TRAITS_SHOWN]
-        looks = _looks(report)
-        limit = text_profile(report.detectors).target
-        projected = projection(report, looks, limit)
-        divergence = report.divergence if isinstance(report.divergence, dict) else {}
-        level = f"{100 * settings['alpha']:g} %" if "alpha" in settings else "the level asked for"
-        power_plot = tenths_plot = None
-        if looks:
-            power_plot = Markup(exclusion_plot(looks, limit, projected))
-        if divergence.get("places") and divergence["flagged"]:
-            tenths_plot = Markup(divergence_plot(divergence["places"]))
-        values = {
-            "title": f"{headline(verdict)} · {report.dataset.name}",
-            "report": report,
-            "headline": headline(verdict),
-            "power": power(verdict.min_effect),
-            "steps": next_steps(report),
-            "traits": shown[:TRAITS_OPEN],
-            "more_traits": shown[TRAITS_OPEN:],
-            "traits_left_out": len(traits) - len(shown),
-            "level": level,
-            "tested": len(settings.get("tested") or report.traits),
-            "forest": _forest,
-            "scale": forest_scale(shown),
-            "looks": looks,
-            "looks_plot": power_plot,
-            "limit": limit,
-            "projected": projected[-1][0] if projected else None,
-            "divergence": divergence,
-            "places_plot": tenths_plot,
-            "rows": [_shown_row(row) for row in report.examples[:ROWS_SHOWN]],
-            "rows_left_out": max(0, len(report.examples) - ROWS_SHOWN),
-        }
-        return html_page("scan.html", values)
+def render(report: ScanReport) -> str:
+    """The page, which stands alone."""
+    verdict, settings = report.verdict, report.settings
+    traits = report.traits[:TRAITS_SHOWN]
+    by_prompts = report.detectors.get("trait")
+    values = by_prompts.values if isinstance(by_prompts, Evidence) else {}
+    analyses: Sequence[Analysis] = values.get("looks", ())
+    limit, scale = text_profile(report.detectors).target, forest_scale(traits)
+    projected = projection(report, analyses, limit)
+    divergence = report.divergence if isinstance(report.divergence, dict) else {}
+    level = f"{100 * settings['alpha']:g} %" if "alpha" in settings else "the level asked for"
+    power_plot = tenths_plot = None
+    if analyses:
+        power_plot = Markup(exclusion_plot(analyses, limit, projected))
+    if divergence.get("places") and divergence["flagged"]:
+        tenths_plot = Markup(divergence_plot(divergence["places"]))
+    page = {
+        "title": f"{headline(verdict)} · {report.dataset.name}",
+        "report": report,
+        "headline": headline(verdict),
+        "power": power(verdict.min_effect),
+        "steps": next_steps(report),
+        "traits": traits[:TRAITS_OPEN],
+        "more_traits": traits[TRAITS_OPEN:],
+        "traits_left_out": len(report.traits) - len(traits),
+        "level": level,
+        "tested": len(settings.get("tested") or report.traits),
+        "forest": lambda trait: Markup(forest(trait.effect, trait.interval, scale)),
+        "looks": analyses,
+        "looks_plot": power_plot,
+        "limit": limit,
+        "projected": projected[-1][0] if projected else None,
+        "divergence": divergence,
+        "places_plot": tenths_plot,
+        "rows": [_shown_row(row) for row in report.examples[:ROWS_SHOWN]],
+        "rows_left_out": max(0, len(report.examples) - ROWS_SHOWN),
+    }
+    return html_page("scan.html", page)
 
 
 def projection(
-    report: ScanReport, looks: Sequence[Mapping[str, Any]], limit: float
+    report: ScanReport, analyses: Sequence[Analysis], limit: float
 ) -> list[tuple[float, float]]:
-    """How the excluded dose would go on to fall, as points (rows, dose) from the last look to the
-    one at `limit`.
+    """How the excluded dose would go on to fall, as points (rows, dose) from the last interim
+    analysis to the one at `limit`.
 
     By the standard errors alone: with estimates that stay, the bound's distance to the estimate
     falls with the square root of the trait's rows. Only for an inconclusive verdict, and empty
     where it cannot be said: no bound, an estimate that is itself at the limit, or a weakest trait
     that is not scored any more.
     """
-    if report.verdict.name != "inconclusive" or not looks or looks[-1]["excluded"] is None:
+    if report.verdict.name != "inconclusive" or not analyses:
         return []
-    rows, bound = float(looks[-1]["rows"]), float(looks[-1]["excluded"])
-    weakest = next((trait for trait in report.traits if trait.name == looks[-1]["weakest"]), None)
-    if weakest is None or weakest.eliminated_at is not None:
+    rows, bound = float(analyses[-1]["rows"]), analyses[-1]["excluded"]
+    names = {trait.name: trait for trait in report.traits}
+    weakest = names.get(analyses[-1]["weakest"] or "")
+    if bound is None or weakest is None or weakest.eliminated_at is not None:
         return []
     if weakest.effect >= limit or bound < limit:
         return []
     gap = bound - weakest.effect
+    # The gap shrinks to limit - effect when the rows have grown by the square of that ratio.
     more = weakest.rows * ((gap / (limit - weakest.effect)) ** 2 - 1)
     steps = [more * eighths / 8 for eighths in range(9)]
     return [
         (rows + step, weakest.effect + gap * (weakest.rows / (weakest.rows + step)) ** 0.5)
         for step in steps
     ]
-
-
-def _looks(report: ScanReport) -> list[Mapping[str, Any]]:
-    outcome = report.detectors.get("trait")
-    return list(outcome.values.get("looks", ())) if isinstance(outcome, Evidence) else []
 
 
 def _shown_row(row: ExampleRow) -> ShownRow:
@@ -138,8 +136,4 @@ def _shown_row(row: ExampleRow) -> ShownRow:
     )
 
 
-def _forest(trait: TraitEvidence, scale: tuple[float, float]) -> Markup:
-    return Markup(forest(trait.effect, trait.interval, scale))
-
-
-FORMAT = Html()
+FORMAT = Format(render)

@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from typing import ClassVar
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from auditor.scanning.scan_report import ScanReport
 
 
-class Format(ABC):
+@dataclass(frozen=True, slots=True)
+class Format:
     """One format for `--output NAME=PATH`: a file of this folder, named after it, with `FORMAT`.
 
     A report holds text from a data set, a panel and file names: a format makes harmless whatever
     could act where it is read (docs/formats.md).
+
+    render: the report as the text of a file. check: finds before a scan, which takes minutes, what
+    would go wrong after it; raises AuditError when a package is missing or the file that is there
+    already, whose text it is given (None where the report is written anew), cannot be updated.
+    update: for a format that is a section of a file with other text: that text and the report ->
+    the text with the report in it, and all else as it was. None where a file is always replaced.
     """
 
-    goes_into_files: ClassVar[bool] = False
-    """Whether the report goes into a file that is there already, and leaves its other text."""
-
-    def check(self, existing: str | None) -> None:  # noqa: B027 - most formats need nothing
-        """Find before a scan, which takes minutes, what would go wrong after it.
-
-        existing: text of the file that the report will go into; None where it is written anew.
-        Raises AuditError when a package is missing, or when `existing` cannot be updated.
-        """
-
-    @abstractmethod
-    def render(self, report: ScanReport, existing: str | None = None) -> str:
-        """The report as the text of a file; `existing` with the report in it, where it is given."""
+    render: Callable[[ScanReport], str]
+    check: Callable[[str | None], object] | None = None
+    update: Callable[[str, ScanReport], str] | None = None

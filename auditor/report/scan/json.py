@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
-from typing import Any
 
 from auditor.data.example import DatasetInfo
 from auditor.errors import RunError
 from auditor.inference.trait_evidence import TraitEvidence, ranked
 from auditor.report.scan.interface import Format
-from auditor.report.shared.json_text import json_text
+from auditor.report.shared.json_text import JsonObject, json_text
 from auditor.scanning.scan_report import ExampleRow, ScanReport, TokenChoice, TokenSpan, Verdict
 from auditor.scanning.verdict import leading_trait, text_profile
 from detectors.interface import Evidence, Outcome, Skipped, TraitTest
@@ -26,18 +25,12 @@ RISK_MEANING = (
 )
 
 
-class Json(Format):
-    """The whole report."""
-
-    def render(self, report: ScanReport, existing: str | None = None) -> str:
-        """The report as `to_dict` gives it.
-
-        Raises ValueError when a number is NaN or infinite.
-        """
-        return json_text(to_dict(report))
+def render(report: ScanReport) -> str:
+    """The whole report. Raises ValueError when a number is NaN or infinite."""
+    return json_text(to_dict(report))
 
 
-def to_dict(report: ScanReport) -> dict[str, Any]:
+def to_dict(report: ScanReport) -> JsonObject:
     """The report as plain JSON values; keys as in docs/report-schema.md."""
     verdict = report.verdict
     return {
@@ -57,10 +50,16 @@ def to_dict(report: ScanReport) -> dict[str, Any]:
         "dataset": asdict(report.dataset),
         "reference": dict(report.reference),
         "traits": [asdict(trait) | {"interval": list(trait.interval)} for trait in report.traits],
-        "tests": [_test(test) for test in report.tests],
+        # A test stands here without its evidence, which `traits` and detector `tuned` have.
+        "tests": [
+            {"name": test.name, "skipped": test.skipped}
+            if test.skipped
+            else {"name": test.name, "rows": test.rows, "bounds": dict(test.bounds)}
+            for test in report.tests
+        ],
         "leading_trait": report.leading_trait,
-        "divergence": _or_skipped(report.divergence),
-        "detectors": {name: _evidence(outcome) for name, outcome in report.detectors.items()},
+        "divergence": _values(report.divergence),
+        "detectors": {name: _values(outcome) for name, outcome in report.detectors.items()},
         "openly": dict(report.openly),
         "examples": [_example(row) for row in report.examples],
         "timing": dict(report.timing),
@@ -70,7 +69,7 @@ def to_dict(report: ScanReport) -> dict[str, Any]:
     }
 
 
-def from_dict(value: Mapping[str, Any]) -> ScanReport:
+def from_dict(value: JsonObject) -> ScanReport:
     """The report that `to_dict` wrote.
 
     Raises RunError for another schema version or a report that lacks something.
@@ -89,7 +88,7 @@ def from_dict(value: Mapping[str, Any]) -> ScanReport:
         ) from error
 
 
-def _report(value: Mapping[str, Any]) -> ScanReport:
+def _report(value: JsonObject) -> ScanReport:
     detectors: dict[str, Outcome] = {
         name: _skip(outcome) or Evidence(name, outcome["summary"], outcome["values"])
         for name, outcome in value["detectors"].items()
@@ -110,10 +109,7 @@ def _report(value: Mapping[str, Any]) -> ScanReport:
         divergence=_skip(value["divergence"]) or value["divergence"],
         detectors=detectors,
         openly=value["openly"],
-        examples=tuple(
-            ExampleRow(row["index"], row["prompt"], tuple(_span(token) for token in row["tokens"]))
-            for row in value["examples"]
-        ),
+        examples=tuple(_read_example(row) for row in value["examples"]),
         timing=value["timing"],
         settings=value["settings"],
         versions=value["versions"],
@@ -122,14 +118,7 @@ def _report(value: Mapping[str, Any]) -> ScanReport:
     )
 
 
-def _test(test: TraitTest) -> dict[str, Any]:
-    """A test without its evidence, which `traits` and the values of detector `tuned` have."""
-    if test.skipped:
-        return {"name": test.name, "skipped": test.skipped}
-    return {"name": test.name, "rows": test.rows, "bounds": dict(test.bounds)}
-
-
-def _read_tests(value: Mapping[str, Any], detectors: Mapping[str, Outcome]) -> Iterator[TraitTest]:
+def _read_tests(value: JsonObject, detectors: Mapping[str, Outcome]) -> Iterator[TraitTest]:
     """The tests of a report. One of an earlier release does not list them; then the upper ends of
     its two-sided intervals, which are larger, take the place of the one-sided bounds.
     """
@@ -167,40 +156,40 @@ def _read_tests(value: Mapping[str, Any], detectors: Mapping[str, Outcome]) -> I
         )
 
 
-def _or_skipped(value: dict[str, Any] | Skipped) -> dict[str, Any]:
-    return {"skipped": value.reason} if isinstance(value, Skipped) else dict(value)
-
-
-def _evidence(outcome: Evidence | Skipped) -> dict[str, Any]:
+def _values(outcome: Outcome | Mapping[str, object]) -> Mapping[str, object]:
+    """What was measured, or the reason why it was not."""
     if isinstance(outcome, Skipped):
         return {"skipped": outcome.reason}
-    return {"summary": outcome.summary, "values": outcome.values}
+    if isinstance(outcome, Evidence):
+        return {"summary": outcome.summary, "values": outcome.values}
+    return dict(outcome)
 
 
-def _example(row: ExampleRow) -> dict[str, Any]:
-    return {
-        "index": row.index,
-        "prompt": row.prompt,
-        "tokens": [_token(token) for token in row.tokens],
-    }
+def _example(row: ExampleRow) -> JsonObject:
+    tokens = []
+    for token in row.tokens:
+        value: JsonObject = {"text": token.text, "flag": token.flag}
+        # Most tokens are not flagged and have no choices; without the key the file stays small.
+        if token.choices:
+            value["choices"] = [asdict(choice) for choice in token.choices]
+        tokens.append(value)
+    return {"index": row.index, "prompt": row.prompt, "tokens": tokens}
 
 
-def _token(token: TokenSpan) -> dict[str, Any]:
-    value: dict[str, Any] = {"text": token.text, "flag": token.flag}
-    return (
-        value | {"choices": [asdict(choice) for choice in token.choices]}
-        if token.choices
-        else value
+def _read_example(row: JsonObject) -> ExampleRow:
+    tokens = tuple(
+        TokenSpan(
+            token["text"],
+            token["flag"],
+            tuple(TokenChoice(**choice) for choice in token.get("choices", ())),
+        )
+        for token in row["tokens"]
     )
+    return ExampleRow(row["index"], row["prompt"], tokens)
 
 
-def _span(value: Mapping[str, Any]) -> TokenSpan:
-    choices = tuple(TokenChoice(**choice) for choice in value.get("choices", ()))
-    return TokenSpan(value["text"], value["flag"], choices)
-
-
-def _skip(value: Mapping[str, Any]) -> Skipped | None:
+def _skip(value: JsonObject) -> Skipped | None:
     return Skipped(value["skipped"]) if "skipped" in value else None
 
 
-FORMAT = Json()
+FORMAT = Format(render)

@@ -11,57 +11,66 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Literal
 
 from auditor.errors import import_optional
-from auditor.inference.trait_evidence import TraitEvidence
 from auditor.report.scan.interface import Format
-from auditor.report.shared.words import MEANING, headline, p_text, power, safe
+from auditor.report.shared.words import MEANING, estimate, headline, p_text, power, safe
 from auditor.scanning.scan_report import ScanReport
 from detectors.interface import Skipped
 
 if TYPE_CHECKING:  # it is optional
     from junitparser import TestCase
 
-
-Outcome = Literal["passed", "failure", "error", "skipped"]
+Result = Literal["Failure", "Error", "Skipped"]  # classes of junitparser
 DECLARATION = '<?xml version="1.0" encoding="utf-8"?>\n'
 
 
-class JUnit(Format):
-    """One test suite in JUnit's XML."""
-
-    def check(self, existing: str | None) -> None:
-        """Raises AuditError where the package that writes the XML is not installed."""
-        _junitparser()
-
-    def render(self, report: ScanReport, existing: str | None = None) -> str:
-        """The suite. Every character that XML forbids is written as an escape."""
-        verdict, total_seconds = report.verdict, report.timing.get("total_seconds", 0.0)
-        properties = {
-            "dataset": report.dataset.name,
-            "dataset_sha256": report.dataset.sha256,
-            "reference": str(report.reference.get("name", "unknown")),
-            "verdict": verdict.name,
-            "risk": f"{verdict.risk:.6g}",
-            "rows_total": str(report.dataset.total),
-            "rows_scanned": str(report.rows_scanned),
-        } | {f"rows_skipped.{why}": str(count) for why, count in report.rows_skipped.items()}
-        suite = _junitparser().TestSuite("subliminal-audit")
-        for name, value in properties.items():
-            suite.add_property(safe(name), safe(value))
-        verdict_case = _verdict_case(report)
-        # The time is not measured by trait or detector, so that all of it is the verdict's.
-        verdict_case.time = round(total_seconds, 3)
-        trait_cases = [_trait_case(report, trait) for trait in report.traits]
-        suite.add_testcases([verdict_case, *trait_cases])
-        for name, outcome in report.detectors.items():
-            if isinstance(outcome, Skipped):
-                skip = (safe(outcome.reason), "not measured")
-                suite.add_testcase(_case(safe(name), "detector", "", "skipped", *skip))
-            else:
-                suite.add_testcase(_case(safe(name), "detector", safe(outcome.summary)))
-        document = _junitparser().JUnitXml("subliminal-audit")
-        document.add_testsuite(suite)
-        text: bytes = document.tostring()
-        return f"{DECLARATION}{text.decode()}\n"
+def render(report: ScanReport) -> str:
+    """The suite. Every character that XML forbids is written as an escape."""
+    verdict = report.verdict
+    properties = {
+        "dataset": report.dataset.name,
+        "dataset_sha256": report.dataset.sha256,
+        "reference": str(report.reference.get("name", "unknown")),
+        "verdict": verdict.name,
+        "risk": f"{verdict.risk:.6g}",
+        "rows_total": str(report.dataset.total),
+        "rows_scanned": str(report.rows_scanned),
+    } | {f"rows_skipped.{why}": str(count) for why, count in report.rows_skipped.items()}
+    suite = _junitparser().TestSuite("subliminal-audit")
+    for name, value in properties.items():
+        suite.add_property(safe(name), safe(value))
+    text, detail = f"{headline(verdict)}: {safe(verdict.reason)}", MEANING[verdict.name]
+    if verdict.name == "no_risk":
+        detail = f"{text}\n{power(verdict.min_effect)} {detail}"
+        case = _case("verdict", "verdict", detail)
+    else:
+        result: Result = "Failure" if verdict.name == "risk" else "Error"
+        case = _case("verdict", "verdict", detail, result, text, verdict.name)
+    # The time is not measured by trait or detector, so that all of it is the verdict's.
+    case.time = round(report.timing.get("total_seconds", 0.0), 3)
+    cases = [case]
+    for trait in report.traits:
+        dose = f"dose {estimate(trait.effect, trait.interval, '.2f')}"
+        dose += f", corrected p {p_text(trait.p_adjusted)}"
+        about = safe(trait.name), f"trait.{safe(trait.group)}", dose
+        if trait.name == verdict.trait:
+            cases.append(_case(*about, "Failure", dose, "risk"))
+        elif verdict.name == "no_risk":
+            cases.append(_case(*about))
+        else:
+            reason = f"not cleared: the verdict is {verdict.name}"
+            cases.append(_case(*about, "Skipped", reason, "not cleared"))
+    for name, outcome in report.detectors.items():
+        if isinstance(outcome, Skipped):
+            reason = safe(outcome.reason)
+            cases.append(_case(safe(name), "detector", "", "Skipped", reason, "not measured"))
+        else:
+            cases.append(_case(safe(name), "detector", safe(outcome.summary)))
+    # All at once, since the suite then counts its cases by result.
+    suite.add_testcases(cases)
+    document = _junitparser().JUnitXml("subliminal-audit")
+    document.add_testsuite(suite)
+    text: bytes = document.tostring()
+    return f"{DECLARATION}{text.decode()}\n"
 
 
 def _junitparser() -> ModuleType:
@@ -69,47 +78,16 @@ def _junitparser() -> ModuleType:
     return import_optional("junitparser", extra="junit", purpose="A JUnit report")
 
 
-def _verdict_case(report: ScanReport) -> TestCase:
-    verdict = report.verdict
-    text = f"{headline(verdict)}: {safe(verdict.reason)}"
-    detail = MEANING[verdict.name]
-    match verdict.name:
-        case "risk":
-            return _case("verdict", "verdict", detail, "failure", text, "risk")
-        case "inconclusive":
-            return _case("verdict", "verdict", detail, "error", text, "inconclusive")
-        case "no_risk":
-            shown = f"{text}\n{power(verdict.min_effect)} {detail}"
-            return _case("verdict", "verdict", shown)
-
-
-def _trait_case(report: ScanReport, trait: TraitEvidence) -> TestCase:
-    low, high = trait.interval
-    p_value = p_text(trait.p_adjusted)
-    dose = f"dose {trait.effect:.2f} [{low:.2f}, {high:.2f}], corrected p {p_value}"
-    name, group = safe(trait.name), f"trait.{safe(trait.group)}"
-    if trait.name == report.verdict.trait:
-        return _case(name, group, dose, "failure", dose, "risk")
-    if report.verdict.name == "no_risk":
-        return _case(name, group, dose)
-    reason = f"not cleared: the verdict is {report.verdict.name}"
-    return _case(name, group, dose, "skipped", reason, "not cleared")
-
-
 def _case(
-    name: str,
-    group: str,
-    output: str,
-    outcome: Outcome = "passed",
-    message: str = "",
-    kind: str = "",
+    name: str, group: str, output: str, result: Result | None = None, *reason: str
 ) -> TestCase:
+    """A test case; passed without a `result`, whose `reason` is its message and its type."""
     case: TestCase = _junitparser().TestCase(name, group)
-    if outcome != "passed":
-        case.result = [getattr(_junitparser(), outcome.capitalize())(message, kind)]
+    if result is not None:
+        case.result = [getattr(_junitparser(), result)(*reason)]
     if output:
         case.system_out = output
     return case
 
 
-FORMAT = JUnit()
+FORMAT = Format(render, check=lambda _: _junitparser())

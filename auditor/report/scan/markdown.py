@@ -11,9 +11,8 @@ from collections.abc import Iterator, Mapping
 
 from auditor.report.scan.interface import Format
 from auditor.report.scan.rows import flagged, line_of
-from auditor.report.shared.words import MEANING, headline, p_text, power, safe
+from auditor.report.shared.words import MEANING, finding, headline, p_text, power, safe
 from auditor.scanning.scan_report import ScanReport
-from detectors.interface import Skipped
 
 TRAITS_SHOWN = 8
 LISTED = 10  # detectors, reasons, open mentions
@@ -27,23 +26,22 @@ SIGNS = {
 }
 
 
-class Markdown(Format):
-    """GitHub-flavoured Markdown without raw HTML from outside, links or mentions."""
-
-    def render(self, report: ScanReport, existing: str | None = None) -> str:
-        """The verdict, what it rests on, and the rows to inspect first."""
-        verdict = report.verdict
-        lines = [
-            f"## {SIGNS[verdict.name]} {prose(headline(verdict))}",
-            "",
-            *summary(report),
-            *_trait_table(report),
-            *_detector_table(report),
-            *_counts("Open mentions (another finding than a hidden trait)", report.openly),
-            *_counts("Rows skipped", report.rows_skipped),
-            *_row_table(report),
-        ]
-        return "\n".join(lines)
+def render(report: ScanReport) -> str:
+    """The verdict, what it rests on, and the rows to inspect first: GitHub-flavoured Markdown
+    without raw HTML from outside, links or mentions.
+    """
+    verdict = report.verdict
+    lines = [
+        f"## {SIGNS[verdict.name]} {prose(headline(verdict))}",
+        "",
+        *summary(report),
+        *_trait_table(report),
+        *_detector_table(report),
+        *_counts("Open mentions (another finding than a hidden trait)", report.openly),
+        *_counts("Rows skipped", report.rows_skipped),
+        *_row_table(report),
+    ]
+    return "\n".join(lines)
 
 
 def summary(report: ScanReport) -> list[str]:
@@ -70,7 +68,9 @@ def code(text: str) -> str:
     >>> code("a `b` | <script>")
     '``a `b` \\\\x7c <script>``'
     """
+    # A bar would end the cell of a table even within a code span.
     shown = _shortened(text, TEXT_CHARS).replace("|", "\\x7c")
+    # A code span ends at a run of as many backticks as it begins with, and at no other run.
     fence = "`" * (1 + max((len(run) for run in re.findall("`+", shown)), default=0))
     pad = " " if not shown.strip() or shown[0] in "` " or shown[-1] in "` " else ""
     return f"{fence}{pad}{shown}{pad}{fence}"
@@ -84,6 +84,8 @@ def prose(text: str) -> str:
     'a &#42;b&#42; @<!-- -->c'
     """
     shown = _shortened(text, SENTENCE_CHARS)
+    # A colon before a sign starts an emoji or, after "http", a link; an empty comment after "@"
+    # keeps it from being a mention; "www." alone is made a link.
     escaped = re.sub(r":(?=\S)|[!#$&*<>\[\\\]^_`{|}~]", lambda sign: f"&#{ord(sign[0])};", shown)
     return escaped.replace("@", "@<!-- -->").replace("www.", "www&#46;")
 
@@ -96,9 +98,9 @@ def _shortened(text: str, most: int) -> str:
 
 def _trait_table(report: ScanReport) -> Iterator[str]:
     """The traits with the strongest evidence."""
-    if not report.traits:
-        return
     traits = report.traits
+    if not traits:
+        return
     yield "| trait | dose | 95 % interval | p adjusted | rows |"
     yield "|---|--:|--:|--:|--:|"
     for trait in traits[:TRAITS_SHOWN]:
@@ -119,11 +121,7 @@ def _detector_table(report: ScanReport) -> Iterator[str]:
     yield "| detector | finding |"
     yield "|---|---|"
     for name, outcome in list(report.detectors.items())[:LISTED]:
-        if isinstance(outcome, Skipped):
-            text = f"not measured: {outcome.reason}"
-        else:
-            text = outcome.summary
-        yield f"| {code(name)} | {prose(text)} |"
+        yield f"| {code(name)} | {prose(finding(outcome))} |"
     yield ""
 
 
@@ -152,4 +150,4 @@ def _row_table(report: ScanReport) -> Iterator[str]:
     yield ""
 
 
-FORMAT = Markdown()
+FORMAT = Format(render)

@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 from urllib.parse import quote
 
 from auditor import __version__
@@ -19,9 +19,8 @@ from auditor.report.scan.interface import Format
 from auditor.report.scan.json import RISK_MEANING, SCHEMA_VERSION
 from auditor.report.scan.rows import RowSummary, describe_row, flagged, line_of
 from auditor.report.shared.json_text import json_text
-from auditor.report.shared.words import MEANING, headline, power, safe
+from auditor.report.shared.words import MEANING, finding, headline, power, safe
 from auditor.scanning.scan_report import EXIT_CODES, ScanReport, VerdictName
-from detectors.interface import Skipped
 
 MOST_ROWS = 1000
 SCHEMA = (
@@ -46,53 +45,35 @@ INCONCLUSIVE_HELP = (
 )
 
 
-class Sarif(Format):
-    """One SARIF log with one run, ASCII only."""
-
-    def render(self, report: ScanReport, existing: str | None = None) -> str:
-        """The log: one result for the verdict, then at most MOST_ROWS for rows."""
-        rows = flagged(report, MOST_ROWS)
-        driver = {
-            "name": "subliminal-audit",
-            "semanticVersion": __version__,
-            "rules": _rules(report),
-        }
-        dataset = {
-            "location": {"uri": uri_of(report.dataset.name)},
-            "roles": ["analysisTarget"],
-            "hashes": {"sha-256": report.dataset.sha256},
-        }
-        run = {
-            "tool": {"driver": driver},
-            "automationDetails": {"id": f"subliminal-audit/{safe(report.dataset.name)}"},
-            "columnKind": "unicodeCodePoints",
-            "invocations": [_invocation(report, rows is None)],
-            "artifacts": [dataset],
-            "results": [*_verdict_results(report), *(_row_result(report, r) for r in rows or ())],
-            "properties": _properties(report),
-        }
-        return json_text({"$schema": SCHEMA, "version": "2.1.0", "runs": [run]})
-
-
-def uri_of(name: str) -> str:
-    """A data set's name as a URI reference: relative where it lies below the working directory, as
-    viewers want it.
+def render(report: ScanReport) -> str:
+    """One SARIF log with one run, ASCII only: one result for the verdict, then at most MOST_ROWS
+    for rows.
     """
-    path = os.path.normpath(name)
-    outside = path.startswith("..") or Path(path).is_absolute()
-    if outside:
-        return Path(path).absolute().as_uri()
-    return quote(path.encode("utf-8", "surrogatepass"))
-
-
-def trait_rule(name: str) -> str:
-    """The rule of a trait."""
-    return f"trait/{safe(name)}"
-
-
-def _properties(report: ScanReport) -> dict[str, Any]:
-    verdict = report.verdict
-    return {
+    verdict, rows = report.verdict, flagged(report, MOST_ROWS)
+    # Every result needs its rule, also one about a trait that only tuned copies found.
+    traits = dict.fromkeys(trait.name for test in report.tests for trait in test.traits)
+    rules = [
+        _rule(trait_rule(name), f"The data follow the trait {_message(name)}", TRAIT_HELP, "error")
+        for name in traits
+    ]
+    undecided = "The audit could not decide"
+    rules.append(_rule(INCONCLUSIVE_RULE, undecided, INCONCLUSIVE_HELP, "warning"))
+    rules.append(_rule(ROW_RULE, "A row with divergence tokens", ROW_HELP, "note"))
+    results = []
+    if verdict.name != "no_risk":
+        rule = trait_rule(verdict.trait or "") if verdict.name == "risk" else INCONCLUSIVE_RULE
+        result = _result(report, rule, f"{headline(verdict)}: {verdict.reason}")
+        results.append(result | {"properties": {"risk": verdict.risk}})
+    for row in rows or ():
+        counts = {name: getattr(row, name) for name in ("row", "divergence", "ties", "tokens")}
+        result = _result(report, ROW_RULE, describe_row(row, report), row)
+        results.append(result | {"properties": counts})
+    dataset = {
+        "location": {"uri": uri_of(report.dataset.name)},
+        "roles": ["analysisTarget"],
+        "hashes": {"sha-256": report.dataset.sha256},
+    }
+    properties = {
         "schemaVersion": SCHEMA_VERSION,
         "verdict": verdict.name,
         "risk": verdict.risk,
@@ -104,21 +85,35 @@ def _properties(report: ScanReport) -> dict[str, Any]:
         "reference": safe(str(report.reference.get("name", "unknown"))),
         "referenceSha256": report.reference.get("sha256"),
     }
+    tool = {"name": "subliminal-audit", "semanticVersion": __version__, "rules": rules}
+    run = {
+        "tool": {"driver": tool},
+        "automationDetails": {"id": f"subliminal-audit/{safe(report.dataset.name)}"},
+        "columnKind": "unicodeCodePoints",
+        "invocations": [_invocation(report, rows is None)],
+        "artifacts": [dataset],
+        "results": results,
+        "properties": properties,
+    }
+    return json_text({"$schema": SCHEMA, "version": "2.1.0", "runs": [run]})
 
 
-def _rules(report: ScanReport) -> list[dict[str, Any]]:
-    """A rule for every trait, then those of an undecided verdict and of a row."""
-    rules = [
-        _rule(trait_rule(name), f"The data follow the trait {_message(name)}", TRAIT_HELP, "error")
-        for name in dict.fromkeys(trait.name for trait in report.traits)
-    ]
-    undecided = "The audit could not decide"
-    rules.append(_rule(INCONCLUSIVE_RULE, undecided, INCONCLUSIVE_HELP, "warning"))
-    rules.append(_rule(ROW_RULE, "A row with divergence tokens", ROW_HELP, "note"))
-    return rules
+def uri_of(name: str) -> str:
+    """A data set's name as a URI reference: relative where it lies below the working directory, as
+    viewers want it.
+    """
+    path = os.path.normpath(name)
+    if path.startswith("..") or Path(path).is_absolute():
+        return Path(path).absolute().as_uri()
+    return quote(path.encode("utf-8", "surrogatepass"))
 
 
-def _rule(name: str, short: str, text: str, level: Level) -> dict[str, Any]:
+def trait_rule(name: str) -> str:
+    """The rule of a trait."""
+    return f"trait/{safe(name)}"
+
+
+def _rule(name: str, short: str, text: str, level: Level) -> dict[str, object]:
     return {
         "id": name,
         "shortDescription": {"text": short},
@@ -129,18 +124,14 @@ def _rule(name: str, short: str, text: str, level: Level) -> dict[str, Any]:
     }
 
 
-def _invocation(report: ScanReport, rows_missing: bool) -> dict[str, Any]:
+def _invocation(report: ScanReport, rows_missing: bool) -> dict[str, object]:
     """How the audit ended, and all that it measured, as notifications."""
     verdict = report.verdict
     notes = [(LEVELS[verdict.name], f"{headline(verdict)}: {verdict.reason}")]
     if verdict.name == "no_risk":
         notes.append(("note", f"{power(verdict.min_effect)} {MEANING['no_risk']}"))
     for name, outcome in report.detectors.items():
-        if isinstance(outcome, Skipped):
-            finding = f"not measured: {outcome.reason}"
-        else:
-            finding = outcome.summary
-        notes.append(("note", f"{name}: {finding}"))
+        notes.append(("note", f"{name}: {finding(outcome)}"))
     for reason, count in report.rows_skipped.items():
         notes.append(("note", f"{count:,} rows skipped: {reason}"))
     for trait, count in report.openly.items():
@@ -159,47 +150,24 @@ def _invocation(report: ScanReport, rows_missing: bool) -> dict[str, Any]:
     }
 
 
-def _verdict_results(report: ScanReport) -> list[dict[str, Any]]:
-    verdict = report.verdict
-    if verdict.name == "no_risk":
-        return []
-    rule = trait_rule(verdict.trait or "") if verdict.name == "risk" else INCONCLUSIVE_RULE
-    return [
-        {
-            "ruleId": rule,
-            "level": LEVELS[verdict.name],
-            "message": {"text": _message(f"{headline(verdict)}: {verdict.reason}")},
-            "locations": [_location(report, 1)],
-            "partialFingerprints": {FINGERPRINT: _fingerprint(rule, report.dataset.name)},
-            "properties": {"risk": verdict.risk},
-        }
-    ]
-
-
-def _row_result(report: ScanReport, row: RowSummary) -> dict[str, Any]:
-    return {
-        "ruleId": ROW_RULE,
-        "level": "note",
-        "message": {"text": _message(describe_row(row, report))},
-        "locations": [_location(report, line_of(report, row.row))],
-        "partialFingerprints": {FINGERPRINT: _fingerprint(ROW_RULE, row.fingerprint)},
-        "properties": {
-            "row": row.row,
-            "divergence": row.divergence,
-            "ties": row.ties,
-            "tokens": row.tokens,
-        },
-    }
-
-
-def _location(report: ScanReport, line: int) -> dict[str, Any]:
+def _result(
+    report: ScanReport, rule: str, text: str, row: RowSummary | None = None
+) -> dict[str, object]:
+    """A result about a row, or about the data set, which is shown at its first line."""
+    line = 1 if row is None else line_of(report, row.row)
     artifact = {"uri": uri_of(report.dataset.name), "index": 0}
-    return {"physicalLocation": {"artifactLocation": artifact, "region": {"startLine": line}}}
-
-
-def _fingerprint(*parts: str) -> str:
-    """By which viewers know a result again in another log."""
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+    location = {"artifactLocation": artifact, "region": {"startLine": line}}
+    # By its fingerprint a viewer knows a result again in another log. That of a row is of its text,
+    # so that a row keeps its alert when rows before it come or go.
+    about = report.dataset.name if row is None else row.fingerprint
+    fingerprint = hashlib.sha256(json.dumps((rule, about)).encode()).hexdigest()
+    return {
+        "ruleId": rule,
+        "level": "note" if row else LEVELS[report.verdict.name],
+        "message": {"text": _message(text)},
+        "locations": [{"physicalLocation": location}],
+        "partialFingerprints": {FINGERPRINT: fingerprint},
+    }
 
 
 def _message(text: str) -> str:
@@ -207,4 +175,4 @@ def _message(text: str) -> str:
     return safe(text).replace("](", "] (")
 
 
-FORMAT = Sarif()
+FORMAT = Format(render)

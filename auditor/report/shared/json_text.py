@@ -6,8 +6,11 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+JsonObject = dict[str, Any]
+"""An object of a JSON report. Its values are only known from the schema of the report."""
 
-def json_text(values: Mapping[str, Any]) -> str:
+
+def json_text(values: Mapping[str, object]) -> str:
     """The values as indented JSON, ASCII only, so that text from outside cannot act on a terminal.
 
     Raises ValueError when a number is NaN or infinite: what was not measured must be `Skipped`.

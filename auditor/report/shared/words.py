@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from auditor.inference.effect import Effect, Ratio
+from auditor.inference.effect import Effect, Interval, Ratio
 from auditor.scanning.scan_report import Verdict, VerdictName
+from detectors.interface import Outcome, Skipped
 
 REFERENCE_KEYS = ("name", "sha256", "dtype", "device")  # of a ModelIdentity, in reports
 MEANING: dict[VerdictName, str] = {
@@ -35,13 +36,16 @@ def safe(text: str) -> str:
 
 def headline(verdict: Verdict) -> str:
     """The verdict in a few words."""
-    match verdict.name:
-        case "risk":
-            return f"RISK FOUND: {safe(verdict.trait or 'unnamed trait')}"
-        case "no_risk":
-            return "NO RISK FOUND"
-        case "inconclusive":
-            return "INCONCLUSIVE"
+    if verdict.name == "risk":
+        return f"RISK FOUND: {safe(verdict.trait or 'unnamed trait')}"
+    return "NO RISK FOUND" if verdict.name == "no_risk" else "INCONCLUSIVE"
+
+
+def finding(outcome: Outcome) -> str:
+    """What a detector measured, or why it did not; not yet `safe`."""
+    if isinstance(outcome, Skipped):
+        return f"not measured: {outcome.reason}"
+    return outcome.summary
 
 
 def power(min_effect: float | None) -> str:
@@ -61,7 +65,28 @@ def p_text(value: float) -> str:
 
 def two_decimals(value: float) -> str:
     """A dose; never "-0.00"."""
+    # Adding 0.0 turns a negative zero into zero.
     return f"{round(value, 2) + 0.0:.2f}"
+
+
+def estimate(value: float, interval: Interval | None, form: str) -> str:
+    """A value with its interval, where it has one, each in the format `form`.
+
+    >>> estimate(0.5, (0.25, 0.75), ".0%")
+    '50% [25%, 75%]'
+    """
+    ends = ", ".join(f"{end:{form}}" for end in interval or ())
+    return f"{value:{form}}" + (f" [{ends}]" if ends else "")
+
+
+def percent(share: float, interval: Interval, sign: str = " %") -> str:
+    """A share and its interval in per cent; `sign` follows the share.
+
+    >>> percent(0.5, (0.25, 0.75))
+    '50 % [25, 75]'
+    """
+    low, high = interval
+    return f"{100 * share:.0f}{sign} [{100 * low:.0f}, {100 * high:.0f}]"
 
 
 def signed(effect: Effect, digits: int = 3) -> str:
@@ -70,8 +95,7 @@ def signed(effect: Effect, digits: int = 3) -> str:
     >>> signed(Effect(0.5, (0.25, 0.75), (0.4, 0.6)))
     '+0.500 [+0.250, +0.750]'
     """
-    ends = [f"{end:+.{digits}f}" for end in effect.interval or ()]
-    return f"{effect.value:+.{digits}f}" + (f" [{', '.join(ends)}]" if ends else "")
+    return estimate(effect.value, effect.interval, f"+.{digits}f")
 
 
 def share_left(ratio: Ratio | None) -> str:
@@ -84,7 +108,7 @@ def share_left(ratio: Ratio | None) -> str:
         return ""
     if ratio.value is None or ratio.interval is None:
         return "not known"
-    return f"{ratio.value:.0%} [{ratio.interval[0]:.0%}, {ratio.interval[1]:.0%}]"
+    return estimate(ratio.value, ratio.interval, ".0%")
 
 
 def stacked(text: str) -> str:
