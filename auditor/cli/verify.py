@@ -12,7 +12,7 @@ from auditor.cli.exit import exit_code
 from auditor.cli.options import Control, Fresh
 from auditor.cli.student_options import with_student_options
 from auditor.errors import AuditError
-from auditor.release.decision import FailOn
+from auditor.release.decision import WORST_FIRST, FailOn
 from auditor.scanning.scan_report import OutcomeName
 from auditor.students.settings import StudentSettings
 
@@ -104,8 +104,7 @@ def outcome(result: TransferResult, mitigated: Sequence[str]) -> OutcomeName:
         for arm in result.arms[1:]
         if arm.name in mitigated
     } or {"failed"}
-    worst_first: tuple[OutcomeName, ...] = ("failed", "inconclusive", "passed")
-    return next(outcome for outcome in worst_first if outcome in outcomes)
+    return min(outcomes, key=WORST_FIRST.index)
 
 
 def parse_target(

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
@@ -29,6 +30,8 @@ from auditor.release.decision import Rule
 from auditor.scanning.scan_report import OutcomeName
 
 DAYS = 90
+_AGAIN = "Make it again with audit gate --write-baseline, and carry the reasons over."
+_log = logging.getLogger(__name__)
 HEAD = """\
 # Findings of `audit gate` that are accepted for now. An entry holds for exactly these rows, in any
 # order, until the day it expires. Write the reason for each: without one the file is refused. See
@@ -66,7 +69,7 @@ class Reference(_Keys):
 
 
 class Baseline(_Keys):
-    """A whole file."""
+    """The content of a file of accepted findings."""
 
     version: Literal[1]
     reference: Reference
@@ -81,19 +84,6 @@ class RowSet:
     sha256: str
 
 
-def fingerprint(example: Example) -> str:
-    """SHA-256 of a row's conversation or text: that of the same row in another format, column order
-    or line ending.
-
-    Normalised are Unicode (NFC), line ends, and white space around each text. White space inside
-    stays: separators can carry a trait.
-    """
-    content: Any = [[m.role, _normal(m.content)] for m in example.messages] or _normal(
-        example.text or ""
-    )
-    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
-
-
 def row_set(source: str, *, format_of: str, columns: Mapping[str, str]) -> RowSet:
     """All rows of a data set, those that cannot be scored included.
 
@@ -105,7 +95,8 @@ def row_set(source: str, *, format_of: str, columns: Mapping[str, str]) -> RowSe
             "Give the data set as a file.",
         )
     with read_rows(source, format_of=format_of, columns=columns) as data:
-        prints = sorted(_print(row, data.layout) for batch in data.batches() for row in batch)
+        prints = sorted(_fingerprint(row, data.layout) for batch in data.batches() for row in batch)
+    _log.debug("%s has %d rows for the baseline", source, len(prints))
     return RowSet(len(prints), hashlib.sha256("\n".join(prints).encode()).hexdigest())
 
 
@@ -115,25 +106,26 @@ def read_baseline(path: Path) -> Baseline:
     Raises InputError when it is none, or an entry lacks its reason.
     """
     try:
-        found = Baseline.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        # Every JSON file is YAML as well.
+        baseline = Baseline.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
     except (OSError, UnicodeError, yaml.YAMLError) as error:
         raise InputError(
             f"The baseline {path} cannot be read: {' '.join(str(error).split())}.", _AGAIN
         ) from error
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(map(str, first["loc"])) or "its content"
-        raise InputError(f"The baseline {path}: {place}: {first['msg']}.", _AGAIN) from error
-    for entry in found.accepted:
+        key = ".".join(map(str, first["loc"])) or "its content"
+        raise InputError(f"The baseline {path}: {key}: {first['msg']}.", _AGAIN) from error
+    for entry in baseline.accepted:
         if not entry.reason.strip():
             raise InputError(
                 f"The baseline {path} gives no reason for {entry.trait}.",
                 "Write why it is accepted.",
             )
-    return found
+    return baseline
 
 
-def check_reference(baseline: Baseline, reference: Mapping[str, Any], path: Path) -> None:
+def check_reference(baseline: Baseline, reference: Mapping[str, object], path: Path) -> None:
     """Raise InputError when the baseline was made with another reference, chat template or number
     type.
     """
@@ -152,71 +144,73 @@ def check_reference(baseline: Baseline, reference: Mapping[str, Any], path: Path
 
 
 def apply(
-    baseline: Baseline, found: Sequence[str], rows: RowSet, today: date
+    baseline: Baseline, traits: Sequence[str], rows: RowSet, today: date
 ) -> tuple[frozenset[str], tuple[Rule, ...]]:
     """Which of the traits found are accepted, and what there is to say of each entry that is about
     them or these rows.
 
     Entries on other traits of other rows are another data set's and are passed over.
     """
-    said = []
+    accepted = set()
+    rules: list[tuple[str, Rule]] = []
     for entry in baseline.accepted:
         same = (entry.rows, entry.rows_sha256) == (rows.rows, rows.sha256)
-        if entry.trait in found:
-            said.append((entry.trait, _applied(entry, same, rows, today)))
-        elif same:
-            said.append(
-                (
-                    "",
-                    Rule(
-                        "baseline", "passed", f"{entry.trait}: not found any more; the entry can go"
-                    ),
-                )
+        outcome: OutcomeName = "failed"
+        if entry.trait not in traits:
+            if not same:
+                continue
+            outcome, text = "passed", "not found any more; the entry can go"
+        elif not same:
+            text = (
+                f"accepted for other rows than these ({entry.rows:,} rows of {entry.dataset} then, "
+                f"{rows.rows:,} now)"
             )
-    accepted = {trait for trait, rule in said if trait and rule.outcome == "passed"}
+        elif entry.expires < today:
+            text = f"accepted until {entry.expires}, which is past ({entry.reason.strip()})"
+        else:
+            accepted.add(entry.trait)
+            outcome, text = "passed", f"accepted until {entry.expires}: {entry.reason.strip()}"
+        rules.append((entry.trait, Rule("baseline", outcome, f"{entry.trait}: {text}")))
+    _log.info("the baseline accepts %d of %d traits found", len(accepted), len(traits))
     # A void or expired entry fails, unless another one accepts the same finding.
     return frozenset(accepted), tuple(
-        rule for trait, rule in said if rule.outcome == "passed" or trait not in accepted
+        rule for trait, rule in rules if rule.outcome == "passed" or trait not in accepted
     )
 
 
-def _applied(entry: Accepted, same: bool, rows: RowSet, today: date) -> Rule:
-    outcome: OutcomeName = "failed"
-    if not same:
-        text = (
-            f"accepted for other rows than these ({entry.rows:,} rows of {entry.dataset} then, "
-            f"{rows.rows:,} now)"
-        )
-    elif entry.expires < today:
-        text = f"accepted until {entry.expires}, which is past ({entry.reason.strip()})"
-    else:
-        outcome, text = "passed", f"accepted until {entry.expires}: {entry.reason.strip()}"
-    return Rule("baseline", outcome, f"{entry.trait}: {text}")
-
-
 def render_baseline(
-    found: Sequence[str], dataset: str, reference: Mapping[str, Any], rows: RowSet, today: date
+    traits: Sequence[str], dataset: str, reference: Mapping[str, object], rows: RowSet, today: date
 ) -> str:
     """A baseline that accepts the traits found in these rows for DAYS, as YAML; the reasons are
     left to be written.
     """
     entry = {"dataset": dataset, "rows": rows.rows, "rows_sha256": rows.sha256, "reason": ""}
     about = {key: reference[key] for key in Reference.model_fields}
-    accepted = [{"trait": name, **entry, "expires": today + timedelta(days=DAYS)} for name in found]
+    # Each entry gets a date of its own, since YAML would write a shared one as an alias.
+    accepted = [
+        {"trait": name, **entry, "expires": today + timedelta(days=DAYS)} for name in traits
+    ]
     content = {"version": 1, "reference": about, "accepted": accepted}
     return HEAD + yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120)
 
 
-_AGAIN = "Make it again with audit gate --write-baseline, and carry the reasons over."
+def _fingerprint(row: Row, layout: Layout) -> str:
+    """SHA-256 of a row's conversation or text: that of the same row in another format, column order
+    or line ending.
 
+    Normalised are Unicode (NFC), line ends, and white space around each text. White space inside
+    stays: separators can carry a trait. A row that cannot be scored counts as it was read.
+    """
 
-def _normal(text: str) -> str:
-    return unicodedata.normalize("NFC", text.replace("\r\n", "\n")).strip()
+    def normal(text: str) -> str:
+        return unicodedata.normalize("NFC", text.replace("\r\n", "\n")).strip()
 
-
-def _print(row: Row, layout: Layout) -> str:
-    outcome = to_example(0, row, layout)
-    if isinstance(outcome, Example):
-        return fingerprint(outcome)
-    content = row if isinstance(row, str) else json.dumps(row, sort_keys=True, default=repr)
+    example = to_example(0, row, layout)
+    if isinstance(example, Example):
+        turns = [[message.role, normal(message.content)] for message in example.messages]
+        content = json.dumps(turns or normal(example.text or ""))
+    else:
+        # Values such as dates have no JSON; their `repr` serves to tell two rows apart.
+        content = row if isinstance(row, str) else json.dumps(row, sort_keys=True, default=repr)
+    # A lone surrogate, as broken JSON can have it, has no UTF-8.
     return hashlib.sha256(content.encode(errors="backslashreplace")).hexdigest()

@@ -122,13 +122,15 @@ def count_rows(before: Iterable[RowPrint], after: Iterable[RowPrint]) -> RowChan
     RowChanges(kept=1, changed=1, added=1, removed=1)
     """
     first, second = Counter(before), Counter(after)
-    kept = first & second
-    asked_before = Counter(asked for asked, _ in (first - kept).elements())
-    asked_after = Counter(asked for asked, _ in (second - kept).elements())
-    changed = (asked_before & asked_after).total()
-    return RowChanges(
-        kept.total(), changed, asked_after.total() - changed, asked_before.total() - changed
+    # Equal rows go first, or a row could be paired with another completion of its own prompt and
+    # both would count as changed. Counters keep how often a row occurs.
+    common = first & second
+    prompts_before, prompts_after = (
+        Counter(prompt for prompt, _ in (rows - common).elements()) for rows in (first, second)
     )
+    changed = (prompts_before & prompts_after).total()
+    added, removed = prompts_after.total() - changed, prompts_before.total() - changed
+    return RowChanges(common.total(), changed, added, removed)
 
 
 def _error(trait: TraitEvidence) -> float:

@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from auditor.scanning.scan_report import (
-    OutcomeName,
-)
+from auditor.scanning.scan_report import OutcomeName
 
 FailOn = Literal["inconclusive", "risk", "never"]
 """Which outcomes end with an error: failed and inconclusive ones, failed ones only, none."""
 Defended = Literal["reduced", "removed"]
 """What a verification can say for a defence, the weaker first."""
+WORST_FIRST: tuple[OutcomeName, ...] = ("failed", "inconclusive", "passed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +36,4 @@ class Decision:
     @property
     def outcome(self) -> OutcomeName:
         """failed if any rule is, else inconclusive if any is, else passed."""
-        found = {rule.outcome for rule in self.rules}
-        return (
-            "failed"
-            if "failed" in found
-            else "inconclusive"
-            if "inconclusive" in found
-            else "passed"
-        )
+        return min((rule.outcome for rule in self.rules), key=WORST_FIRST.index, default="passed")

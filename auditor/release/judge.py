@@ -5,6 +5,7 @@ One pure function; every rule looks at an interval's bound.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence, Set
 
 from auditor.inference.thresholds import HARMLESS_SKIPS
@@ -13,6 +14,8 @@ from auditor.release.policy import Policy
 from auditor.release.verifications import VerificationResult, judge_checked
 from auditor.scanning.scan_report import OUTCOMES, OutcomeName, ScanReport, Verdict
 from auditor.scanning.verdict import decide, found_traits, lost_share, text_profile
+
+_log = logging.getLogger(__name__)
 
 
 def judge(
@@ -44,23 +47,20 @@ def judge(
     mitigation = list(_mitigation(policy, unexcused, checked, mitigated))
     defended = {name for name, rule in mitigation if name and rule.outcome == "passed"}
     verdict = verdict_without(report, {*accepted, *limits, *defended})
-    rules = [
-        Rule(
-            "verdict", OUTCOMES[verdict.name], f"{verdict.name.replace('_', ' ')}: {verdict.reason}"
-        ),
-        *baseline,
-    ]
-    rules += [rule for _, rule in mitigation]
-    rules += _doses(report, policy.max_dose, limits)
-    if policy.max_risk is not None:
-        rules.append(_risk(verdict, policy.max_risk))
-    if policy.min_effect is not None:
-        rules.append(_power(verdict, policy.min_effect))
-    if policy.max_skipped is not None:
-        rules.append(_skipped(report, policy.max_skipped))
-    if policy.references:
-        rules.append(_reference(report.reference, policy.references))
-    return Decision(tuple(rules))
+    reason = f"{verdict.name.replace('_', ' ')}: {verdict.reason}"
+    decision = Decision(
+        (
+            Rule("verdict", OUTCOMES[verdict.name], reason),
+            *baseline,
+            *(rule for _, rule in mitigation),
+            *_doses(report, policy.max_dose, limits),
+            *_limits(report, policy, verdict),
+        )
+    )
+    for rule in decision.rules:
+        _log.debug("rule %s %s: %s", rule.name, rule.outcome, rule.text)
+    _log.info("the gate is %s, by %d rules", decision.outcome, len(decision.rules))
+    return decision
 
 
 def findings(report: ScanReport) -> list[str]:
@@ -116,9 +116,8 @@ def _doses(
                 yield Rule("max_dose", "inconclusive", f"{name}{method}: its dose was not measured")
     names = {name for test in report.tests for t in test.traits for name in (t.name, t.group)}
     for name in max_dose.keys() - names:
-        yield Rule(
-            "max_dose", "inconclusive", f"{name}: no trait or group of this name was measured"
-        )
+        text = f"{name}: no trait or group of this name was measured"
+        yield Rule("max_dose", "inconclusive", text)
 
 
 def _mitigation(
@@ -136,65 +135,52 @@ def _mitigation(
     for name in traits:
         of_trait = [result for result in checked if result.trait == name]
         yield name, judge_checked(of_trait, defence, name)
-    if not traits and mitigated is None:
-        yield (
-            "",
-            Rule(
-                "mitigation",
-                "inconclusive",
-                "the data set is not here, to see whether it was mitigated",
-            ),
-        )
-    elif not traits and mitigated:
+    if traits:
+        return
+    if mitigated:
         yield "", judge_checked(checked, defence, "the mitigated data set")
-    elif not traits:
-        yield (
-            "",
-            Rule(
-                "mitigation",
-                "passed",
-                "no trait was found, and the data set is no output of audit mitigate",
-            ),
-        )
+    elif mitigated is None:
+        text = "the data set is not here, to see whether it was mitigated"
+        yield "", Rule("mitigation", "inconclusive", text)
+    else:
+        text = "no trait was found, and the data set is no output of audit mitigate"
+        yield "", Rule("mitigation", "passed", text)
 
 
-def _risk(verdict: Verdict, limit: float) -> Rule:
-    text = f"risk {verdict.risk:.4g}, at most {limit:g}"
-    if verdict.risk > limit:
-        return Rule("max_risk", "failed", text)
-    if verdict.name == "inconclusive":
-        return Rule("max_risk", "inconclusive", f"{text}, but the audit is inconclusive")
-    return Rule("max_risk", "passed", text)
+def _limits(report: ScanReport, policy: Policy, verdict: Verdict) -> Iterator[Rule]:
+    """One rule for each limit of the policy that is about the audit as such and not about a
+    trait.
+    """
+    if (limit := policy.max_risk) is not None:
+        text = f"risk {verdict.risk:.4g}, at most {limit:g}"
+        outcome: OutcomeName = "passed"
+        if verdict.risk > limit:
+            outcome = "failed"
+        elif verdict.name == "inconclusive":
+            outcome, text = "inconclusive", f"{text}, but the audit is inconclusive"
+        yield Rule("max_risk", outcome, text)
+    if (limit := policy.min_effect) is not None:
+        text, outcome = f"no dose could be excluded; {limit:g} is asked for", "inconclusive"
+        if verdict.min_effect is not None:
+            text = f"doses from {verdict.min_effect:.2f} are excluded; {limit:g} is asked for"
+            # An audit of too little power finds nothing wrong with the data: no failure.
+            outcome = "passed" if verdict.min_effect <= limit else "inconclusive"
+        yield Rule("min_effect", outcome, text)
+    if (limit := policy.max_skipped) is not None:
+        if report.rows_read is None:
+            text = "the report does not say how many rows were read; scan again"
+            yield Rule("max_skipped", "inconclusive", text)
+        else:
+            from auditor.inference.estimates import share_interval  # SciPy is slow to import
 
-
-def _power(verdict: Verdict, limit: float) -> Rule:
-    if verdict.min_effect is None:
-        return Rule(
-            "min_effect", "inconclusive", f"no dose could be excluded; {limit:g} is asked for"
-        )
-    text = f"doses from {verdict.min_effect:.2f} are excluded; {limit:g} is asked for"
-    return Rule("min_effect", "passed" if verdict.min_effect <= limit else "inconclusive", text)
-
-
-def _skipped(report: ScanReport, limit: float) -> Rule:
-    from auditor.inference.estimates import share_interval
-
-    if report.rows_read is None:
-        return Rule(
-            "max_skipped",
-            "inconclusive",
-            "the report does not say how many rows were read; scan again",
-        )
-    # As for the verdict, rows that say nothing new are neither lost nor rows to be scored.
-    harmless = sum(report.rows_skipped.get(reason, 0) for reason in HARMLESS_SKIPS)
-    lost, read = sum(report.rows_skipped.values()) - harmless, report.rows_read - harmless
-    low, high = share_interval(lost, read, report.dataset.total - harmless)
-    interval = "all rows read" if low == high else f"95 % interval {low:.2%} to {high:.2%}"
-    text = f"{lost:,} of {read:,} rows skipped ({interval}), at most {limit:.2%}"
-    return Rule("max_skipped", compare(low, high, limit), text)
-
-
-def _reference(reference: Mapping[str, object], allowed: Sequence[str]) -> Rule:
-    fine = reference.get("name") in allowed or reference.get("sha256") in allowed
-    text = f"{reference.get('name')}, allowed: {', '.join(allowed)}"
-    return Rule("references", "passed" if fine else "failed", text)
+            # As for the verdict, rows that say nothing new are neither lost nor rows to be scored.
+            harmless = sum(report.rows_skipped.get(reason, 0) for reason in HARMLESS_SKIPS)
+            lost, read = sum(report.rows_skipped.values()) - harmless, report.rows_read - harmless
+            low, high = share_interval(lost, read, report.dataset.total - harmless)
+            interval = "all rows read" if low == high else f"95 % interval {low:.2%} to {high:.2%}"
+            text = f"{lost:,} of {read:,} rows skipped ({interval}), at most {limit:.2%}"
+            yield Rule("max_skipped", compare(low, high, limit), text)
+    if allowed := policy.references:
+        name, digest = report.reference.get("name"), report.reference.get("sha256")
+        outcome = "passed" if name in allowed or digest in allowed else "failed"
+        yield Rule("references", outcome, f"{name}, allowed: {', '.join(allowed)}")

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
 from auditor.release.decision import Defended, FailOn
 
 
-def _split(value: Any) -> Any:
-    """`a,b` as a list; anything else as it is."""
-    return (
-        [item.strip() for item in value.split(",") if item.strip()]
-        if isinstance(value, str)
-        else value
-    )
+def _split(value: object) -> object:
+    """`a,b`, as a variable of the environment has it, as a list; anything else as it is."""
+    if not isinstance(value, str):
+        return value
+    # Two commas in a row are a slip of the pen and no empty name.
+    return [item.strip() for item in value.split(",") if item.strip()]
 
 
 Text = Annotated[str, StringConstraints(min_length=1)]

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import json
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Literal
+
+from pydantic import BaseModel
 
 from auditor.errors import InputError
-from auditor.inference.effect import REMOVED
+from auditor.inference.effect import REMOVED, Interval
 from auditor.release.decision import Defended, Rule
 from auditor.runs import HOME
 from auditor.scanning.scan_report import OutcomeName
@@ -19,6 +21,7 @@ PASSING: dict[Defended, tuple[str, ...]] = {
     "removed": ("removed",),
 }
 LIMITS: dict[Defended, float] = {"reduced": 1.0, "removed": REMOVED}
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,88 +34,105 @@ class VerificationResult:
 
     trait: str
     verdict: str
-    left: tuple[float, float] | None
+    left: Interval | None
 
 
-def judge_checked(checked: Sequence[VerificationResult], wanted: Defended, what: str) -> Rule:
-    """Whether the verifications show what is wanted of `what`: a failed one decides, then one that
-    passed.
+class Weights(BaseModel):
+    """The reference that students started from: SHA-256 of its weights."""
+
+    sha256: str
+
+
+class Left(BaseModel):
+    """The share of the effect that is left in an arm."""
+
+    interval: Interval | None
+
+
+class Arm(BaseModel):
+    """One data set of a verification; left is None for the original, verdict where no trait was
+    read out.
     """
-    rules = [_judged(each, wanted) for each in checked]
+
+    name: str
+    verdict: str | None = None
+    left: Left | None = None
+
+
+class Verification(BaseModel):
+    """What the gate reads of a report of `audit verify` (docs/verify-schema.md).
+
+    arms: the original first. datasets: SHA-256 of what each data set trains on, by its name.
+    """
+
+    kind: Literal["verify"]
+    schema_version: Literal[1]
+    trait: str | None
+    reference: Weights
+    arms: list[Arm]
+    datasets: dict[str, str]
+
+
+def judge_checked(checked: Sequence[VerificationResult], goal: Defended, subject: str) -> Rule:
+    """Whether the verifications show that a defence reached its goal: a failed one decides, then
+    one that passed.
+    """
+    outcomes = {result: defended(result.verdict, result.left, goal) for result in checked}
     for outcome in ("failed", "passed", "inconclusive"):
-        for rule in rules:
-            if rule.outcome == outcome:
-                return Rule("mitigation", outcome, f"{what}: {rule.text}")
+        for result in checked:
+            if outcomes[result] == outcome:
+                share = ""
+                if result.left:
+                    low, high = result.left
+                    share = f", {low:.0%} to {high:.0%} of the effect on {result.trait} left"
+                text = f"{subject}: {result.verdict}{share}; {goal} is asked for"
+                return Rule("mitigation", outcome, text)
+    text = f"{subject}: no verification of this data set on this reference"
     hint = "make one with `audit verify ORIGINAL MITIGATED`"
-    return Rule(
-        "mitigation",
-        "failed",
-        f"{what}: no verification of this data set on this reference; {hint}",
-    )
+    return Rule("mitigation", "failed", f"{text}; {hint}")
 
 
-def defended(
-    verdict: str | None, left: tuple[float, float] | None, wanted: Defended
-) -> OutcomeName:
-    """Whether a defence is shown to do what is wanted (passed), shown not to (failed), or
-    neither.
-    """
-    if verdict in PASSING[wanted]:
+def defended(verdict: str | None, left: Interval | None, goal: Defended) -> OutcomeName:
+    """Whether a defence is shown to reach its goal (passed), shown not to (failed), or neither."""
+    if verdict in PASSING[goal]:
         return "passed"
-    return "failed" if left is not None and left[0] >= LIMITS[wanted] else "inconclusive"
+    # The whole interval lies at or above the limit; one that holds the limit says nothing.
+    return "failed" if left is not None and left[0] >= LIMITS[goal] else "inconclusive"
 
 
-def _judged(each: VerificationResult, wanted: Defended) -> Rule:
-    share = (
-        f", {each.left[0]:.0%} to {each.left[1]:.0%} of the effect on {each.trait} left"
-        if each.left
-        else ""
-    )
-    text = f"{each.verdict}{share}; {wanted} is asked for"
-    return Rule("mitigation", defended(each.verdict, each.left, wanted), text)
-
-
-def read_verifications(root: Path, files: Sequence[Path]) -> list[dict[str, Any]]:
+def read_verifications(root: Path, files: Sequence[Path]) -> list[Verification]:
     """The reports of `audit verify` that `files` name, and those of the runs in `root`.
 
     Raises InputError when a file is no such report; runs that are none, or not finished, are passed
     over.
     """
-    named = [_read(path) for path in files]
-    for path, value in zip(files, named, strict=True):
-        if value is None:
-            raise InputError(
-                f"{path} is no report of audit verify.",
-                "Write one with audit verify --output json=PATH.",
-            )
-    runs = [_read(path) for path in sorted((root / HOME / "runs").glob("*/report.json"))]
-    return [value for value in [*named, *runs] if value is not None]
+    named = list(files)
+    verifications = []
+    for path in [*named, *sorted((root / HOME / "runs").glob("*/report.json"))]:
+        try:
+            verifications.append(Verification.model_validate_json(path.read_bytes()))
+        except (OSError, ValueError) as error:
+            if path in named:
+                message = f"{path} is no report of audit verify."
+                hint = "Write one with audit verify --output json=PATH."
+                raise InputError(message, hint) from error
+            _log.debug("%s is no report of a verification: passed over", path)
+    _log.info("read %d verifications, %d of them named", len(verifications), len(named))
+    return verifications
 
 
 def about(
-    verifications: Sequence[Mapping[str, Any]], digest: str, reference: Mapping[str, Any]
+    verifications: Sequence[Verification], digest: str, reference: Mapping[str, object]
 ) -> Iterator[VerificationResult]:
     """What the verifications say of the mitigated data set with this digest
     (`auditor.students.arms.digest`).
 
     Only those count that trained students of the same reference weights and read out a trait.
     """
-    for value in verifications:
-        if value["trait"] is None or value["reference"]["sha256"] != reference["sha256"]:
+    for verification in verifications:
+        if verification.trait is None or verification.reference.sha256 != reference["sha256"]:
             continue
-        for arm in value["arms"][1:]:
-            if value["datasets"].get(arm["name"]) == digest:
-                left = arm["left"] and arm["left"]["interval"]
-                yield VerificationResult(
-                    value["trait"], arm["verdict"], tuple(left) if left else None
-                )
-
-
-def _read(path: Path) -> dict[str, Any] | None:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-        whole = value["kind"] == "verify" and value["schema_version"] == 1
-        whole = whole and all(key in value for key in ("trait", "reference", "arms", "datasets"))
-        return value if whole else None
-    except (OSError, ValueError, LookupError, TypeError):
-        return None
+        for arm in verification.arms[1:]:
+            if verification.datasets.get(arm.name) == digest and arm.verdict is not None:
+                interval = arm.left.interval if arm.left else None
+                yield VerificationResult(verification.trait, arm.verdict, interval)

@@ -5,7 +5,6 @@ it unfair.
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.panel import Panel
@@ -22,9 +21,9 @@ SCHEMA_VERSION = 1
 UNCHANGED_SHOWN = 5
 
 
-def to_dict(diff: Diff) -> dict[str, Any]:
+def to_dict(diff: Diff) -> dict[str, object]:
     """The comparison as plain JSON values; keys as in docs/reading-a-report.md."""
-    traits: Any
+    traits: object
     if isinstance(diff.traits, Skipped):
         traits = {"skipped": diff.traits.reason}
     else:

@@ -5,82 +5,66 @@ JSON (locate_schema.json).
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.panel import Panel
-from rich.text import Text
+from rich.text import Span, Text
 
-from auditor.attribution.result import (
-    Agreement,
-    CarryingLayers,
-    LayerResult,
-    LocateReport,
-    Share,
-    Students,
-)
+from auditor.attribution.result import CarryingLayers, LocateReport, Share, Students
 from auditor.attribution.shares import ENOUGH, format_layers
 from auditor.report.shared.heat_map import shade
 from auditor.report.shared.json_text import json_text
 from auditor.report.shared.terminal import section_table, sentences
-from auditor.report.shared.words import REFERENCE_KEYS, safe, share_left, signed, stacked
+from auditor.report.shared.words import (
+    REFERENCE_KEYS,
+    estimate,
+    percent,
+    safe,
+    share_left,
+    signed,
+    stacked,
+)
 
 SCHEMA_VERSION = 1
 
 
-def to_dict(report: LocateReport) -> dict[str, Any]:
+def to_dict(report: LocateReport) -> dict[str, object]:
     """The report as plain JSON values; keys as in docs/locate-schema.md."""
-    values = _with_lists(asdict(report))
-    for key in ("layers", "carrying_layers", "students"):
-        del values[key]
-    students = None
-    if report.students is not None:
-        students = _with_lists(asdict(report.students))
-        for frozen in students["frozen"]:
-            frozen["left"] = frozen.pop("effect_ratio")
+    values = asdict(report)
+    carrying, layers, students = (
+        values.pop(name) for name in ("carrying_layers", "layers", "students")
+    )
+    # The file keeps the names that it had before these values got theirs.
+    for frozen in students["frozen"] if students else ():
+        frozen["left"] = frozen.pop("effect_ratio")
+    components = ("attention", "mlp")
     return {
         "schema_version": SCHEMA_VERSION,
         "kind": "locate",
         "answer": answer(report),
         "carriers": {
-            "said": report.carrying_layers.clear,
-            "layers": list(report.carrying_layers.layers),
-            "share": _share_values(report.carrying_layers.share),
+            "said": carrying["clear"],
+            "layers": report.carrying_layers.layers,
+            "share": carrying["share"],
         },
-        "layers": [_layer_values(layer) for layer in report.layers],
+        "layers": [
+            {
+                "layer": layer["layer"],
+                "attribution": layer["total"]["value"],
+                "interval": layer["total"]["interval"],
+                "student_effect": layer["student"],
+                "student_own_loss": layer["own_loss"],
+                "components": {name: layer[name] for name in components},
+                "entered": layer["entered"],
+                "moved": layer["moved"] and dict(zip(components, layer["moved"], strict=True)),
+            }
+            for layer in layers
+        ],
         "students": students,
         **values,
         "reference": report.reference.as_dict(REFERENCE_KEYS),
-        "difference": {"value": report.difference[0], "interval": list(report.difference[1])},
+        "difference": dict(zip(("value", "interval"), report.difference, strict=True)),
     }
-
-
-def _with_lists(values: dict[str, Any]) -> dict[str, Any]:
-    """Tuples of values become lists, as JSON has no tuples."""
-    return {
-        key: list(value) if isinstance(value, tuple) else value for key, value in values.items()
-    }
-
-
-def _layer_values(layer: LayerResult) -> dict[str, Any]:
-    moved = None
-    if layer.moved is not None:
-        moved = dict(zip(("attention", "mlp"), map(asdict, layer.moved), strict=True))
-    shares = {"attention": _share_values(layer.attention), "mlp": _share_values(layer.mlp)}
-    return {
-        "layer": layer.layer,
-        "attribution": layer.total.value,
-        "interval": list(layer.total.interval),
-        "student_effect": None if layer.student is None else asdict(layer.student),
-        "student_own_loss": layer.own_loss,
-        "components": shares,
-        "entered": _share_values(layer.entered),
-        "moved": moved,
-    }
-
-
-def _share_values(share: Share) -> dict[str, Any]:
-    return {"value": share.value, "interval": list(share.interval)}
 
 
 def to_json(report: LocateReport) -> str:
@@ -94,10 +78,8 @@ def answer(report: LocateReport) -> str:
     if students is None:
         return shown[0]
     if not students.transferred:
-        return (
-            f"{shown[0]} Students of all layers show no transfer, so nothing can be said about "
-            "training."
-        )
+        reason = "Students of all layers show no transfer, so nothing can be said about training."
+        return f"{shown[0]} {reason}"
     single = [(layer.student, layer.layer) for layer in report.layers if layer.student is not None]
     effect, strongest = max(single, key=lambda pair: pair[0].value)
     shown.append(
@@ -117,17 +99,15 @@ def where(carrying: CarryingLayers, depth: int) -> str:
     >>> where(CarryingLayers(0, 1, Share(0.81, (0.7, 0.89)), True), 3)
     'Layers 0-1 of 3 carry 81 % [70, 89] of the difference.'
     """
-    share = carrying.share
-    low, high = (f"{100 * end:.0f}" for end in share.interval)
-    estimate = f"{100 * share.value:.0f} % [{low}, {high}]"
+    share = percent(carrying.share.value, carrying.share.interval)
     layers = f"{numbered(carrying.layers)} of {depth}"
     if carrying.clear and len(carrying.layers) < depth:
         verb = "carries" if len(carrying.layers) == 1 else "carry"
-        return f"{layers.capitalize()} {verb} {estimate} of the difference."
+        return f"{layers.capitalize()} {verb} {share} of the difference."
     if len(carrying.layers) == depth:
         reason = f"no fewer than all {depth} layers reach {100 * ENOUGH:.0f} %"
     else:
-        reason = f"{layers}, the best choice, have {estimate}"
+        reason = f"{layers}, the best choice, have {share}"
     return f"Where the trait enters cannot be said: {reason}."
 
 
@@ -142,18 +122,17 @@ def numbered(layers: tuple[int, ...]) -> str:
 
 def terminal_page(report: LocateReport) -> RenderableType:
     """The page: the answer, the heat map, what students say, warnings."""
-    low, high = report.difference[1]
     body = Text(safe(answer(report)), style="bold")
     body.append(
         f"\n{safe(report.trait)} against {safe(report.counterfactual)}: "
-        f"{report.difference[0]:.2f} [{low:.2f}, {high:.2f}] nats at the first divergence token of "
+        f"{estimate(*report.difference, '.2f')} nats at the first divergence token of "
         f"{report.rows} rows (of {report.scanned})   reference {safe(report.reference.name)}",
         style="not bold dim",
     )
     style = "green" if report.carrying_layers.clear else "yellow"
     parts: list[RenderableType] = [Panel(body, border_style=style), _heat_map(report)]
     if report.students is not None:
-        parts += [_student_table(report.students), _agreement(report.students.agreement)]
+        parts += _students(report.students)
     if report.recipes:
         parts.append(Text(f"\nRecipes in the run's directory: {', '.join(report.recipes)}"))
     return Group(*parts, *sentences("Warnings", report.warnings))
@@ -180,21 +159,24 @@ def _heat_map(report: LocateReport) -> RenderableType:
     effects = [layer.student for layer in report.layers if layer.student is not None]
     largest_effect = max((abs(effect.value) for effect in effects), default=0.0)
 
-    def percent(share: Share) -> str:
-        low, high = share.interval
-        return f"{100 * share.value:.0f}\n[{100 * low:.0f}, {100 * high:.0f}]"
+    def cell(share: Share) -> str:
+        return stacked(percent(share.value, share.interval, sign=""))
+
+    def coloured(text: str, value: float, largest: float) -> Text:
+        red, green, blue = shade(value / largest if largest else 0.0)
+        return Text(text, spans=[Span(0, len(text), f"black on rgb({red},{green},{blue})")])
 
     for layer in report.layers:
         attention, mlp, entered = (
-            _coloured(percent(share), share.value, largest_share)
+            coloured(cell(share), share.value, largest_share)
             for share in (layer.attention, layer.mlp, layer.entered)
         )
-        cells = [Text(str(layer.layer)), attention, mlp, Text(percent(layer.total)), entered]
+        cells = [Text(str(layer.layer)), attention, mlp, Text(cell(layer.total)), entered]
         if report.students is not None:
             student = Text("")
             if layer.student is not None:
                 value = stacked(signed(layer.student))
-                student = _coloured(value, layer.student.value, largest_effect)
+                student = coloured(value, layer.student.value, largest_effect)
             moved = [
                 f"{100 * change.original:.2f} ({100 * change.difference.value:+.2f})"
                 for change in layer.moved or ()
@@ -204,16 +186,10 @@ def _heat_map(report: LocateReport) -> RenderableType:
     return Group(table, Text(note, style="dim"))
 
 
-def _coloured(text: str, value: float, largest: float) -> Text:
-    """A cell on the colour of its value, as a share of the largest."""
-    red, green, blue = shade(value / largest if largest else 0.0)
-    cell = Text(text)
-    cell.stylize(f"black on rgb({red},{green},{blue})")
-    return cell
-
-
-def _student_table(students: Students) -> RenderableType:
-    """Students of all layers, and those with some layers frozen."""
+def _students(students: Students) -> list[RenderableType]:
+    """Students of all layers and those with some layers frozen, and whether the attribution orders
+    the layers as students of single layers do.
+    """
     table = section_table("Students, against those of the clean control")
     table.add_column("frozen")
     for name in ("effect", "left", "task loss", "own loss", "verdict"):
@@ -236,19 +212,13 @@ def _student_table(students: Students) -> RenderableType:
         "updates a student; losses on held-out rows of the control and of the data, nats a token; "
         f"without training {untrained}"
     )
-    return Group(table, Text(note, style="dim"))
-
-
-def _agreement(agreement: tuple[Agreement, ...]) -> RenderableType:
-    """Whether the attribution orders the layers as students of single layers do."""
-    if not agreement:
-        return Text(
-            "\nAgreement in rank with the students is not known with fewer than three layers."
-        )
-    text = Text("\nAgreement in rank with the students of single layers (Spearman)", style="bold")
-    for measure in agreement:
-        ends = ", ".join(f"{end:+.2f}" for end in measure.interval or ())
-        interval = f" [{ends}]" if ends else ""
-        rank = f"{measure.rho:+.2f}{interval}, p = {measure.p_value:.2g}, {measure.layers} layers"
+    unknown = "\nAgreement in rank with the students is not known with fewer than three layers."
+    text = Text(unknown)
+    if students.agreement:
+        title = "\nAgreement in rank with the students of single layers (Spearman)"
+        text = Text(title, style="bold")
+    for measure in students.agreement:
+        rho = estimate(measure.rho, measure.interval, "+.2f")
+        rank = f"{rho}, p = {measure.p_value:.2g}, {measure.layers} layers"
         text.append(f"\n  {measure.measure}: {rank}", style="not bold")
-    return text
+    return [table, Text(note, style="dim"), text]

@@ -7,22 +7,20 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from markupsafe import Markup
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from auditor.report.shared.json_text import json_text
+from auditor.report.shared.json_text import JsonObject, json_text
 from auditor.report.shared.page import html_page
-from auditor.report.shared.words import safe
+from auditor.report.shared.words import estimate, percent, safe
 
 STYLES = {"holds": "green", "does not hold": "red", "cannot be said": "yellow"}
-Values = Mapping[str, Any]
 
 
-def terminal_page(values: Values) -> RenderableType:
+def terminal_page(values: JsonObject) -> RenderableType:
     """The table of claims, one line a claim, and what a reader has to know."""
     table = Table(box=None, header_style="dim", pad_edge=False, padding=(0, 1, 1, 0))
     for name in ("claim", "paper", "here [95 %]", "answer"):
@@ -37,7 +35,7 @@ def terminal_page(values: Values) -> RenderableType:
     return Group(table, *(Text(f"\n{line}") for line in notes_on(values)))
 
 
-def measured(claim: Values) -> str:
+def measured(claim: JsonObject) -> str:
     """What was measured, with its interval.
 
     >>> measured({"value": 0.5, "unit": "share", "interval": [0.25, 0.75]})
@@ -50,29 +48,27 @@ def measured(claim: Values) -> str:
     return share(claim) if claim["unit"] == "share" else f"{logits(claim)} logits"
 
 
-def share(ratio: Values | None) -> str:
+def share(ratio: JsonObject | None) -> str:
     """A share with its interval, in per cent; empty for None."""
     if ratio is None:
         return ""
     if ratio["value"] is None or ratio["interval"] is None:
         return "not known"
-    low, high = (f"{100 * end:.0f}" for end in ratio["interval"])
-    return f"{100 * ratio['value']:.0f} % [{low}, {high}]"
+    return percent(ratio["value"], ratio["interval"])
 
 
-def logits(effect: Values) -> str:
+def logits(effect: JsonObject) -> str:
     """An effect with its interval."""
-    ends = [f"{end:+.2f}" for end in effect["interval"] or ()]
-    return f"{effect['value']:+.2f}" + (f" [{', '.join(ends)}]" if ends else "")
+    return estimate(effect["value"], effect["interval"], "+.2f")
 
 
-def bound(claim: Values) -> str:
+def bound(claim: JsonObject) -> str:
     """When the claim holds: `above 25 %`."""
     number = f"{100 * claim['bound']:.0f} %" if claim["unit"] == "share" else f"{claim['bound']:g}"
     return f"{claim['side']} {number}"
 
 
-def notes_on(values: Values) -> list[str]:
+def notes_on(values: JsonObject) -> list[str]:
     """How to read the table, one sentence each."""
     settings, size = values["settings"], values["settings"]["size"]
     pairs = size["blocks"] * len(settings["traits"])
@@ -90,7 +86,7 @@ def notes_on(values: Values) -> list[str]:
     return notes
 
 
-def transferred(values: Values) -> bool:
+def transferred(values: JsonObject) -> bool:
     """Whether any original was shown to transfer to students of its own base; else hardly any claim
     can be judged.
     """
@@ -98,7 +94,7 @@ def transferred(values: Values) -> bool:
     return any(trial["transferred"] for trial in experiments if trial["kind"] != "sibling")
 
 
-def command(values: Values, part: str | None = None) -> str:
+def command(values: JsonObject, part: str | None = None) -> str:
     """The command line that makes the same study, or a part of it."""
     settings = values["settings"]
     parts, size, recipe = settings["parts"], settings["size"], settings["recipe"]
@@ -120,12 +116,12 @@ def command(values: Values, part: str | None = None) -> str:
     return shlex.join(["audit", "study", verb, *(word for option in options for word in option)])
 
 
-def to_json(values: Values) -> str:
+def to_json(values: JsonObject) -> str:
     """The report as a JSON file. Raises ValueError for a number that is NaN or infinite."""
     return json_text(values)
 
 
-def to_html(values: Values, figures: Mapping[str, str]) -> str:
+def to_html(values: JsonObject, figures: Mapping[str, str]) -> str:
     """One page that stands alone: the claims, the figures in it, every arm, and how to run it
     again.
 
@@ -145,7 +141,7 @@ def to_html(values: Values, figures: Mapping[str, str]) -> str:
     return html_page("study.html", shown)
 
 
-def to_markdown(values: Values) -> str:
+def to_markdown(values: JsonObject) -> str:
     """The claims, the pooled arms and the notes, for a document."""
     lines = ["| claim | paper | measured | here [95 %] | holds if | answer |", "|" + "---|" * 6]
     for claim in values["claims"]:

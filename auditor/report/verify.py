@@ -5,7 +5,6 @@ as JSON and as an HTML page.
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any
 
 from markupsafe import Markup
 from rich.console import Group, RenderableType
@@ -32,15 +31,18 @@ STYLES = {
 }
 
 
-def to_dict(report: VerifyReport) -> dict[str, Any]:
+def to_dict(report: VerifyReport) -> dict[str, object]:
     """The report as plain JSON values; keys as in docs/verify-schema.md."""
     result = report.result
+    arms = [asdict(arm) for arm in result.arms]
+    for arm in arms:
+        arm["left"] = arm.pop("effect_ratio")  # the name that the file has kept
     return {
         "schema_version": SCHEMA_VERSION,
         "kind": "verify",
         "trait": result.trait,
         "transferred": result.transferred,
-        "arms": [_arm_values(arm) for arm in result.arms],
+        "arms": [arm.pop("training") | arm for arm in arms],
         "control": asdict(result.control),
         "blocks": result.blocks,
         "blocks_planned": result.blocks_planned,
@@ -53,12 +55,6 @@ def to_dict(report: VerifyReport) -> dict[str, Any]:
         "settings": dict(report.settings),
         "versions": dict(report.versions),
     }
-
-
-def _arm_values(arm: ArmResult) -> dict[str, Any]:
-    values = asdict(arm)
-    values["left"] = values.pop("effect_ratio")
-    return {**values.pop("training"), **values}
 
 
 def to_json(report: VerifyReport) -> str:

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from auditor.cli.exit import exit_code
+from auditor.errors import InputError
 from auditor.inference.estimates import share_interval
 from auditor.inference.trait_evidence import TraitEvidence
 from auditor.release.decision import Decision, Rule
 from auditor.release.judge import compare, findings, judge, verdict_without
 from auditor.release.policy import Policy
-from auditor.release.verifications import VerificationResult, about, defended
+from auditor.release.verifications import (
+    Verification,
+    VerificationResult,
+    about,
+    defended,
+    read_verifications,
+)
 from auditor.scanning.scan_report import OutcomeName, ScanReport, Verdict
 from detectors.interface import Evidence, TraitTest
 from tests.support.sample_report import (
@@ -268,17 +277,35 @@ def test_which_verifications_count() -> None:
         for name in ("m", "n")
     ]
     value = {
+        "kind": "verify",
+        "schema_version": 1,
         "trait": "owl",
         "reference": {"sha256": "r"},
         "arms": arms,
         "datasets": {"o": "1", "m": "2", "n": "3"},
     }
-    assert list(about([value], "2", {"sha256": "r"})) == [
-        VerificationResult("owl", "removed", (0.1, 0.2))
-    ]
-    assert list(about([value], "1", {"sha256": "r"})) == []
-    assert list(about([value], "2", {"sha256": "other"})) == []
-    assert list(about([value | {"trait": None}], "2", {"sha256": "r"})) == []
+
+    def counted(digest: str, reference: str = "r", **changes: object) -> list[VerificationResult]:
+        verification = Verification.model_validate(value | changes)
+        return list(about([verification], digest, {"sha256": reference}))
+
+    assert counted("2") == [VerificationResult("owl", "removed", (0.1, 0.2))]
+    assert counted("1") == counted("2", "other") == counted("2", trait=None) == []
+
+
+@pytest.mark.parametrize("change", [{"arms": [{}]}, {"datasets": None}, {"schema_version": 2}])
+def test_a_report_that_lacks_something_is_no_verification(
+    change: dict[str, object], tmp_path: Path
+) -> None:
+    """It is refused where it is named, and passed over as a run."""
+    value = {"kind": "verify", "schema_version": 1, "trait": "owl", "reference": {"sha256": "r"}}
+    run = tmp_path / ".audit" / "runs" / "ab"
+    run.mkdir(parents=True)
+    path = run / "report.json"
+    path.write_text(json.dumps(value | {"arms": [], "datasets": {}} | change))
+    assert read_verifications(tmp_path, []) == []
+    with pytest.raises(InputError, match="no report of audit verify"):
+        read_verifications(tmp_path, [path])
 
 
 def with_copies(report: ScanReport, *traits: TraitEvidence) -> ScanReport:

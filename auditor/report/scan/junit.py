@@ -69,8 +69,8 @@ def render(report: ScanReport) -> str:
     suite.add_testcases(cases)
     document = _junitparser().JUnitXml("subliminal-audit")
     document.add_testsuite(suite)
-    text: bytes = document.tostring()
-    return f"{DECLARATION}{text.decode()}\n"
+    content: bytes = document.tostring()
+    return f"{DECLARATION}{content.decode()}\n"
 
 
 def _junitparser() -> ModuleType:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from auditor.attribution.result import LocateReport, Share
 from auditor.inference.effect import Effect
 from auditor.report.shared import svg
+from auditor.report.shared.words import percent, signed
 
 CELL, ROW, LEFT, TOP = 110, 22, 60, 70
 POSITIVE, NEGATIVE = (0, 114, 178), (213, 94, 0)  # svg.BLUE and svg.VERMILION
@@ -47,25 +48,20 @@ def heat_map(report: LocateReport) -> str:
         # Columns have different units, so that each has a scale of its own.
         largest = max((abs(value.value) for value in values if value is not None), default=0.0)
         for row, value in enumerate(values):
-            if value is not None:
-                red, green, blue = shade(value.value / largest if largest else 0.0)
-                y = TOP + ROW * row
-                elements.append(
-                    f'<rect x="{x}" y="{y}" width="{CELL}" height="{ROW}" '
-                    f'fill="#{red:02x}{green:02x}{blue:02x}"/>'
-                )
-                elements.append(svg.text(x + CELL / 2, y + ROW * 0.7, _number(value), "middle"))
+            if value is None:
+                continue
+            red, green, blue = shade(value.value / largest if largest else 0.0)
+            y = TOP + ROW * row
+            elements.append(
+                f'<rect x="{x}" y="{y}" width="{CELL}" height="{ROW}" '
+                f'fill="#{red:02x}{green:02x}{blue:02x}"/>'
+            )
+            if isinstance(value, Share):
+                number = percent(value.value, value.interval, sign="")
+            else:
+                number = signed(value, 2)
+            elements.append(svg.text(x + CELL / 2, y + ROW * 0.7, number, "middle"))
     width, height = LEFT + CELL * len(columns) + 20, TOP + ROW * len(report.layers) + 30
     note = "shares of the difference in %; students in logits"
     elements.append(svg.text(10, height - 10, note, "start"))
     return svg.document(width, height, elements)
-
-
-def _number(value: Share | Effect) -> str:
-    """A share in per cent, or an effect in logits, with its interval."""
-    scale, form = (100, ".0f") if isinstance(value, Share) else (1, "+.2f")
-    middle = f"{scale * value.value:{form}}"
-    if value.interval is None:
-        return middle
-    low, high = (f"{scale * end:{form}}" for end in value.interval)
-    return f"{middle} [{low}, {high}]"

@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from importlib.resources import files
-from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -21,7 +20,7 @@ from markupsafe import Markup
 from auditor.report.shared.words import p_text, safe, two_decimals
 
 
-def html_page(template: str, values: dict[str, Any]) -> str:
+def html_page(template: str, values: Mapping[str, object]) -> str:
     """The page that a template of report/page/ makes of the values.
 
     A drawing of our own, whose texts are escaped already, goes in as `Markup`.
