@@ -37,27 +37,23 @@ class Canonicalize(Mitigation):
 
     def apply(self, row: TextRow, facts: Facts) -> Outcome:
         """Sort or remap every completion of the row."""
-        if self.how == "sort":
-            return change_lists(row, _sorted, "sorted")
+        reason = "sorted" if self.how == "sort" else "remapped"
+        return change_lists(row, lambda items: self._changed(items, facts.seed), reason)
 
-        def remapped(items: list[str]) -> list[str] | None:
+    def _changed(self, items: list[str], seed: int) -> list[str] | None:
+        if self.how == "remap":
             if not all(item.isdecimal() and len(item) <= _MOST_DIGITS for item in items):
                 return None
             # A number with leading zeros is not in the mapping, and stays.
-            return [_mapping(len(item), facts.seed).get(item, item) for item in items]
-
-        return change_lists(row, remapped, "remapped")
-
-
-def _sorted(items: list[str]) -> list[str] | None:
-    # A number list may write 007, which is no JSON.
-    values = [int(item) if item.isdigit() else json.loads(item) for item in items]
-    # JSON booleans are integers to Python, and have no order that means anything.
-    numeric = all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
-    if not (numeric or all(isinstance(value, str) for value in values)):
-        return None
-    # The items are sorted by value and written as they stood: 1.0 does not become 1.
-    return [items[i] for i in sorted(range(len(values)), key=lambda i: values[i])]
+            return [_mapping(len(item), seed).get(item, item) for item in items]
+        # A number list may write 007, which is no JSON.
+        values = [int(item) if item.isdigit() else json.loads(item) for item in items]
+        # JSON booleans are integers to Python, and have no order that means anything.
+        numeric = all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
+        if not (numeric or all(isinstance(value, str) for value in values)):
+            return None
+        # The items are sorted by value and written as they stood: 1.0 does not become 1.
+        return [items[i] for i in sorted(range(len(values)), key=lambda i: values[i])]
 
 
 @cache

@@ -33,7 +33,6 @@ class Drop(Mitigation):
 
     @property
     def needs(self) -> MostDivergentRows:
-        """Which rows these are."""
         return MostDivergentRows(self.share)
 
     def apply(self, row: TextRow, facts: Facts) -> Outcome:

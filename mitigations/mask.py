@@ -49,7 +49,6 @@ class Mask(Mitigation):
 
     @property
     def needs(self) -> DivergenceBudget:
-        """All divergence tokens, or those within the budget."""
         return DivergenceBudget(self.budget)
 
     def apply(self, row: TextRow, facts: Facts) -> Outcome:

@@ -59,12 +59,10 @@ class Mix(Mitigation):
 
     @property
     def needs(self) -> CleanCompletions:
-        """Clean completions of the share of rows."""
         return CleanCompletions(self.share, self.clean_data, self.clean_teachers)
 
     @property
     def writers(self) -> tuple[str, ...]:
-        """The clean teachers."""
         return self.clean_teachers
 
     def apply(self, row: TextRow, facts: Facts) -> Outcome:

@@ -36,12 +36,10 @@ class Replace(Mitigation):
 
     @property
     def needs(self) -> DivergenceBudget:
-        """All divergence tokens, or those within the budget, or as many random ones."""
         return DivergenceBudget(self.budget, at_random=self.random)
 
     @property
     def random_control(self) -> Replace:
-        """As many random tokens replaced."""
         return dataclasses.replace(self, random=True)
 
     def apply(self, row: TextRow, facts: Facts) -> Outcome:

@@ -92,7 +92,6 @@ class Paraphrase(Mitigation):
 
     @property
     def needs(self) -> Rewordings:
-        """The user turns in other words."""
         return Rewordings(self.variants, self.paraphraser, self.endpoint, self.embeddings)
 
     @property

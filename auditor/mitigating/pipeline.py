@@ -8,6 +8,7 @@ directory, so that is cheap.
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -16,6 +17,8 @@ from dataclasses import dataclass
 from auditor.data.text_row import TextRow
 from auditor.mitigating.row_facts import FactsOf, MitigationContext, facts_for
 from mitigations.interface import Mitigation, Outcome
+
+LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,7 @@ def advance(
     for number, step in enumerate(steps):
         if not rows:
             break
+        # The facts of all rows at once, since models work on many rows at a time.
         outcomes = [
             step.mitigation.apply(row, facts)
             for row, facts in zip(rows, step.facts(rows, originals), strict=True)
@@ -66,6 +70,7 @@ def bind(
         def rows_before(before: Sequence[BoundMitigation] = before) -> Iterator[list[TextRow]]:
             return (advance(rows, before) for rows in context.blocks())
 
+        LOG.info("preparing %s", step.label)
         facts = facts_for(context, step.needs, rows_before, stack)
         bound.append(BoundMitigation(step, facts))
     return bound

@@ -4,6 +4,7 @@ needs for them.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,12 +13,9 @@ from auditor.errors import AuditError, InputError, RunError, TraitError
 from auditor.mitigating.settings import MitigateSettings
 from auditor.runs.last_scan import LastScan, last_scan
 from auditor.traits.panel import BUILT_IN, Panel
-from mitigations.interface import (
-    CleanCompletions,
-    DivergenceBudget,
-    Mitigation,
-    MostDivergentRows,
-)
+from mitigations.interface import CleanCompletions, DivergenceBudget, Mitigation, MostDivergentRows
+
+LOG = logging.getLogger(__name__)
 
 
 def input_of(
@@ -42,11 +40,14 @@ def input_of(
             "Give the name of a folder.",
         )
     digest = digest_of(name)
+    LOG.info("data set %s, sha256 %s", name, digest)
     if scanned and scanned.sha256 != digest:
         if source is None:
             raise InputError(
                 f"{name} has changed since it was scanned.", f"Scan it again: audit scan {name}"
             )
+        # Another data set than the one scanned is no fault, but the scan says nothing about it.
+        LOG.info("the last scan was of other rows, and does not count")
         scanned = None
     return name, digest, scanned
 
@@ -57,6 +58,7 @@ def panels_of(scanned: LastScan | None, named: Sequence[str] = ()) -> Sequence[s
     """
     if named:
         return named
+    # A panel of the user's own may have moved or changed since the scan: it has to be named.
     if scanned and scanned.panels and set(scanned.panels) <= set(BUILT_IN):
         return scanned.panels
     return ["default"]

@@ -4,6 +4,7 @@ models of meaning.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 from auditor.data.files import digest_of
@@ -13,6 +14,8 @@ from auditor.model.language_model import LanguageModel
 from mitigations.interface import CleanCompletions, Mitigation, Rewordings
 from mitigations.paraphrase.similarity import SentenceEncoder
 from mitigations.reword import PACKAGED
+
+LOG = logging.getLogger(__name__)
 
 
 class Writers:
@@ -29,6 +32,7 @@ class Writers:
     def load(self, name: str) -> LanguageModel:
         """The chat model `name`. Raises ModelError."""
         if name not in self._models:
+            LOG.info("loading the model %s", name)
             self._models[name] = models.load(name, device=self._device, dtype=self._dtype)
         return self._models[name]
 
@@ -39,14 +43,12 @@ class Writers:
         return self._encoders[name]
 
     def identities(self, steps: Sequence[Mitigation]) -> list[dict[str, str]]:
-        """Name and digests of every model and clean data set that `steps` use, in their order.
-
-        A model at an endpoint has a name only: nobody here can see its weights.
-        """
+        """Name and digests of every model and clean data set that `steps` use, in their order."""
         identities: list[dict[str, str]] = []
         for step in steps:
             for name in step.writers:
                 if "://" in name:
+                    # An endpoint has a name only: nobody here can see its weights.
                     identities.append({"name": name})
                 else:
                     identities.append(identity_of(self.load(name)).as_dict())
