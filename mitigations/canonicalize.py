@@ -11,10 +11,10 @@ import json
 import random
 from dataclasses import dataclass
 from functools import cache
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from auditor.data.text_row import TextRow
-from mitigations.interface import Facts, Mitigation, Outcome, setting
+from mitigations.interface import Facts, Mitigation, Outcome, Setting
 from mitigations.lists import change_lists
 
 _MOST_DIGITS = 4  # The mapping of longer numbers would be too large to hold.
@@ -33,7 +33,7 @@ class Canonicalize(Mitigation):
     help: ClassVar[str] = "For lists whose order means nothing."
     moves_tokens: ClassVar[bool] = True
 
-    how: Literal["sort", "remap"] = setting()
+    how: Annotated[Literal["sort", "remap"], Setting()]
 
     def apply(self, row: TextRow, facts: Facts) -> Outcome:
         """Sort or remap every completion of the row."""

@@ -7,7 +7,7 @@ Weak: dropping the worst 10 % of rows by an oracle recovers 6.8 % of the effect
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 from auditor.data.text_row import TextRow
 from mitigations.interface import (
@@ -18,7 +18,7 @@ from mitigations.interface import (
     Mitigation,
     MostDivergentRows,
     Outcome,
-    setting,
+    Setting,
 )
 
 
@@ -29,7 +29,7 @@ class Drop(Mitigation):
     name: ClassVar[str] = "drop"
     help: ClassVar[str] = "Drop the rows with most divergence tokens."
 
-    share: float = setting(metavar=SHARE)
+    share: Annotated[float, Setting(metavar=SHARE)]
 
     @property
     def needs(self) -> MostDivergentRows:

@@ -1,7 +1,7 @@
 """What a mitigation is: its settings, what it needs to be told of a row, and what becomes of it.
 
-A mitigation is a frozen dataclass in a file of its own: its fields are its settings, declared with
-`setting`, and `apply` is a pure function of one row and the `Facts` about it. It never sees a
+A mitigation is a frozen dataclass in a file of its own: its fields are its settings, annotated
+with `Setting`, and `apply` is a pure function of one row and the `Facts` about it. It never sees a
 detector or a model; what it needs of them it names in `needs`, and `auditor.mitigating` provides
 it. Options of the command line, `auditor.step`, the manifest and the identity of a run all derive
 from this declaration.
@@ -13,12 +13,11 @@ import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 
 from auditor.data.text_row import Span, TextRow
 from auditor.errors import AuditError
 
-T = TypeVar("T")
 SHARE = "SHARE"  # the metavar of a share, which is a number in [0, 1]
 
 
@@ -92,49 +91,68 @@ class Dropped:
 Outcome = Kept | Changed | Dropped
 
 
-def setting(
-    default: T = dataclasses.MISSING,  # type: ignore[assignment]
-    *,
-    option: str = "",
-    help: str = "",
-    metavar: str | None = None,
-    minimum: int | None = None,
-) -> T:
-    """A setting of a mitigation: a field of its dataclass that the command line offers.
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """A setting of a mitigation: a field of its dataclass, annotated with this, that the command
+    line offers.
 
-    Without a default it must be given. option: without one it is the value of the option that
-    switches the mitigation on, whose help is the mitigation's. minimum: the smallest number. A
-    Literal type lists the values allowed, and the metavar SHARE stands for a number in [0, 1].
+    option: without one it is the value of the option that switches the mitigation on, whose help is
+    the mitigation's. minimum: the smallest number. A Literal type lists the values allowed, and the
+    metavar SHARE stands for a number in [0, 1].
+
+    `settings_of` fills in what follows. path: its field, behind the field of a group such as
+    `endpoint`. kind: its type. default: dataclasses.MISSING where it has to be given.
     """
-    about = {"option": option, "help": help, "metavar": metavar, "minimum": minimum}
-    # Typed as its default, as `dataclasses.field` is, so that the default is checked against the
-    # field; the sentinel MISSING stands for no default.
-    return dataclasses.field(default=default, metadata={"setting": about})
+
+    option: str = ""
+    help: str = ""
+    metavar: str | None = None
+    minimum: int | None = None
+    path: tuple[str, ...] = ()
+    kind: Any = None
+    default: object = None
+    switches_on: bool = False
+
+    def check(self, value: object) -> None:
+        """Raise AuditError unless the setting allows `value`; None is the absence of a value."""
+        if value is None:
+            return
+        if self.metavar == SHARE and not (isinstance(value, float | int) and 0 <= value <= 1):
+            raise AuditError(
+                f"{self.option} {value} is not between 0 and 1.", "0.25 means a quarter."
+            )
+        if self.minimum is not None and isinstance(value, int) and value < self.minimum:
+            raise AuditError(
+                f"{self.option} {value} is below {self.minimum}.", "Give a greater number."
+            )
+        if (allowed := self.allowed) and value not in allowed:
+            raise AuditError(
+                f"{self.option} {value!r} is not known.", f"Known: {', '.join(allowed)}."
+            )
+
+    @property
+    def allowed(self) -> tuple[str, ...]:
+        """The values of a Literal type; () where any will do."""
+        kinds = (self.kind, *get_args(self.kind))
+        return next((get_args(kind) for kind in kinds if get_origin(kind) is Literal), ())
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
     """How an OpenAI-compatible endpoint is called; `EndpointEngine` says what each means."""
 
-    api_key_env: str | None = setting(
-        None,
-        option="--api-key-env",
-        metavar="NAME",
-        help="Environment variable with the endpoint's key.",
-    )
-    concurrency: int = setting(
-        8, option="--concurrency", metavar="N", minimum=1, help="Requests at once to the endpoint."
-    )
-    retries: int = setting(
-        4, option="--retries", metavar="N", minimum=0, help="Further tries of a request."
-    )
-    cap: int | None = setting(
-        None,
-        option="--spending-cap",
-        metavar="TOKENS",
-        minimum=1,
-        help="Most tokens for the endpoint.",
-    )
+    api_key_env: Annotated[
+        str | None,
+        Setting("--api-key-env", "Environment variable with the endpoint's key.", "NAME"),
+    ] = None
+    concurrency: Annotated[
+        int, Setting("--concurrency", "Requests at once to the endpoint.", "N", minimum=1)
+    ] = 8
+    retries: Annotated[int, Setting("--retries", "Further tries of a request.", "N", minimum=0)] = 4
+    cap: Annotated[
+        int | None,
+        Setting("--spending-cap", "Most tokens for the endpoint.", "TOKENS", minimum=1),
+    ] = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,47 +254,6 @@ class Mitigation(ABC):
         return None
 
 
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """One declared setting.
-
-    path: its field, behind the field of a group such as `endpoint`. kind: its type. default:
-    dataclasses.MISSING where it has to be given. The rest is as in `setting`, filled in.
-    """
-
-    path: tuple[str, ...]
-    kind: Any
-    default: object
-    option: str
-    help: str
-    metavar: str | None
-    minimum: int | None
-    switches_on: bool
-
-    def check(self, value: object) -> None:
-        """Raise AuditError unless the setting allows `value`; None is the absence of a value."""
-        if value is None:
-            return
-        if self.metavar == SHARE and not (isinstance(value, float | int) and 0 <= value <= 1):
-            raise AuditError(
-                f"{self.option} {value} is not between 0 and 1.", "0.25 means a quarter."
-            )
-        if self.minimum is not None and isinstance(value, int) and value < self.minimum:
-            raise AuditError(
-                f"{self.option} {value} is below {self.minimum}.", "Give a greater number."
-            )
-        if (allowed := self.allowed) and value not in allowed:
-            raise AuditError(
-                f"{self.option} {value!r} is not known.", f"Known: {', '.join(allowed)}."
-            )
-
-    @property
-    def allowed(self) -> tuple[str, ...]:
-        """The values of a Literal type; () where any will do."""
-        kinds = (self.kind, *get_args(self.kind))
-        return next((get_args(kind) for kind in kinds if get_origin(kind) is Literal), ())
-
-
 def settings_of(
     mitigation: type[Mitigation], group: type | None = None, path: tuple[str, ...] = ()
 ) -> Iterator[Setting]:
@@ -287,19 +264,19 @@ def settings_of(
     the mitigation itself.
     """
     group = group or mitigation
-    kinds = get_type_hints(group)
+    hints = get_type_hints(group, include_extras=True)
     for field in dataclasses.fields(group):
-        kind, about = kinds[field.name], field.metadata.get("setting")
-        if isinstance(kind, type) and dataclasses.is_dataclass(kind):
-            yield from settings_of(mitigation, kind, (*path, field.name))
-        elif about:
-            yield Setting(
+        hint = hints[field.name]
+        if isinstance(hint, type) and dataclasses.is_dataclass(hint):
+            yield from settings_of(mitigation, hint, (*path, field.name))
+        elif get_origin(hint) is Annotated:
+            kind, about = get_args(hint)
+            yield dataclasses.replace(
+                about,
                 path=(*path, field.name),
                 kind=kind,
                 default=field.default,
-                option=about["option"] or f"--{mitigation.name}",
-                help=about["help"] or mitigation.help,
-                metavar=about["metavar"],
-                minimum=about["minimum"],
-                switches_on=not about["option"],
+                option=about.option or f"--{mitigation.name}",
+                help=about.help or mitigation.help,
+                switches_on=not about.option,
             )

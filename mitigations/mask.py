@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 from auditor.data.text_row import TextRow
 from mitigations.interface import (
@@ -22,20 +22,14 @@ from mitigations.interface import (
     Kept,
     Mitigation,
     Outcome,
-    setting,
+    Setting,
 )
 
-
-def budget_setting() -> float | None:
-    """The setting `budget`, which `replace` has as well: the share of all tokens to touch
-    at most.
-    """
-    return setting(
-        None,
-        option="--mask-budget",
-        metavar=SHARE,
-        help="Most tokens to mask or replace, largest gaps first.",
-    )
+# `replace` has the same setting: the share of all tokens to touch at most.
+Budget = Annotated[
+    float | None,
+    Setting("--mask-budget", "Most tokens to mask or replace, largest gaps first.", SHARE),
+]
 
 
 @dataclass(frozen=True)
@@ -45,7 +39,7 @@ class Mask(Mitigation):
     name: ClassVar[str] = "mask"
     help: ClassVar[str] = "No loss on divergence tokens."
 
-    budget: float | None = budget_setting()
+    budget: Budget = None
 
     @property
     def needs(self) -> DivergenceBudget:

@@ -8,7 +8,7 @@ known.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from auditor.data.text_row import TextRow
 from auditor.errors import AuditError
@@ -20,7 +20,7 @@ from mitigations.interface import (
     Kept,
     Mitigation,
     Outcome,
-    setting,
+    Setting,
 )
 from mitigations.rows import COMPLETION, with_texts, writable
 
@@ -34,19 +34,22 @@ class Mix(Mitigation):
     name: ClassVar[str] = "mix"
     help: ClassVar[str] = "Share of rows that get clean completions."
 
-    share: float = setting(metavar=SHARE)
-    mode: Literal["replace", "add"] = setting(
-        "replace", option="--mix-mode", help="Clean completions in place, or as added rows."
-    )
-    clean_data: str | None = setting(
-        None, option="--clean-data", metavar="FILE", help="Clean rows for the same prompts."
-    )
-    clean_teachers: tuple[str, ...] = setting(
-        (),
-        option="--clean-teacher",
-        metavar="MODEL",
-        help="Writes clean completions; repeatable; default: the reference.",
-    )
+    share: Annotated[float, Setting(metavar=SHARE)]
+    mode: Annotated[
+        Literal["replace", "add"],
+        Setting("--mix-mode", "Clean completions in place, or as added rows."),
+    ] = "replace"
+    clean_data: Annotated[
+        str | None, Setting("--clean-data", "Clean rows for the same prompts.", "FILE")
+    ] = None
+    clean_teachers: Annotated[
+        tuple[str, ...],
+        Setting(
+            "--clean-teacher",
+            "Writes clean completions; repeatable; default: the reference.",
+            "MODEL",
+        ),
+    ] = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -15,7 +15,7 @@ from typing import ClassVar
 from auditor.data.text_row import TextRow
 from mitigations.interface import Changed, DivergenceBudget, Facts, Kept, Mitigation, Outcome
 from mitigations.lists import keeps_form
-from mitigations.mask import budget_setting
+from mitigations.mask import Budget
 from mitigations.rows import COMPLETION, with_texts, writable
 
 
@@ -31,7 +31,7 @@ class Replace(Mitigation):
     help: ClassVar[str] = "Put the reference's choice for divergence tokens."
     moves_tokens: ClassVar[bool] = True
 
-    budget: float | None = budget_setting()
+    budget: Budget = None
     random: bool = False
 
     @property

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from auditor.data.text_row import TextRow
 from auditor.errors import AuditError
@@ -21,7 +21,7 @@ from mitigations.interface import (
     Mitigation,
     Outcome,
     Rewordings,
-    setting,
+    Setting,
 )
 from mitigations.rows import PROMPT, with_texts, writable
 
@@ -40,29 +40,25 @@ class Paraphrase(Mitigation):
     name: ClassVar[str] = "paraphrase"
     help: ClassVar[str] = "Reword the prompts; completions stay."
 
-    variants: int = setting(
-        1,
-        option="--paraphrases",
-        metavar="K",
-        minimum=1,
-        help="Rewordings of a row; each becomes a row.",
-    )
-    engine: Literal["rules", "llm"] | None = setting(
-        None, option="--engine", help="What rewords.  [default: rules]"
-    )
-    paraphraser: str | None = setting(
-        None,
-        option="--paraphraser",
-        metavar="MODEL|URL#MODEL",
-        help="Model that rewords, here or at an endpoint.",
-    )
+    variants: Annotated[
+        int, Setting("--paraphrases", "Rewordings of a row; each becomes a row.", "K", minimum=1)
+    ] = 1
+    engine: Annotated[
+        Literal["rules", "llm"] | None, Setting("--engine", "What rewords.  [default: rules]")
+    ] = None
+    paraphraser: Annotated[
+        str | None,
+        Setting("--paraphraser", "Model that rewords, here or at an endpoint.", "MODEL|URL#MODEL"),
+    ] = None
     endpoint: Endpoint = field(default_factory=Endpoint)
-    embeddings: str | None = setting(
-        None,
-        option="--embeddings",
-        metavar=f"MODEL|{PACKAGED}|none",
-        help=f"Compares meanings.  [default: {PACKAGED} for llm, none for rules]",
-    )
+    embeddings: Annotated[
+        str | None,
+        Setting(
+            "--embeddings",
+            f"Compares meanings.  [default: {PACKAGED} for llm, none for rules]",
+            f"MODEL|{PACKAGED}|none",
+        ),
+    ] = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
