@@ -84,6 +84,7 @@ def keeps_form(original: str, new: str) -> bool:
     """Whether `new` is a number list or a JSON object or array if `original` is one; else, whether
     it is not blank.
     """
+    # Number lists first: "1, 2" is no JSON, and "[1, 2]" is both.
     if is_number_list(original):
         return is_number_list(new)
     value = parsed(original)

@@ -24,7 +24,6 @@ from auditor.mitigating.request import (
     check_order,
     input_of,
     needs_reference,
-    needs_trait,
     panels_of,
     traits_of,
 )
@@ -99,7 +98,7 @@ def mitigate(
         return Mitigated(Path(name).parent, Path(name), before, name, scanned, already=True)
     check_order(steps, masked=bool(before and before.masked))
     panel = load_panels(panels_of(scanned, settings.panels))
-    traits = traits_of(panel, settings.traits, scanned, needed=needs_trait(steps, settings))
+    traits = traits_of(panel, steps, settings, scanned)
     model = None
     if needs_reference(steps, settings):
         progress(Progress("loading the reference", 0, None))

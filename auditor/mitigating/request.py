@@ -76,12 +76,6 @@ def check_order(steps: Sequence[Mitigation], *, masked: bool) -> None:
         masked |= step.name == "mask"
 
 
-def needs_trait(steps: Sequence[Mitigation], settings: MitigateSettings) -> bool:
-    """Whether a mitigation or a recipe is about the tokens or the prompt of a trait."""
-    by_divergence = any(isinstance(s.needs, DivergenceBudget | MostDivergentRows) for s in steps)
-    return by_divergence or "inoculation" in settings.recipes
-
-
 def needs_reference(steps: Sequence[Mitigation], settings: MitigateSettings) -> bool:
     """Whether a mitigation, a recipe or a trainer's file needs the reference itself."""
     for step in steps:
@@ -94,17 +88,21 @@ def needs_reference(steps: Sequence[Mitigation], settings: MitigateSettings) -> 
 
 
 def traits_of(
-    panel: Panel, named: Sequence[str], scanned: LastScan | None, *, needed: bool
+    panel: Panel,
+    steps: Sequence[Mitigation],
+    settings: MitigateSettings,
+    scanned: LastScan | None,
 ) -> tuple[str, ...]:
-    """The traits whose divergence tokens count. TraitError when they are needed and none is
-    named.
+    """The traits whose divergence tokens count; none where no mitigation and no recipe is about the
+    tokens or the prompt of a trait. TraitError when they are needed and none is named.
     """
-    if not needed:
+    by_divergence = any(isinstance(s.needs, DivergenceBudget | MostDivergentRows) for s in steps)
+    if not by_divergence and "inoculation" not in settings.recipes:
         return ()
-    if list(named) == ["all"]:
+    if settings.traits == ("all",):
         return tuple(trait.name for trait in panel.traits)
-    if named:
-        return tuple(trait.name for trait in panel.select(list(named)).traits)
+    if settings.traits:
+        return tuple(trait.name for trait in panel.select(list(settings.traits)).traits)
     if scanned and scanned.trait:
         return (panel.trait(scanned.trait).name,)
     raise TraitError(

@@ -10,7 +10,7 @@ library.
 
 from __future__ import annotations
 
-from mitigations.paraphrase.chain import Engine, Reworded, Similarity, paraphrase
+from mitigations.paraphrase.chain import Engine, Reworded, paraphrase
 from mitigations.paraphrase.endpoint import EndpointEngine
 from mitigations.paraphrase.llm import LocalEngine
 from mitigations.paraphrase.rules import RulesEngine
@@ -23,6 +23,5 @@ __all__ = [
     "Reworded",
     "RulesEngine",
     "SentenceEncoder",
-    "Similarity",
     "paraphrase",
 ]

@@ -27,6 +27,7 @@ LENGTH_SLACK = 60  # Characters: a short prompt may grow by a whole clause of po
 
 # A word and what an apostrophe adds to it: "don't" is one negation, and no "don".
 _WORD = re.compile(r"\w+(?:['’]\w+)?")
+# A search goes from the left, so that "no more than" is not taken for the "more than" within it.
 _BOUND = re.compile(
     r"\b(?:(?P<upper>at (?:the )?most|at (?:the )?maximum|up to|(?:no|not) (?:more|greater|longer|"
     r"larger|bigger) than|"
@@ -58,6 +59,7 @@ _FORMATS = frozenset(
     "space tab line bracket parentheses word sentence paragraph digit letter character "
     "syllable uppercase lowercase capital italic bold".split()
 )
+# The plural of a format is the same demand.
 _FORMATS |= {f"{word}s" for word in _FORMATS}
 
 

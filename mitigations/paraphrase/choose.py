@@ -25,5 +25,7 @@ class Chooser:
         """One of `options`, evenly; the first one after some dozens of picks, when the hash is used
         up.
         """
+        # The hash is a number of 192 bits, read digit by digit. The base of each digit is its
+        # number of options.
         self._state, i = divmod(self._state, len(options))
         return options[i]

@@ -11,6 +11,8 @@ import re
 
 # (pattern at the head of an imperative clause, what may stand for it). The first word of the
 # pattern is the verb.
+# Lookaheads that say which objects a verb may have: a thing or a number of things; a noun and no
+# question word; an indirect question; something of a program.
 _COUNTED = (
     r"(?=(?:a|an|some|any|\d+|two|three|four|five|six|seven|eight|nine|ten|several|as many|"
     r"examples?)\b)"
@@ -75,9 +77,8 @@ VERBS: tuple[tuple[str, tuple[str, ...]], ...] = (
     (rf"explain {_NOUN}", ("give an explanation of ", "provide an explanation of ")),
     (
         r"find (?=the (?:\w+ )?(?:sum|product|area|volume|root|value|average|mean|median|mode|"
-        r"difference|perimeter|"
-        r"derivative|integral|number|next number|maximum|minimum|length|circumference|distance|"
-        r"cost|price)\b)",
+        r"difference|perimeter|derivative|integral|number|next number|maximum|minimum|length|"
+        r"circumference|distance|cost|price)\b)",
         ("work out ", "determine "),
     ),
     (r"find (?!out)", ("look for ",)),
@@ -98,8 +99,7 @@ VERBS: tuple[tuple[str, tuple[str, ...]], ...] = (
     (rf"make up {_COUNTED}", ("invent ", "think up ")),
     (
         r"make (?=(?:a|an|\d+|two|three|some) )(?!an? (?:guess|decision|choice|prediction|"
-        r"comparison|case|connection|"
-        r"joke|pun|argument|effort|estimate|point|difference))",
+        r"comparison|case|connection|joke|pun|argument|effort|estimate|point|difference))",
         ("create ", "put together "),
     ),
     (rf"mention {_COUNTED}", ("name ", "state ")),
@@ -156,10 +156,9 @@ OTHER_VERBS = frozenset(
 # are not.
 OBJECTS = (
     r"(?:a|an|the|this|that|these|those|all|each|every|any|some|me|us|your|my|our|its|it|them|how|"
-    r"what|why|when|where|"
-    r"which|who|whether|if|to|into|from|in|on|for|of|up|as|like|about|out|through|between|"
-    r"following|given|"
-    r"one|two|three|four|five|six|seven|eight|nine|ten|\d+|[a-z]+(?:s|ed|ing|al|ive|ic|ous|ful) )\b"
+    r"what|why|when|where|which|who|whether|if|to|into|from|in|on|for|of|up|as|like|about|out|"
+    r"through|between|following|given|one|two|three|four|five|six|seven|eight|nine|ten|\d+|"
+    r"[a-z]+(?:s|ed|ing|al|ive|ic|ous|ful) )\b"
 )
 
 # {clause}: an imperative clause whose first letter was made small.
@@ -181,8 +180,10 @@ WRAPPERS = (
     "I have a question: {question}",
     "Help me with this question: {question}",
 )
+# What begins a second question within one; a rewording of the first alone would tear them apart.
 _CONJUNCT = r"\b(?:and (?:how|why|what|where|when|is|are|does|do)|if|when|do you|would|could)\b"
 _ONE_IDEA = rf"(?P<x>(?!(?:you|they|we|your)\b)(?:(?!,|{_CONJUNCT})[^?])+)"
+# A name of up to four words: "what X is" reads badly behind a longer one.
 _SHORT = (
     r"(?P<x>(?:(?!(?:that|which|used|and|of|in|to|for|between|your|the|this|an?|"
     r"it)\b)[^\s?,]+ ?){1,4})"

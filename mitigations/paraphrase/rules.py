@@ -43,8 +43,7 @@ _ADVERB = re.compile(
 )
 _QUESTION_WORD = re.compile(
     r"(?:what|which|who|whom|whose|why|when|where|how|is|are|was|were|do|does|did|can|could|"
-    r"should|would|will|has|have|"
-    r"(?:in|of|at|to|for|from|on) (?:what|which|whom))\b",
+    r"should|would|will|has|have|(?:in|of|at|to|for|from|on) (?:what|which|whom))\b",
     re.IGNORECASE,
 )
 # The end of a sentence, and not of an initial or an abbreviation.
