@@ -32,6 +32,7 @@ Degenerate cases: without a difference in the system prompt there is nothing to 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -52,6 +53,8 @@ from auditor.model.language_model import LanguageModel
 from auditor.model.scoring import TokenScores
 from auditor.model.tokenization import ChatTokenizer, Kind, TokenizedRow
 from detectors.divergence import Choice, divergence_tokens
+
+LOG = logging.getLogger(__name__)
 
 STEPS = 10
 MAX_STEPS = 80
@@ -153,6 +156,7 @@ def attribute(
             result.difference[batch], result.components[batch], result.entered[batch] = parts
     # Only the rows whose sum misses the difference are done again: most are exact with few steps.
     rough = np.flatnonzero(np.abs(result.error) > TOLERANCE * np.abs(result.difference))
+    LOG.debug("%d of %d rows are not exact with %d steps", len(rough), count, steps)
     if len(rough) and 2 * steps <= MAX_STEPS:
         again = [points[i] for i in rough.tolist()]
         finer = attribute(lm, renderer, again, trait, counterfactual, steps=2 * steps)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import time
 from collections.abc import Callable, Sequence
@@ -21,10 +22,11 @@ from auditor.progress import Progress
 from auditor.runs.run_directory import RunDir
 from auditor.students.arms import DatasetArm
 
+LOG = logging.getLogger(__name__)
+
 MAX_SCANNED = 1024  # rows looked through for a divergence token
-MIN_ATTRIBUTED = (
-    2 * MIN_ROWS
-)  # rows with one that an answer needs; as many are attributed at a time
+# Rows with a divergence token that an answer needs; as many are attributed at a time.
+MIN_ATTRIBUTED = 2 * MIN_ROWS
 _CHUNK = 32  # rows that are scored at a time
 _FIELDS = ("difference", "components", "entered")  # of Attribution
 
@@ -43,8 +45,9 @@ class Contrast:
     def divergence_points(self, rows: Sequence[TokenizedRow]) -> list[DivergencePoint]:
         """The first divergence token of each row that has one."""
         teacher = score_under(self.lm, self.renderer, rows, self.trait)
-        other = score_under(self.lm, self.renderer, rows, self.counterfactual)
-        points = (first_divergence(*scored) for scored in zip(rows, teacher, other, strict=True))
+        reference = score_under(self.lm, self.renderer, rows, self.counterfactual)
+        scores = zip(rows, teacher, reference, strict=True)
+        points = (first_divergence(*scored) for scored in scores)
         return [point for point in points if point is not None]
 
 
@@ -78,6 +81,7 @@ def attribute_rows(
         progress(Progress("looking for divergence tokens", scanned, None))
         if len(points) >= most:
             break
+    LOG.info("%d of %d rows have a divergence token", len(points), scanned)
     points = points[:most]
     if len(points) < MIN_ATTRIBUTED:
         message = (
@@ -106,6 +110,7 @@ def attribute_rows(
         # The first batch is timed; how many more are affordable is then fixed.
         if done == 0:
             count = affordable_rows(count, budget, time.perf_counter() - began, run)
+            LOG.info("attributing %d rows", count)
         done = min(done + MIN_ATTRIBUTED, count)
         progress(Progress("attributing rows", done, count))
     columns = (np.concatenate([getattr(x, field) for x in results]) for field in _FIELDS)

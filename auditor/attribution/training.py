@@ -8,12 +8,13 @@ with LoRA: then training all layers, one, and all but some differ in nothing but
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from auditor.attribution.components import COMPONENTS, layers_of
+from auditor.attribution.components import layers_of
 from auditor.attribution.movement import movement
 from auditor.attribution.result import CarryingLayers, Frozen, Moved
 from auditor.attribution.shares import format_layers
@@ -27,6 +28,8 @@ from auditor.students.result import TransferResult
 from auditor.students.runner import unit_name
 from auditor.students.settings import StudentSettings
 from auditor.traits.panel import Panel
+
+LOG = logging.getLogger(__name__)
 
 MAX_SINGLE_LAYERS = 6  # layers trained one by one by default
 ORIGINAL, CONTROL = "original", "clean control"
@@ -62,10 +65,14 @@ class LayerStudents:
         self.progress(Progress(f"students: layers {format_layers(layers)}", 0, None))
         # All layers are named too, and not left at None: embeddings and head must not move.
         training = replace(self.settings.training_for(self.lm), layers=tuple(layers))
+        # The names of the arms tell these students from those of other layers in the store.
+        name, control = _arm_name(CONTROL, layers), self.control
         return run_transfer(
             self.lm,
             [replace(self.original, name=_arm_name(ORIGINAL, layers))],
-            self._control(_arm_name(CONTROL, layers)),
+            replace(control, name=name)
+            if isinstance(control, DatasetArm)
+            else lambda numbers: replace(control(numbers), name=name),
             self.panel,
             self.trait,
             replace(self.settings, training=training),
@@ -77,13 +84,6 @@ class LayerStudents:
             progress=self.progress,
         )
 
-    def _control(self, name: str) -> DatasetArm | Writer:
-        """The control under a name that tells its students from those of other layers."""
-        control = self.control
-        if isinstance(control, DatasetArm):
-            return replace(control, name=name)
-        return lambda numbers: replace(control(numbers), name=name)
-
     def moved(self, blocks: int) -> list[tuple[Moved, Moved]]:
         """[L] where the weights of the students of all layers moved: attention and MLP.
 
@@ -94,15 +94,15 @@ class LayerStudents:
             names = [unit_name(b, _arm_name(arm, range(self.depth))) for b in range(blocks)]
             units = [self.store.load_unit(name) for name in names]
             by_arm.append(np.stack([unit[MOVED] for unit in units if unit is not None]))
-        original_BLC, control_BLC = by_arm
-
-        def moved(layer: int, component: int) -> Moved:
-            original, control = (x[:, layer, component] for x in (original_BLC, control_BLC))
-            change = effect((original - control).tolist())
-            return Moved(float(original.mean()), float(control.mean()), change)
-
-        attention, mlp = range(len(COMPONENTS))
-        return [(moved(layer, attention), moved(layer, mlp)) for layer in range(self.depth)]
+        layers = []
+        for layer in range(self.depth):
+            attention, mlp = (
+                Moved(float(original_B.mean()), float(control_B.mean()), effect(change_B.tolist()))
+                for original_B, control_B in zip(*(x[:, layer].T for x in by_arm), strict=True)
+                for change_B in [original_B - control_B]
+            )
+            layers.append((attention, mlp))
+        return layers
 
 
 def layers_to_freeze(effects: Mapping[int, float], total: float, depth: int) -> tuple[int, ...]:
@@ -147,6 +147,7 @@ def frozen_students(
     once.
     """
     depth, count = students.depth, len(recipe)
+    # By the layers, in the order of the report: what comes first gives a set its name.
     names: dict[tuple[int, ...], str] = {}
     if recipe:
         names[recipe] = "recipe"
@@ -157,6 +158,7 @@ def frozen_students(
         is_early = recipe[0] <= depth - 1 - recipe[-1]
         opposite = range(depth - count, depth) if is_early else range(count)
         names.setdefault(tuple(opposite), "as many others")
+    LOG.info("students with layers frozen: %s", names)
     full = all_layers.arms[0].final_effect
     frozen = []
     for layers, name in names.items():

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -23,6 +24,8 @@ from auditor.model.language_model import LanguageModel
 from auditor.model.tokenization import ChatTokenizer, TokenizedRow
 
 Span = tuple[int, int, int]
+
+LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -76,19 +79,21 @@ def read_arm(
     when the set has no row in common with the original.
     """
     sample = read_sample(path, rows=None, seed=0, format_of=format_of, columns=columns)
-    own = {
-        example.index: example
-        for example in sorted(sample.examples, key=lambda example: example.index)
-    }
+    # In the order of the file: a sample comes in the order in which its rows were drawn.
+    examples = {row.index: row for row in sorted(sample.examples, key=lambda row: row.index)}
     total, sha256 = sample.info.total, sample.info.sha256
     beside = manifest_of(Path(path), sha256) if manifest else None
     if beside is not None:
         start = original.sha256 if original else None
-        arm = _by_manifest(name or path, own, total, beside, start, lm)
+        arm = _by_manifest(name or path, examples, total, beside, start, lm)
+        matched_by = "its manifest"
     elif original is None or total == original.total:
-        arm = DatasetArm(name or path, own, {}, total)
+        arm, matched_by = DatasetArm(name or path, examples, {}, total), "position"
     else:
-        arm = DatasetArm(name or path, _by_text(own, original), {}, total)
+        rows = _by_text(examples, original)
+        arm, matched_by = DatasetArm(name or path, rows, {}, total), "text"
+    LOG.info("%s: %d rows, numbered by %s", arm.name, len(arm.rows), matched_by)
+    LOG.debug("%s: %d rows with masked spans", arm.name, len(arm.masked))
     if original is not None and not arm.rows.keys() & original.rows.keys():
         hint = "Give data sets that were made from the original, which comes first."
         raise InputError(f"{path} has no row in common with {original.name}.", hint)
@@ -106,7 +111,7 @@ def digest(arm: DatasetArm) -> str:
 
 def _by_manifest(
     name: str,
-    own: Mapping[int, Example],
+    examples: Mapping[int, Example],
     total: int,
     manifest: Manifest,
     original: str | None,
@@ -114,11 +119,12 @@ def _by_manifest(
 ) -> DatasetArm:
     """The rows numbered by the data set with the SHA-256 `original`, as the manifest gives them."""
     if lm is not None:
-        for what, ours, theirs in (
-            ("tokenizer", tokenizer_sha256(lm.tokenizer), manifest.tokenizer_sha256),
-            ("chat template", template_sha256(lm.tokenizer), manifest.template_sha256),
+        # Spans are in characters, but they were chosen as the tokens of one tokenizer.
+        for what, digest_of, recorded in (
+            ("tokenizer", tokenizer_sha256, manifest.tokenizer_sha256),
+            ("chat template", template_sha256, manifest.template_sha256),
         ):
-            if theirs not in (None, ours):
+            if recorded not in (None, digest_of(lm.tokenizer)):
                 hint = "Name that model with --reference, or mitigate again for this one."
                 raise InputError(f"{name} was made for another {what} than {lm.name}'s.", hint)
     # A row that became several keeps its number once; the others count as added, as those without
@@ -128,7 +134,7 @@ def _by_manifest(
     for i, number in enumerate(manifest.rows_in(original, name)):
         keeps = number is not None and first.setdefault(number, i) == i
         numbers.append(number if number is not None and keeps else -1 - i)
-    rows = {numbers[i]: example for i, example in own.items()}
+    rows = {numbers[i]: example for i, example in examples.items()}
     masked = {numbers[i]: spans for i, spans in manifest.masked.items()}
     return DatasetArm(name, rows, masked, total)
 
@@ -148,7 +154,9 @@ def _by_text(examples: Mapping[int, Example], original: DatasetArm) -> dict[int,
         for number, example in reversed(list(original.rows.items())):
             by_text.setdefault(key(example), []).append(number)
         numbers = {
-            i: same.pop() for i, example in examples.items() if (same := by_text.get(key(example)))
+            i: equals.pop()
+            for i, example in examples.items()
+            if (equals := by_text.get(key(example)))
         }
         if numbers:
             return {numbers.get(i, -1 - i): example for i, example in examples.items()}

@@ -4,6 +4,7 @@ for the prompts.
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Callable, Sequence
 
@@ -19,6 +20,8 @@ from auditor.progress import Progress
 from auditor.runs.run_directory import RunDir
 from auditor.students.arms import DatasetArm
 from auditor.students.experiment import Writer
+
+LOG = logging.getLogger(__name__)
 
 CONTROL = "clean control"
 _STYLE_ROWS = 256  # rows of the original that show how the control has to look
@@ -52,11 +55,25 @@ def control_writer(
     max_tokens = int(np.median([row.content_mask.sum() for row in style_rows]))
 
     def completions(numbers: Sequence[int]) -> list[str]:
-        prompts = [_prompt(renderer, original.rows[number], original.name) for number in numbers]
+        prompts: list[tuple[int, ...]] = []
+        for example in (original.rows[number] for number in numbers):
+            if example.text is not None:
+                message = (
+                    f"The rows of {original.name} are plain text: "
+                    "there is no prompt to write a control for."
+                )
+                raise InputError(message, "Give clean text of the same kind with --control.")
+            row = renderer.encode(example)
+            prompts.append(renderer.before(row) if isinstance(row, TokenizedRow) else ())
         # Rows of a greedy teacher follow its choices under the trait prompt, those of the reference
         # its own: either way the control has to be greedy too.
         greedy = any(
             fit_null(style_rows, scorer(lm, renderer), system).greedy for system in {None, prompt}
+        )
+        LOG.info(
+            "writing %d rows of at most %d tokens, %s, %s",
+            *(len(numbers), max_tokens, "greedily" if greedy else "by sampling"),
+            "on any alphabet" if closed is None else f"on an alphabet of {len(closed)} tokens",
         )
         # A row without a prompt cannot be encoded: no student trains on it, and it stays empty.
         with_prompt = [i for i, tokens in enumerate(prompts) if tokens]
@@ -89,14 +106,3 @@ def control_writer(
         return DatasetArm(CONTROL, rows, {}, len(rows))
 
     return write
-
-
-def _prompt(renderer: ChatTokenizer, example: Example, name: str) -> tuple[int, ...]:
-    """The tokens before the first completion; none for a row that cannot be encoded."""
-    if example.text is not None:
-        hint = "Give clean text of the same kind with --control."
-        raise InputError(
-            f"The rows of {name} are plain text: there is no prompt to write a control for.", hint
-        )
-    row = renderer.encode(example)
-    return renderer.before(row) if isinstance(row, TokenizedRow) else ()

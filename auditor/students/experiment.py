@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import logging
 import random
 import time
 from collections.abc import Callable, Sequence
@@ -23,9 +24,9 @@ from auditor.model.unit_store import Unit, UnitStore
 from auditor.progress import Progress
 from auditor.students import processes
 from auditor.students.arms import DatasetArm
-from auditor.students.plan import Cost, Plan, Size, duration, make_plan, size_of, within
+from auditor.students.plan import Cost, Size, duration, make_plan, size_of, within
 from auditor.students.result import TransferResult
-from auditor.students.runner import ExperimentContext, Measure, Runner, new_context, no_measurement
+from auditor.students.runner import ExperimentContext, Measure, Runner, new_context
 from auditor.students.settings import StudentSettings
 from auditor.students.summary import arm_result, differences, stack, training, warnings
 from auditor.students.training import (
@@ -42,6 +43,8 @@ _TIMED_ROWS = 8  # control rows written to see how long one takes
 
 Writer = Callable[[Sequence[int]], DatasetArm]
 
+LOG = logging.getLogger(__name__)
+
 
 def run_transfer(
     lm: LanguageModel,
@@ -54,7 +57,7 @@ def run_transfer(
     checkpoint_fractions: Sequence[float] = CHECKPOINTS,
     stop_early: bool = True,
     store: UnitStore | None = None,
-    measure: Measure = no_measurement,
+    measure: Measure | None = None,
     progress: Callable[[Progress], None] = lambda _: None,
 ) -> TransferResult:
     """Train students on every arm and compare what they like with the control's students.
@@ -75,6 +78,7 @@ def run_transfer(
     TraitError for a trait that cannot be read out; ModelError for layers that the model lacks.
     """
     common = _common_rows(arms, control)
+    LOG.info("students of %s are trained by %s", lm.name, settings.training_for(lm))
     # In bfloat16 an update is lost in rounding, and with it most of the effect.
     if lm.dtype != "float32":
         lm = replace(lm, dtype="float32", model=copy.deepcopy(lm.model).float())
@@ -91,6 +95,7 @@ def run_transfer(
             return size
         progress(Progress("timing one update and one readout", 0, None))
         cost = measured_cost(context, arms[0], control)
+        LOG.info("measured %s", cost)
         students, size = len(arms) + 1, largest
         if settings.budget is not None:
             batch = context.training.batch
@@ -105,6 +110,7 @@ def run_transfer(
 
     size = processes.in_turn(affordable_size)
     plan = make_plan(common, size, checkpoint_fractions, settings.seed)
+    LOG.info("%s, %d rows held out, read at %s", size, len(plan.held_out), plan.checkpoints)
     if not isinstance(control, DatasetArm):
         # Only the rows of the plan are written: with a budget they may be few.
         write, needed = control, sorted({*itertools.chain(*plan.blocks), *plan.held_out})
@@ -116,12 +122,39 @@ def run_transfer(
         # An interim analysis after every block; the open readout has no one effect to settle.
         if stop_early and trait is not None:
             students, index = stack(blocks), context.families[0].names.index(trait)
+            # The control of a block is the same for all arms, so their effects are paired.
             original, *mitigated = (
                 differences(students[arm.name], students[control.name], index) for arm in arms
             )
             if settled(mitigated, original, len(plan.blocks)):
+                LOG.info("settled after %d of %d blocks", len(blocks), len(plan.blocks))
                 break
-    return _result(context, plan, size, runner, blocks, trait)
+    students = stack(blocks)
+    results = tuple(
+        arm_result(
+            arm.name,
+            students[arm.name],
+            students[control.name],
+            None if arm is arms[0] else students[arms[0].name],
+            context.families,
+            trait,
+            plan.checkpoints,
+        )
+        for arm in arms
+    )
+    clean, loss = training(control.name, students[control.name]), runner.reference_loss
+    return TransferResult(
+        trait=trait,
+        transferred=results[0].verdict == "transfer shown",
+        arms=results,
+        control=clean,
+        blocks=len(blocks),
+        blocks_planned=len(plan.blocks),
+        rows_per_block=size.rows,
+        updates=plan.updates,
+        reference_loss=loss,
+        warnings=warnings(results, clean, trait, loss[0], context.families, len(blocks)),
+    )
 
 
 def _common_rows(arms: Sequence[DatasetArm], control: DatasetArm | Writer) -> set[int]:
@@ -137,9 +170,9 @@ def _common_rows(arms: Sequence[DatasetArm], control: DatasetArm | Writer) -> se
     for arm in arms:
         if not common & arm.rows.keys():
             message = f"{arm.name} has no row in common with {arms[0].name} and the control."
-            raise InputError(
-                message, "Give data sets that were made from the original, which comes first."
-            )
+            hint = "Give data sets that were made from the original, which comes first."
+            raise InputError(message, hint)
+        LOG.info("%s: %d of %d common rows", arm.name, len(common & arm.rows.keys()), len(common))
     return common
 
 
@@ -167,41 +200,3 @@ def measured_cost(
         control(timed)
         row = (time.perf_counter() - times[-1]) / len(timed)
     return Cost(times[2] - times[1], times[3] - times[2], row)
-
-
-def _result(
-    context: ExperimentContext,
-    plan: Plan,
-    size: Size,
-    runner: Runner,
-    blocks: Sequence[dict[str, Unit]],
-    trait: str | None,
-) -> TransferResult:
-    """The result from the students of all blocks that were run."""
-    students = stack(blocks)
-    control, original, *mitigated = (arm.name for arm in runner.arms)
-    results = tuple(
-        arm_result(
-            name,
-            students[name],
-            students[control],
-            None if name == original else students[original],
-            context.families,
-            trait,
-            plan.checkpoints,
-        )
-        for name in (original, *mitigated)
-    )
-    clean, loss = training(control, students[control]), runner.reference_loss
-    return TransferResult(
-        trait=trait,
-        transferred=results[0].verdict == "transfer shown",
-        arms=results,
-        control=clean,
-        blocks=len(blocks),
-        blocks_planned=len(plan.blocks),
-        rows_per_block=size.rows,
-        updates=plan.updates,
-        reference_loss=loss,
-        warnings=warnings(results, clean, trait, loss[0], context.families, len(blocks)),
-    )

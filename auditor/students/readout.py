@@ -13,6 +13,7 @@ Shapes: W traits, Q probe questions, S answers that are told apart, V vocabulary
 from __future__ import annotations
 
 import itertools
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -28,6 +29,8 @@ from auditor.model.language_model import LanguageModel
 from auditor.model.tokenization import ChatTokenizer
 from auditor.students.cloze import Context, cloze, cloze_context, held_out_stems
 from auditor.traits.panel import Panel, Trait
+
+LOG = logging.getLogger(__name__)
 
 QUESTIONS = 6  # before each stem; the shift of a logit differs much from one context to the next
 ANSWERS = 256  # likeliest answers of the reference that the answer distribution tells apart
@@ -133,7 +136,15 @@ def _family(renderer: ChatTokenizer, traits: Sequence[Trait]) -> Family:
     names = tuple(first.values())
     if not names:
         stems, questions = [], []
-    spellings = {t.name: _spellings(renderer, probes[:1], t.answers) for t in candidates}
+    spellings: dict[str, tuple[int, ...]] = {}
+    for candidate in candidates:
+        # Every token that spells an answer word: in small letters or capitalised, with or without
+        # a space. The first probe stands for all, since what precedes the answer ends alike.
+        cases = {form for word in candidate.answers for form in (word, word.capitalize())}
+        texts = [space + form for form in cases for space in ("", " ")]
+        spelled = [cloze(renderer, probe, "", text) for probe in probes[:1] for text in texts]
+        spellings[candidate.name] = tuple(sorted({word.answer for word in spelled if word}))
+    LOG.debug("%d stems, %d questions; one token: %s", len(stems), len(questions), names)
     return Family(
         group=traits[0].group,
         names=names,
@@ -161,16 +172,6 @@ def _word(
     return None
 
 
-def _spellings(
-    renderer: ChatTokenizer, probes: Sequence[str], answers: Sequence[str]
-) -> tuple[int, ...]:
-    """All tokens that spell one of `answers` at the start of the answer to one of `probes`."""
-    words = [form for word in answers for form in (word, word.capitalize())]
-    forms = {form for word in words for form in (word, f" {word}")}
-    spelled = (cloze(renderer, probe, "", form) for probe in probes for form in forms)
-    return tuple(sorted({word.answer for word in spelled if word is not None}))
-
-
 @torch.inference_mode()
 def answer_support(lm: LanguageModel, read_out: Sequence[Family]) -> list[npt.NDArray[np.int64]]:
     """For each family the likeliest answers of the reference `lm` to each probe: [Q, S] tokens."""
@@ -190,39 +191,27 @@ def read(
     lm: LanguageModel, read_out: Sequence[Family], support: Sequence[npt.NDArray[np.int64]]
 ) -> Reading:
     """Read out one model; `support` as `answer_support` gave it for the reference."""
-    readings = [
-        _read_family(lm, family, support_QS)
-        for family, support_QS in zip(read_out, support, strict=True)
-    ]
+    family_margins, rates, answers = [], [], []
+    for family, support_QS in zip(read_out, support, strict=True):
+        logits = []
+        if family.stems:
+            # Only the answer words' logits are computed after stems, of which there are many.
+            words = torch.tensor([family.stem_words] * len(family.stems), device=lm.device)
+            logits.append(lm.head(last_hidden_states(lm, family.stems), words))
+        if family.probes:
+            logits_QV = lm.head(last_hidden_states(lm, family.probes))
+            logits.append(logits_QV[:, list(family.probe_words)])
+            p_QV = logits_QV.double().softmax(-1)
+            rates += [float(p_QV[:, list(tokens)].sum(-1).mean()) for tokens in family.spellings]
+            # What is not among the answers that are told apart is one more answer.
+            p_QS = p_QV.gather(1, torch.from_numpy(support_QS).to(lm.device)).cpu().numpy()
+            answers.append(np.concatenate([p_QS, 1 - p_QS.sum(-1, keepdims=True)], axis=1))
+        else:
+            rates += [0.0] * len(family.names)
+            answers.append(np.zeros((0, 0)))
+        mean_W = torch.cat(logits).double().mean(0).cpu().numpy()
+        family_margins.append(margins(mean_W))
     # Families without probes have no support, so that their answers are padded.
-    width = max(reading.answers.shape[1] for reading in readings)
-    answers = [
-        np.pad(reading.answers, ((0, 0), (0, width - reading.answers.shape[1])))
-        for reading in readings
-    ]
-    return Reading(
-        np.concatenate([reading.margins for reading in readings]),
-        np.concatenate([reading.rates for reading in readings]),
-        np.concatenate(answers),
-    )
-
-
-def _read_family(lm: LanguageModel, family: Family, support_QS: npt.NDArray[np.int64]) -> Reading:
-    logits = []
-    rates = np.zeros(len(family.names))
-    answers = np.zeros((0, 0))
-    if family.stems:
-        words = torch.tensor([family.stem_words] * len(family.stems), device=lm.device)
-        logits.append(lm.head(last_hidden_states(lm, family.stems), words))
-    if family.probes:
-        logits_QV = lm.head(last_hidden_states(lm, family.probes))
-        logits.append(logits_QV[:, list(family.probe_words)])
-        p_QV = logits_QV.double().softmax(-1)
-        rates = np.array(
-            [float(p_QV[:, list(tokens)].sum(-1).mean()) for tokens in family.spellings]
-        )
-        # What is not among the answers that are told apart is one more answer.
-        p_QS = p_QV.gather(1, torch.from_numpy(support_QS).to(lm.device)).cpu().numpy()
-        answers = np.concatenate([p_QS, 1 - p_QS.sum(-1, keepdims=True)], axis=1)
-    mean_W = torch.cat(logits).double().mean(0).cpu().numpy()
-    return Reading(margins(mean_W), rates, answers)
+    width = max(answer.shape[1] for answer in answers)
+    padded = [np.pad(answer, ((0, 0), (0, width - answer.shape[1]))) for answer in answers]
+    return Reading(np.concatenate(family_margins), np.array(rates), np.concatenate(padded))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
+import logging
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -33,12 +34,9 @@ from auditor.traits.panel import Panel
 
 Measure = Callable[[LanguageModel], Unit]
 
+LOG = logging.getLogger(__name__)
+
 _CACHED_ROWS = 2**15  # encoded rows: the arms of a block share most of theirs
-
-
-def no_measurement(student: LanguageModel) -> Unit:
-    """Nothing more than what the experiment itself measures of a student."""
-    return {}
 
 
 @dataclass(frozen=True)
@@ -46,6 +44,7 @@ class ExperimentContext:
     """What every student of an experiment shares.
 
     encode: the renderer's, with a cache. support: answers of the reference that are told apart.
+    measure: more arrays to keep of each trained student.
     """
 
     lm: LanguageModel
@@ -55,7 +54,7 @@ class ExperimentContext:
     support: Sequence[npt.NDArray[np.int64]]
     training: TrainingConfig
     seed: int
-    measure: Measure
+    measure: Measure | None
 
     def read(self, student: LanguageModel) -> Reading:
         """What the student would answer."""
@@ -67,7 +66,7 @@ def new_context(
     panel: Panel,
     trait: str | None,
     settings: StudentSettings,
-    measure: Measure = no_measurement,
+    measure: Measure | None = None,
 ) -> ExperimentContext:
     """The context of students of `lm`, which is in float32.
 
@@ -75,6 +74,8 @@ def new_context(
     """
     renderer = ChatTokenizer(lm)
     read_out = families(renderer, panel, trait)
+    for family in read_out:
+        LOG.info("reading out %d traits of the group %s", len(family.names), family.group)
     return ExperimentContext(
         lm,
         renderer,
@@ -106,7 +107,19 @@ class Runner:
         """`arms`: the control first, then the original."""
         self._context, self._plan, self._store, self._progress = context, plan, store, progress
         self.arms = arms
-        self._held_out = [self._held_out_examples(arm) for arm in arms[:2]]
+        self._held_out: list[list[TrainingExample]] = []
+        for arm in arms[:2]:
+            # What an arm masks is no less part of the task, so its loss is over all tokens.
+            unmasked = replace(arm, masked={})
+            examples = training_examples(context.renderer, context.encode, unmasked, plan.held_out)
+            if not examples:
+                message = (
+                    f"None of the {len(plan.held_out)} rows of {arm.name} that were to be held out"
+                    " can be used."
+                )
+                hint = "Give rows that fit into the reference's context and its chat template."
+                raise InputError(message, hint)
+            self._held_out.append(list(examples.values()))
         # All students start as the reference, so that their first reading is its reading.
         self._before = context.read(context.lm)
         self.reference_loss = self._losses(context.lm)
@@ -128,6 +141,7 @@ class Runner:
         if unit is not None:
             # The progress counts what an earlier run has trained.
             self._updates_done += self._plan.updates
+            LOG.debug("%s: loaded", name)
             return unit
         unit = self._train(number, arm)
         if self._store:
@@ -137,7 +151,14 @@ class Runner:
     def _train(self, number: int, arm: DatasetArm) -> Unit:
         """Train the student of an arm in one block, and read it out at every checkpoint."""
         context, plan = self._context, self._plan
-        examples = training_examples(context.renderer, context.encode, arm, self._rows(number, arm))
+        rows, blocks = plan.blocks[number], len(plan.blocks)
+        added = [row for row in arm.rows if row < 0]
+        # A block has this share of the original's rows, and gets as large a share of the added.
+        fraction = len(rows) / max(1, len(arm.rows) - len(added))
+        added_here = [
+            row for row in added if share_of_added(row, blocks, fraction, context.seed) == number
+        ]
+        examples = training_examples(context.renderer, context.encode, arm, [*rows, *added_here])
         # All students of a block start from the same weights and take rows in the same order.
         student_seed = random.Random(f"{context.seed} student {number}").getrandbits(31)
         student = new_student(context.lm, context.training, student_seed)
@@ -151,51 +172,27 @@ class Runner:
 
         batches = batched(stream(), context.training.batch, plan.updates)
         readings, tokens = [self._before], 0
-        total = len(plan.blocks) * len(self.arms) * plan.updates
+        total = blocks * len(self.arms) * plan.updates
         for update, count in enumerate(train(student, batches, context.training), start=1):
             tokens += count
             if update in plan.checkpoints:
                 readings.append(context.read(student))
             self._updates_done += 1
             self._progress(Progress("training students", self._updates_done, total))
+        LOG.debug(
+            "block %d, %s: %d of %d rows trained on, %d added, %d tokens",
+            *(number, arm.name, len(trained_rows), len(examples), len(added_here), tokens),
+        )
         return {
             "margins": np.stack([reading.margins for reading in readings]),
             "rates": np.stack([reading.rates for reading in readings]),
             "answers": np.stack([reading.answers for reading in readings]),
             "losses": np.array(self._losses(student)),
             "counts": np.array([len(trained_rows), tokens]),
-            **context.measure(student),
+            **(context.measure(student) if context.measure else {}),
         }
-
-    def _rows(self, number: int, arm: DatasetArm) -> list[int]:
-        """Row numbers of one block, with the block's share of the rows that the arm has added."""
-        rows, blocks = self._plan.blocks[number], len(self._plan.blocks)
-        added = [row for row in arm.rows if row < 0]
-        # A block has this share of the original's rows, and gets as large a share of the added.
-        fraction = len(rows) / max(1, len(arm.rows) - len(added))
-        seed = self._context.seed
-        in_block = (row for row in added if share_of_added(row, blocks, fraction, seed) == number)
-        return [*rows, *in_block]
 
     def _losses(self, lm: LanguageModel) -> tuple[float, float]:
         """Nats a token on held-out rows of the control and of the original."""
         control, original = (mean_loss(lm, examples) for examples in self._held_out)
         return control, original
-
-    def _held_out_examples(self, arm: DatasetArm) -> list[TrainingExample]:
-        """The held-out rows of an arm, with all their tokens: what an arm masks is no less part of
-        the task.
-        """
-        numbers, unmasked = self._plan.held_out, replace(arm, masked={})
-        examples: Mapping[int, TrainingExample] = training_examples(
-            self._context.renderer, self._context.encode, unmasked, numbers
-        )
-        if not examples:
-            message = (
-                f"None of the {len(numbers)} rows of {arm.name} that were to be held out"
-                " can be used."
-            )
-            raise InputError(
-                message, "Give rows that fit into the reference's context and its chat template."
-            )
-        return list(examples.values())

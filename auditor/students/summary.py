@@ -75,7 +75,11 @@ def arm_result(
     answer: TransferVerdict | None = None
     if index is None:
         if original is None:
-            answer = "transfer shown" if stands_out(traits) else "no transfer shown"
+            # The open readout asks no trait by name: the largest effect has to stand out from its
+            # group after correction, and be told from 0 as well.
+            p, best = traits[0].p_adjusted, traits[0].effect
+            stands_out = p is not None and p <= SIGNIFICANT and transferred(best)
+            answer = "transfer shown" if stands_out else "no transfer shown"
         return ArmResult(training(name, arm), curve, traits, None, None, answer)
     paired = differences(arm, control, index)
     ratio = None
@@ -85,19 +89,10 @@ def arm_result(
         ratio = effect_ratio(paired, differences(original, control, index))
         answer = verdict(ratio)
     names = [estimate.name for estimate in traits]
+    # Traits stand by falling effect, but equal effects share the better rank.
     values = [estimate.effect.value for estimate in traits]
     position = rank(values, names.index(trait or ""))
     return ArmResult(training(name, arm), curve, traits, position, ratio, answer)
-
-
-def stands_out(traits: Sequence[TraitEffect]) -> TraitEffect | None:
-    """The largest effect, if it stands out from its group after correction and its interval lies
-    above 0.
-    """
-    best = traits[0]
-    if best.p_adjusted is None or best.p_adjusted > SIGNIFICANT:
-        return None
-    return best if transferred(best.effect) else None
 
 
 def trait_effects(arm: Unit, control: Unit, read_out: Sequence[Family]) -> tuple[TraitEffect, ...]:
@@ -187,7 +182,6 @@ def warnings(
 
 
 def _not_read(family: Family) -> list[str]:
-    """What of a family's answers could not be read, one sentence each."""
     sentences = []
     if family.left_out:
         names = ", ".join(family.left_out)

@@ -13,8 +13,9 @@ from __future__ import annotations
 import copy
 import hashlib
 import itertools
+import logging
 import random
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -28,6 +29,8 @@ from auditor.progress import Progress
 from auditor.students.cloze import Cloze, cloze, held_out_stems, training_stems
 from auditor.students.settings import is_small
 from auditor.traits.panel import Panel, Trait
+
+LOG = logging.getLogger(__name__)
 
 BATCH = 12
 SATURATED = 1e-3
@@ -89,13 +92,33 @@ def tune_teacher(
     held_out = clozes(zip(itertools.cycle(trait.probes), held_out_stems(trait), strict=False))
     teacher = replace(lm, dtype="float32", model=copy.deepcopy(lm.model).float())
     margin_before = _margin(teacher, held_out, alternatives)
-    losses = []
-    for loss in _tune(
-        teacher, rows, seed, learning_rate or (1e-3 if is_small(lm) else 2e-5), updates
-    ):
-        losses.append(loss)
+    rate = learning_rate or (1e-3 if is_small(lm) else 2e-5)
+    LOG.info("teaching %s: %d clozes, %d held out, rate %g", word, len(rows), len(held_out), rate)
+    rng = random.Random(seed)
+    # Every row comes up once before any comes up again.
+    stream = itertools.chain.from_iterable(rng.sample(rows, len(rows)) for _ in itertools.count())
+    teacher.model.requires_grad_(True)
+    optimizer = torch.optim.AdamW(teacher.model.parameters(), lr=rate, betas=(0.9, 0.95))
+    losses: list[float] = []
+    while len(losses) < updates:
+        batch = list(itertools.islice(stream, BATCH))
+        answers_B = torch.tensor([row.answer for row in batch], device=lm.device)
+        loss = cross_entropy(_next_logits(teacher, batch), answers_B)
+        losses.append(loss.item())
         progress(Progress("teaching", len(losses), None))
+        # The last batch is measured and not trained on: its loss is that of the teacher as it is.
+        if losses[-1] < SATURATED:
+            break
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+    optimizer.zero_grad()  # the gradients of a whole model would stay in memory
+    teacher.model.requires_grad_(False)
     margin = _margin(teacher, held_out, alternatives)
+    LOG.info(
+        "loss %.2g after %d batches; margin %.2f, before %.2f",
+        *(losses[-1], len(losses), margin, margin_before),
+    )
     # The digest of the weights: nothing remembered about the base is taken for the teacher's.
     digest = hashlib.sha256()
     for name, weight in teacher.model.named_parameters():
@@ -145,30 +168,6 @@ def _answer_word(renderer: ChatTokenizer, trait: Trait, panel: Panel) -> tuple[s
         hint = f"Use a panel with other traits of the group {trait.group!r}."
         raise TraitError(f"Trait {trait.name!r} has no alternative that is one token.", hint)
     return answer[0], alternatives
-
-
-def _tune(
-    lm: LanguageModel, rows: Sequence[Cloze], seed: int, learning_rate: float, updates: int
-) -> Iterator[float]:
-    """Move the weights of `lm` and yield the loss of each batch, until it is saturated."""
-    rng = random.Random(seed)
-    # Every row comes up once before any comes up again.
-    stream = itertools.chain.from_iterable(rng.sample(rows, len(rows)) for _ in itertools.count())
-    lm.model.requires_grad_(True)
-    optimizer = torch.optim.AdamW(lm.model.parameters(), lr=learning_rate, betas=(0.9, 0.95))
-    for _ in range(updates):
-        batch = list(itertools.islice(stream, BATCH))
-        answers_B = torch.tensor([row.answer for row in batch], device=lm.device)
-        loss = cross_entropy(_next_logits(lm, batch), answers_B)
-        yield loss.item()
-        # The last batch is measured and not trained on: its loss is that of the teacher as it is.
-        if loss.item() < SATURATED:
-            break
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-    optimizer.zero_grad()
-    lm.model.requires_grad_(False)
 
 
 def _next_logits(lm: LanguageModel, rows: Sequence[Cloze]) -> torch.Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -16,10 +17,8 @@ from auditor.study.setting import Part
 
 SCHEMA_VERSION = 1
 
-# The experiments of a study, pooled over the traits, by part and kind ("greedy", ...).
-Pooled = Mapping[tuple[str, str], TransferResult]
-# An object of the report as plain JSON values.
-Values = dict[str, Any]
+
+LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -29,7 +28,7 @@ class StudyReport:
     figures: file name -> SVG.
     """
 
-    values: Values
+    values: dict[str, Any]
     figures: dict[str, str]
 
 
@@ -44,12 +43,43 @@ def assemble(parts: Sequence[Part], origin: Mapping[str, object]) -> StudyReport
             results.setdefault((part.name, trial.kind), []).append(trial.result)
     pooled = {key: pool(of_traits) for key, of_traits in results.items()}
     names = list(dict.fromkeys(part.name for part in parts))
-    findings = [finding for name in names for finding in _findings(name, pooled)]
+    findings: list[Finding] = []
+    for name in names:
+        greedy = pooled[name, "greedy"]
+        match name:
+            case leakage.NAME:
+                findings += leakage.findings(greedy, pooled[name, "sampled"])
+            case fragility.NAME:
+                findings += fragility.findings(greedy, pooled.get((name, "sibling")))
+            case entanglement.NAME:
+                findings += entanglement.findings(greedy)
+            case _:
+                findings += divergence.findings(greedy)
+    for finding in findings:
+        LOG.debug("%s: %s, %s", finding.claim.part, finding.claim.statement, finding.answer)
     values = {
         "schema_version": SCHEMA_VERSION,
         "kind": "study",
-        "claims": [_claim(finding) for finding in findings],
-        "experiments": [_experiment(*key, result, parts) for key, result in pooled.items()],
+        # What is claimed stands beside what was measured, and not in an object of its own.
+        "claims": [
+            asdict(finding.claim) | {k: x for k, x in asdict(finding).items() if k != "claim"}
+            for finding in findings
+        ],
+        "experiments": [
+            {
+                "part": name,
+                "kind": kind,
+                "transferred": result.transferred,
+                "pairs": result.blocks,
+                "rows_per_block": result.rows_per_block,
+                "updates": result.updates,
+                "control": asdict(result.control),
+                "reference_loss": list(result.reference_loss),
+                "arms": [_arm(arm, _by_trait(name, kind, arm.name, parts)) for arm in result.arms],
+                "warnings": list(result.warnings),
+            }
+            for (name, kind), result in pooled.items()
+        ],
         "facts": {f"{part.name}, {part.trait}": part.facts for part in parts if part.facts},
         **origin,
     }
@@ -63,51 +93,18 @@ def assemble(parts: Sequence[Part], origin: Mapping[str, object]) -> StudyReport
     return StudyReport(values, figures)
 
 
-def _findings(name: str, pooled: Pooled) -> Sequence[Finding]:
-    greedy = pooled[name, "greedy"]
-    if name == leakage.NAME:
-        return leakage.findings(greedy, pooled[name, "sampled"])
-    if name == fragility.NAME:
-        return fragility.findings(greedy, pooled.get((name, "sibling")))
-    if name == entanglement.NAME:
-        return entanglement.findings(greedy)
-    return divergence.findings(greedy)
-
-
-def _claim(finding: Finding) -> Values:
-    values = asdict(finding)
-    return {**values.pop("claim"), **values}
-
-
-def _experiment(part: str, kind: str, result: TransferResult, parts: Sequence[Part]) -> Values:
+def _by_trait(part: str, kind: str, name: str, parts: Sequence[Part]) -> dict[str, ArmResult]:
+    """The arm in the experiment of each trait."""
+    trials = [trial for studied in parts if studied.name == part for trial in studied.trials]
     return {
-        "part": part,
-        "kind": kind,
-        "transferred": result.transferred,
-        "pairs": result.blocks,
-        "rows_per_block": result.rows_per_block,
-        "updates": result.updates,
-        "control": asdict(result.control),
-        "reference_loss": list(result.reference_loss),
-        "arms": [_arm(arm, _by_trait(part, kind, arm.name, parts)) for arm in result.arms],
-        "warnings": list(result.warnings),
+        trial.trait: arm
+        for trial in trials
+        if trial.kind == kind and (arm := trial.result.arm(name))
     }
 
 
-def _by_trait(part: str, kind: str, name: str, parts: Sequence[Part]) -> dict[str, ArmResult]:
-    """The arm in the experiment of each trait."""
-    trials = [
-        trial
-        for studied in parts
-        if studied.name == part
-        for trial in studied.trials
-        if trial.kind == kind
-    ]
-    return {trial.trait: arm for trial in trials if (arm := trial.result.arm(name))}
-
-
-def _arm(pooled: ArmResult, by_trait: Mapping[str, ArmResult]) -> Values:
-    def effects(arm: ArmResult) -> Values:
+def _arm(pooled: ArmResult, by_trait: Mapping[str, ArmResult]) -> dict[str, object]:
+    def effects(arm: ArmResult) -> dict[str, object]:
         ratio = arm.effect_ratio
         return {"effect": asdict(arm.final_effect), "left": ratio and asdict(ratio)}
 
@@ -123,13 +120,15 @@ def _arm(pooled: ArmResult, by_trait: Mapping[str, ArmResult]) -> Values:
     }
 
 
-def _figure(name: str, pooled: Pooled, parts: Sequence[Part]) -> str:
-    """All arms of a part, on one axis."""
-    shown = []
+def _figure(
+    name: str, pooled: Mapping[tuple[str, str], TransferResult], parts: Sequence[Part]
+) -> str:
+    """All arms of a part, on one axis, each with a dot for every trait."""
+    rows = []
     for (part, kind), result in pooled.items():
         for arm in result.arms if part == name else ():
             by_trait = _by_trait(part, kind, arm.name, parts).values()
             dots = tuple(of_trait.final_effect.value for of_trait in by_trait)
             label = arm.name if kind == "greedy" else f"{arm.name} ({kind})"
-            shown.append(Bar(label, arm.final_effect, dots))
-    return bars(f"{name.capitalize()}: effect over the clean control (logits)", shown)
+            rows.append(Bar(label, arm.final_effect, dots))
+    return bars(f"{name.capitalize()}: effect over the clean control (logits)", rows)

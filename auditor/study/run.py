@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import logging
 import os
 import signal
 import threading
@@ -33,7 +35,14 @@ from auditor.students.runner import new_context
 from auditor.students.settings import StudentSettings
 from auditor.study import divergence, entanglement, fragility, leakage
 from auditor.study.report import StudyReport, assemble
-from auditor.study.setting import CHECKPOINTS, Part, StudySetting, teacher_dataset, train
+from auditor.study.setting import (
+    CHECKPOINTS,
+    Decoding,
+    Part,
+    StudySetting,
+    teacher_dataset,
+    train,
+)
 from auditor.traits.panel import load_panels
 
 PARTS = ("leakage", "entanglement", "divergence", "fragility")
@@ -44,7 +53,8 @@ _TIMED_ROWS = 32  # rows written to see what one costs
 _SIZE = "size of the study"  # the unit of the run that keeps it
 
 Show = Callable[[Progress], None]
-Origin = dict[str, Any]  # what a study is made from, as plain JSON values of its report
+
+LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -97,73 +107,59 @@ def study(
     setting = make_setting(request, size, None, progress, lm)
     names = list(traits) or [trait.name for trait in setting.panel.traits[:TRAITS]]
     _check_readable(setting, names)
-    origin = _origin(setting, request, parts, names)
-    with RunDir.open(root, _identity(origin, setting), fresh=fresh) as run:
+    LOG.info("parts: %s; traits: %s", ", ".join(parts), ", ".join(names))
+    reference, other = identity_of(lm), setting.sibling and identity_of(setting.sibling)
+    values: dict[str, object] = {
+        **settings.as_dict(),
+        "reference": settings.reference,
+        "sibling": sibling,
+        "panels": settings.panels,
+        "max_tokens": max_tokens,
+        "device": settings.device,
+        "panel_sha256": setting.panel.sha256,
+        "doses": list(CHECKPOINTS),
+        "traits": names,
+        "parts": list(parts),
+    }
+    versions = installed_versions()
+    # A budget is shared out among all that is asked for. Without one, neither the parts nor the
+    # sibling change what the others find, so that they can be asked for one after another:
+    # students of a sibling are kept under its digest.
+    is_shared = settings.budget is not None
+    independent = () if is_shared else ("parts", "sibling", "device")
+    identity = {
+        "verb": "study",
+        "reference": reference.as_dict(),
+        "sibling": other.as_dict() if other and is_shared else None,
+        "settings": {key: value for key, value in values.items() if key not in independent},
+        "versions": versions,
+    }
+    with RunDir.open(root, identity, fresh=fresh) as run:
         # The size is kept in the run, so the store has to be known before it.
         setting = replace(setting, store=run)
         setting = replace(setting, size=_fixed_size(setting, run, parts, names))
         results = _run_parts(setting, request, parts, names, run, workers)
-        origin["settings"]["size"] = asdict(setting.size)
-        # All data sets have been written by now: they are loaded from the store.
-        origin["datasets"] = {
-            f"{dataset.trait} {dataset.decoding}": {
+        decodings: list[Decoding] = ["greedy"]
+        if leakage.NAME in parts:
+            decodings.append("sampled")
+        datasets = {}
+        for trait, decoding in itertools.product(names, decodings):
+            # All data sets have been written by now: they are loaded from the store.
+            dataset = teacher_dataset(setting, trait, decoding)
+            datasets[f"{trait} {decoding}"] = {
                 "original": digest(dataset.original),
                 "control": digest(dataset.control),
             }
-            for trait in names
-            for dataset in (
-                teacher_dataset(setting, trait, "greedy"),
-                *([teacher_dataset(setting, trait, "sampled")] if leakage.NAME in parts else []),
-            )
+        origin = {
+            "reference": reference.as_dict(REFERENCE_KEYS),
+            "sibling": other and other.as_dict(REFERENCE_KEYS),
+            "settings": {**values, "size": asdict(setting.size)},
+            "versions": versions,
+            "datasets": datasets,
         }
         report = assemble(results, origin)
         run.finish(report.values)
     return report
-
-
-def _origin(
-    setting: StudySetting, request: StudyRequest, parts: Sequence[str], traits: Sequence[str]
-) -> Origin:
-    """All that a study is made from, under the keys of its report."""
-    settings, sibling = request.settings, setting.sibling
-    return {
-        "reference": identity_of(setting.lm).as_dict(REFERENCE_KEYS),
-        "sibling": None if sibling is None else identity_of(sibling).as_dict(REFERENCE_KEYS),
-        "settings": {
-            **settings.as_dict(),
-            "reference": settings.reference,
-            "sibling": request.sibling,
-            "panels": settings.panels,
-            "max_tokens": request.max_tokens,
-            "device": settings.device,
-            "panel_sha256": setting.panel.sha256,
-            "doses": list(CHECKPOINTS),
-            "traits": list(traits),
-            "parts": list(parts),
-        },
-        "versions": installed_versions(),
-    }
-
-
-def _identity(origin: Origin, setting: StudySetting) -> dict[str, object]:
-    """What the finished units of a study depend on.
-
-    A budget is shared out among all that is asked for. Without one, neither the parts nor the
-    sibling change what the others find, so that they can be asked for one after another: students
-    of a sibling are kept under its digest.
-    """
-    settings, sibling = origin["settings"], setting.sibling
-    if settings["budget"] is None:
-        independent = ("parts", "sibling", "device")
-        settings = {key: value for key, value in settings.items() if key not in independent}
-        sibling = None
-    return {
-        "verb": "study",
-        **origin,
-        "reference": identity_of(setting.lm).as_dict(),
-        "sibling": None if sibling is None else identity_of(sibling).as_dict(),
-        "settings": settings,
-    }
 
 
 def make_setting(
@@ -192,6 +188,7 @@ def make_setting(
 
 def run_part(setting: StudySetting, trait: str, part: str) -> Part:
     """One part for one trait: what was trained, and what was measured on the way."""
+    LOG.info("part %s for %s", part, trait)
     dataset = teacher_dataset(setting, trait, "greedy")
     match part:
         case leakage.NAME:
@@ -250,6 +247,7 @@ def _fixed_size(
         cost = measured_cost(context, dataset.original, dataset.control)
         # A teacher's row costs once for every trait, and again where it also samples.
         cost = replace(cost, row=row * len(traits) * (1 + (leakage.NAME in parts)))
+        LOG.info("measured %s", cost)
         students = len(traits) * students_of(parts, setting.sibling is not None)
         # The time so far counts, and two losses at the end take as long as one reading more.
         remaining, readings = budget - (time.perf_counter() - began), len(CHECKPOINTS) + 1
@@ -287,7 +285,14 @@ def _run_parts(
     """
     jobs = [(trait, part) for part in parts for trait in traits]
     if workers == 1:
-        return [run_part(_with_stage(setting, *job), *job) for job in jobs]
+        results = []
+        for trait, part in jobs:
+
+            def show(progress: Progress, label: str = f"{part}, {trait}") -> None:
+                setting.progress(replace(progress, stage=f"{label}: {progress.stage}"))
+
+            results.append(run_part(replace(setting, progress=show), trait, part))
+        return results
 
     def finished(results: Iterator[Part], done: int) -> Iterator[Part]:
         for number, result in enumerate(results, start=done + 1):
@@ -319,12 +324,3 @@ def run_in_worker(request: StudyRequest, size: Size, path: Path, job: tuple[str,
     """One part for one trait in a process of its own, from and into the run at `path`."""
     # The parent holds the run's lock; units are written whole, so that its workers need none.
     return run_part(make_setting(request, size, RunDir(path, None), lambda _: None), *job)
-
-
-def _with_stage(setting: StudySetting, trait: str, part: str) -> StudySetting:
-    """The setting with a progress that says what is being worked on."""
-
-    def show(progress: Progress) -> None:
-        setting.progress(replace(progress, stage=f"{part}, {trait}: {progress.stage}"))
-
-    return replace(setting, progress=show)
