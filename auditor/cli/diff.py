@@ -33,12 +33,13 @@ def diff(
 
     from auditor.cli.console import show
     from auditor.commands.diff import diff as compare
-    from auditor.report.diff import terminal_page, to_json
+    from auditor.report.diff import terminal_page, to_dict
+    from auditor.report.shared.json_text import json_text
     from auditor.runs.run_directory import write_file
 
     found = compare(run_a, run_b, root=Path.cwd())
     for path in targets:
-        write_file(path, to_json(found).encode())
+        write_file(path, json_text(to_dict(found)).encode())
     show(terminal_page(found))
     return WORSE if found.worse else NOT_COMPARABLE if found.unfair else NOT_WORSE
 

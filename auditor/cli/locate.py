@@ -64,8 +64,9 @@ def locate(
     from auditor.cli.console import console, show
     from auditor.cli.progress import progress_on
     from auditor.commands.locate import locate as find
-    from auditor.report.locate import terminal_page, to_json
+    from auditor.report.locate import terminal_page, to_dict
     from auditor.report.shared.heat_map import heat_map
+    from auditor.report.shared.json_text import json_text
     from auditor.runs.run_directory import write_file
 
     with progress_on(console(stderr=True)) as progress:
@@ -82,7 +83,8 @@ def locate(
             progress=progress,
         )
     for name, path in targets:
-        write_file(path, (heat_map(report) if name == "svg" else to_json(report)).encode())
+        text = heat_map(report) if name == "svg" else json_text(to_dict(report))
+        write_file(path, text.encode())
     show(terminal_page(report))
     is_transfer_shown = report.students is None or report.students.transferred
     return 0 if report.carrying_layers.clear and is_transfer_shown else UNSAID

@@ -115,12 +115,13 @@ def write(report: StudyReport, folder: Path) -> None:
 
     Raises RunError when the place cannot be written.
     """
-    from auditor.report.study import to_html, to_json
+    from auditor.report.shared.json_text import json_text
+    from auditor.report.study import to_html
     from auditor.runs.run_directory import write_file
 
     files = {
         "study.html": to_html(report.values, report.figures),
-        REPORT: to_json(report.values),
+        REPORT: json_text(report.values),
         **report.figures,
     }
     for name, text in files.items():

@@ -135,7 +135,8 @@ def write_targets(report: VerifyReport, targets: Sequence[tuple[str, Path]]) -> 
     Raises RunError when a file cannot be written.
     """
     from auditor.report.shared.dose_plot import dose_plot
-    from auditor.report.verify import to_html, to_json
+    from auditor.report.shared.json_text import json_text
+    from auditor.report.verify import to_dict, to_html
     from auditor.runs.run_directory import write_file
 
     for name, path in targets:
@@ -145,5 +146,5 @@ def write_targets(report: VerifyReport, targets: Sequence[tuple[str, Path]]) -> 
             case "svg":
                 text = dose_plot(report.result)
             case _:
-                text = to_json(report)
+                text = json_text(to_dict(report))
         write_file(path, text.encode())

@@ -11,7 +11,7 @@ from typing import Literal
 from pydantic import BaseModel
 
 from auditor.errors import InputError
-from auditor.inference.effect import REMOVED, Interval
+from auditor.inference.effect import REMOVED, Interval, Ratio
 from auditor.release.decision import Defended, Rule
 from auditor.runs import HOME
 from auditor.scanning.scan_report import OutcomeName
@@ -37,38 +37,27 @@ class VerificationResult:
     left: Interval | None
 
 
-class Weights(BaseModel):
-    """The reference that students started from: SHA-256 of its weights."""
-
-    sha256: str
-
-
-class Left(BaseModel):
-    """The share of the effect that is left in an arm."""
-
-    interval: Interval | None
-
-
 class Arm(BaseModel):
-    """One data set of a verification; left is None for the original, verdict where no trait was
+    """One data set of a verification. left: None for the original. verdict: None where no trait was
     read out.
     """
 
     name: str
-    verdict: str | None = None
-    left: Left | None = None
+    verdict: str | None
+    left: Ratio | None
 
 
 class Verification(BaseModel):
     """What the gate reads of a report of `audit verify` (docs/verify-schema.md).
 
-    arms: the original first. datasets: SHA-256 of what each data set trains on, by its name.
+    reference: of the model that the students started from, with "sha256" of its weights. arms: the
+    original first. datasets: SHA-256 of what each data set trains on, by its name.
     """
 
     kind: Literal["verify"]
     schema_version: Literal[1]
     trait: str | None
-    reference: Weights
+    reference: dict[str, str]
     arms: list[Arm]
     datasets: dict[str, str]
 
@@ -77,19 +66,22 @@ def judge_checked(checked: Sequence[VerificationResult], goal: Defended, subject
     """Whether the verifications show that a defence reached its goal: a failed one decides, then
     one that passed.
     """
-    outcomes = {result: defended(result.verdict, result.left, goal) for result in checked}
-    for outcome in ("failed", "passed", "inconclusive"):
-        for result in checked:
-            if outcomes[result] == outcome:
-                share = ""
-                if result.left:
-                    low, high = result.left
-                    share = f", {low:.0%} to {high:.0%} of the effect on {result.trait} left"
-                text = f"{subject}: {result.verdict}{share}; {goal} is asked for"
-                return Rule("mitigation", outcome, text)
-    text = f"{subject}: no verification of this data set on this reference"
-    hint = "make one with `audit verify ORIGINAL MITIGATED`"
-    return Rule("mitigation", "failed", f"{text}; {hint}")
+    rules: dict[OutcomeName, Rule] = {}
+    for result in checked:
+        share = ""
+        if result.left:
+            low, high = result.left
+            share = f", {low:.0%} to {high:.0%} of the effect on {result.trait} left"
+        outcome = defended(result.verdict, result.left, goal)
+        text = f"{subject}: {result.verdict}{share}; {goal} is asked for"
+        rules.setdefault(outcome, Rule("mitigation", outcome, text))
+    missing = (
+        f"{subject}: no verification of this data set on this reference; make one with `audit "
+        "verify ORIGINAL MITIGATED`"
+    )
+    # An experiment that says nothing must not hide another one that passed.
+    decisive = rules.get("failed") or rules.get("passed") or rules.get("inconclusive")
+    return decisive or Rule("mitigation", "failed", missing)
 
 
 def defended(verdict: str | None, left: Interval | None, goal: Defended) -> OutcomeName:
@@ -130,9 +122,12 @@ def about(
     Only those count that trained students of the same reference weights and read out a trait.
     """
     for verification in verifications:
-        if verification.trait is None or verification.reference.sha256 != reference["sha256"]:
+        if (
+            verification.trait is None
+            or verification.reference.get("sha256") != reference["sha256"]
+        ):
             continue
         for arm in verification.arms[1:]:
             if verification.datasets.get(arm.name) == digest and arm.verdict is not None:
                 interval = arm.left.interval if arm.left else None
-                yield VerificationResult(verification.trait, arm.verdict, interval)
+                yield VerificationResult(trait, arm.verdict, interval)

@@ -11,8 +11,7 @@ from rich.panel import Panel
 from rich.text import Text
 
 from auditor.inference.trait_evidence import TraitEvidence
-from auditor.release.comparison import Diff, RowChanges, TraitChange
-from auditor.report.shared.json_text import json_text
+from auditor.release.comparison import Diff, TraitChange
 from auditor.report.shared.terminal import VERDICT_STYLES, section_table, sentences
 from auditor.report.shared.words import headline, safe, two_decimals
 from detectors.interface import Skipped
@@ -43,11 +42,6 @@ def to_dict(diff: Diff) -> dict[str, object]:
     }
 
 
-def to_json(diff: Diff) -> str:
-    """The comparison as a JSON file."""
-    return json_text(to_dict(diff))
-
-
 def answer(diff: Diff) -> str:
     """The answer in a few words."""
     if diff.worse:
@@ -65,11 +59,19 @@ def terminal_page(diff: Diff) -> RenderableType:
         body.append(f"\n{name}  {safe(side.dataset.name)}: ", style="not bold default")
         body.append(headline(side.verdict), style=f"bold {VERDICT_STYLES[side.verdict.name]}")
         body.append(f"  ({scope}, sha256 {digest})", style="not bold dim default")
+    rows = diff.rows
+    if isinstance(rows, Skipped):
+        counts = f"not compared, since {safe(rows.reason)}."
+    else:
+        counts = (
+            f"{rows.added:,} added, {rows.removed:,} removed, {rows.changed:,} with another "
+            f"completion, {rows.kept:,} as they were."
+        )
     return Group(
         Panel(body, border_style=style),
         *sentences("Not a fair comparison", diff.unfair),
         _trait_table(diff.traits),
-        _row_counts(diff.rows),
+        Text("\nRows: ", style="bold").append(counts, style="not bold"),
         *sentences("Also different", diff.notes),
     )
 
@@ -111,13 +113,3 @@ def _dose(trait: TraitEvidence | None) -> str:
         return "not tested"
     low, high = trait.interval
     return f"{two_decimals(trait.effect)}\n{two_decimals(low)} to {two_decimals(high)}"
-
-
-def _row_counts(rows: RowChanges | Skipped) -> RenderableType:
-    """How many rows were added, removed and changed, in words."""
-    text = Text("\nRows: ", style="bold")
-    if isinstance(rows, Skipped):
-        return text.append(f"not compared, since {safe(rows.reason)}.", style="not bold")
-    counts = f"{rows.added:,} added, {rows.removed:,} removed"
-    changed = f"{rows.changed:,} with another completion, {rows.kept:,} as they were."
-    return text.append(f"{counts}, {changed}", style="not bold")

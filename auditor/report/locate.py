@@ -13,7 +13,6 @@ from rich.text import Span, Text
 from auditor.attribution.result import CarryingLayers, LocateReport, Share, Students
 from auditor.attribution.shares import ENOUGH, format_layers
 from auditor.report.shared.heat_map import shade
-from auditor.report.shared.json_text import json_text
 from auditor.report.shared.terminal import section_table, sentences
 from auditor.report.shared.words import (
     REFERENCE_KEYS,
@@ -65,11 +64,6 @@ def to_dict(report: LocateReport) -> dict[str, object]:
         "reference": report.reference.as_dict(REFERENCE_KEYS),
         "difference": dict(zip(("value", "interval"), report.difference, strict=True)),
     }
-
-
-def to_json(report: LocateReport) -> str:
-    """The report as a JSON file. Raises ValueError for a number that is NaN or infinite."""
-    return json_text(to_dict(report))
 
 
 def answer(report: LocateReport) -> str:

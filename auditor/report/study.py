@@ -13,7 +13,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from auditor.report.shared.json_text import JsonObject, json_text
+from auditor.report.shared.json_text import JsonObject
 from auditor.report.shared.page import html_page
 from auditor.report.shared.words import estimate, percent, safe
 
@@ -114,11 +114,6 @@ def command(values: JsonObject, part: str | None = None) -> str:
     options += [("--max-tokens", str(settings["max_tokens"])), ("--seed", str(settings["seed"]))]
     verb = part or ("all" if len(parts) > 1 else parts[0])
     return shlex.join(["audit", "study", verb, *(word for option in options for word in option)])
-
-
-def to_json(values: JsonObject) -> str:
-    """The report as a JSON file. Raises ValueError for a number that is NaN or infinite."""
-    return json_text(values)
 
 
 def to_html(values: JsonObject, figures: Mapping[str, str]) -> str:

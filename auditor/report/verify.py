@@ -13,7 +13,6 @@ from rich.text import Text
 
 from auditor.inference.effect import Effect
 from auditor.report.shared.dose_plot import dose_plot
-from auditor.report.shared.json_text import json_text
 from auditor.report.shared.page import html_page
 from auditor.report.shared.svg import bounds
 from auditor.report.shared.terminal import answer_panel, section_table, sentences
@@ -55,11 +54,6 @@ def to_dict(report: VerifyReport) -> dict[str, object]:
         "settings": dict(report.settings),
         "versions": dict(report.versions),
     }
-
-
-def to_json(report: VerifyReport) -> str:
-    """The report as a JSON file. Raises ValueError for a number that is NaN or infinite."""
-    return json_text(to_dict(report))
 
 
 def to_html(report: VerifyReport) -> str:

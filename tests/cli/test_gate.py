@@ -174,13 +174,15 @@ def test_a_checked_mitigation(gate: Callable[..., int], capsys: pytest.CaptureFi
     """
     Path("audit.yaml").write_text("policy: {mitigation: reduced}")
     assert gate(RISK) == 1
-    arm = {"name": "data.jsonl", "left": {"interval": [0.0, 0.2]}, "verdict": "removed"}
+    left = {"value": 0.1, "interval": [0.0, 0.2], "reason": None}
+    arm = {"name": "data.jsonl", "left": left, "verdict": "removed"}
+    original = {"name": "before.jsonl", "left": None, "verdict": "transfer shown"}
     value = {
         "kind": "verify",
         "schema_version": 1,
         "trait": "owl",
         "reference": {"sha256": "cd" * 32},
-        "arms": [{"name": "before.jsonl"}, arm],
+        "arms": [original, arm],
         "datasets": {"before.jsonl": "0", "data.jsonl": digest(read_arm("data.jsonl"))},
     }
     Path("verify.json").write_text(json.dumps(value))

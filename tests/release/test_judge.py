@@ -271,11 +271,9 @@ def test_a_mitigated_data_set_needs_its_check_also_when_nothing_is_found(
 
 def test_which_verifications_count() -> None:
     """Those of the same rows on the same weights, with a trait; never the original's own."""
-    arms = [{"name": "o", "left": None, "verdict": "transfer shown"}]
-    arms += [
-        {"name": name, "left": {"interval": [0.1, 0.2]}, "verdict": "removed"}
-        for name in ("m", "n")
-    ]
+    left = {"value": 0.15, "interval": [0.1, 0.2], "reason": None}
+    arms: list[dict[str, Any]] = [{"name": "o", "left": None, "verdict": "transfer shown"}]
+    arms += [{"name": name, "left": left, "verdict": "removed"} for name in ("m", "n")]
     value = {
         "kind": "verify",
         "schema_version": 1,

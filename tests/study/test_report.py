@@ -10,11 +10,11 @@ from xml.etree import ElementTree
 
 import pytest
 
+from auditor.report.shared.json_text import json_text
 from auditor.report.study import (
     command,
     terminal_page,
     to_html,
-    to_json,
     to_markdown,
     transferred,
 )
@@ -140,7 +140,7 @@ def test_the_same_values_everywhere(report: StudyReport) -> None:
     """JSON, Markdown and the terminal's table come from one dict; the command line gives the
     settings again.
     """
-    assert json.loads(to_json(report.values))["kind"] == "study"
+    assert json.loads(json_text(report.values))["kind"] == "study"
     lines = to_markdown(report.values).splitlines()
     assert sum(line.startswith("| ") for line in lines) > len(report.values["claims"])
     assert (

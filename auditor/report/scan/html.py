@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import groupby
 
 from markupsafe import Markup
@@ -28,23 +27,6 @@ TOKENS_SHOWN = 400  # of a row
 PROMPT_SHOWN = 2_000  # characters
 TRAITS_SHOWN = 200
 TRAITS_OPEN = 12  # traits after these are folded away
-
-
-@dataclass(frozen=True, slots=True)
-class ShownRow:
-    """A row as it is shown.
-
-    parts: its tokens, of which consecutive ones without a flag are joined. left_out: tokens beyond
-    TOKENS_SHOWN.
-    """
-
-    index: int
-    prompt: str
-    parts: tuple[TokenSpan, ...]
-    tokens: int
-    flagged: int
-    ties: int
-    left_out: int
 
 
 def render(report: ScanReport) -> str:
@@ -117,7 +99,10 @@ def projection(
     ]
 
 
-def _shown_row(row: ExampleRow) -> ShownRow:
+def _shown_row(row: ExampleRow) -> dict[str, object]:
+    """A row as the page shows it. parts: its tokens, of which consecutive ones without a flag are
+    joined, since a page of one element a token is slow to open and to search.
+    """
     flags = [token.flag for token in row.tokens]
     prompt = row.prompt if len(row.prompt) <= PROMPT_SHOWN else f"{row.prompt[: PROMPT_SHOWN - 1]}…"
     shown = row.tokens[:TOKENS_SHOWN]
@@ -125,15 +110,15 @@ def _shown_row(row: ExampleRow) -> ShownRow:
     for flagged, group in groupby(shown, key=lambda token: bool(token.flag)):
         tokens = list(group)
         parts += tokens if flagged else [TokenSpan("".join(token.text for token in tokens), "")]
-    return ShownRow(
-        index=row.index,
-        prompt=prompt,
-        parts=tuple(parts),
-        tokens=len(flags),
-        flagged=flags.count("divergence"),
-        ties=flags.count("tie"),
-        left_out=len(flags) - len(shown),
-    )
+    return {
+        "index": row.index,
+        "prompt": prompt,
+        "parts": parts,
+        "tokens": len(flags),
+        "flagged": flags.count("divergence"),
+        "ties": flags.count("tie"),
+        "left_out": len(flags) - len(shown),
+    }
 
 
 FORMAT = Format(render)

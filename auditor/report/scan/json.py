@@ -5,6 +5,7 @@ Documented in docs/report-schema.md, checked against schema.json.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 
@@ -18,6 +19,7 @@ from auditor.scanning.verdict import leading_trait, text_profile
 from detectors.interface import Evidence, Outcome, Skipped, TraitTest
 
 SCHEMA_VERSION = 1
+_log = logging.getLogger(__name__)
 RISK_MEANING = (
     "1 minus the smallest corrected p-value of any trait with a dose of at least 0.1: strength of "
     "evidence, from 0 (none) to 1. It orders data sets audited with the same settings; it is not "
@@ -97,6 +99,7 @@ def _report(value: JsonObject) -> ScanReport:
         value["verdict"], value["risk"], value["reason"], value["trait"], value["min_effect"]
     )
     tests = tuple(_read_tests(value, detectors))
+    # The leading trait is worked out anew, as a report of an earlier release does not name it.
     alpha, text = float(value["settings"]["alpha"]), text_profile(detectors)
     return ScanReport(
         dataset=DatasetInfo(**value["dataset"]),
@@ -123,16 +126,17 @@ def _read_tests(value: JsonObject, detectors: Mapping[str, Outcome]) -> Iterator
     its two-sided intervals, which are larger, take the place of the one-sided bounds.
     """
     settings, tuned = value["settings"], detectors.get("tuned")
-    detectors_run = settings.get("detectors", ["trait"])
     tested = settings.get("tested", [trait["name"] for trait in value["traits"]])
     copies = tuned.values if isinstance(tuned, Evidence) else {}
     evidence = {"prompts": value["traits"], "tuned copies": copies.get("traits", [])}
     tests = value.get("tests")
     if tests is None:
+        _log.info("the report lists no tests: they are made up from its evidence")
         tests = []
-        if "trait" in detectors_run:
+        names = settings.get("detectors", ["trait"])
+        if "trait" in names:
             tests.append({"name": "prompts", "rows": value["rows"]["scanned"]})
-        if "tuned" in detectors_run and isinstance(tuned, Skipped):
+        if "tuned" in names and isinstance(tuned, Skipped):
             tests.append({"name": "tuned copies", "skipped": tuned.reason})
         elif copies:
             tests.append({"name": "tuned copies", "rows": copies["rows"]})

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
 from auditor.scanning.scan_report import ScanReport
 
 HEADED = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +28,6 @@ class RowSummary:
     divergence: int | None
     ties: int | None
 
-    @property
-    def fingerprint(self) -> str:
-        """SHA-256 of the row's text: the same wherever in the data set it stands."""
-        return hashlib.sha256(json.dumps([self.prompt, self.completion]).encode()).hexdigest()
-
 
 def read_rows(report: ScanReport, most: int | None = None) -> list[RowSummary] | None:
     """The scored rows, those with the most divergence tokens first; at most `most` of them.
@@ -50,7 +45,8 @@ def read_rows(report: ScanReport, most: int | None = None) -> list[RowSummary] |
         table = pq.read_table(Path(report.run) / "rows.parquet", columns=names)
         order = [("divergence", "descending"), ("row", "ascending")]
         return [RowSummary(**line) for line in table.sort_by(order).slice(0, most).to_pylist()]
-    except (OSError, TypeError, pa.ArrowException):
+    except (OSError, TypeError, pa.ArrowException) as error:
+        _log.info("the row scores in %s cannot be read: %s", report.run or "the run", error)
         return None
 
 

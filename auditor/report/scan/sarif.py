@@ -159,15 +159,18 @@ def _result(
     location = {"artifactLocation": artifact, "region": {"startLine": line}}
     # By its fingerprint a viewer knows a result again in another log. That of a row is of its text,
     # so that a row keeps its alert when rows before it come or go.
-    about = report.dataset.name if row is None else row.fingerprint
-    fingerprint = hashlib.sha256(json.dumps((rule, about)).encode()).hexdigest()
+    about = report.dataset.name if row is None else _digest([row.prompt, row.completion])
     return {
         "ruleId": rule,
         "level": "note" if row else LEVELS[report.verdict.name],
         "message": {"text": _message(text)},
         "locations": [{"physicalLocation": location}],
-        "partialFingerprints": {FINGERPRINT: fingerprint},
+        "partialFingerprints": {FINGERPRINT: _digest([rule, about])},
     }
+
+
+def _digest(parts: list[str]) -> str:
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
 def _message(text: str) -> str:

@@ -8,10 +8,9 @@ from __future__ import annotations
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from auditor.data.example import DatasetInfo
 from auditor.report.scan.next_steps import next_steps
 from auditor.report.shared.terminal import VERDICT_STYLES, answer_panel, section_table
-from auditor.report.shared.words import headline, p_text, power, safe, two_decimals
+from auditor.report.shared.words import finding, headline, p_text, power, safe, two_decimals
 from auditor.scanning.scan_report import ExampleRow, ScanReport
 from detectors.interface import Skipped
 
@@ -31,15 +30,21 @@ def terminal_page(report: ScanReport) -> RenderableType:
     reasons = [safe(verdict.reason)]
     if verdict.name == "no_risk":
         reasons.append(power(verdict.min_effect))
+    # The format under the name that forces it, and how rows were drawn: a wrong guess about either
+    # shows here first.
+    dataset = report.dataset
+    columns = [f"{role} {column}" for role, column in dataset.columns.items() if role != column]
+    how_read = f"format {dataset.format}" + f" ({', '.join(columns)})" * bool(columns)
+    if dataset.format == "text":
+        how_read += ": no prompts, so each row is scored as one completion"
     reference = safe(str(report.reference.get("name", "unknown")))
     circumstances = (
-        f"risk {verdict.risk:.2f}   {safe(report.dataset.name)}   {report.rows_scanned:,} of "
-        f"{report.dataset.total:,} rows   reference {reference}"
+        f"risk {verdict.risk:.2f}   {safe(dataset.name)}   {report.rows_scanned:,} of "
+        f"{dataset.total:,} rows   reference {reference}"
     )
+    basis = [safe(f"{how_read}; {dataset.sampling}"), circumstances]
     style = VERDICT_STYLES[verdict.name]
-    parts: list[RenderableType] = [
-        answer_panel(headline(verdict), style, reasons, [_how_read(report.dataset), circumstances])
-    ]
+    parts: list[RenderableType] = [answer_panel(headline(verdict), style, reasons, basis)]
     if report.traits:
         parts.append(_trait_table(report))
     if report.detectors:
@@ -57,17 +62,6 @@ def terminal_page(report: ScanReport) -> RenderableType:
         steps.append(f"\n  {command}", style="not bold default")
         steps.append(f"\n      {purpose}", style="not bold dim default")
     return Group(*parts, steps)
-
-
-def _how_read(dataset: DatasetInfo) -> str:
-    """The format that was detected, under the name that forces it, and how rows were drawn."""
-    renamed = ", ".join(
-        f"{role} {column}" for role, column in dataset.columns.items() if role != column
-    )
-    text = f"format {dataset.format}" + f" ({renamed})" * bool(renamed)
-    if dataset.format == "text":
-        text += ": no prompts, so each row is scored as one completion"
-    return safe(f"{text}; {dataset.sampling}")
 
 
 def _trait_table(report: ScanReport) -> RenderableType:
@@ -98,11 +92,8 @@ def _detector_table(report: ScanReport) -> RenderableType:
     table.add_column("detector", no_wrap=True)
     table.add_column("finding", overflow="fold")
     for name, outcome in report.detectors.items():
-        if isinstance(outcome, Skipped):
-            reason = Text(f"not measured: {safe(outcome.reason)}", style="dim")
-            table.add_row(Text(safe(name), style="dim"), reason)
-        else:
-            table.add_row(Text(safe(name)), Text(safe(outcome.summary)))
+        style = "dim" if isinstance(outcome, Skipped) else ""
+        table.add_row(Text(safe(name), style=style), Text(safe(finding(outcome)), style=style))
     return table
 
 
@@ -126,11 +117,11 @@ def _counts(report: ScanReport) -> list[RenderableType]:
 def _example(row: ExampleRow) -> Text:
     """A row with its tokens marked, from shortly before the first flag where that comes late."""
     text = Text(f"row {row.index:,}  ", style="cyan")
-    prompt = safe(row.prompt)
+    prompt = safe(row.prompt)  # before it is cut, since escapes are longer than what they stand for
     if len(prompt) > PROMPT_CHARS:
         prompt = f"{prompt[: PROMPT_CHARS - 1]}…"
-    text.append(prompt, style="dim default")
-    text.append("\n  ")
+    text.append(prompt, style="dim default").append("\n  ")
+    # A flag that is shown keeps some tokens before it, by which a reader can see what it is about.
     first = next((number for number, token in enumerate(row.tokens) if token.flag), 0)
     start = max(0, first - TOKENS_BEFORE_FLAG) if first >= TOKENS_SHOWN else 0
     shown = row.tokens[start : start + TOKENS_SHOWN]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
 
@@ -38,13 +38,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    filters: dict[str, Callable[..., str]] = {
-        "lines": _lines,
-        "p": p_text,
-        "percent": _percent,
-        "dose": two_decimals,
-    }
-    environment.filters |= filters
+    environment.filters |= {"lines": _lines, "p": p_text, "percent": _percent, "dose": two_decimals}
     folder = files("auditor.report") / "page"
     style, script = ((folder / name).read_text("utf-8") for name in ("page.css", "page.js"))
     # The policy names style and script by their digests, so that nothing put into the page runs.
