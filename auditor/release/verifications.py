@@ -100,6 +100,7 @@ def read_verifications(root: Path, files: Sequence[Path]) -> list[Verification]:
     """
     named = list(files)
     verifications = []
+    # The named ones go first, so that a run that is named as well is refused like any other file.
     for path in [*named, *sorted((root / HOME / "runs").glob("*/report.json"))]:
         try:
             verifications.append(Verification.model_validate_json(path.read_bytes()))
@@ -122,10 +123,8 @@ def about(
     Only those count that trained students of the same reference weights and read out a trait.
     """
     for verification in verifications:
-        if (
-            verification.trait is None
-            or verification.reference.get("sha256") != reference["sha256"]
-        ):
+        trait, sha256 = verification.trait, verification.reference.get("sha256")
+        if trait is None or sha256 != reference["sha256"]:
             continue
         for arm in verification.arms[1:]:
             if verification.datasets.get(arm.name) == digest and arm.verdict is not None:

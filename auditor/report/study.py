@@ -102,6 +102,7 @@ def command(values: JsonObject, part: str | None = None) -> str:
     options += [("--trait", trait) for trait in settings["traits"]]
     options += [("--panel", panel) for panel in settings["panels"]]
     options += [(f"--{name}", str(size[name])) for name in ("blocks", "rows", "updates")]
+    # `repr` has every digit that it takes to read the same number back.
     options.append(("--learning-rate", repr(recipe["learning_rate"])))
     if recipe["full"]:
         options.append(("--full",))
@@ -159,5 +160,6 @@ def to_markdown(values: JsonObject) -> str:
 
 
 def _table_row(cells: Sequence[str]) -> str:
-    """A row of a Markdown table; a bar in a cell would end it."""
+    """A row of a Markdown table."""
+    # A bar within a cell would end it, also in a code span.
     return "| " + " | ".join(safe(cell).replace("|", "\\|") for cell in cells) + " |"

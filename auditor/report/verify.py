@@ -32,33 +32,26 @@ STYLES = {
 
 def to_dict(report: VerifyReport) -> dict[str, object]:
     """The report as plain JSON values; keys as in docs/verify-schema.md."""
-    result = report.result
-    arms = [asdict(arm) for arm in result.arms]
-    for arm in arms:
+    values = asdict(report.result)
+    for arm in values["arms"]:
         arm["left"] = arm.pop("effect_ratio")  # the name that the file has kept
+    # What an arm was trained on stands beside its results, as for the control, which has no more.
+    values["arms"] = [arm.pop("training") | arm for arm in values["arms"]]
     return {
         "schema_version": SCHEMA_VERSION,
         "kind": "verify",
-        "trait": result.trait,
-        "transferred": result.transferred,
-        "arms": [arm.pop("training") | arm for arm in arms],
-        "control": asdict(result.control),
-        "blocks": result.blocks,
-        "blocks_planned": result.blocks_planned,
-        "rows_per_block": result.rows_per_block,
-        "updates": result.updates,
-        "reference_loss": list(result.reference_loss),
-        "warnings": list(result.warnings),
-        "datasets": dict(report.datasets),
+        **values,
+        "datasets": report.datasets,
         "reference": report.reference.as_dict(REFERENCE_KEYS),
-        "settings": dict(report.settings),
-        "versions": dict(report.versions),
+        "settings": report.settings,
+        "versions": report.versions,
     }
 
 
 def to_html(report: VerifyReport) -> str:
     """The report as a page: before and after each mitigation."""
     result = report.result
+    # In the open readout no trait is read out, so that there is no curve and no rank.
     closed = result.trait is not None
     values = {
         "title": headline(result),
@@ -103,15 +96,14 @@ def terminal_page(report: VerifyReport) -> RenderableType:
         f"reference {safe(report.reference.name)}"
     )
     style = "red" if result.transferred else "yellow"
-    return Group(
-        answer_panel(headline(result), style, [sentence(result)], [circumstances]),
-        *(
-            [_open_readout_table(result)]
-            if result.trait is None
-            else [_effect_table(result), _dose_plot(result)]
-        ),
-        *sentences("Warnings", result.warnings),
-    )
+    parts: list[RenderableType] = [
+        answer_panel(headline(result), style, [sentence(result)], [circumstances])
+    ]
+    if result.trait is None:
+        parts.append(_open_readout_table(result))
+    else:
+        parts += [_effect_table(result), _dose_plot(result)]
+    return Group(*parts, *sentences("Warnings", result.warnings))
 
 
 def _effect_table(result: TransferResult) -> RenderableType:
@@ -179,9 +171,11 @@ def _dose_plot(result: TransferResult) -> RenderableType:
     text = Text("\nEffect by dose (updates), in logits", style="bold")
     effects = [point.effect for arm in result.arms for point in arm.curve if point.effect]
     ends = [0.0, *(end for effect in effects for end in (effect.value, *bounds(effect)))]
+    # The end of a long name, as the arms of one data set begin alike.
     names = [safe(arm.name)[-NAME_WIDTH:] for arm in result.arms]
     width = max(map(len, names))
     for name, arm in zip(names, result.arms, strict=True):
+        # The first point is without training, where the effect is 0 by definition.
         for number, point in enumerate(arm.curve[1:]):
             if point.effect is not None:
                 shown = "" if number else name
@@ -204,6 +198,8 @@ def interval_line(effect: Effect, low: float, high: float, width: int) -> str:
         share = (value - low) / (high - low) if high > low else 0.0
         return round(min(1.0, max(0.0, share)) * (width - 1))
 
+    # What is drawn later covers what is there: the value its interval, and both the zero mark,
+    # which still shows as a plus where the interval crosses it.
     start, end = bounds(effect)
     cells = [" "] * width
     cells[column(0.0)] = "|"

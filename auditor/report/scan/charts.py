@@ -4,7 +4,7 @@ colours, also dark ones.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from html import escape
 from typing import TypedDict
 
@@ -62,8 +62,8 @@ def forest(effect: float, interval: tuple[float, float], scale: tuple[float, flo
         return 6 + min(1.0, max(0.0, share)) * (FOREST_WIDTH - 12)
 
     elements = [
-        _line(x(mark), 0, x(mark), FOREST_HEIGHT, "axis" if mark == 0 else "grid")
-        for mark in (0.0, 1.0)
+        _line(x(mark), 0, x(mark), FOREST_HEIGHT, name)
+        for mark, name in ((0.0, "axis"), (1.0, "grid"))
     ]
     elements.append(_line(x(low), middle, x(high), middle, "interval"))
     for outside, end, length in ((low < scale[0], low, -5), (high > scale[1], high, 5)):
@@ -94,7 +94,7 @@ def exclusion_plot(
     doses += [bound for _, bound in excluded]
     last = max(*(analysis["rows"] for analysis in analyses), *(rows for rows, _ in projected), 0)
     axes = _Axes(0, last, [0.0, 1.0, *doses])
-    elements = [*axes.draw("rows scored", "dose")]
+    elements = axes.draw("rows scored", "dose")
     elements.append(_line(LEFT, axes.y(limit), WIDTH - RIGHT, axes.y(limit), "limit"))
     # Dose and bound of one analysis stand side by side, so that neither hides the other.
     for analysis in analyses:
@@ -102,14 +102,14 @@ def exclusion_plot(
         y = axes.y(analysis["effect"])
         elements.append(_line(x, axes.y(low), x, axes.y(high), "interval"))
         elements.append(f'<circle class="point" cx="{x:.1f}" cy="{y:.1f}" r="4"/>')
-    bounds, dashed = (
-        [(axes.x(rows) + 3, axes.y(bound)) for rows, bound in points]
-        for points in (excluded, projected)
-    )
-    elements.append(_path(bounds, "bound"))
-    for x, y in bounds:
-        elements.append(f'<path class="mark" d="M{x - 4:.1f} {y - 4:.1f}h8l-4 7z"/>')
-    elements.append(_path(dashed, "bound projected"))
+    for points, name in ((excluded, "bound"), (projected, "bound projected")):
+        pixels = [(axes.x(rows) + 3, axes.y(bound)) for rows, bound in points]
+        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in pixels)
+        elements.append(f'<polyline class="{name}" points="{path}"/>' if points else "")
+        # Only what was computed from rows has a mark: a projection is no measurement.
+        if points is excluded:
+            for x, y in pixels:
+                elements.append(f'<path class="mark" d="M{x - 4:.1f} {y - 4:.1f}h8l-4 7z"/>')
     listed = "; ".join(f"{rows:.0f} rows: {bound:.2f}" for rows, bound in excluded) or "none"
     return _drawing(f"Dose excluded for every trait by rows scored. {listed}.", elements)
 
@@ -121,7 +121,7 @@ def divergence_plot(tenths: Sequence[Tenth]) -> str:
     shares = [tenth["flagged"] / tenth["tokens"] if tenth["tokens"] else 0.0 for tenth in tenths]
     tops = [tenth["interval"][1] for tenth in tenths if tenth["interval"]]
     axes = _Axes(0, len(tenths), [100 * share for share in (0.0, *shares, *tops)], labels=False)
-    elements = [*axes.draw("place in the completion: start to end", "% of tokens")]
+    elements = axes.draw("place in the completion: start to end", "% of tokens")
     width = axes.x(1) - axes.x(0)
     for number, (tenth, share) in enumerate(zip(tenths, shares, strict=True)):
         x, y = axes.x(number), axes.y(100 * share)
@@ -154,31 +154,29 @@ class _Axes:
         low, high = self._ticks[0], self._ticks[-1]
         return HEIGHT - BOTTOM - (value - low) / (high - low) * (HEIGHT - TOP - BOTTOM)
 
-    def draw(self, below: str, beside: str) -> Iterator[str]:
+    def draw(self, below: str, beside: str) -> list[str]:
+        elements = []
         for tick in self._ticks:
             y, name = self.y(tick), "axis" if tick == 0 else "grid"
-            yield _line(LEFT, y, WIDTH - RIGHT, y, name)
-            yield text(LEFT - 5, y + 4, f"{tick:g}", "end")
+            elements.append(_line(LEFT, y, WIDTH - RIGHT, y, name))
+            elements.append(text(LEFT - 5, y + 4, f"{tick:g}", "end"))
         for value in ticks(self._first, self._last) if self._labels else ():
+            # The horizontal axis ends with the data, before the last round number.
             if value <= self._last:
-                yield text(self.x(value), HEIGHT - BOTTOM + 16, f"{value:g}", "middle")
-        yield text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 6, below, "middle")
-        yield sideways(11, (TOP + HEIGHT - BOTTOM) / 2, beside)
+                elements.append(text(self.x(value), HEIGHT - BOTTOM + 16, f"{value:g}", "middle"))
+        elements.append(text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 6, below, "middle"))
+        return [*elements, sideways(11, (TOP + HEIGHT - BOTTOM) / 2, beside)]
 
 
 def _line(x1: float, y1: float, x2: float, y2: float, name: str) -> str:
     return f'<line class="{name}" x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"/>'
 
 
-def _path(points: Sequence[tuple[float, float]], name: str) -> str:
-    path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
-    return f'<polyline class="{name}" points="{path}"/>' if points else ""
-
-
 def _drawing(
     description: str, elements: Sequence[str], width: int = WIDTH, height: int = HEIGHT
 ) -> str:
     """A drawing, with what it shows in words for who cannot see it."""
+    # Without a width of its own, so that the page's style can fit it to a phone.
     label = escape(safe(description))
     frame = f'viewBox="0 0 {width} {height}" role="img" aria-label="{label}"'
     return f"<svg {frame}>{''.join(elements)}</svg>"

@@ -44,6 +44,7 @@ def bars(title: str, shown: Sequence[Bar]) -> str:
         elements.append(svg.text(x(mark), height - BOTTOM + 16, f"{mark:g}", "middle"))
     for number, bar in enumerate(shown):
         middle = TOP + ROW * (number + 0.5)
+        # A rectangle has no negative width: a bar below zero begins at its value.
         start, end = sorted((x(0), x(bar.effect.value)))
         low, high = svg.bounds(bar.effect)
         elements += [
@@ -53,9 +54,8 @@ def bars(title: str, shown: Sequence[Bar]) -> str:
             f"<title>{bar.effect.value:+.3f}</title></rect>",
             svg.line((x(low), x(high)), (middle, middle), "black"),
         ]
-        elements += [
-            f'<circle cx="{x(dot):.1f}" cy="{middle}" r="2.5" fill="{DOT}"/>' for dot in bar.dots
-        ]
+        for dot in bar.dots:
+            elements.append(f'<circle cx="{x(dot):.1f}" cy="{middle}" r="2.5" fill="{DOT}"/>')
     note = "bars: mean over pairs of students; lines: 95 % intervals; dots: single traits"
     elements.append(svg.text(10, height - 4, note, "start"))
     return svg.document(WIDTH, height, elements)

@@ -33,12 +33,14 @@ def dose_plot(result: TransferResult) -> str:
         elements.append(svg.line((LEFT, WIDTH - RIGHT), (y(mark), y(mark)), colour))
         elements.append(svg.text(LEFT - 6, y(mark) + 4, f"{mark:g}", "end"))
     below, middle = HEIGHT - BOTTOM, (LEFT + WIDTH - RIGHT) / 2
+    # All arms have the checkpoints of the first one.
     for point in result.arms[0].curve:
         elements.append(svg.text(x(point.updates), below + 18, str(point.updates), "middle"))
     elements.append(svg.text(middle, below + 36, "updates (bars: 95 % intervals)", "middle"))
     elements.append(svg.sideways(14, (TOP + below) / 2, "effect (logits)"))
 
     for number, arm in enumerate(result.arms):
+        # With more arms than colours they repeat; the shift and the legend's order tell them apart.
         colour = svg.PALETTE[number % len(svg.PALETTE)]
         shift = SHIFT * (number - (len(result.arms) - 1) / 2)
         points = [(x(p.updates) + shift, p.effect) for p in arm.curve if p.effect is not None]

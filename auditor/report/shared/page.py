@@ -33,7 +33,7 @@ def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("auditor.report", "page"),
         autoescape=True,
-        finalize=_shown,
+        finalize=_shown,  # runs on the value of every expression, before it is escaped
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -46,6 +46,7 @@ def _environment() -> Environment:
         f"default-src 'none'; style-src '{_source_hash(style)}'; "
         f"script-src '{_source_hash(script)}'; img-src data:; base-uri 'none'; form-action 'none'"
     )
+    # Our own style and script are no text from outside: as `Markup` they are not escaped.
     environment.globals |= {"style": Markup(style), "script": Markup(script), "policy": policy}
     return environment
 

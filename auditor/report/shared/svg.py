@@ -54,8 +54,11 @@ def ticks(low: float, high: float) -> list[float]:
     >>> ticks(-0.1, 0.42)
     [-0.1, 0.0, 0.1, 0.2, 0.3, 0.4, 0.5]
     """
+    # A span of zero, as of a single value, would have no logarithm.
     span = max(high - low, 1e-6)
     size = 10.0 ** math.floor(math.log10(span / 2))
     step = next(size * factor for factor in (1, 2, 5, 10) if span / (size * factor) <= 6)
+    # A value on a mark must not need another one for an error in its last digit; and without the
+    # rounding, marks such as 0.30000000000000004 would come of the product.
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
     return [round(number * step, 10) for number in range(first, max(last, first + 1) + 1)]

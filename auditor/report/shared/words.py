@@ -29,6 +29,7 @@ def safe(text: str) -> str:
     and zero-width marks, line breaks, lone surrogates, unusual spaces. Put the result into `Text`,
     which reads no markup.
     """
+    # Escapes of Python's, which a reader can turn back into the character.
     return "".join(
         char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
     )
