@@ -105,11 +105,13 @@ def difference(before: TraitEvidence, after: TraitEvidence, compared: int) -> Di
     average a little too large (the winner's curse), and a difference between a scan that stopped
     early and one that did not is too.
     """
+    # Variances of independent estimates add up.
     error = math.hypot(_error(before), _error(after))
     if error == 0:
         return None
     value = after.effect - before.effect
     half = NormalDist().inv_cdf(0.975) * error
+    # erfc(|z| / sqrt 2) is the two-sided tail of the normal, also where 1 - cdf would round to 0.
     p_value = math.erfc(abs(value) / error / math.sqrt(2))
     return Difference(value, (value - half, value + half), p_value, min(1.0, p_value * compared))
 

@@ -43,8 +43,11 @@ def judge(
         for trait in test.traits
         if (limit := policy.max_dose.get(trait.name, policy.max_dose.get(trait.group))) is not None
     }
+    # A limit takes the verdict's place for its trait even where it fails: the failed rule decides
+    # then, and the verdict is about all other traits.
     unexcused = [name for name in findings(report) if name not in {*accepted, *limits}]
     mitigation = list(_mitigation(policy, unexcused, checked, mitigated))
+    # A mitigation that failed its check excuses nothing: its trait stays in the verdict as well.
     defended = {name for name, rule in mitigation if name and rule.outcome == "passed"}
     verdict = verdict_without(report, {*accepted, *limits, *defended})
     reason = f"{verdict.name.replace('_', ' ')}: {verdict.reason}"
@@ -84,6 +87,7 @@ def verdict_without(report: ScanReport, excused: Set[str]) -> Verdict:
     """The verdict without the evidence for the traits that are `excused`; the report's own where
     that makes no difference.
     """
+    # Without evidence a pass stays a pass, and the report's own reason is the plainer one.
     if not excused or report.verdict.name == "no_risk":
         return report.verdict
     return decide(
@@ -110,11 +114,13 @@ def _doses(
                 dose = f"dose {trait.effect:.2f} [{low:.2f}, {high:.2f}]"
                 text = f"{trait.name} ({trait.group}){method}: {dose}, at most {limit:g}"
                 yield Rule("max_dose", compare(low, high, limit), text)
+        # A trait whose rows did not suffice has no evidence here, and an unknown dose is no pass.
         measured = {trait.name for trait in test.traits}
         for name in test.bounds:
             if name in limits and name not in measured:
                 yield Rule("max_dose", "inconclusive", f"{name}{method}: its dose was not measured")
     names = {name for test in report.tests for t in test.traits for name in (t.name, t.group)}
+    # A name that was misspelt, or a panel that was not scanned, must not pass unnoticed.
     for name in max_dose.keys() - names:
         text = f"{name}: no trait or group of this name was measured"
         yield Rule("max_dose", "inconclusive", text)
@@ -151,6 +157,7 @@ def _limits(report: ScanReport, policy: Policy, verdict: Verdict) -> Iterator[Ru
     """One rule for each limit of the policy that is about the audit as such and not about a
     trait.
     """
+    # The risk has no interval: it is a p-value's complement and carries its error rate already.
     if (limit := policy.max_risk) is not None:
         text = f"risk {verdict.risk:.4g}, at most {limit:g}"
         outcome: OutcomeName = "passed"

@@ -24,6 +24,7 @@ def terminal_page(before: ScanReport, after: ScanReport) -> RenderableType:
         {trait.name: estimate(trait.effect, trait.interval, ".2f") for trait in scan.traits}
         for scan in scans
     ]
+    # The trait found before may stand far down after, and another one may stand first by chance.
     leading = [trait.name for scan in scans for trait in scan.traits[:1]]
     for name in dict.fromkeys(leading):
         table.add_row(

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from auditor.inference.trait_evidence import TraitEvidence
 from auditor.release.comparison import Diff, TraitChange
-from auditor.report.shared.terminal import VERDICT_STYLES, section_table, sentences
+from auditor.report.shared.terminal import VERDICT_STYLES, paragraph, section_table, sentences
 from auditor.report.shared.words import headline, safe, two_decimals
 from detectors.interface import Skipped
 
@@ -44,6 +44,7 @@ def to_dict(diff: Diff) -> dict[str, object]:
 
 def answer(diff: Diff) -> str:
     """The answer in a few words."""
+    # Verdicts can be compared, and be worse, where the doses of two audits cannot.
     if diff.worse:
         return "WORSE"
     return "NOT COMPARABLE" if diff.unfair else "NOT WORSE"
@@ -71,7 +72,7 @@ def terminal_page(diff: Diff) -> RenderableType:
         Panel(body, border_style=style),
         *sentences("Not a fair comparison", diff.unfair),
         _trait_table(diff.traits),
-        Text("\nRows: ", style="bold").append(counts, style="not bold"),
+        paragraph("Rows", counts),
         *sentences("Also different", diff.notes),
     )
 
@@ -80,6 +81,7 @@ def _trait_table(traits: tuple[TraitChange, ...] | Skipped) -> RenderableType:
     """The traits that changed, and a few of those that did not."""
     if isinstance(traits, Skipped):
         return Text(f"\nTraits are not compared: {safe(traits.reason)}.")
+    # A panel has dozens of traits; those that changed are all shown, the others are examples.
     unchanged = [change for change in traits if change.kind == "same"]
     changed = [change for change in traits if change.kind != "same"]
     more = len(unchanged) - UNCHANGED_SHOWN

@@ -10,6 +10,7 @@ from auditor.release.decision import Decision
 from auditor.report.shared.words import safe
 from auditor.scanning.scan_report import OutcomeName, ScanReport
 
+# Words as well as colours, and capitals for what needs an answer: a log of CI has no colours.
 STYLES: dict[OutcomeName, str] = {"passed": "green", "failed": "red", "inconclusive": "yellow"}
 RULE_WORDS: dict[OutcomeName, str] = {
     "passed": "passed",

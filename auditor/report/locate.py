@@ -74,6 +74,7 @@ def answer(report: LocateReport) -> str:
     if not students.transferred:
         reason = "Students of all layers show no transfer, so nothing can be said about training."
         return f"{shown[0]} {reason}"
+    # The strongest single layer is a second opinion: it comes from training, not from attribution.
     single = [(layer.student, layer.layer) for layer in report.layers if layer.student is not None]
     effect, strongest = max(single, key=lambda pair: pair[0].value)
     shown.append(
@@ -81,7 +82,7 @@ def answer(report: LocateReport) -> str:
         f"{signed(effect)} logits, against {signed(students.effect)} with all layers."
     )
     if students.recipe:
-        frozen = students.frozen[0]
+        frozen = students.frozen[0]  # those of the recipe go first
         ratio = f"{share_left(frozen.effect_ratio)} of it is left: {frozen.verdict}"
         shown.append(f"With {numbered(frozen.layers)} frozen {ratio}.")
     return " ".join(shown)
@@ -98,6 +99,7 @@ def where(carrying: CarryingLayers, depth: int) -> str:
     if carrying.clear and len(carrying.layers) < depth:
         verb = "carries" if len(carrying.layers) == 1 else "carry"
         return f"{layers.capitalize()} {verb} {share} of the difference."
+    # Where all layers are needed, their share is all of it by definition and says nothing.
     if len(carrying.layers) == depth:
         reason = f"no fewer than all {depth} layers reach {100 * ENOUGH:.0f} %"
     else:
@@ -148,6 +150,8 @@ def _heat_map(report: LocateReport) -> RenderableType:
         )
     for name in names:
         table.add_column(name, justify="right")
+    # Attention, MLP and what enters are shares of one difference and have one scale of colour; the
+    # sum of the first two is not coloured, as it would outshine them.
     shares = [s for layer in report.layers for s in (layer.attention, layer.mlp, layer.entered)]
     largest_share = max(abs(share.value) for share in shares)
     effects = [layer.student for layer in report.layers if layer.student is not None]

@@ -18,6 +18,7 @@ def render(report: ScanReport) -> str:
     detail = power(verdict.min_effect) if verdict.name == "no_risk" else MEANING[verdict.name]
     title, message = headline(verdict), f"{verdict.reason}. {detail}"
     lines = [_command(COMMANDS[verdict.name], report, 1, title, message)]
+    # The verdict has the first line; without the run directory it is all that there is.
     for row in flagged(report, MOST_ROWS) or ():
         line, message = line_of(report, row.row), describe_row(row, report)
         lines.append(_command("notice", report, line, "Divergence tokens", message))

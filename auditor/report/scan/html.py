@@ -17,7 +17,7 @@ from auditor.report.scan.charts import (
 from auditor.report.scan.interface import Format
 from auditor.report.scan.next_steps import next_steps
 from auditor.report.shared.page import html_page
-from auditor.report.shared.words import headline, power
+from auditor.report.shared.words import headline, power, shortened
 from auditor.scanning.scan_report import ExampleRow, ScanReport, TokenSpan
 from auditor.scanning.verdict import text_profile
 from detectors.interface import Evidence
@@ -38,6 +38,8 @@ def render(report: ScanReport) -> str:
     analyses: Sequence[Analysis] = values.get("looks", ())
     limit, scale = text_profile(report.detectors).target, forest_scale(traits)
     projected = projection(report, analyses, limit)
+    # The page says nothing of divergence tokens that were not looked for; the table of detectors
+    # has the reason.
     divergence = report.divergence if isinstance(report.divergence, dict) else {}
     level = f"{100 * settings['alpha']:g} %" if "alpha" in settings else "the level asked for"
     power_plot = tenths_plot = None
@@ -92,6 +94,7 @@ def projection(
     gap = bound - weakest.effect
     # The gap shrinks to limit - effect when the rows have grown by the square of that ratio.
     more = weakest.rows * ((gap / (limit - weakest.effect)) ** 2 - 1)
+    # A curve: nine points are smooth enough at the size of the drawing.
     steps = [more * eighths / 8 for eighths in range(9)]
     return [
         (rows + step, weakest.effect + gap * (weakest.rows / (weakest.rows + step)) ** 0.5)
@@ -103,8 +106,8 @@ def _shown_row(row: ExampleRow) -> dict[str, object]:
     """A row as the page shows it. parts: its tokens, of which consecutive ones without a flag are
     joined, since a page of one element a token is slow to open and to search.
     """
+    # The counts are of the whole row, also where its tokens are cut.
     flags = [token.flag for token in row.tokens]
-    prompt = row.prompt if len(row.prompt) <= PROMPT_SHOWN else f"{row.prompt[: PROMPT_SHOWN - 1]}…"
     shown = row.tokens[:TOKENS_SHOWN]
     parts: list[TokenSpan] = []
     for flagged, group in groupby(shown, key=lambda token: bool(token.flag)):
@@ -112,7 +115,7 @@ def _shown_row(row: ExampleRow) -> dict[str, object]:
         parts += tokens if flagged else [TokenSpan("".join(token.text for token in tokens), "")]
     return {
         "index": row.index,
-        "prompt": prompt,
+        "prompt": shortened(row.prompt, PROMPT_SHOWN),
         "parts": parts,
         "tokens": len(flags),
         "flagged": flags.count("divergence"),

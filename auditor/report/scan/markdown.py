@@ -11,13 +11,13 @@ from collections.abc import Iterator, Mapping
 
 from auditor.report.scan.interface import Format
 from auditor.report.scan.rows import flagged, line_of
-from auditor.report.shared.words import MEANING, finding, headline, p_text, power, safe
+from auditor.report.shared.words import MEANING, finding, headline, p_text, power, safe, shortened
 from auditor.scanning.scan_report import ScanReport
 
 TRAITS_SHOWN = 8
 LISTED = 10  # detectors, reasons, open mentions
 ROWS_SHOWN = 10
-TEXT_CHARS = 120
+TEXT_CHARS = 120  # of a name or a row
 SENTENCE_CHARS = 300
 SIGNS = {
     "risk": "\N{CROSS MARK}",
@@ -69,7 +69,7 @@ def code(text: str) -> str:
     '``a `b` \\\\x7c <script>``'
     """
     # A bar would end the cell of a table even within a code span.
-    shown = _shortened(text, TEXT_CHARS).replace("|", "\\x7c")
+    shown = shortened(safe(text[: TEXT_CHARS + 1]), TEXT_CHARS).replace("|", "\\x7c")
     # A code span ends at a run of as many backticks as it begins with, and at no other run.
     fence = "`" * (1 + max((len(run) for run in re.findall("`+", shown)), default=0))
     pad = " " if not shown.strip() or shown[0] in "` " or shown[-1] in "` " else ""
@@ -83,17 +83,11 @@ def prose(text: str) -> str:
     >>> prose("a *b* @c")
     'a &#42;b&#42; @<!-- -->c'
     """
-    shown = _shortened(text, SENTENCE_CHARS)
+    shown = shortened(safe(text[: SENTENCE_CHARS + 1]), SENTENCE_CHARS)
     # A colon before a sign starts an emoji or, after "http", a link; an empty comment after "@"
     # keeps it from being a mention; "www." alone is made a link.
     escaped = re.sub(r":(?=\S)|[!#$&*<>\[\\\]^_`{|}~]", lambda sign: f"&#{ord(sign[0])};", shown)
     return escaped.replace("@", "@<!-- -->").replace("www.", "www&#46;")
-
-
-def _shortened(text: str, most: int) -> str:
-    """Harmless text of at most `most` characters."""
-    text = safe(text[: most + 1])
-    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def _trait_table(report: ScanReport) -> Iterator[str]:
@@ -101,6 +95,7 @@ def _trait_table(report: ScanReport) -> Iterator[str]:
     traits = report.traits
     if not traits:
         return
+    # Markdown needs an empty line after a table; the last yield of every part is that line.
     yield "| trait | dose | 95 % interval | p adjusted | rows |"
     yield "|---|--:|--:|--:|--:|"
     for trait in traits[:TRAITS_SHOWN]:

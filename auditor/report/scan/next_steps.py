@@ -64,6 +64,7 @@ def next_steps(report: ScanReport) -> tuple[tuple[str, str], ...]:
     for command, purpose in NEXT_STEPS[report.verdict.name]:
         if command.endswith(done):
             continue
+        # The commands must find what this scan found, so that they name the same model and panels.
         options = []
         if "DATASET" in command and "--reference" not in command and reference != BASE:
             options += ["--reference", shlex.quote(reference)]

@@ -56,6 +56,7 @@ def flagged(report: ScanReport, most: int) -> list[RowSummary] | None:
     """
     if report.verdict.name != "risk":
         return []
+    # The most flagged come first, so that of the first `most` rows none is left out.
     rows = read_rows(report, most)
     return rows and [row for row in rows if row.divergence]
 
@@ -66,6 +67,7 @@ def line_of(report: ScanReport, row: int) -> int:
     Exact for JSONL without blank lines and CSV without line breaks in cells; elsewhere just a
     number that says which.
     """
+    # A header is a line of its own before row 0.
     return row + 1 + report.dataset.name.lower().endswith(HEADED)
 
 

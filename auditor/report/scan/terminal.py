@@ -9,8 +9,21 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from auditor.report.scan.next_steps import next_steps
-from auditor.report.shared.terminal import VERDICT_STYLES, answer_panel, section_table
-from auditor.report.shared.words import finding, headline, p_text, power, safe, two_decimals
+from auditor.report.shared.terminal import (
+    VERDICT_STYLES,
+    answer_panel,
+    paragraph,
+    section_table,
+)
+from auditor.report.shared.words import (
+    finding,
+    headline,
+    p_text,
+    power,
+    safe,
+    shortened,
+    two_decimals,
+)
 from auditor.scanning.scan_report import ExampleRow, ScanReport
 from detectors.interface import Skipped
 
@@ -103,23 +116,20 @@ def _counts(report: ScanReport) -> list[RenderableType]:
     open_mentions = sorted(report.openly.items(), key=lambda item: -item[1])
     if listed := ", ".join(f"{safe(name)} {rows:,}" for name, rows in open_mentions if rows):
         text = f"{listed}. Open bias is a different finding from a hidden one."
-        title = Text("\nOpen mentions (rows): ", style="bold")
-        parts.append(title.append(text, style="not bold"))
+        parts.append(paragraph("Open mentions (rows)", text))
     if report.rows_skipped:
         skipped = report.rows_skipped.items()
         listed = ", ".join(f"{rows:,} {safe(why.replace('_', ' '))}" for why, rows in skipped)
         text = f"{sum(report.rows_skipped.values()):,} ({listed})."
-        title = Text("\nRows skipped: ", style="bold")
-        parts.append(title.append(text, style="not bold"))
+        parts.append(paragraph("Rows skipped", text))
     return parts
 
 
 def _example(row: ExampleRow) -> Text:
     """A row with its tokens marked, from shortly before the first flag where that comes late."""
     text = Text(f"row {row.index:,}  ", style="cyan")
-    prompt = safe(row.prompt)  # before it is cut, since escapes are longer than what they stand for
-    if len(prompt) > PROMPT_CHARS:
-        prompt = f"{prompt[: PROMPT_CHARS - 1]}…"
+    # Escapes are longer than what they stand for, so that the text is cut after they are made.
+    prompt = shortened(safe(row.prompt), PROMPT_CHARS)
     text.append(prompt, style="dim default").append("\n  ")
     # A flag that is shown keeps some tokens before it, by which a reader can see what it is about.
     first = next((number for number, token in enumerate(row.tokens) if token.flag), 0)

@@ -27,6 +27,7 @@ def answer_panel(
     answer: str, style: str, reasons: Iterable[str], circumstances: Iterable[str]
 ) -> Panel:
     """The answer in the colour of `style`; why below it, and dimmed on what it rests."""
+    # What is appended inherits the style of the first text, unless it says "not bold default".
     body = Text(answer, style=f"bold {style}")
     for line in reasons:
         body.append(f"\n{line}", style="not bold default")
@@ -46,6 +47,11 @@ def section_table(title: str, caption: str = "", *, pad_edge: bool = False) -> T
         header_style="dim",
         pad_edge=pad_edge,
     )
+
+
+def paragraph(title: str, text: str) -> Text:
+    """Text after its title, on one line; the text is `safe` already."""
+    return Text(f"\n{title}: ", style="bold").append(text, style="not bold")
 
 
 def sentences(title: str, lines: Sequence[str]) -> list[RenderableType]:

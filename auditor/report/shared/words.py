@@ -35,6 +35,11 @@ def safe(text: str) -> str:
     )
 
 
+def shortened(text: str, most: int) -> str:
+    """Text of at most `most` characters, with an ellipsis where it was cut."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
 def headline(verdict: Verdict) -> str:
     """The verdict in a few words."""
     if verdict.name == "risk":
