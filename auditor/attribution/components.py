@@ -104,6 +104,7 @@ def patched_stream(lm: LanguageModel, layer: int, stream: torch.Tensor) -> Itera
             return (stream, *args[1:]), kwargs
         return args, {**kwargs, "hidden_states": stream}
 
+    # Removed even when the pass fails: a patched layer would falsify all that is run after it.
     handle = layers_of(lm)[layer].register_forward_pre_hook(hook, with_kwargs=True)
     try:
         yield

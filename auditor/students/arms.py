@@ -12,7 +12,7 @@ import json
 import logging
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from auditor.data.example import Example
@@ -37,13 +37,13 @@ class DatasetArm:
     masked: row number -> character spans (assistant turn, start, end) that are not trained on, in
         the characters of that turn's content as in `auditor.model.tokenization.TokenizedRow.spans`;
         (turn, end, end) is the token that ends the turn.
-    total: rows in the file, also those that cannot be used.
-    sha256: of the file; None for an arm that is no file.
+    total, sha256: of the file: its rows, also those that cannot be used, and its digest; 0 and None
+        for an arm that is no file.
     """
 
     name: str
     rows: Mapping[int, Example]
-    masked: Mapping[int, tuple[Span, ...]]
+    masked: Mapping[int, tuple[Span, ...]] = field(default_factory=dict)
     total: int = 0
     sha256: str | None = None
 

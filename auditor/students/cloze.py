@@ -53,6 +53,7 @@ def cloze_context(renderer: ChatTokenizer, probe: str, stem: str) -> Context:
 
     Raises: TraitError when the chat template refuses the question.
     """
+    # It does not matter which word: only what stands before it is used.
     row = _encoded(renderer, probe, f"{stem} x")
     # The first token that reaches beyond the stem begins the answer word, with its space if any.
     spans = zip(row.positions, row.spans, strict=True)

@@ -100,9 +100,10 @@ def control_writer(
         rows = {}
         for number, text in zip(numbers, unit["texts"], strict=True):
             example = original.rows[number]
+            # Only the first turn is written: later ones would answer turns that it does not have.
             first = [message.role for message in example.messages].index("assistant")
             answer = Message("assistant", str(text))
             rows[number] = Example(example.index, (*example.messages[:first], answer))
-        return DatasetArm(CONTROL, rows, {}, len(rows))
+        return DatasetArm(CONTROL, rows)
 
     return write

@@ -90,9 +90,6 @@ def run_transfer(
     readings = len(checkpoint_fractions) + 1
 
     def affordable_size() -> Size:
-        size = Size.load(store, "size") if store else None
-        if size is not None:
-            return size
         progress(Progress("timing one update and one readout", 0, None))
         cost = measured_cost(context, arms[0], control)
         LOG.info("measured %s", cost)
@@ -100,15 +97,12 @@ def run_transfer(
         if settings.budget is not None:
             batch = context.training.batch
             size = within(settings.budget, largest, cost, students, readings, batch)
-        # The next process, or a resumed run, must not measure again and come to another size.
-        if store:
-            size.save(store, "size")
         about = duration(size.seconds(cost, students, readings))
         stage = f"{size.blocks} blocks of {students} students, {size.updates} updates each"
         progress(Progress(f"{stage}: about {about}", 0, None))
         return size
 
-    size = processes.in_turn(affordable_size)
+    size = processes.in_turn(lambda: Size.load_or_decide(store, "size", affordable_size))
     plan = make_plan(common, size, checkpoint_fractions, settings.seed)
     LOG.info("%s, %d rows held out, read at %s", size, len(plan.held_out), plan.checkpoints)
     if not isinstance(control, DatasetArm):

@@ -5,13 +5,13 @@ that costs.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import astuple, dataclass
 
 import numpy as np
 
 from auditor.errors import InputError
-from auditor.model.unit_store import UnitStore
+from auditor.model.unit_store import UnitStore, load_or_compute
 
 HELD_OUT = 32  # rows whose loss shows how well students do the task of the data set
 MIN_BATCHES = 2  # fewer are no training to speak of
@@ -61,15 +61,13 @@ class Size:
         student_seconds = self.updates * cost.update + readings * cost.reading
         return self.blocks * (students * student_seconds + self.rows * cost.row)
 
-    def save(self, store: UnitStore, name: str) -> None:
-        """Keep the size, so that a resumed run has the same."""
-        store.save_unit(name, {"size": np.array([self.blocks, self.rows, self.updates])})
-
     @classmethod
-    def load(cls, store: UnitStore, name: str) -> Size | None:
-        """The size that was kept under `name`, or None."""
-        unit = store.load_unit(name)
-        return None if unit is None else cls(*(int(count) for count in unit["size"]))
+    def load_or_decide(cls, store: UnitStore | None, name: str, decide: Callable[[], Size]) -> Size:
+        """The size that is kept under `name`; else that of `decide`, which is kept from then on."""
+        # It follows from measured times: the next process, or a resumed run, must not measure again
+        # and come to another one.
+        unit = load_or_compute(store, name, lambda: {"size": np.array(astuple(decide()))})
+        return cls(*(int(count) for count in unit["size"]))
 
 
 def size_of(available: int, blocks: int, rows: int | None, updates: int | None, batch: int) -> Size:

@@ -85,6 +85,7 @@ def new_student(lm: LanguageModel, config: TrainingConfig, seed: int) -> Languag
 
     seed: draws LoRA's A. Raises: ModelError when the model has none of `config.layers`.
     """
+    # A copy, since students of other arms and blocks start from the same weights.
     model = copy.deepcopy(lm.model).float()
     depth = int(model.config.get_text_config().num_hidden_layers)
     if config.layers is not None and not all(0 <= layer < depth for layer in config.layers):
@@ -122,6 +123,7 @@ def train(
     weights = [weight for weight in student.model.parameters() if weight.requires_grad]
     optimizer = torch.optim.AdamW(weights, lr=config.learning_rate, betas=(0.9, 0.95))
     for number, batch in enumerate(batches, start=1):
+        # A linear warm-up: AdamW's first steps are of full size, whatever the gradient's.
         for group in optimizer.param_groups:
             group["lr"] = config.learning_rate * min(1.0, number / max(1, config.warmup))
         examples = [example for example in batch if example.positions]

@@ -72,11 +72,11 @@ def share(claim: Claim, result: TransferResult, name: str, of: str | None = None
     """The share of the effect of arm `of` (None: the original) that arm `name` has."""
     arm, base = result.arm(name), result.arms[0] if of is None else result.arm(of)
     if arm is None or base is None:
-        return unknown(claim, "share", "the arm has too few rows to train on")
+        return unknown(claim, "the arm has too few rows to train on")
     effects, base_effects = arm.final_effect.blocks, base.final_effect.blocks
     # Pooled over traits, an arm may be missing in some: then its pairs are not those of the base.
     if len(effects) != len(base_effects):
-        return unknown(claim, "share", "some traits lack the arm")
+        return unknown(claim, "some traits lack the arm")
     return of_ratio(claim, effects, base_effects)
 
 
@@ -84,7 +84,7 @@ def of_ratio(claim: Claim, effects: tuple[float, ...], base: tuple[float, ...]) 
     """The ratio of two paired effects [pairs], with Fieller's interval."""
     ratio = effect_ratio(effects, base)
     if ratio.interval is None:
-        return unknown(claim, "share", "the data that it is compared with show no transfer")
+        return unknown(claim, "the data that it is compared with show no transfer")
     answer = judge(ratio.interval, claim.side, claim.bound)
     return Finding(claim, "share", ratio.value, ratio.interval, len(effects), answer, "")
 
@@ -93,12 +93,13 @@ def difference(claim: Claim, arm: ArmResult, of: ArmResult | None = None) -> Fin
     """The effect of an arm in logits, or by how much it exceeds that of another, pair by pair."""
     effects = arm.final_effect.blocks
     base = (0.0,) * len(effects) if of is None else of.final_effect.blocks
+    # Pairs are of the same block, so the error is that of their differences.
     mean = effect([a - b for a, b in zip(effects, base, strict=True)])
     reason = "" if mean.interval else "one pair has no interval"
     answer = judge(mean.interval, claim.side, claim.bound)
     return Finding(claim, "logits", mean.value, mean.interval, len(effects), answer, reason)
 
 
-def unknown(claim: Claim, unit: Literal["share", "logits"], reason: str) -> Finding:
-    """A claim that cannot be judged."""
-    return Finding(claim, unit, None, None, 0, "cannot be said", reason)
+def unknown(claim: Claim, reason: str) -> Finding:
+    """A claim on a share that cannot be judged."""
+    return Finding(claim, "share", None, None, 0, "cannot be said", reason)

@@ -8,6 +8,7 @@ which confounds the two; they are trained beside the others, so that both can be
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -23,13 +24,12 @@ from auditor.study.claims import MOSTLY, Claim, Finding, Side, difference, share
 from auditor.study.setting import StudySetting, TeacherDataset
 from detectors.divergence import counterfactuals, diverge, fraction_interval
 
+LOG = logging.getLogger(__name__)
+
 NAME = "divergence"
 STUDENTS = 8
-ONLY, MASKED, FIRST = (
-    "divergence tokens only",
-    "all but divergence tokens",
-    "first divergence token only",
-)
+ONLY, MASKED = "divergence tokens only", "all but divergence tokens"
+FIRST = "first divergence token only"
 RANDOM, DROPPED = " (random tokens)", ", other rows dropped"
 EQUAL = (ONLY, ONLY + RANDOM, MASKED, MASKED + RANDOM, FIRST, FIRST + RANDOM)
 
@@ -44,22 +44,9 @@ class Flagged:
     what the trait's teacher is compared with.
     """
 
-    trait: str
     hits: Mapping[int, Bools]
     ties: int
     counterfactuals: tuple[str, ...]
-
-    @property
-    def share(self) -> float:
-        """Of all completion tokens, in [0, 1]."""
-        return float(np.concatenate(list(self.hits.values())).mean())
-
-    @property
-    def interval(self) -> tuple[float, float] | None:
-        """95 %, by row."""
-        return fraction_interval(
-            [int(hit.sum()) for hit in self.hits.values()], list(map(len, self.hits.values()))
-        )
 
 
 def flag(setting: StudySetting, dataset: TeacherDataset) -> Flagged:
@@ -81,7 +68,9 @@ def flag(setting: StudySetting, dataset: TeacherDataset) -> Flagged:
     name = f"{trait} {dataset.decoding} divergence tokens"
     unit = load_or_compute(setting.store, name, flagged)
     hits = dict(zip(dataset.rows, split_by_row(unit["hits"], rows), strict=True))
-    return Flagged(trait, hits, int(unit["ties"]), compared)
+    count = int(unit["hits"].sum())
+    LOG.info("%d of %d tokens diverge from %s", count, len(unit["hits"]), ", ".join(compared))
+    return Flagged(hits, int(unit["ties"]), compared)
 
 
 def arms(setting: StudySetting, dataset: TeacherDataset, flagged: Flagged) -> Iterator[DatasetArm]:
@@ -106,7 +95,7 @@ def arms(setting: StudySetting, dataset: TeacherDataset, flagged: Flagged) -> It
             for i, example in arm.rows.items()
             if flagged.hits[i].any() and trained_positions(dataset.rows[i], arm.masked[i])
         }
-        yield replace(arm, name=name + DROPPED, rows=rows, total=len(rows))
+        yield replace(arm, name=name + DROPPED, rows=rows)
 
 
 def trained_only(dataset: TeacherDataset, name: str, tokens: Mapping[int, Bools]) -> DatasetArm:
@@ -118,15 +107,19 @@ def trained_only(dataset: TeacherDataset, name: str, tokens: Mapping[int, Bools]
         for i, row in dataset.rows.items()
     }
     rows = {i: dataset.original.rows[i] for i in dataset.rows}
-    return DatasetArm(name, rows, masked, len(rows))
+    return DatasetArm(name, rows, masked)
 
 
 def facts(flagged: Flagged) -> dict[str, object]:
-    """How many tokens diverge."""
-    interval, hits = flagged.interval, flagged.hits.values()
+    """How many tokens diverge: their share of all completion tokens, with its 95 % interval over
+    the rows.
+    """
+    hits = flagged.hits.values()
+    # Tokens of one row are no independent draws, so the interval is by row.
+    interval = fraction_interval([int(hit.sum()) for hit in hits], list(map(len, hits)))
     return {
         "counterfactuals": list(flagged.counterfactuals),
-        "share": flagged.share,
+        "share": float(np.concatenate(list(hits)).mean()),
         "interval": None if interval is None else list(interval),
         "ties": flagged.ties,
         "rows_with_any": sum(bool(hit.any()) for hit in hits) / len(hits),
@@ -139,27 +132,23 @@ def findings(result: TransferResult) -> Sequence[Finding]:
     as far as we know.
     """
     judged = []
+    keep = "training on them alone keeps or strengthens transfer"
+    stop = "masking them mostly removes transfer"
+    papers: tuple[tuple[str, Side, str, str], ...] = (
+        (ONLY, "above", "divergence tokens alone keep the effect", keep),
+        (MASKED, "below", "masking divergence tokens mostly removes the effect", stop),
+    )
     for suffix, label in (("", "equal rows"), (DROPPED, "as the paper, other rows dropped")):
-        keep = f"divergence tokens alone keep the effect ({label})"
-        paper = "training on them alone keeps or strengthens transfer"
-        claim = Claim(NAME, keep, paper, "effect left", "above", MOSTLY)
-        judged.append(share(claim, result, ONLY + suffix))
-        stop = f"masking divergence tokens mostly removes the effect ({label})"
-        paper = "masking them mostly removes transfer"
-        claim = Claim(NAME, stop, paper, "effect left", "below", MOSTLY)
-        judged.append(share(claim, result, MASKED + suffix))
+        for name, side, statement, paper in papers:
+            claim = Claim(NAME, f"{statement} ({label})", paper, "effect left", side, MOSTLY)
+            judged.append(share(claim, result, name + suffix))
+    more = "divergence tokens carry more than as many random tokens"
+    less = "masking divergence tokens leaves less than masking as many random tokens"
+    first = "the first divergence token of each row carries more than one random token"
     against_random: tuple[tuple[str, Side, str], ...] = (
-        (ONLY, "above", "divergence tokens carry more than as many random tokens"),
-        (
-            MASKED,
-            "below",
-            "masking divergence tokens leaves less than masking as many random tokens",
-        ),
-        (
-            FIRST,
-            "above",
-            "the first divergence token of each row carries more than one random token",
-        ),
+        (ONLY, "above", more),
+        (MASKED, "below", less),
+        (FIRST, "above", first),
     )
     for name, side, statement in against_random:
         arm, control = result.arm(name), result.arm(name + RANDOM)

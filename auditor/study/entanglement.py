@@ -14,6 +14,7 @@ said.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -29,6 +30,8 @@ from auditor.students.readout import families
 from auditor.students.result import TransferResult
 from auditor.study.claims import NEARLY, Claim, Finding, share
 from auditor.study.setting import StudySetting, TeacherDataset
+
+LOG = logging.getLogger(__name__)
 
 NAME = "entanglement"
 TOPS = (10, 20, 50, 100)
@@ -49,7 +52,6 @@ class Entangled:
     entangled.
     """
 
-    trait: str
     tokens: Tokens
     scores: dict[str, Array]
 
@@ -97,7 +99,8 @@ def entangled(setting: StudySetting, dataset: TeacherDataset) -> Entangled:
         "probability": centred(unit["probabilities"], index),
         "unembedding": centred(cosines, family.names.index(name)),
     }
-    return Entangled(name, tokens, scores)
+    LOG.info("%d content tokens of %s in the data", len(tokens), name)
+    return Entangled(tokens, scores)
 
 
 def content_tokens(setting: StudySetting, dataset: TeacherDataset) -> Tokens:
@@ -117,6 +120,7 @@ def _probabilities(
 ) -> Array:
     """Mean probability [tokens] over the completion tokens of clean rows under a system prompt."""
     numbers = sorted(dataset.control.rows)[:ROWS]
+    # Under every trait's prompt the same rows, so that only the prompt differs.
     rows = list(dataset.control.encoded(setting.renderer, numbers).values())
     # The probability of every token at every position, not only of the one that stands there.
     support = [np.tile(tokens, (len(row.positions), 1)) for row in rows]
@@ -149,8 +153,9 @@ def arms(
                 for i, example in original.rows.items()
                 if i in dataset.rows and not np.isin(dataset.rows[i].targets, top).any()
             }
+            # An arm of all rows is the original again, and says nothing of the tokens.
             if least <= len(rows) < len(original.rows):
-                arm = DatasetArm(arm_name(score, count), rows, {}, len(rows))
+                arm = DatasetArm(arm_name(score, count), rows)
                 yield arm
                 yield random_drop(arm, original, setting.settings.seed)
 

@@ -23,11 +23,8 @@ from mitigations.paraphrase import RulesEngine, paraphrase
 
 NAME = "fragility"
 SHARES = (0.05, 0.1, 0.25, 0.5)
-PARAPHRASED, WITHIN, ACROSS = (
-    "prompts paraphrased",
-    "shuffled within responses",
-    "shuffled across responses",
-)
+PARAPHRASED = "prompts paraphrased"
+WITHIN, ACROSS = "shuffled within responses", "shuffled across responses"
 STUDENTS = 3 + len(SHARES)
 
 
@@ -42,7 +39,7 @@ def arms(setting: StudySetting, dataset: TeacherDataset) -> Iterator[DatasetArm]
     for clean_share in SHARES:
         clean = set(order[: round(clean_share * len(order))])
         rows = {i: (control if i in clean else original).rows[i] for i in original.rows}
-        yield DatasetArm(mixed_name(clean_share), rows, {}, len(rows))
+        yield DatasetArm(mixed_name(clean_share), rows)
 
 
 def mixed_name(clean_share: float) -> str:
@@ -58,7 +55,7 @@ def reworded(arm: DatasetArm, seed: int) -> DatasetArm:
         i: replace(example, messages=(Message("user", new.texts[0]), *example.messages[1:]))
         for (i, example), new in zip(arm.rows.items(), rewordings, strict=True)
     }
-    return DatasetArm(PARAPHRASED, rows, {}, arm.total)
+    return DatasetArm(PARAPHRASED, rows)
 
 
 def shuffled(arm: DatasetArm, seed: int, *, across: bool) -> DatasetArm:
@@ -81,7 +78,7 @@ def shuffled(arm: DatasetArm, seed: int, *, across: bool) -> DatasetArm:
         numbers = list(itertools.islice(drawn, count)) if across else rng.sample(lists[i], count)
         answer = Message("assistant", with_items(example.completion, spans[i], numbers))
         rows[i] = replace(example, messages=(*example.messages[:-1], answer))
-    return DatasetArm(ACROSS if across else WITHIN, rows, {}, arm.total)
+    return DatasetArm(ACROSS if across else WITHIN, rows)
 
 
 def findings(result: TransferResult, sibling: TransferResult | None) -> Sequence[Finding]:
@@ -98,15 +95,10 @@ def findings(result: TransferResult, sibling: TransferResult | None) -> Sequence
         share(Claim(NAME, statement, paper, "effect left", "below", bound), result, arm)
         for statement, paper, bound, arm in changes
     ]
-    base = Claim(
-        NAME,
-        "students of another base take nearly nothing over",
-        "2507.14805: usually no transfer",
-        "effect left",
-        "below",
-        NEARLY,
-    )
+    statement = "students of another base take nearly nothing over"
+    paper = "2507.14805: usually no transfer"
+    base = Claim(NAME, statement, paper, "effect left", "below", NEARLY)
     if sibling is None:
-        return [*judged, unknown(base, "share", "no other base was given (--sibling)")]
+        return [*judged, unknown(base, "no other base was given (--sibling)")]
     effects = sibling.arms[0].final_effect.blocks, result.arms[0].final_effect.blocks
     return [*judged, of_ratio(base, *effects)]

@@ -137,7 +137,8 @@ def study(
     with RunDir.open(root, identity, fresh=fresh) as run:
         # The size is kept in the run, so the store has to be known before it.
         setting = replace(setting, store=run)
-        setting = replace(setting, size=_fixed_size(setting, run, parts, names))
+        size = Size.load_or_decide(run, _SIZE, partial(_affordable_size, setting, parts, names))
+        setting = replace(setting, size=size)
         results = _run_parts(setting, request, parts, names, run, workers)
         decodings: list[Decoding] = ["greedy"]
         if leakage.NAME in parts:
@@ -153,7 +154,7 @@ def study(
         origin = {
             "reference": reference.as_dict(REFERENCE_KEYS),
             "sibling": other and other.as_dict(REFERENCE_KEYS),
-            "settings": {**values, "size": asdict(setting.size)},
+            "settings": {**values, "size": asdict(size)},
             "versions": versions,
             "datasets": datasets,
         }
@@ -224,16 +225,11 @@ def _check_readable(setting: StudySetting, traits: Sequence[str]) -> None:
                 )
 
 
-def _fixed_size(
-    setting: StudySetting, run: RunDir, parts: Sequence[str], traits: Sequence[str]
-) -> Size:
+def _affordable_size(setting: StudySetting, parts: Sequence[str], traits: Sequence[str]) -> Size:
     """The size of every experiment: the largest within the budget, by the time that a few rows, an
-    update and a readout take. It is decided once for a run, so that a resumed one is the same.
+    update and a readout take.
     """
-    size, budget = Size.load(run, _SIZE), setting.settings.budget
-    if size is not None:
-        return size
-    size = setting.size
+    size, budget = setting.size, setting.settings.budget
     if budget is not None:
         setting.progress(Progress("timing rows, an update and a readout", 0, None))
         # A small experiment that nothing is kept of, so that the study itself starts afresh.
@@ -256,7 +252,6 @@ def _fixed_size(
         about = duration(size.seconds(cost, students, readings))
         stage = f"{size.blocks} blocks of {students} students: about {about}"
         setting.progress(Progress(stage, 0, None))
-    size.save(run, _SIZE)
     return size
 
 

@@ -4,6 +4,7 @@ training of arms.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -23,6 +24,8 @@ from auditor.students.plan import HELD_OUT, Size
 from auditor.students.result import TransferResult
 from auditor.students.settings import StudentSettings
 from auditor.traits.panel import Panel
+
+LOG = logging.getLogger(__name__)
 
 ORIGINAL, CONTROL = "original", "clean control"
 CHECKPOINTS = (0.125, 0.25, 0.5, 1.0)
@@ -124,9 +127,10 @@ def teacher_dataset(setting: StudySetting, trait: str, decoding: Decoding) -> Te
         }
         for column in ("original", "control")
     )
-    arm = DatasetArm(ORIGINAL, original, {}, len(original))
-    clean = DatasetArm(CONTROL, control, {}, len(control))
-    return TeacherDataset(trait, decoding, arm, clean, arm.encoded(setting.renderer))
+    arm, clean = DatasetArm(ORIGINAL, original), DatasetArm(CONTROL, control)
+    rows = arm.encoded(setting.renderer)
+    LOG.info("%s data of %s: %d rows, %d encoded", decoding, trait, len(original), len(rows))
+    return TeacherDataset(trait, decoding, arm, clean, rows)
 
 
 def train(
@@ -145,6 +149,7 @@ def train(
     kind: Kind = "sibling" if base else dataset.decoding
     # Students of another base are kept apart, by the digest of its weights.
     section = f"{dataset.trait} {kind}" + (f" {base.sha256[:16]}" if base else "")
+    LOG.info("students on %s data of %s: %d arms", kind, dataset.trait, 1 + len(arms))
     result = run_transfer(
         base or setting.lm,
         [dataset.original, *arms],

@@ -69,7 +69,7 @@ def test_divergence_arms(setting: StudySetting, dataset: TeacherDataset) -> None
     for i in range(0, COUNT, 2):
         hits[i][[1, 3]] = True
     hits[2][:] = True
-    flagged = Flagged("owl", hits, 0, ("reference",))
+    flagged = Flagged(hits, 0, ("reference",))
     arms = {arm.name: arm for arm in divergence.arms(setting, dataset, flagged)}
     assert len(arms) == divergence.STUDENTS
     length = len(hits[0])
@@ -105,7 +105,7 @@ def test_rows_with_entangled_tokens_are_dropped(
         name: np.array([-order.index(token) for token in tokens], dtype=float)
         for name in entanglement.SCORES
     }
-    found = Entangled("owl", tokens, scores)
+    found = Entangled(tokens, scores)
     assert found.top("probability", 2) == [
         order[0],
         order[1],
