@@ -94,6 +94,7 @@ def row_set(source: str, *, format_of: str, columns: Mapping[str, str]) -> RowSe
             "A baseline needs the rows again, and standard input is read.",
             "Give the data set as a file.",
         )
+    # All rows, since a verdict is about the whole data set; sorted, since their order is not.
     with read_rows(source, format_of=format_of, columns=columns) as data:
         prints = sorted(_fingerprint(row, data.layout) for batch in data.batches() for row in batch)
     _log.debug("%s has %d rows for the baseline", source, len(prints))
@@ -113,9 +114,10 @@ def read_baseline(path: Path) -> Baseline:
             f"The baseline {path} cannot be read: {' '.join(str(error).split())}.", _AGAIN
         ) from error
     except ValidationError as error:
-        first = error.errors()[0]
+        first = error.errors()[0]  # one at a time: a person mends the file by hand
         key = ".".join(map(str, first["loc"])) or "its content"
         raise InputError(f"The baseline {path}: {key}: {first['msg']}.", _AGAIN) from error
+    # Checked here and not by the model, whose message would not name the trait.
     for entry in baseline.accepted:
         if not entry.reason.strip():
             raise InputError(
@@ -129,18 +131,17 @@ def check_reference(baseline: Baseline, reference: Mapping[str, object], path: P
     """Raise InputError when the baseline was made with another reference, chat template or number
     type.
     """
-    for key, what in (
-        ("sha256", "reference"),
-        ("template_sha256", "chat template"),
-        ("dtype", "number type"),
+    before = baseline.reference
+    for name, then, key in (
+        ("reference", before.sha256, "sha256"),
+        ("chat template", before.template_sha256, "template_sha256"),
+        ("number type", before.dtype, "dtype"),
     ):
-        then, now = getattr(baseline.reference, key), reference.get(key)
+        # A report that does not say is taken for another one: what was accepted must be certain.
+        now = reference.get(key)
         if then != now:
-            shown = (
-                f"{baseline.reference.name} ({then[:16]}) then, {reference['name']} "
-                f"({str(now)[:16]}) now"
-            )
-            raise InputError(f"The baseline {path} was made with another {what}: {shown}.", _AGAIN)
+            shown = f"{before.name} ({then[:16]}) then, {reference['name']} ({str(now)[:16]}) now"
+            raise InputError(f"The baseline {path} was made with another {name}: {shown}.", _AGAIN)
 
 
 def apply(
@@ -191,6 +192,7 @@ def render_baseline(
         {"trait": name, **entry, "expires": today + timedelta(days=DAYS)} for name in traits
     ]
     content = {"version": 1, "reference": about, "accepted": accepted}
+    # The order of the keys and long lines as they are: the file is for people.
     return HEAD + yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120)
 
 

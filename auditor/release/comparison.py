@@ -107,7 +107,7 @@ def difference(before: TraitEvidence, after: TraitEvidence, compared: int) -> Di
     """
     # Variances of independent estimates add up.
     error = math.hypot(_error(before), _error(after))
-    if error == 0:
+    if error == 0:  # no interval has a width: no difference could be told from noise
         return None
     value = after.effect - before.effect
     half = NormalDist().inv_cdf(0.975) * error

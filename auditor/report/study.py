@@ -90,6 +90,7 @@ def transferred(values: JsonObject) -> bool:
     """Whether any original was shown to transfer to students of its own base; else hardly any claim
     can be judged.
     """
+    # Students of a sibling base are expected to take nothing over, so that they do not count.
     experiments = values["experiments"]
     return any(trial["transferred"] for trial in experiments if trial["kind"] != "sibling")
 

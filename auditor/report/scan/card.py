@@ -17,7 +17,9 @@ from auditor.scanning.scan_report import ScanReport
 BEGIN, END = "<!-- subliminal-audit:begin -->", "<!-- subliminal-audit:end -->"
 KEY = "subliminal_audit"
 NAME_CHARS = 300
+# The section with its line end, which is written anew with it.
 _SECTION = re.compile(f"{re.escape(BEGIN)}.*?{re.escape(END)}\r?\n?", re.DOTALL)
+# The YAML head: it begins the file and ends with the next line of three dashes.
 _FRONT = re.compile(r"---[ \t]*\r?\n(?P<keys>.*?)^---[ \t]*\r?$", re.DOTALL | re.MULTILINE)
 # A key of the first level with its indented lines; found by its name and not between markers,
 # since the hub drops comments.

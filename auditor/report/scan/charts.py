@@ -119,6 +119,7 @@ def divergence_plot(tenths: Sequence[Tenth]) -> str:
     intervals.
     """
     shares = [tenth["flagged"] / tenth["tokens"] if tenth["tokens"] else 0.0 for tenth in tenths]
+    # The axis ends above the highest interval; lower ends never lie below zero.
     tops = [tenth["interval"][1] for tenth in tenths if tenth["interval"]]
     axes = _Axes(0, len(tenths), [100 * share for share in (0.0, *shares, *tops)], labels=False)
     elements = axes.draw("place in the completion: start to end", "% of tokens")
@@ -147,6 +148,7 @@ class _Axes:
         self._first, self._last = first, last
 
     def x(self, value: float) -> float:
+        # Six pixels of room on both sides, so that marks at the ends are not cut.
         share = (value - self._first) / (self._last - self._first)
         return LEFT + 6 + share * (WIDTH - LEFT - RIGHT - 12)
 

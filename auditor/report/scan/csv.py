@@ -29,6 +29,7 @@ def render(report: ScanReport) -> str:
             f"The scores of the rows ({report.run}/rows.parquet) are gone.",
             "Scan again with --fresh.",
         )
+    # Lines end with CR LF, as RFC 4180 and the `csv` module have it.
     stream = io.StringIO()
     writer = csv.writer(stream)
     writer.writerow(RowSummary.__slots__)

@@ -82,6 +82,7 @@ def from_dict(value: JsonObject) -> ScanReport:
             f"{SCHEMA_VERSION}.",
             "Scan the data set again with this release.",
         )
+    # Whatever lacks is a key or a value of another type, wherever in the report it stands.
     try:
         return _report(value)
     except (KeyError, TypeError) as error:
@@ -128,6 +129,7 @@ def _read_tests(value: JsonObject, detectors: Mapping[str, Outcome]) -> Iterator
     settings, tuned = value["settings"], detectors.get("tuned")
     tested = settings.get("tested", [trait["name"] for trait in value["traits"]])
     copies = tuned.values if isinstance(tuned, Evidence) else {}
+    # The evidence of each test stands where it stood before reports had a list of tests.
     evidence = {"prompts": value["traits"], "tuned copies": copies.get("traits", [])}
     tests = value.get("tests")
     if tests is None:
@@ -141,6 +143,7 @@ def _read_tests(value: JsonObject, detectors: Mapping[str, Outcome]) -> Iterator
         elif copies:
             tests.append({"name": "tuned copies", "rows": copies["rows"]})
     least, alpha = text_profile(detectors).min_reported_dose, float(settings["alpha"])
+    # The order of the traits is made anew, so that every reader of a report has the same one.
     for test in tests:
         traits = [
             TraitEvidence(**trait | {"interval": tuple(trait["interval"])})

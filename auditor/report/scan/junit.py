@@ -47,6 +47,7 @@ def render(report: ScanReport) -> str:
         case = _case("verdict", "verdict", detail, result, text, verdict.name)
     # The time is not measured by trait or detector, so that all of it is the verdict's.
     case.time = round(report.timing.get("total_seconds", 0.0), 3)
+    # A trait that is not found passes only with a pass of the whole: none is cleared otherwise.
     cases = [case]
     for trait in report.traits:
         dose = f"dose {estimate(trait.effect, trait.interval, '.2f')}"

@@ -72,6 +72,7 @@ def code(text: str) -> str:
     shown = shortened(safe(text[: TEXT_CHARS + 1]), TEXT_CHARS).replace("|", "\\x7c")
     # A code span ends at a run of as many backticks as it begins with, and at no other run.
     fence = "`" * (1 + max((len(run) for run in re.findall("`+", shown)), default=0))
+    # Markdown takes one blank off both ends of a span; without it a backtick would join the fence.
     pad = " " if not shown.strip() or shown[0] in "` " or shown[-1] in "` " else ""
     return f"{fence}{pad}{shown}{pad}{fence}"
 
@@ -131,7 +132,7 @@ def _counts(title: str, counts: Mapping[str, int]) -> Iterator[str]:
 
 def _row_table(report: ScanReport) -> Iterator[str]:
     """The rows with the most divergence tokens."""
-    rows = flagged(report, ROWS_SHOWN)
+    rows = flagged(report, ROWS_SHOWN)  # None where the run directory is gone
     if not rows:
         return
     yield "Rows with the most divergence tokens, to inspect first (a row is no proof by itself):"

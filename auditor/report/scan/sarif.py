@@ -89,9 +89,9 @@ def render(report: ScanReport) -> str:
     run = {
         "tool": {"driver": tool},
         "automationDetails": {"id": f"subliminal-audit/{safe(report.dataset.name)}"},
-        "columnKind": "unicodeCodePoints",
+        "columnKind": "unicodeCodePoints",  # as Python counts
         "invocations": [_invocation(report, rows is None)],
-        "artifacts": [dataset],
+        "artifacts": [dataset],  # locations name it by its index, 0
         "results": results,
         "properties": properties,
     }
@@ -103,6 +103,7 @@ def uri_of(name: str) -> str:
     viewers want it.
     """
     path = os.path.normpath(name)
+    # Viewers resolve a relative reference against the repository, which ends at its root.
     if path.startswith("..") or Path(path).is_absolute():
         return Path(path).absolute().as_uri()
     return quote(path.encode("utf-8", "surrogatepass"))
