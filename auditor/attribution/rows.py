@@ -16,7 +16,7 @@ from auditor.errors import InputError
 from auditor.inference.estimates import MIN_ROWS
 from auditor.model.language_model import LanguageModel
 from auditor.model.scoring import score_under
-from auditor.model.tokenization import ChatTokenizer, TokenizedRow
+from auditor.model.tokenization import ChatTokenizer
 from auditor.model.unit_store import Unit, load_or_compute
 from auditor.progress import Progress
 from auditor.runs.run_directory import RunDir
@@ -42,14 +42,6 @@ class Contrast:
     trait: str
     counterfactual: str | None
 
-    def divergence_points(self, rows: Sequence[TokenizedRow]) -> list[DivergencePoint]:
-        """The first divergence token of each row that has one."""
-        teacher = score_under(self.lm, self.renderer, rows, self.trait)
-        reference = score_under(self.lm, self.renderer, rows, self.counterfactual)
-        scores = zip(rows, teacher, reference, strict=True)
-        points = (first_divergence(*scored) for scored in scores)
-        return [point for point in points if point is not None]
-
 
 def attribute_rows(
     contrast: Contrast,
@@ -70,13 +62,18 @@ def attribute_rows(
     numbers = random.Random(f"{seed} locate").sample(
         sorted(original.rows), min(len(original.rows), MAX_SCANNED)
     )
+    lm, renderer = contrast.lm, contrast.renderer
     # Most rows may have no divergence token, so rows are scored until enough have one.
     points: list[DivergencePoint] = []
     scanned = 0
     for start in range(0, len(numbers), _CHUNK):
         drawn = numbers[start : start + _CHUNK]
-        rows = list(original.encoded(contrast.renderer, drawn).values())
-        points += contrast.divergence_points(rows) if rows else []
+        rows = list(original.encoded(renderer, drawn).values())
+        if rows:
+            teacher = score_under(lm, renderer, rows, contrast.trait)
+            counterfactual = score_under(lm, renderer, rows, contrast.counterfactual)
+            scores = zip(rows, teacher, counterfactual, strict=True)
+            points += [point for scored in scores if (point := first_divergence(*scored))]
         scanned += len(rows)
         progress(Progress("looking for divergence tokens", scanned, None))
         if len(points) >= most:
@@ -95,8 +92,7 @@ def attribute_rows(
         raise InputError(message, hint)
 
     def attributed(points: Sequence[DivergencePoint]) -> Unit:
-        prompts = contrast.trait, contrast.counterfactual
-        result = attribute(contrast.lm, contrast.renderer, points, *prompts)
+        result = attribute(lm, renderer, points, contrast.trait, contrast.counterfactual)
         return {field: getattr(result, field) for field in _FIELDS}
 
     results: list[Attribution] = []

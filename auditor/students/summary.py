@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from auditor.inference.effect import TransferVerdict
+from auditor.inference.effect import Ratio, TransferVerdict
 from auditor.inference.paired import (
     MIN_BLOCKS,
     effect,
@@ -81,18 +81,26 @@ def arm_result(
             stands_out = p is not None and p <= SIGNIFICANT and transferred(best)
             answer = "transfer shown" if stands_out else "no transfer shown"
         return ArmResult(training(name, arm), curve, traits, None, None, answer)
-    paired = differences(arm, control, index)
-    ratio = None
-    if original is None:
-        answer = "transfer shown" if transferred(effect(paired)) else "no transfer shown"
-    else:
-        ratio = effect_ratio(paired, differences(original, control, index))
-        answer = verdict(ratio)
+    of_original = None if original is None else differences(original, control, index)
+    ratio, answer = ratio_and_verdict(differences(arm, control, index), of_original)
     names = [estimate.name for estimate in traits]
     # Traits stand by falling effect, but equal effects share the better rank.
     values = [estimate.effect.value for estimate in traits]
     position = rank(values, names.index(trait or ""))
     return ArmResult(training(name, arm), curve, traits, position, ratio, answer)
+
+
+def ratio_and_verdict(
+    paired: Sequence[float], original: Sequence[float] | None
+) -> tuple[Ratio | None, TransferVerdict]:
+    """What is left of the original's paired effects [B] in those of an arm, and the verdict on it.
+
+    original: None for the original itself, which is judged by whether it transferred.
+    """
+    if original is None:
+        return None, "transfer shown" if transferred(effect(paired)) else "no transfer shown"
+    ratio = effect_ratio(paired, original)
+    return ratio, verdict(ratio)
 
 
 def trait_effects(arm: Unit, control: Unit, read_out: Sequence[Family]) -> tuple[TraitEffect, ...]:

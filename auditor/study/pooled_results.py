@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import chain
 
-from auditor.inference.effect import TransferVerdict
-from auditor.inference.paired import effect, effect_ratio, transferred, verdict
+from auditor.inference.paired import effect, transferred
 from auditor.students.result import ArmResult, Point, TransferResult
+from auditor.students.summary import ratio_and_verdict
 
 
 def pool(results: Sequence[TransferResult]) -> TransferResult:
@@ -49,15 +49,9 @@ def _pooled_arm(results: Sequence[TransferResult], name: str) -> ArmResult:
         for points in zip(*(arm.curve for arm in arms), strict=True)
     )
     paired = [value for arm, _ in having for value in arm.final_effect.blocks]
-    if name == results[0].arms[0].name:
-        ratio = None
-        answer: TransferVerdict = (
-            "transfer shown" if transferred(effect(paired)) else "no transfer shown"
-        )
-    else:
-        originals = [value for _, original in having for value in original.final_effect.blocks]
-        ratio = effect_ratio(paired, originals)
-        answer = verdict(ratio)
+    originals = [value for _, original in having for value in original.final_effect.blocks]
+    is_original = name == results[0].arms[0].name
+    ratio, answer = ratio_and_verdict(paired, None if is_original else originals)
     training = replace(
         arms[0].training,
         rows=sum(arm.training.rows for arm in arms),
