@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoints, entry_points
 from typing import Any, Literal
 
 from auditor.errors import PluginError
@@ -31,10 +31,10 @@ class Plugin:
     version: str
     function: Callable[..., Any]
 
-    def __call__(self, *given: Any, **named: Any) -> Any:
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
         """Call the function. Raises PluginError, exit code 3, in place of whatever it raises."""
         try:
-            return self.function(*given, **named)
+            return self.function(*arguments, **named)
         except Exception as error:
             raise self.failed(f"{type(error).__name__}: {error}") from error
 
@@ -56,19 +56,22 @@ def load(kind: Kind, name: str) -> Plugin:
 
     Raises PluginError, exit code 2, when there is none, more than one, or it cannot be imported.
     """
-    found = list(_entry_points(kind).select(name=name))
-    if not found:
+    points = list(_entry_points(kind).select(name=name))
+    if not points:
         raise PluginError(
             f"There is no {kind} {name!r}.",
             "Install the package that offers it, or correct the name.",
         )
-    owners = [_owner(each) for each in found]
-    if len(found) > 1:
+    owners = [
+        (point.dist.name, point.dist.version) if point.dist else ("an unnamed package", "?")
+        for point in points
+    ]
+    if len(points) > 1:
         listed = " and ".join(package for package, _ in owners)
         raise PluginError(f"{listed} both offer a {kind} {name!r}.", "Uninstall one of them.")
     package, version = owners[0]
     try:
-        function = found[0].load()
+        function = points[0].load()
     except (Exception, SystemExit) as error:
         message = (
             f"The {kind} {name!r} of {package} {version} cannot be imported: "
@@ -82,9 +85,5 @@ def load(kind: Kind, name: str) -> Plugin:
     return Plugin(kind, name, package, version, function)
 
 
-def _entry_points(kind: Kind) -> Any:
+def _entry_points(kind: Kind) -> EntryPoints:
     return entry_points(group=f"subliminal_audit.{kind}s")
-
-
-def _owner(point: EntryPoint) -> tuple[str, str]:
-    return (point.dist.name, point.dist.version) if point.dist else ("an unnamed package", "?")

@@ -7,15 +7,28 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from auditor.errors import InputError
 
-Row = Mapping[str, Any] | str
+Row = Mapping[str, object] | str
 """A row as it was read, or the reason (a `SkippedRow.reason`) why it could not be read."""
 
 HEAD_ROWS = 100
 BATCH_ROWS = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A row of a text file as it is written there.
+
+    lead: the text between the record before and this one that is part of no row. raw: the text of
+    the row itself; "" in the records after the last row, which bring only what follows it.
+    """
+
+    lead: str
+    raw: str
+    row: Row
 
 
 class Batch(Protocol):
@@ -46,7 +59,7 @@ class DataFile:
     blocks: tuple[Block, ...]
 
     def head(self) -> list[Row]:
-        """Return the first rows (up to 100), with every column."""
+        """The first rows (up to 100), with every column."""
         for block in self.blocks:
             for batch in block.batches(None, HEAD_ROWS):
                 return batch.take(range(len(batch)))
@@ -73,9 +86,8 @@ def reading(name: str, *damaged: type[Exception]) -> Iterator[None]:
     except damaged as error:
         raise _unreadable(name, error) from error
     except OSError as error:
-        if (
-            error.errno is None
-        ):  # not from the system: gzip and pyarrow report broken content this way
+        if error.errno is None:
+            # Not an error of the system: gzip and pyarrow report broken content this way.
             raise _unreadable(name, error) from error
         raise InputError(
             f"{name} could not be read: {error.strerror}.", "Mend that and run again."
@@ -83,8 +95,13 @@ def reading(name: str, *damaged: type[Exception]) -> Iterator[None]:
 
 
 def _unreadable(name: str, error: Exception) -> InputError:
-    detail = (str(error).splitlines() or [type(error).__name__])[0][:300].rstrip(".")
+    detail = first_line(error)[:300].rstrip(".")
     return InputError(
         f"{name} is damaged, cut short or not of the type its name says ({detail}).",
         "Copy or download it again, or give the file the suffix of what it holds.",
     )
+
+
+def first_line(error: Exception) -> str:
+    """The first line of what `error` says, without a full stop; its type where it says nothing."""
+    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")

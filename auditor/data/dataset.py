@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 from auditor.data.batches import Row
 from auditor.data.example import SkippedRow
@@ -23,14 +22,14 @@ class Rows:
     layout: Layout
 
     def batches(self) -> Iterator[list[Row]]:
-        """Every row, in the batches in which `write.rewrite` meets them, with the columns of the
+        """Every row, in the batches in which `rewrite.rewrite` meets them, with the columns of the
         layout.
         """
         for block in self.source.blocks:
             for batch in block.batches(list(self.layout.columns.values())):
                 yield batch.take(range(len(batch)))
 
-    def scorable(self) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    def scorable(self) -> Iterator[tuple[int, Mapping[str, object]]]:
         """(number, row) of those that `fields.to_example` accepts."""
         for index, row in enumerate(row for batch in self.batches() for row in batch):
             if not isinstance(row, str) and why_not(row, self.layout) is None:

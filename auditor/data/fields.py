@@ -7,7 +7,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 from auditor.data.batches import Row
 from auditor.data.example import Example, SkippedRow
@@ -52,18 +51,18 @@ def to_example(index: int, row: Row, layout: Layout) -> Example | SkippedRow:
     return text_row.example
 
 
-def fields_of(row: Mapping[str, Any], layout: Layout) -> tuple[Field, ...]:
+def fields_of(row: Mapping[str, object], layout: Layout) -> tuple[Field, ...]:
     """The texts of a row that `to_example` accepts, in the order of its messages."""
     columns = layout.columns
     if layout.format == "text":
-        return (Field((columns["text"],), "text", _text(row.get(columns["text"]))),)
+        return (_field(row, columns["text"], "text"),)
     if layout.format == "messages":
         return tuple(_turns(row, columns["messages"], "role", "content"))
     if layout.format == "sharegpt":
         turns = _turns(row, columns["conversations"], "from", "value")
-        return tuple(
-            turns if turns and turns[0].role == "system" else _system(row, columns) + turns
-        )
+        # A system turn in the conversation counts, and not the column beside it.
+        has_system = bool(turns) and turns[0].role == "system"
+        return tuple(turns if has_system else [*_optional(row, columns, "system"), *turns])
     if layout.format == "alpaca":
         return tuple(_alpaca(row, columns))
     answer = _text_or_turns(row, columns["completion"], "assistant")
@@ -71,10 +70,10 @@ def fields_of(row: Mapping[str, Any], layout: Layout) -> tuple[Field, ...]:
     if answer and answer[0].role in ("system", "user"):
         return tuple(answer)
     question = _text_or_turns(row, columns["prompt"], "user")
-    return (*_system(row, columns), *question, *answer)
+    return (*_optional(row, columns, "system"), *question, *answer)
 
 
-def edited(row: Mapping[str, Any], edits: Edits) -> dict[str, Any]:
+def edited(row: Mapping[str, object], edits: Edits) -> dict[str, object]:
     """A copy of `row` with new texts; turns that a column holds as JSON text stay JSON text."""
     changed = dict(row)
     for path, text in edits.items():
@@ -94,19 +93,21 @@ def splice(text: str, path: Path, new: str) -> str:
     return text[:start] + json.dumps(inner, ensure_ascii=text.isascii()) + text[end:]
 
 
-def _placed(value: Any, path: Path, text: str) -> Any:
+def _placed(value: object, path: Path, text: str) -> object:
+    """A copy of `value` with `text` at `path`."""
     if not path:
         return text
     if isinstance(value, str):
         return splice(value, path, text)
-    key: Any = path[0]
-    copied = dict(value) if isinstance(value, Mapping) else list(value)
-    copied[key] = _placed(value[key], path[1:], text)
-    return copied
+    key, inner_path = path[0], path[1:]
+    if isinstance(value, Mapping):
+        return {**value, key: _placed(value[key], inner_path, text)}
+    assert is_turns(value) and isinstance(key, int)  # paths come from `fields_of`
+    return [_placed(item, inner_path, text) if i == key else item for i, item in enumerate(value)]
 
 
 def _locate(text: str, path: Path, at: int = 0) -> tuple[int, int, Path]:
-    """Where the value at `path` stands, and what is left of the path when a string comes first."""
+    """Start and end of the value at `path`, and the path within it when a string comes first."""
     at = _skip(text, at)
     if not path or text[at] == '"':
         return at, DECODER.raw_decode(text, at)[1], path
@@ -117,11 +118,11 @@ def _locate(text: str, path: Path, at: int = 0) -> tuple[int, int, Path]:
 
 def _members(text: str, at: int) -> Iterator[tuple[str | int, int]]:
     """Key or position, and start, of each member of the object or array that begins at `at`."""
-    named = text[at] == "{"
+    is_object = text[at] == "{"
     at, number = _skip(text, at + 1), 0
     while text[at] not in "}]":
         key: str | int = number
-        if named:
+        if is_object:
             key, at = DECODER.raw_decode(text, at)
             at = _skip(text, _skip(text, at) + 1)  # past the colon
         yield key, at
@@ -136,7 +137,7 @@ def _skip(text: str, at: int) -> int:
     return match.end() if match else at
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     if value is None:
         raise _UnscorableError("null")
     if not isinstance(value, (str, bytes)):
@@ -151,7 +152,7 @@ def _text(value: Any) -> str:
     return value
 
 
-def _turns(row: Mapping[str, Any], column: str, role_key: str, content_key: str) -> list[Field]:
+def _turns(row: Mapping[str, object], column: str, role_key: str, content_key: str) -> list[Field]:
     turns = parsed_turns(row.get(column))
     if turns is None:
         raise _UnscorableError("null")
@@ -167,39 +168,44 @@ def _turns(row: Mapping[str, Any], column: str, role_key: str, content_key: str)
         if role is None:
             raise _UnscorableError("wrong_type")
         path: Path = (column, number, content_key)
-        content: Any = turn.get(content_key)
+        content: object = turn.get(content_key)
         if is_turns(content):  # pieces {"type": "text", "text": ...}, which are joined
-            if not all(isinstance(p, Mapping) and p.get("type", "text") == "text" for p in content):
+            pieces = [piece for piece in content if isinstance(piece, Mapping)]
+            if len(pieces) < len(content) or any(p.get("type", "text") != "text" for p in pieces):
                 raise _UnscorableError("wrong_type")
             # Text that is joined from several pieces cannot be written back, so it has no path.
-            path = (*path, 0, "text") if len(content) == 1 else ()
-            content = "".join(_text(piece.get("text")) for piece in content)
+            path = (*path, 0, "text") if len(pieces) == 1 else ()
+            content = "".join(_text(piece.get("text")) for piece in pieces)
         fields.append(Field(path, role, _text(content)))
     return fields
 
 
-def _text_or_turns(row: Mapping[str, Any], column: str, role: str) -> list[Field]:
+def _text_or_turns(row: Mapping[str, object], column: str, role: str) -> list[Field]:
     if is_turns(row.get(column)):
         return _turns(row, column, "role", "content")
-    return [Field((column,), role, _text(row.get(column)))]
+    return [_field(row, column, role)]
 
 
-def _optional(row: Mapping[str, Any], columns: Mapping[str, str], name: str) -> str:
-    """The text of a column that the layout or the row may lack; empty without it."""
-    value = row.get(columns[name]) if name in columns else None
-    return "" if value is None else _text(value)
+def _field(row: Mapping[str, object], column: str, role: str) -> Field:
+    return Field((column,), role, _text(row.get(column)))
 
 
-def _system(row: Mapping[str, Any], columns: Mapping[str, str]) -> list[Field]:
-    text = _optional(row, columns, "system")
-    return [Field((columns["system"],), "system", text)] if text else []
+def _optional(
+    row: Mapping[str, object], columns: Mapping[str, str], name: str, role: str = "system"
+) -> list[Field]:
+    """The text of a column that the layout or the row may lack; none without it or if empty."""
+    if name not in columns or row.get(columns[name]) is None:
+        return []
+    field = _field(row, columns[name], role)
+    return [field] if field.text else []
 
 
-def _alpaca(row: Mapping[str, Any], columns: Mapping[str, str]) -> list[Field]:
-    extra = _optional(row, columns, "input")
-    instruction = Field((columns["instruction"],), "user", _text(row.get(columns["instruction"])))
-    output = Field((columns["output"],), "assistant", _text(row.get(columns["output"])))
-    fields = _system(row, columns)
+def _alpaca(row: Mapping[str, object], columns: Mapping[str, str]) -> list[Field]:
+    # The order of these lines decides which reason is given for a row that has several.
+    context = _optional(row, columns, "input", "context")
+    instruction = _field(row, columns["instruction"], "user")
+    output = _field(row, columns["output"], "assistant")
+    fields = _optional(row, columns, "system")
     if "history" in columns:
         column = columns["history"]
         pairs = parsed_turns(row.get(column)) or ()
@@ -210,5 +216,5 @@ def _alpaca(row: Mapping[str, Any], columns: Mapping[str, str]) -> list[Field]:
                 raise _UnscorableError("wrong_type")
             for position, role in enumerate(("user", "assistant")):
                 fields.append(Field((column, number, position), role, _text(pair[position])))
-    context = [Field((columns["input"],), "context", extra)] if extra.strip() else []
-    return [*fields, instruction, *context, output]
+    # An input of white space alone is none: trainers leave its paragraph out.
+    return [*fields, instruction, *(field for field in context if field.text.strip()), output]

@@ -8,7 +8,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -16,7 +16,7 @@ from typing import BinaryIO
 from auditor.data.batches import Block, DataFile, reading
 from auditor.data.hub import hub_split, is_hub_name
 from auditor.data.parquet import MAGIC, parquet_file
-from auditor.data.text import text_file
+from auditor.data.text import TextFile, text_kind
 from auditor.errors import InputError
 
 SUFFIXES = {
@@ -65,16 +65,20 @@ def open_source(
     path = Path(source)
     with reading(source):
         is_pipe, is_folder, exists = path.is_fifo(), path.is_dir(), path.exists()
-    if source == "-" or is_pipe:  # a pipe, such as <(zcat ...), can be read only once
+    if source == "-" or is_pipe:
         name = "standard input" if source == "-" else source
         with tempfile.TemporaryDirectory() as folder:
+            # A pipe, such as <(zcat ...), can be read only once, and a data set is read at least
+            # twice: for its digest and for its rows.
             copy = Path(folder) / "stdin"
-            with reading(name), copy.open("wb") as target:
-                if source == "-":
-                    shutil.copyfileobj(stdin or sys.stdin.buffer, target, 1 << 20)
-                else:
-                    with path.open("rb") as pipe:
-                        shutil.copyfileobj(pipe, target, 1 << 20)
+            with (
+                reading(name),
+                nullcontext(stdin or sys.stdin.buffer)
+                if source == "-"
+                else path.open("rb") as pipe,
+                copy.open("wb") as target,
+            ):
+                shutil.copyfileobj(pipe, target, 1 << 20)
             yield Source(source, (_data_file(copy, name),), _digest(copy, name))
     elif is_folder:
         yield _folder(source, path)
@@ -143,7 +147,7 @@ def _data_file(path: Path, name: str) -> DataFile:
     kind = SUFFIXES.get(suffix_of(path), "")
     if magic == MAGIC or kind == ".parquet":
         return parquet_file(path, name)
-    return text_file(path, name, kind)
+    return DataFile(name, (TextFile(path, name, text_kind(path, name, kind)),))
 
 
 def _digest(path: Path, name: str) -> str:

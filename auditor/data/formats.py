@@ -6,27 +6,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeGuard
 
-ROLES = {
-    "system": "system",
-    "developer": "system",
-    "user": "user",
-    "human": "user",
-    "prompter": "user",
-    "assistant": "assistant",
-    "gpt": "assistant",
-    "model": "assistant",
-    "bot": "assistant",
-    "function_call": "assistant",
-    "tool": "tool",
-    "function": "tool",
-    "observation": "tool",
-    "ipython": "tool",
-    "tool_response": "tool",
+_NAMES_OF_ROLES = {
+    "system": ("system", "developer"),
+    "user": ("user", "human", "prompter"),
+    "assistant": ("assistant", "gpt", "model", "bot", "function_call"),
+    "tool": ("tool", "function", "observation", "ipython", "tool_response"),
 }
-
+ROLES = {name: role for role, names in _NAMES_OF_ROLES.items() for name in names}
+"""The role of a turn, by what data sets call it."""
 
 FORMATS = ("messages", "prompt_completion", "alpaca", "sharegpt", "text")
 
@@ -42,19 +33,15 @@ class Layout:
     columns: dict[str, str]
 
 
-def parsed_turns(value: Any) -> Any:
-    """Return a column of turns as a list: CSV holds it as JSON text.
-
-    Anything else comes back unchanged.
-    """
+def parsed_turns(value: object) -> object:
+    """A column of turns as a list: CSV holds it as JSON text. Anything else comes back as it is."""
     if isinstance(value, str) and value.lstrip().startswith("["):
-        try:
-            return json.loads(value)
-        except (ValueError, RecursionError):
-            return value
+        with suppress(ValueError, RecursionError):
+            turns: object = json.loads(value)
+            return turns
     return value
 
 
-def is_turns(value: Any) -> bool:
+def is_turns(value: object) -> TypeGuard[Sequence[object]]:
     """Tell whether `value` is a list of messages, as against text."""
     return isinstance(value, Sequence) and not isinstance(value, (str, bytes))

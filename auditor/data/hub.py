@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
 
-from auditor.data.batches import BATCH_ROWS
+from auditor.data.batches import BATCH_ROWS, Row, first_line
 from auditor.data.text import TextBatch, batched
 from auditor.errors import InputError
+
+LOG = logging.getLogger(__name__)
 
 # "owner/name" or "name"; what ends in a file suffix is a file that is missing.
 _NAME = re.compile(r"(?!.*\.[A-Za-z]\w*$)(?:[\w-][\w.-]*/)?[\w-][\w.-]*")
@@ -26,11 +28,11 @@ def is_hub_name(source: str) -> bool:
 class HubSplit:
     """One split as one block.
 
-    stream: a `datasets.IterableDataset`. limit: rows to read at most, None for all.
+    limit: rows to read at most, None for all.
     """
 
     name: str
-    stream: Any
+    stream: Iterable[Row]
     limit: int | None
     rows: None = None
 
@@ -39,16 +41,15 @@ class HubSplit:
 
         Raises InputError if the hub breaks off.
         """
-        rows = iter(self.stream)
         try:
-            yield from batched(islice(rows, self.limit), size)
+            yield from batched(islice(iter(self.stream), self.limit), size)
         except Exception as error:  # any of a dozen network and format errors of three libraries
             raise _hub_error(self.name, error) from error
 
 
 def hub_split(name: str, limit: int | None) -> tuple[HubSplit, str, int | None]:
-    """Return the split "train", or the first one, with the split's name and its number of rows if
-    the hub knows it.
+    """The split "train", or the first one, with the split's name and its number of rows if the hub
+    knows it.
 
     Raises InputError if there is no such data set, it needs more than a name, or the hub cannot be
     reached.
@@ -70,6 +71,7 @@ def hub_split(name: str, limit: int | None) -> tuple[HubSplit, str, int | None]:
     split = "train" if "train" in splits else next(iter(splits))
     info = splits[split].info
     total = info.splits[split].num_examples if info.splits and split in info.splits else None
+    LOG.info("streaming the split %s of %s from the hub (%s rows)", split, name, total or "unknown")
     return HubSplit(name, splits[split], limit), split, total or None
 
 
@@ -84,10 +86,10 @@ def _hub_error(name: str, error: Exception) -> InputError:
         why = "there is no such data set, or it is private"
         hint = "Check the name and your hub login, or pass a file."
     elif isinstance(error, ValueError):
-        why = _first_line(error)
+        why = first_line(error)
         hint = "Download the part you want and pass its file."
     else:
-        why = f"no network? {_first_line(error)}"
+        why = f"no network? {first_line(error)}"
         hint = "Check the network, or download the data set and pass its file."
     return _no_hub(name, why, hint)
 
@@ -97,7 +99,3 @@ def _no_hub(name: str, why: str, hint: str) -> InputError:
         f"No file or folder {name} here, and the hub data set of that name cannot be read: {why}.",
         hint,
     )
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")

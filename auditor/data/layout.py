@@ -5,7 +5,6 @@ what the user says.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 from auditor.data.batches import Row
 from auditor.data.example import SkippedRow
@@ -101,7 +100,10 @@ def _formats_for(format_of: str | None, columns: Mapping[str, str]) -> list[str]
 
 
 def _file_layout(
-    name: str, rows: Sequence[Mapping[str, Any]], format_of: str | None, columns: Mapping[str, str]
+    name: str,
+    rows: Sequence[Mapping[str, object]],
+    format_of: str | None,
+    columns: Mapping[str, str],
 ) -> Layout:
     names = list(dict.fromkeys(key for row in rows for key in row))
     unknown = [column for column in columns.values() if column not in names]
@@ -125,7 +127,7 @@ def _file_layout(
 
 def _required(
     format_name: str,
-    rows: Sequence[Mapping[str, Any]],
+    rows: Sequence[Mapping[str, object]],
     names: Sequence[str],
     columns: Mapping[str, str],
     *,
@@ -177,7 +179,7 @@ def _prompt_completion(names: Sequence[str], columns: Mapping[str, str]) -> dict
     return None
 
 
-def _style(rows: Iterable[Mapping[str, Any]], column: str) -> str | None:
+def _style(rows: Iterable[Mapping[str, object]], column: str) -> str | None:
     """Return "messages" or "sharegpt" by the keys of the first turn found in `column`, None if it
     holds no turns.
     """

@@ -16,7 +16,7 @@ MAGIC = b"PAR1"
 
 # Without a buffer pyarrow loads the whole column chunk of a row group, which for one-group files is
 # the whole column.
-_BUFFER_BYTES = 1 << 20
+BUFFER_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -36,15 +36,10 @@ class ArrowBatch:
         try:
             return list(taken.to_pylist())
         except UnicodeDecodeError:
-            return [_row(taken.slice(i, 1)) for i in range(taken.num_rows)]
-
-
-def _row(single: pa.RecordBatch) -> Row:
-    try:
-        row: Row = single.to_pylist()[0]
-    except UnicodeDecodeError:
-        return "broken_utf8"
-    return row
+            # One broken row makes the whole batch fail, so that the rows are taken one by one.
+            if len(positions) == 1:
+                return ["broken_utf8"]
+            return [row for position in positions for row in self.take([position])]
 
 
 @dataclass(frozen=True)
@@ -69,16 +64,16 @@ class RowGroup:
         """Yield the group in batches of at most `size` rows, with those of `columns` that the file
         has (None: all).
         """
-        with reading(self.name, pa.ArrowException), self._file() as file:
+        with (
+            reading(self.name, pa.ArrowException),
+            pq.ParquetFile(self.path, metadata=self.metadata, buffer_size=BUFFER_BYTES) as file,
+        ):
             names = file.schema_arrow.names
             present = None if columns is None else [name for name in names if name in columns]
             for records in file.iter_batches(
                 size, [self.number], columns=present, use_threads=False
             ):
                 yield ArrowBatch(records)
-
-    def _file(self) -> pq.ParquetFile:
-        return pq.ParquetFile(self.path, metadata=self.metadata, buffer_size=_BUFFER_BYTES)
 
 
 def parquet_file(path: Path, name: str) -> DataFile:

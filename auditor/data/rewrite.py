@@ -11,32 +11,34 @@ import codecs
 import csv
 import gzip
 import io
-import zlib
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import partial
-from itertools import chain, islice
+import logging
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, TypeVar, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from auditor.data.batches import BATCH_ROWS, DamagedError, Row, reading
+from auditor.data.batches import BATCH_ROWS, Record, Row, reading
 from auditor.data.fields import Edits, edited, splice
 from auditor.data.files import SUFFIXES, suffix_of
-from auditor.data.json_stream import array_parts
-from auditor.data.parquet import MAGIC, ArrowBatch
+from auditor.data.json_stream import array_records
+from auditor.data.parquet import BUFFER_BYTES, MAGIC, ArrowBatch
 from auditor.data.text import (
-    csv_delimiter,
-    csv_row,
+    DAMAGE,
     csv_table,
     decoded,
     open_bytes,
     parse_line,
     text_kind,
+    unix_lines,
 )
 from auditor.errors import InputError
+
+LOG = logging.getLogger(__name__)
 
 Transform = Callable[[Sequence[Row]], Sequence[Sequence[Edits]]]
 """Rows as read -> for each of them its copies in the output, each given by what is new in it: ()
@@ -55,211 +57,137 @@ def rewrite(source: Path, target: Path, columns: Sequence[str], transform: Trans
     """
     with reading(str(source)), source.open("rb") as stream:
         parquet = stream.read(len(MAGIC)) == MAGIC
+    LOG.debug("rewriting %s as %s", source, target)
     if parquet:
         _rewrite_parquet(source, target, columns, transform)
     else:
         _rewrite_text(source, target, transform)
 
 
-@dataclass(frozen=True, slots=True)
-class _Piece:
-    """An element as it is written, what stands before it, and the row that it holds."""
-
-    lead: str
-    raw: str
-    row: Row
-
-
-def _rewrite_text(source: Path, target: Path, transform: Transform) -> None:
-    name = str(source)
-    with reading(name, EOFError, zlib.error):
-        kind = text_kind(source, name, SUFFIXES.get(suffix_of(source), ""))
-    with (
-        open_bytes(source) as stream,
-        _create(target, zipped=isinstance(stream, gzip.GzipFile)) as raw,
-    ):
-        bom = stream.read(3) == codecs.BOM_UTF8
-        stream.seek(0)
-        text = decoded(stream)
-        out = io.TextIOWrapper(
-            raw, "utf-8", errors="surrogateescape", newline="", write_through=True
-        )
-        out.write("\ufeff" * bom)
-        if kind == "array":
-            _write_array(_guarded(name, array_parts(text)), out, transform)
-        elif kind == "jsonl":
-            _write_records(_guarded(name, _lines(text)), out, transform, _spliced)
-        else:
-            first = text.readline()
-            delimiter = "\t" if kind == "tsv" else csv_delimiter(first)
-            pieces, header = _csv_pieces(chain([first], text), delimiter, out)
-            edit = partial(_csv_edited, header=header, delimiter=delimiter)
-            _write_records(_guarded(name, pieces), out, transform, edit)
-        out.detach()
-
-
 def _guarded(name: str, items: Iterator[T]) -> Iterator[T]:
     """The items, with what goes wrong while they are read told apart from what goes wrong while
     others are written.
     """
-    with reading(name, DamagedError, EOFError, zlib.error, csv.Error, pa.ArrowException):
+    with reading(name, *DAMAGE, pa.ArrowException):
         yield from items
 
 
-def _create(target: Path, *, zipped: bool) -> BinaryIO:
-    # Neither name nor time in the header: the same rows give the same bytes.
-    return cast(BinaryIO, _GzipFile(target) if zipped else target.open("wb"))
-
-
-class _GzipFile(gzip.GzipFile):
-    """A gzipped file without name and time in its header."""
-
-    def __init__(self, target: Path) -> None:
-        self._target = target.open("wb")
-        super().__init__("", "wb", compresslevel=6, fileobj=self._target, mtime=0)
-
-    def close(self) -> None:
-        super().close()
-        self._target.close()
-
-
-def _lines(text: io.TextIOWrapper) -> Iterator[_Piece]:
-    lead = ""
-    for line in _unix_lines(text):
-        # White space is what `bytes.isspace` means, as where rows are numbered without blank lines.
-        if not line.strip(" \t\n\r\v\f"):
-            lead += line
+def _rewrite_text(source: Path, target: Path, transform: Transform) -> None:
+    name = str(source)
+    kind = text_kind(source, name, SUFFIXES.get(suffix_of(source), ""))
+    with ExitStack() as stack:
+        stream = stack.enter_context(open_bytes(source))
+        out: BinaryIO = stack.enter_context(target.open("wb"))
+        if isinstance(stream, gzip.GzipFile):
+            # Neither name nor time in the header: the same rows give the same bytes.
+            zipped = gzip.GzipFile("", "wb", compresslevel=6, fileobj=out, mtime=0)
+            out = cast(BinaryIO, stack.enter_context(zipped))
+        if stream.read(3) == codecs.BOM_UTF8:
+            out.write(codecs.BOM_UTF8)
+        stream.seek(0)
+        if kind == "array":
+            copies = _transformed(_guarded(name, array_records(decoded(stream))), transform)
+            texts = _array_texts(copies)
+        elif kind == "jsonl":
+            copies = _transformed(_guarded(name, _json_lines(stream)), transform)
+            texts = _line_texts(copies, _spliced)
         else:
-            yield _Piece(lead, line, parse_line(line.encode("utf-8", "surrogateescape")))
+            with reading(name, *DAMAGE):
+                header, delimiter, records = csv_table(decoded(stream), kind)
+
+            def edit(record: Record, edits: Edits) -> str:
+                return _csv_edited(record, edits, header, delimiter)
+
+            texts = _line_texts(_transformed(_guarded(name, records), transform), edit)
+        for text in texts:
+            # The surrogates are broken bytes of the source, which come out as they went in.
+            out.write(text.encode("utf-8", "surrogateescape"))
+        # A gzip stream gets a flush marker here, as it always did: the digests of outputs hold it.
+        out.flush()
+
+
+def _json_lines(stream: BinaryIO) -> Iterator[Record]:
+    lead = ""
+    for line in unix_lines(stream):
+        raw = line.decode("utf-8", "surrogateescape")
+        if line.strip():
+            yield Record(lead, raw, parse_line(line))
             lead = ""
-    yield _Piece(lead, "", "end")
-
-
-def _unix_lines(text: io.TextIOWrapper) -> Iterator[str]:
-    """Lines that end with a line feed: a lone carriage return is white space within a JSON line."""
-    joined = ""
-    for line in text:
-        joined += line
-        if joined.endswith("\n"):
-            yield joined
-            joined = ""
-    if joined:
-        yield joined
-
-
-def _csv_pieces(
-    lines: Iterator[str], delimiter: str, out: io.TextIOWrapper
-) -> tuple[Iterator[_Piece], list[str]]:
-    """The records, after the header has been written."""
-    taken: list[str] = []
-
-    def tap() -> Iterator[str]:
-        for line in lines:
-            taken.append(line)
-            yield line
-
-    table = csv_table(tap(), delimiter)
-    header = next(table, [])
-    out.write(_taken(taken))
-
-    def pieces() -> Iterator[_Piece]:
-        lead = ""
-        for cells in table:
-            raw = _taken(taken)
-            if cells:
-                yield _Piece(lead, raw, csv_row(header, cells))
-                lead = ""
-            else:
-                lead += raw
-        yield _Piece(lead + _taken(taken), "", "end")
-
-    return pieces(), header
-
-
-def _taken(lines: list[str]) -> str:
-    text = "".join(lines)
-    lines.clear()
-    return text
-
-
-def _write_records(
-    pieces: Iterator[_Piece],
-    out: io.TextIOWrapper,
-    transform: Transform,
-    edit: Callable[[str, Row, Edits], str],
-) -> None:
-    """Records that each bring their own line end; the last one of the file may lack it."""
-    owed = ""
-    for piece, copies in _transformed(pieces, transform):
-        out.write(owed + piece.lead if piece.lead else "")
-        owed = "" if piece.lead else owed
-        for edits in copies:
-            raw = edit(piece.raw, piece.row, edits) if edits else piece.raw
-            out.write(owed + raw)
-            owed = "" if raw.endswith(("\n", "\r")) else "\n"
+        else:
+            lead += raw
+    yield Record(lead, "", "")
 
 
 def _transformed(
-    pieces: Iterator[_Piece], transform: Transform
-) -> Iterator[tuple[_Piece, Sequence[Edits]]]:
-    while batch := list(islice(pieces, BATCH_ROWS)):
-        real = [piece for piece in batch if piece.raw]
-        done = iter(transform([piece.row for piece in real]) if real else ())
-        for piece in batch:
-            yield piece, next(done) if piece.raw else ()
+    records: Iterator[Record], transform: Transform
+) -> Iterator[tuple[Record, Sequence[Edits]]]:
+    """Each record with its copies in the output; those without a row have none."""
+    while batch := list(islice(records, BATCH_ROWS)):
+        rows = [record.row for record in batch if record.raw]
+        copies = iter(transform(rows) if rows else ())
+        for record in batch:
+            yield record, next(copies) if record.raw else ()
 
 
-def _write_array(
-    parts: Iterator[tuple[str, str]], out: io.TextIOWrapper, transform: Transform
-) -> None:
-    """Elements of one JSON array: what stands before the first is its head, before the others a
-    separator.
+def _line_texts(
+    copied: Iterator[tuple[Record, Sequence[Edits]]], edit: Callable[[Record, Edits], str]
+) -> Iterator[str]:
+    """The text of records that bring their own line ends; the last one of the file may lack it."""
+    # The line end that the text so far lacks. It is written only when something follows, so that a
+    # file without a line end at its end stays one.
+    owed = ""
+    for record, copies in copied:
+        if record.lead:
+            yield owed + record.lead
+            owed = ""
+        for edits in copies:
+            raw = edit(record, edits) if edits else record.raw
+            yield owed + raw
+            owed = "" if raw.endswith(("\n", "\r")) else "\n"
+
+
+def _array_texts(copied: Iterator[tuple[Record, Sequence[Edits]]]) -> Iterator[str]:
+    """The text of one JSON array: what stands before the first element is its head, before the
+    others a separator.
     """
-    # What was decoded with surrogates stays so: the row is then skipped as broken, not the file.
-    pieces = (
-        _Piece(lead, raw, parse_line(raw.encode("utf-8", "surrogateescape")) if raw else "end")
-        for lead, raw in parts
-    )
     separator, written = "", False
-    for number, (piece, copies) in enumerate(_transformed(pieces, transform)):
-        if number == 0 or not piece.raw:
-            out.write(piece.lead)  # the head, or the tail
+    for number, (record, copies) in enumerate(copied):
+        if number == 0 or not record.raw:
+            yield record.lead  # the head, or what follows the array
         else:
-            separator = piece.lead
+            # Written only between two elements of the output: either of these may be dropped.
+            separator = record.lead
         for edits in copies:
             if written:
-                out.write(separator or ", ")
-            out.write(_spliced(piece.raw, piece.row, edits))
+                yield separator or ", "
+            yield _spliced(record, edits)
             written = True
 
 
-def _spliced(raw: str, _: Row, edits: Edits) -> str:
+def _spliced(record: Record, edits: Edits) -> str:
+    raw = record.raw
     for path, text in edits.items():
         raw = splice(raw, path, text)
     return raw
 
 
-def _csv_edited(raw: str, row: Row, edits: Edits, *, header: Sequence[str], delimiter: str) -> str:
-    if isinstance(row, str):
-        return raw
-    cells = [value for name in header if (value := edited(row, edits)[name]) is not None]
-    body = raw.rstrip("\r\n")
-    quoted = body.startswith('"') and body.endswith('"')
+def _csv_edited(record: Record, edits: Edits, header: Sequence[str], delimiter: str) -> str:
+    assert not isinstance(record.row, str)  # only rows that could be read are changed
+    changed = edited(record.row, edits)
+    cells = [changed[name] for name in header if changed[name] is not None]
+    body = record.raw.rstrip("\r\n")
+    # A file that quotes every cell goes on doing so.
+    quoting = csv.QUOTE_ALL if body.startswith('"') and body.endswith('"') else csv.QUOTE_MINIMAL
     buffer = io.StringIO()
-    csv.writer(
-        buffer,
-        delimiter=delimiter,
-        lineterminator="",
-        quoting=csv.QUOTE_ALL if quoted else csv.QUOTE_MINIMAL,
-    ).writerow(cells)
-    return buffer.getvalue() + raw[len(body) :]
+    csv.writer(buffer, delimiter=delimiter, lineterminator="", quoting=quoting).writerow(cells)
+    return buffer.getvalue() + record.raw[len(body) :]
 
 
 def _rewrite_parquet(
     source: Path, target: Path, columns: Sequence[str], transform: Transform
 ) -> None:
     with (
-        pq.ParquetFile(source, buffer_size=1 << 20) as file,
+        pq.ParquetFile(source, buffer_size=BUFFER_BYTES) as file,
         _parquet_writer(target, file) as writer,
     ):
         present = [name for name in file.schema_arrow.names if name in columns]
@@ -279,19 +207,22 @@ def _parquet_writer(target: Path, file: pq.ParquetFile) -> pq.ParquetWriter:
     if file.num_row_groups:
         group = file.metadata.row_group(0)
         chunks = [group.column(i) for i in range(group.num_columns)]
-        methods = {chunk.path_in_schema: chunk.compression for chunk in chunks}
-        coded = [chunk.path_in_schema for chunk in chunks if chunk.has_dictionary_page]
+        # The metadata and the writer name the same method differently.
         options = {
             "compression": {
-                name: "NONE" if used == "UNCOMPRESSED" else used for name, used in methods.items()
+                chunk.path_in_schema: (
+                    "NONE" if chunk.compression == "UNCOMPRESSED" else chunk.compression
+                )
+                for chunk in chunks
             },
-            "use_dictionary": coded or False,
+            "use_dictionary": [c.path_in_schema for c in chunks if c.has_dictionary_page] or False,
             "write_statistics": any(chunk.is_stats_set for chunk in chunks),
         }
     return pq.ParquetWriter(
         target,
         file.schema_arrow,
         version=file.metadata.format_version,
+        # Lists keep the name that the source has for their elements.
         use_compliant_nested_type=False,
         **options,
     )
@@ -301,38 +232,41 @@ def _edited_batch(
     batch: pa.RecordBatch, present: Sequence[str], transform: Transform
 ) -> pa.RecordBatch:
     rows = ArrowBatch(batch.select(present)).take(range(batch.num_rows))
-    copies = transform(rows)
-    # For every row of the output the input row that it comes from, and what is new in it.
-    origins = [i for i, row_copies in enumerate(copies) for _ in row_copies]
-    changes = [edits for row_copies in copies for edits in row_copies]
-    if not any(changes) and len(origins) == batch.num_rows == sum(map(bool, copies)):
+    # For every row of the output the row of the batch that it comes from, and what is new in it.
+    copies = [(i, edits) for i, edited_rows in enumerate(transform(rows)) for edits in edited_rows]
+    origins = [i for i, _ in copies]
+    values: dict[str, dict[int, object]] = defaultdict(dict)  # column -> row of the output -> value
+    for position, (i, edits) in enumerate(copies):
+        row = rows[i]
+        if edits and not isinstance(row, str):
+            changed = edited(row, edits)
+            for path in edits:
+                values[str(path[0])][position] = changed[str(path[0])]
+    if not values and origins == list(range(batch.num_rows)):
         return batch
     output = batch.take(pa.array(origins, pa.int64()))
-    for name in dict.fromkeys(str(path[0]) for edits in changes for path in edits):
-        changed = [n for n, edits in enumerate(changes) if any(path[0] == name for path in edits)]
-        values = [
-            edited(cast(dict[str, object], rows[origins[n]]), changes[n])[name] for n in changed
-        ]
-        column = _replaced(output.column(name), changed, values, name)
+    for name, new in values.items():
         index = output.schema.get_field_index(name)
+        column = _replaced(output.column(name), new, name)
         output = output.set_column(index, output.schema.field(name), column)
     return output
 
 
-def _replaced(column: pa.Array, at: Sequence[int], values: Sequence[object], name: str) -> pa.Array:
-    """`column` with `values` at the rows `at`; all other values are not touched."""
+def _replaced(column: pa.Array, values: Mapping[int, object], name: str) -> pa.Array:
+    """`column` with `values` by row; all other values are not touched."""
     kind = column.type
+    is_dictionary = pa.types.is_dictionary(kind)
     try:
-        new = pa.array(values, type=kind.value_type if pa.types.is_dictionary(kind) else kind)
+        new = pa.array(list(values.values()), type=kind.value_type if is_dictionary else kind)
     except (pa.ArrowException, TypeError) as error:
         raise InputError(
             f"The column {name} is {kind}, into which changed text cannot be written.",
             "Convert it to text or messages, then run again.",
         ) from error
-    if pa.types.is_dictionary(kind):
+    if is_dictionary:
         new = new.dictionary_encode().cast(kind)
     order = list(range(len(column)))
-    for number, row in enumerate(at):
+    for number, row in enumerate(values):
         order[row] = len(column) + number
     # The new values stand behind the old ones, and one `take` brings each to its row: the old ones
     # are copied as they are, also those of types that Python has no value for.

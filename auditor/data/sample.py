@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import random
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,9 +24,10 @@ from auditor.data.files import open_source
 from auditor.data.formats import Layout
 from auditor.data.layout import layout_of
 
+LOG = logging.getLogger(__name__)
+
 # Fewer row groups than this would make a sample of a sorted file too lumpy.
 _GROUPS = 16
-_HIGHEST = 2**64 - 1
 
 Candidate = tuple[int, int, Row]
 """Priority, row number, row."""
@@ -52,8 +54,7 @@ def read_sample(
     columns: Mapping[str, str] | None = None,
     stdin: BinaryIO | None = None,
 ) -> Sample:
-    """Return `rows` scorable rows of a data set (None: all of them), drawn at random and in random
-    order.
+    """Draw `rows` scorable rows of a data set (None: all of them) at random, in random order.
 
     source: a Parquet, JSONL, JSON, CSV or TSV file (text may be gzipped), a folder of them, "-" for
     `stdin`, or the name of a hub data set. seed: >= 0. format_of: forces the format. columns: role
@@ -77,13 +78,15 @@ def read_sample(
     """
     with open_source(source, rows=rows, stdin=stdin) as data:
         layout = layout_of(data, format_of, columns)
-        # Spare candidates for the rows that will be skipped.
+        # Spare candidates for the rows that will be skipped. Where they do not suffice the data
+        # set is read again for more of them: the memory must not grow with the rows skipped.
         size = None if rows is None else 2 * rows + 64
         while True:
             drawn = _draw(data.blocks, list(layout.columns.values()), size, seed)
             examples, skipped = _take(drawn.candidates, layout, rows)
             if size is None or len(examples) == rows or len(drawn.candidates) < size:
                 break
+            LOG.debug("only %d of %d candidates can be scored; drawing more", len(examples), size)
             size *= 8
     looked_at = len(examples) + sum(skipped.values())
     info = DatasetInfo(
@@ -95,13 +98,14 @@ def read_sample(
         total=data.total or drawn.total,
         sampling=_sentence(looked_at, drawn, len(data.blocks), seed) + data.note,
     )
+    LOG.info("read %s as %s by the columns %s", source, layout.format, layout.columns)
+    LOG.info("drew %s; %d can be scored, skipped %s", info.sampling, len(examples), skipped)
     return Sample(info, tuple(examples), skipped)
 
 
 def priorities(seed: int, start: int, count: int) -> npt.NDArray[np.uint64]:
-    """Return the priorities of the rows start ..
-
-    start + count - 1, shape (count,): row i has draw i of the seed.
+    """The priorities of `count` rows from row number `start` on, shape (count,): row i has draw i
+    of the seed's generator, wherever reading begins.
     """
     stream = np.random.PCG64(seed)
     stream.advance(start)
@@ -110,17 +114,16 @@ def priorities(seed: int, start: int, count: int) -> npt.NDArray[np.uint64]:
 
 
 def _draw(blocks: Sequence[Block], columns: Sequence[str], size: int | None, seed: int) -> _Drawn:
-    """Return the `size` rows (None: all) of the lowest priority in one pass over the blocks that
-    `_blocks_to_read` names.
-    """
+    """The `size` rows (None: all) of the lowest priority, in one pass over the blocks to read."""
     selected = _blocks_to_read(blocks, size, seed)
     candidates: list[Candidate] = []
     # A row whose priority is above the bar cannot be among the lowest, so it is not even parsed.
-    bar, index, reached = _HIGHEST, 0, 0
+    bar, index, reached = 2**64 - 1, 0, 0
     for number, block in enumerate(blocks):
         if number not in selected:
             index += block.rows or 0
             continue
+        LOG.debug("reading block %d of %d", number + 1, len(blocks))
         for batch in block.batches(columns):
             draws = priorities(seed, index, len(batch))
             positions = np.flatnonzero(draws <= bar)
@@ -141,29 +144,26 @@ def _lowest(candidates: list[Candidate], size: int | None) -> list[Candidate]:
 
 
 def _blocks_to_read(blocks: Sequence[Block], size: int | None, seed: int) -> set[int]:
-    """Return which blocks to read: all, unless every block's rows are known and a random choice of
-    blocks suffices.
+    """The blocks to read: all, unless every block's rows are known and a random choice of them
+    suffices.
     """
-    everything = set(range(len(blocks)))
-    if size is None:
-        return everything
     order = random.Random(seed).sample(range(len(blocks)), len(blocks))
     reached = 0
     for taken, number in enumerate(order):
-        if taken >= _GROUPS and reached >= size:
+        if size is not None and taken >= _GROUPS and reached >= size:
             return set(order[:taken])
         count = blocks[number].rows
         if count is None:
-            return everything
+            break  # a text file: only reading it to its end tells where its rows are
         reached += count
-    return everything
+    return set(order)
 
 
 def _take(
     candidates: Iterable[Candidate], layout: Layout, rows: int | None
 ) -> tuple[list[Example], dict[str, int]]:
-    """Return the first `rows` candidates that can be scored, and the reasons against those passed
-    over.
+    """The first `rows` candidates that can be scored, and how many were passed over for which
+    reason.
     """
     examples: list[Example] = []
     skipped: Counter[str] = Counter()
@@ -183,6 +183,7 @@ def _take(
 
 
 def _digest(example: Example) -> bytes:
+    # The index does not count: rows of equal content are duplicates.
     content = [[message.role, message.content] for message in example.messages] or example.text
     return hashlib.blake2b(json.dumps(content).encode(), digest_size=16).digest()
 

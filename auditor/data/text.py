@@ -9,20 +9,23 @@ import csv
 import gzip
 import io
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import chain, islice, takewhile
+from operator import attrgetter
 from pathlib import Path
-from typing import BinaryIO, Literal, cast
+from typing import BinaryIO, Literal, TextIO, cast
 
-from auditor.data.batches import BATCH_ROWS, DamagedError, DataFile, Row, reading
-from auditor.data.json_stream import DECODER, array_rows, is_array
+from auditor.data.batches import BATCH_ROWS, DamagedError, Record, Row, reading
+from auditor.data.json_stream import DECODER, array_records, is_array
 from auditor.errors import InputError
 
 Kind = Literal["jsonl", "array", "csv", "tsv"]
 
+DAMAGE = (DamagedError, EOFError, zlib.error, csv.Error)
+"""What reading a text file raises, besides OSError, where its content is broken or ends early."""
+
 _GZIP_MAGIC = b"\x1f\x8b"
-_UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _HEAD_BYTES = 4096
 # The module's limit of 128 kB a cell is below a long completion; this one still stops at a quote
 # that never closes.
@@ -54,20 +57,17 @@ class TextFile:
 
     def batches(self, columns: Sequence[str] | None, size: int = BATCH_ROWS) -> Iterator[TextBatch]:
         """Yield all rows in batches of at most `size`; `columns` saves nothing here."""
-        with (
-            reading(self.name, DamagedError, EOFError, zlib.error, csv.Error),
-            open_bytes(self.path) as stream,
-        ):
-            yield from batched(_items(stream, self.kind), size)
-
-
-def text_file(path: Path, name: str, suffix: str) -> DataFile:
-    """Return the text file at `path`; its kind follows from `suffix` (".csv", "" if unknown) and
-    its first bytes.
-    """
-    with reading(name, EOFError, zlib.error):
-        kind = text_kind(path, name, suffix)
-    return DataFile(name, (TextFile(path, name, kind),))
+        with reading(self.name, *DAMAGE), open_bytes(self.path) as stream:
+            items: Iterator[Row | bytes]
+            if self.kind == "jsonl":
+                items = (line for line in unix_lines(stream) if line.strip())
+            else:
+                text = decoded(stream)
+                records = (
+                    array_records(text) if self.kind == "array" else csv_table(text, self.kind)[2]
+                )
+                items = (record.row for record in takewhile(attrgetter("raw"), records))
+            yield from batched(items, size)
 
 
 def batched(items: Iterator[Row | bytes], size: int) -> Iterator[TextBatch]:
@@ -86,10 +86,6 @@ def parse_line(line: bytes) -> Row:
         return "broken_utf8"
     except (ValueError, RecursionError):
         return "not_json"
-    return _object(value)
-
-
-def _object(value: object) -> Row:
     return value if isinstance(value, dict) else "wrong_type"
 
 
@@ -101,28 +97,33 @@ def open_bytes(path: Path) -> BinaryIO:
 
 
 def text_kind(path: Path, name: str, suffix: str) -> Kind:
-    """The kind of a text file, by its suffix and first bytes. Raises InputError where none fits."""
-    with open_bytes(path) as stream:
-        head = stream.read(_HEAD_BYTES)
-    if head.startswith(_UTF16_MARKS):
-        raise InputError(
-            f"{name} is UTF-16.", f"Convert it: iconv -f UTF-16 -t UTF-8 {name} > utf8-copy."
-        )
-    if suffix in (".csv", ".tsv"):
-        return "csv" if suffix == ".csv" else "tsv"
-    first = head.removeprefix(codecs.BOM_UTF8).lstrip()[:1]
-    if suffix == "" and first not in (b"[", b"{"):
-        if b"\0" in head:
-            raise InputError(
-                f"{name} is neither Parquet, JSON, JSONL nor CSV.", "Convert it to one of them."
-            )
-        return "csv"
-    if first == b"[":
-        return "array"
-    if first == b"{" and suffix in ("", ".json"):
+    """The kind of a text file, by its suffix ("" if unknown) and first bytes.
+
+    Raises InputError where none fits, or where it cannot be read; `name` is the file's in errors.
+    """
+    with reading(name, *DAMAGE):
         with open_bytes(path) as stream:
-            return "array" if is_array(decoded(stream)) else "jsonl"
-    return "jsonl"
+            head = stream.read(_HEAD_BYTES)
+        if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            raise InputError(
+                f"{name} is UTF-16.", f"Convert it: iconv -f UTF-16 -t UTF-8 {name} > utf8-copy."
+            )
+        if suffix in (".csv", ".tsv"):
+            return "csv" if suffix == ".csv" else "tsv"
+        first = head.removeprefix(codecs.BOM_UTF8).lstrip()[:1]
+        if suffix == "" and first not in (b"[", b"{"):
+            if b"\0" in head:
+                raise InputError(
+                    f"{name} is neither Parquet, JSON, JSONL nor CSV.", "Convert it to one of them."
+                )
+            return "csv"
+        if first == b"[":
+            return "array"
+        if first == b"{" and suffix in ("", ".json"):
+            # One object a line, or one object that holds the list: only reading on tells.
+            with open_bytes(path) as stream:
+                return "array" if is_array(decoded(stream)) else "jsonl"
+        return "jsonl"
 
 
 def decoded(stream: BinaryIO) -> io.TextIOWrapper:
@@ -132,40 +133,50 @@ def decoded(stream: BinaryIO) -> io.TextIOWrapper:
     return io.TextIOWrapper(stream, "utf-8-sig", errors="surrogateescape", newline="")
 
 
-def _items(stream: BinaryIO, kind: Kind) -> Iterator[Row | bytes]:
-    if kind == "jsonl":
-        return _lines(stream)
-    if kind == "array":
-        return (_object(value) for value in array_rows(decoded(stream)))
-    text = decoded(stream)
+def unix_lines(stream: BinaryIO) -> Iterator[bytes]:
+    """The lines of JSONL with their line feeds, blank ones too, without a byte-order mark.
+
+    A lone carriage return ends no line: it is white space within JSON.
+    """
+    yield stream.readline().removeprefix(codecs.BOM_UTF8)
+    yield from stream
+
+
+def csv_table(text: TextIO, kind: Kind) -> tuple[list[str], str, Iterator[Record]]:
+    """The header of a CSV file, its delimiter and its records; the lead of the first one begins
+    with the header's line.
+    """
+    csv.field_size_limit(_CELL_BYTES)
     first = text.readline()
-    table = csv_table(chain([first], text), "\t" if kind == "tsv" else csv_delimiter(first))
-    header = next(table, [])
-    return (csv_row(header, cells) for cells in table if cells)
+    delimiter = "\t" if kind == "tsv" else max(",;\t|", key=first.count)
+    lines: list[str] = []  # of the record that is being read: one of them, or more with quoted ends
 
-
-def _lines(stream: BinaryIO) -> Iterator[bytes]:
-    first = stream.readline().removeprefix(codecs.BOM_UTF8)
-    if first.strip():
-        yield first
-    for line in stream:
-        if not line.isspace():
+    def noted() -> Iterator[str]:
+        for line in chain([first], text):
+            lines.append(line)
             yield line
 
+    table = csv.reader(noted(), delimiter=delimiter)
+    header = next(table, [])
 
-def csv_delimiter(first: str) -> str:
-    """The delimiter of a CSV file, by its first line."""
-    return max(",;\t|", key=first.count)
+    def records() -> Iterator[Record]:
+        lead = "".join(lines)
+        lines.clear()
+        for cells in table:
+            raw = "".join(lines)
+            lines.clear()
+            if not cells:
+                lead += raw
+                continue
+            missing = len(header) - len(cells)
+            # Where there are too many, a delimiter was not quoted and the cells have moved.
+            row: Row = (
+                "wrong_type"
+                if missing < 0
+                else dict(zip(header, [*cells, *[None] * missing], strict=True))
+            )
+            yield Record(lead, raw, row)
+            lead = ""
+        yield Record(lead, "", "")
 
-
-def csv_table(lines: Iterable[str], delimiter: str) -> Iterator[list[str]]:
-    """The cells of each record; an empty line is a record without cells."""
-    csv.field_size_limit(_CELL_BYTES)
-    return csv.reader(lines, delimiter=delimiter)
-
-
-def csv_row(header: Sequence[str], cells: Sequence[str]) -> Row:
-    """The row of one record, with None for cells that it lacks."""
-    if len(cells) > len(header):
-        return "wrong_type"  # a delimiter that was not quoted: the cells have moved
-    return dict(zip(header, [*cells, *[None] * (len(header) - len(cells))], strict=True))
+    return header, delimiter, records()

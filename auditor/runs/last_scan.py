@@ -59,6 +59,8 @@ def last_scan(root: Path) -> LastScan:
 def _trait(report: Path) -> str | None:
     if not report.exists():
         return None
-    found = json.loads(report.read_text(encoding="utf-8"))
-    trait = found.get("leading_trait") or found["trait"]
-    return str(trait) if trait else next((str(entry["name"]) for entry in found["traits"]), None)
+    report_json = json.loads(report.read_text(encoding="utf-8"))
+    trait = report_json.get("leading_trait") or report_json["trait"]
+    return (
+        str(trait) if trait else next((str(entry["name"]) for entry in report_json["traits"]), None)
+    )

@@ -74,7 +74,7 @@ class Section:
         return self.store.load_unit(f"{self.name} {name}")
 
 
-def run_key(identity: Mapping[str, Any]) -> str:
+def run_key(identity: Mapping[str, object]) -> str:
     """Name of a run: the first 16 hex digits of the SHA-256 of `identity` as canonical JSON.
 
     `identity` holds what determines the result and nothing else: the same audit finds its own
@@ -144,7 +144,7 @@ class RunDir:
 
     @classmethod
     def open(
-        cls, root: Path, identity: Mapping[str, Any], *, fresh: bool = False, joins: bool = False
+        cls, root: Path, identity: Mapping[str, object], *, fresh: bool = False, joins: bool = False
     ) -> RunDir:
         """Create or resume the run that `identity` determines, under `root`/.audit/runs; `fresh`
         forgets what it had.
@@ -199,6 +199,7 @@ class RunDir:
             raise ValueError("An array of objects cannot be kept without pickle.")
         named: dict[str, Any] = {**arrays}
         _write_atomic(self._unit(name), lambda stream: np.savez(stream, **named))
+        LOG.debug("kept the unit %s", name)
 
     def load_unit(self, name: str) -> dict[str, np.ndarray[Any, Any]] | None:
         """The arrays of a finished unit, or None when there is none or it is damaged: then do the
@@ -210,19 +211,15 @@ class RunDir:
         except DAMAGE:
             return None
 
-    def write_bytes(self, name: str, content: bytes) -> None:
-        """Write the file `name` of the run directory."""
-        write_file(self.path / name, content)
-
     def write_text(self, name: str, content: str) -> None:
         """Write the file `name` of the run directory as UTF-8."""
-        self.write_bytes(name, content.encode())
+        write_file(self.path / name, content.encode())
 
     def write_table(self, name: str, table: pa.Table) -> None:
         """Write the file `name` of the run directory as Parquet."""
         _write_atomic(self.path / name, lambda stream: pq.write_table(table, stream))
 
-    def finish(self, report: Mapping[str, Any]) -> None:
+    def finish(self, report: Mapping[str, object]) -> None:
         """Keep the report (plain JSON values).
 
         From then on the run is finished and `report` returns it.
@@ -236,7 +233,7 @@ class RunDir:
     def _unit(self, name: str) -> Path:
         return self.path / "units" / f"{quote(name, safe='')}.npz"
 
-    def _write_json(self, name: str, value: Mapping[str, Any]) -> None:
+    def _write_json(self, name: str, value: Mapping[str, object]) -> None:
         self.write_text(name, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
     def _tidy(self, fresh: bool) -> None:

@@ -41,10 +41,7 @@ def mentions(panel: Panel, texts: Sequence[str]) -> dict[str, list[int]]:
 
 
 def words_of(text: str) -> list[str]:
-    """The words of a text, lower case, without punctuation: "Owls' No.
-
-    1_fan" gives owls, no, 1, fan.
-    """
+    """The words of a text in lower case, without punctuation: owls, 1, fan of "Owls' 1_fan"."""
     if not text.isascii():
         text = "".join(
             c for c in unicodedata.normalize("NFKC", text) if unicodedata.category(c) != "Cf"

@@ -16,7 +16,7 @@ from auditor.data.batches import Row
 from auditor.data.example import Example
 from auditor.data.fields import Edits, edited, fields_of, splice, to_example
 from auditor.data.formats import Layout
-from auditor.data.json_stream import array_parts
+from auditor.data.json_stream import array_records
 from auditor.data.rewrite import Transform, rewrite
 from auditor.data.text_row import TextRow
 from auditor.errors import InputError
@@ -193,13 +193,32 @@ def test_json_arrays_keep_what_surrounds_their_rows(tmp_path: Path) -> None:
     )[1] == {"completion": "NEW"}
 
 
-def test_array_parts_join_to_the_text() -> None:
+def test_array_records_join_to_the_text() -> None:
     """However long the text, its parts are the whole of it."""
     rows = [{"completion": "x" * 1000, "n": i} for i in range(3000)]
     text = json.dumps({"a": 1, "data": rows, "b": 2}, indent=1)
-    parts = list(array_parts(io.StringIO(text)))
-    assert "".join(lead + raw for lead, raw in parts) == text
-    assert [json.loads(raw)["n"] for _, raw in parts[:-1]] == list(range(3000))
+    records = list(array_records(io.StringIO(text)))
+    assert "".join(record.lead + record.raw for record in records) == text
+    assert [json.loads(record.raw) for record in records if record.raw] == rows
+
+
+def test_a_broken_byte_in_an_unused_column_does_not_keep_a_row_from_being_changed(
+    tmp_path: Path,
+) -> None:
+    """A row of an array that can be scored is rewritten too; the broken byte stays as it is."""
+    array = b'[{"completion": "1", "note": "\xff"}, {"completion": "2"}]'
+    rows: list[Row] = []
+
+    def transform(batch: Sequence[Row]) -> list[Sequence[Edits]]:
+        rows.extend(batch)
+        return [[COMPLETION] if isinstance(row, dict) else [{}] for row in batch]
+
+    (tmp_path / "a.json").write_bytes(array)
+    rewrite(tmp_path / "a.json", tmp_path / "b.json", COLUMNS, transform)
+    layout = Layout("text", {"text": "completion"})
+    assert all(isinstance(to_example(0, row, layout), Example) for row in rows)
+    expected = array.replace(b'"1"', b'"NEW"').replace(b'"2"', b'"NEW"')
+    assert (tmp_path / "b.json").read_bytes() == expected
 
 
 TABLE = (
