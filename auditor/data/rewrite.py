@@ -78,7 +78,8 @@ def _rewrite_text(source: Path, target: Path, transform: Transform) -> None:
     with ExitStack() as stack:
         stream = stack.enter_context(open_bytes(source))
         out: BinaryIO = stack.enter_context(target.open("wb"))
-        if isinstance(stream, gzip.GzipFile):
+        source_is_zipped = isinstance(stream, gzip.GzipFile)
+        if source_is_zipped:
             # Neither name nor time in the header: the same rows give the same bytes.
             zipped = gzip.GzipFile("", "wb", compresslevel=6, fileobj=out, mtime=0)
             out = cast(BinaryIO, stack.enter_context(zipped))
@@ -176,10 +177,14 @@ def _csv_edited(record: Record, edits: Edits, header: Sequence[str], delimiter: 
     changed = edited(record.row, edits)
     cells = [changed[name] for name in header if changed[name] is not None]
     body = record.raw.rstrip("\r\n")
-    # A file that quotes every cell goes on doing so.
-    quoting = csv.QUOTE_ALL if body.startswith('"') and body.endswith('"') else csv.QUOTE_MINIMAL
+    quotes_all = body.startswith('"') and body.endswith('"')  # as the file did so far
     buffer = io.StringIO()
-    csv.writer(buffer, delimiter=delimiter, lineterminator="", quoting=quoting).writerow(cells)
+    csv.writer(
+        buffer,
+        delimiter=delimiter,
+        lineterminator="",
+        quoting=csv.QUOTE_ALL if quotes_all else csv.QUOTE_MINIMAL,
+    ).writerow(cells)
     return buffer.getvalue() + record.raw[len(body) :]
 
 
