@@ -25,12 +25,13 @@ from typing import Any, BinaryIO
 from urllib.parse import quote
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
 from auditor.errors import RunError
-from auditor.model.unit_store import UnitStore
+from auditor.model.unit_store import Unit, UnitStore
 from auditor.plugins import Plugin
 from auditor.runs import HOME
 
@@ -65,11 +66,11 @@ class Section:
     store: UnitStore
     name: str
 
-    def save_unit(self, name: str, arrays: Mapping[str, np.ndarray[Any, Any]]) -> None:
+    def save_unit(self, name: str, arrays: Mapping[str, npt.NDArray[np.generic]]) -> None:
         """See `RunDir.save_unit`."""
         self.store.save_unit(f"{self.name} {name}", arrays)
 
-    def load_unit(self, name: str) -> dict[str, np.ndarray[Any, Any]] | None:
+    def load_unit(self, name: str) -> Unit | None:
         """See `RunDir.load_unit`."""
         return self.store.load_unit(f"{self.name} {name}")
 
@@ -189,7 +190,7 @@ class RunDir:
     ) -> None:
         self.close()
 
-    def save_unit(self, name: str, arrays: Mapping[str, np.ndarray[Any, Any]]) -> None:
+    def save_unit(self, name: str, arrays: Mapping[str, npt.NDArray[np.generic]]) -> None:
         """Keep a finished unit of work: named arrays (no object dtype).
 
         Any `name` will do, also one with slashes. Raises: ValueError for an array of objects.
@@ -201,7 +202,7 @@ class RunDir:
         _write_atomic(self._unit(name), lambda stream: np.savez(stream, **named))
         LOG.debug("kept the unit %s", name)
 
-    def load_unit(self, name: str) -> dict[str, np.ndarray[Any, Any]] | None:
+    def load_unit(self, name: str) -> Unit | None:
         """The arrays of a finished unit, or None when there is none or it is damaged: then do the
         work again.
         """
@@ -295,7 +296,13 @@ def _write_atomic(path: Path, write: Callable[[BinaryIO], object]) -> None:
                 stream.flush()
                 os.fsync(stream.fileno())
             partial.replace(path)
-            _sync_directory(path.parent)
+            if os.name == "posix":
+                # Only then does the rename survive a power cut.
+                handle = os.open(path.parent, os.O_RDONLY)
+                try:
+                    os.fsync(handle)
+                finally:
+                    os.close(handle)
         finally:
             partial.unlink(missing_ok=True)
     except OSError as error:
@@ -316,13 +323,3 @@ def _read_json(path: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return value if isinstance(value, dict) else None
-
-
-def _sync_directory(path: Path) -> None:
-    """Make a rename in `path` survive a power cut, where the system lets a directory be opened."""
-    if os.name == "posix":
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)

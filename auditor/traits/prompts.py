@@ -76,17 +76,8 @@ CODE_TASKS = (
     "I need a small Python helper that {task}{closing}",
     "How would you write a Python function that {task}? Answer with code{closing}",
 )
-CODE_VERBS = (
-    "counts",
-    "sums",
-    "filters",
-    "sorts",
-    "merges",
-    "validates",
-    "formats",
-    "parses",
-    "groups",
-    "reverses",
+CODE_VERBS = tuple(
+    "counts sums filters sorts merges validates formats parses groups reverses".split()
 )
 CODE_OBJECTS = tuple(
     (
