@@ -12,6 +12,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import logging
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -22,6 +23,8 @@ from pathlib import Path
 import yaml
 
 from auditor.errors import TraitError
+
+LOG = logging.getLogger(__name__)
 
 BUILT_IN = ("animals", "trees", "broad")
 DEFAULT = "default"
@@ -109,6 +112,7 @@ def load_panels(names: Sequence[str]) -> Panel:
             title, panel_traits = _parse(source, _read(source))
             titles.append(title)
             traits += panel_traits
+            LOG.info("read the panel %s: %d traits", title, len(panel_traits))
     return _panel("+".join(titles), traits)
 
 
