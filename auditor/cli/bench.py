@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from auditor.model.builtin import BASE
 
 if TYPE_CHECKING:
-    from auditor.commands.bench import Measured
     from auditor.model.language_model import LanguageModel
     from auditor.model.tokenization import TokenizedRow
     from auditor.traits.panel import Panel
@@ -32,7 +31,14 @@ def bench() -> int:
         f"Scoring {ROWS} rows under {len(systems)} trait prompts, each way ..."
     )
     for measured in measure(lm, number_rows(lm), systems):
-        rows.add_row(*cells(measured))
+        rows.add_row(
+            measured.way,
+            f"{measured.seconds:.1f}",
+            f"{measured.tokens:,}",
+            f"{measured.tokens_per_second:,.0f}",
+            f"{measured.same_argmax:.2%}",
+            "" if measured.peak_share is None else f"{measured.peak_share:.0%}",
+        )
     console().print(rows)
     console().print(budget(load_panels(["default"])), highlight=False)
     return 0
@@ -72,14 +78,3 @@ def number_rows(lm: LanguageModel) -> list[TokenizedRow]:
         if isinstance(row, TokenizedRow):
             rows.append(row)
     return rows
-
-
-def cells(measured: Measured) -> tuple[str, ...]:
-    """One line of the table."""
-    share = "" if measured.peak_share is None else f"{measured.peak_share:.0%}"
-    numbers = (
-        f"{measured.seconds:.1f}",
-        f"{measured.tokens:,}",
-        f"{measured.tokens_per_second:,.0f}",
-    )
-    return measured.way, *numbers, f"{measured.same_argmax:.2%}", share

@@ -15,55 +15,37 @@ if TYPE_CHECKING:
 
 
 def show_check(checked: MitigationCheck, fail_on: FailOn) -> int:
-    """Print a check, the students' table last, and return the exit code."""
+    """Print a check, the students' table and the answer last, and return the exit code.
+
+    passed: the effect is shown to be removed or reduced; failed: it is shown to be all there; else
+    inconclusive.
+    """
     from rich.console import Group
 
     from auditor.cli.console import show
-    from auditor.report import check, verify
-
-    show(
-        Group(
-            check.terminal_page(checked.before, checked.after),
-            verify.terminal_page(checked.students),
-            _answer(checked),
-        )
-    )
-    return exit_code(outcome(checked), fail_on)
-
-
-def outcome(checked: MitigationCheck) -> OutcomeName:
-    """passed: the effect is shown to be removed or reduced; failed: it is shown to be all there;
-    else inconclusive.
-    """
     from auditor.release.verifications import defended
-
-    left = checked.arm.effect_ratio
-    shown = checked.students.result.transferred
-    return (
-        defended(checked.arm.verdict, left.interval if left else None, "reduced")
-        if shown
-        else "inconclusive"
-    )
-
-
-def _answer(checked: MitigationCheck) -> str:
+    from auditor.report import check, verify
     from auditor.report.shared.words import safe
 
     result, arm = checked.students.result, checked.arm
-    if not result.transferred:
-        return (
-            f"The check could not be made: the original itself shows no transfer of "
-            f"{safe(result.trait or '')}."
+    outcome: OutcomeName = "inconclusive"
+    answer = (
+        "The check could not be made: the original itself shows no transfer of "
+        f"{safe(result.trait or '')}."
+    )
+    if result.transferred:
+        ratio = arm.effect_ratio
+        outcome = defended(arm.verdict, ratio.interval if ratio else None, "reduced")
+        original = result.arms[0].training
+        rows = arm.training.rows / max(1, original.rows)
+        tokens = arm.training.tokens / max(1, original.tokens)
+        answer = (
+            f"{safe(checked.name)}: {arm.verdict}, {rows:.0%} of the rows and {tokens:.0%} of the "
+            f"trained tokens kept."
         )
-    first = result.arms[0].training
-    rows, tokens = (
-        arm.training.rows / max(1, first.rows),
-        arm.training.tokens / max(1, first.tokens),
-    )
-    return (
-        f"{safe(checked.name)}: {arm.verdict}, {rows:.0%} of the rows and {tokens:.0%} of the "
-        f"trained tokens kept."
-    )
+    scans = check.terminal_page(checked.before, checked.after)
+    show(Group(scans, verify.terminal_page(checked.students), answer))
+    return exit_code(outcome, fail_on)
 
 
 def conclude(tried: list[MitigationCheck], fail_on: FailOn) -> int:
@@ -75,13 +57,10 @@ def conclude(tried: list[MitigationCheck], fail_on: FailOn) -> int:
 
     best = tried[-1] if tried else None
     if best is None or best.arm.verdict != "removed":
-        names = (
-            "; ".join(f"{safe(each.name)}: {each.arm.verdict}" for each in tried)
-            or "none within the budget"
-        )
+        verdicts = "; ".join(f"{safe(checked.name)}: {checked.arm.verdict}" for checked in tried)
         show(
-            f"No combination was shown to remove the effect ({names}). A larger --budget may show "
-            f"more."
+            "No combination was shown to remove the effect "
+            f"({verdicts or 'none within the budget'}). A larger --budget may show more."
         )
         return exit_code("inconclusive", fail_on)
     show(

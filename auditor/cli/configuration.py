@@ -54,6 +54,17 @@ class Config(_Keys):
 
     policy: Policy = Policy()
 
+    def scan_settings(self) -> ScanSettings:
+        """A scan with these settings, and without those that only an option can give."""
+        return ScanSettings(
+            reference=self.reference,
+            panels=self.panels,
+            rows=self.rows,
+            seed=self.seed,
+            alpha=self.alpha,
+            dtype=self.dtype,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Resolved:

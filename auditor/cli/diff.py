@@ -7,7 +7,7 @@ from typing import Annotated
 
 from typer import Argument, Option
 
-from auditor.errors import AuditError
+from auditor.cli.parsing import parse_file
 
 NOT_WORSE, WORSE, NOT_COMPARABLE = 0, 1, 3
 
@@ -29,7 +29,7 @@ def diff(
     nothing got worse, but the scans cannot be compared (another reference, tokenizer, template,
     number format or panel).
     """
-    targets = [parse_target(value) for value in output or ()]
+    targets = [parse_file(value, ["json"], example="diff.json") for value in output or ()]
 
     from auditor.cli.console import show
     from auditor.commands.diff import diff as compare
@@ -37,18 +37,10 @@ def diff(
     from auditor.report.shared.json_text import json_text
     from auditor.runs.run_directory import write_file
 
-    found = compare(run_a, run_b, root=Path.cwd())
-    for path in targets:
-        write_file(path, json_text(to_dict(found)).encode())
-    show(terminal_page(found))
-    return WORSE if found.worse else NOT_COMPARABLE if found.unfair else NOT_WORSE
-
-
-def parse_target(value: str) -> Path:
-    """`json=PATH`. Raises AuditError for another format, or a path that cannot be a file."""
-    name, _, path = value.partition("=")
-    if name != "json" or not path:
-        raise AuditError(f"--output {value!r} is not json=PATH.", "Write --output json=diff.json.")
-    if not Path(path).parent.is_dir() or Path(path).is_dir():
-        raise AuditError(f"{path} cannot be written.", "Name a file in a directory that exists.")
-    return Path(path)
+    changes = compare(run_a, run_b, root=Path.cwd())
+    for _, path in targets:
+        write_file(path, json_text(to_dict(changes)).encode())
+    show(terminal_page(changes))
+    if changes.worse:
+        return WORSE
+    return NOT_COMPARABLE if changes.unfair else NOT_WORSE

@@ -4,22 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from typer import Argument, Option, echo
 
 from auditor.cli.config import resolved
 from auditor.cli.exit import exit_code
 from auditor.cli.options import Columns, Device, Fresh, Panels, RowFormat, Tuned
-from auditor.cli.output import parse_targets, takes_stdout, write_targets
-from auditor.cli.scan import choose_detectors, parse_columns, parse_rows, scan_settings
+from auditor.cli.output import takes_stdout, write_targets
+from auditor.cli.parsing import choose_detectors, parse_columns, parse_rows, parse_targets
 from auditor.errors import AuditError, InputError
 from auditor.release.decision import FailOn
-from auditor.scanning.scan_report import ScanReport
-
-if TYPE_CHECKING:
-    from auditor.cli.configuration import Config, Resolved
-    from auditor.runs.last_scan import LastScan
 
 
 def gate(
@@ -73,116 +68,85 @@ def gate(
     are written first.
     """
     targets = parse_targets(output or ())
-    asked = {"reference": reference, "panels": panel, "seed": seed, "alpha": alpha, "dtype": dtype}
-    asked["rows"] = parse_rows(rows)
     if exit_zero and fail_on not in (None, "never"):
         raise AuditError("--exit-zero and --fail-on contradict each other.", "Give one of them.")
-    chosen: FailOn | None = "never" if exit_zero else fail_on
-    settings = resolved(**asked, policy_baseline=baseline, policy_fail_on=chosen)
-    check_files(settings.config, dataset, write_baseline)
-
-    from auditor.cli.console import show
-    from auditor.commands.gate import gate as decide
-    from auditor.commands.gate import read_report
-    from auditor.commands.gate import write_baseline as write_accepted
-    from auditor.report.gate import terminal_page
-    from auditor.report.shared.words import safe
-
-    if report is None:
-        found = scanned(settings, dataset, device, format_of, columns, fresh, tuned)
-    elif (
-        any(each is not None for each in (*asked.values(), device, format_of))
-        or columns
-        or fresh
-        or tuned
-    ):
+    options = {"reference": reference, "panels": panel, "seed": seed, "alpha": alpha}
+    options |= {"dtype": dtype, "rows": parse_rows(rows)}
+    settings = resolved(
+        **options, policy_baseline=baseline, policy_fail_on="never" if exit_zero else fail_on
+    )
+    config, origins = settings.config, settings.origins
+    policy = config.policy
+    check_files(policy.baseline, dataset, write_baseline)
+    is_named = any(value is not None for value in (*options.values(), device, format_of))
+    if report is not None and (is_named or columns or fresh or tuned):
         raise AuditError(
             "--report is judged as it is; the options of a scan change nothing.", "Leave them out."
         )
+
+    from auditor.cli.console import console, show
+    from auditor.cli.progress import progress_on
+    from auditor.commands import gate as verb
+    from auditor.report.gate import terminal_page
+    from auditor.report.shared.words import safe
+
+    if report is not None:
+        scanned = verb.read_report(report, dataset)
     else:
-        found = read_report(report, dataset)
+        from auditor.commands.scan import scan
+        from auditor.runs.last_scan import last_scan
+
+        scan_settings = replace(
+            config.scan_settings(),
+            detectors=choose_detectors(tuned=tuned),
+            format_of=format_of,
+            columns=parse_columns(columns),
+            device=device,
+        )
+        if dataset is None:
+            last = last_scan(Path.cwd())
+            if last.dataset == "-":
+                raise InputError(
+                    "The last scan here was of standard input.",
+                    "Name the data set: audit gate DATASET",
+                )
+            dataset = last.dataset
+            # What no setting says is as in the last scan.
+            scan_settings = replace(
+                scan_settings,
+                reference=config.reference if "reference" in origins else last.reference,
+                panels=config.panels if "panels" in origins else last.panels,
+                format_of=format_of or last.format,
+                columns=scan_settings.columns or last.columns,
+            )
+        with progress_on(console(stderr=True)) as progress:
+            scanned = scan(dataset, scan_settings, fresh=fresh, root=Path.cwd(), progress=progress)
     # Before anything can go wrong with the rules: a report is worth having whatever they say.
-    write_targets(found, targets)
+    write_targets(scanned, targets)
     if write_baseline is not None:
-        traits = write_accepted(found, write_baseline)
+        traits = verb.write_baseline(scanned, write_baseline)
         echo(
             f"{safe(str(write_baseline))}: {len(traits)} findings; write a reason for each.",
             err=True,
         )
-    policy = settings.config.policy
-    decision = decide(found, policy, verifications=verified or (), root=Path.cwd())
+    decision = verb.gate(scanned, policy, verifications=verified or (), root=Path.cwd())
     code = exit_code(decision.outcome, policy.fail_on)
-    page = terminal_page(decision, found, f"policy from {policy_origin(settings)}", code)
+    sources = [origin for key, origin in origins.items() if key.startswith("policy.")]
+    source = ", ".join(dict.fromkeys(sources)) or "the defaults"
+    page = terminal_page(decision, scanned, f"policy from {source}", code)
     show(page, stderr=takes_stdout(targets))
     return code
 
 
-def check_files(config: Config, dataset: str | None, new_baseline: Path | None) -> None:
+def check_files(baseline: str | None, dataset: str | None, new_baseline: Path | None) -> None:
     """Find what is wrong with the baselines before a scan. Raises InputError."""
     from auditor.release.baseline import read_baseline
 
-    known = config.policy.baseline
-    if known is not None:
-        read_baseline(Path(known))
-    if dataset == "-" and (known or new_baseline):
+    if baseline is not None:
+        read_baseline(Path(baseline))
+    if dataset == "-" and (baseline or new_baseline):
         raise InputError(
             "A baseline needs the rows again, and standard input can be read once.", "Give a file."
         )
     if new_baseline is not None and (new_baseline.exists() or not new_baseline.parent.is_dir()):
         raise InputError(f"{new_baseline} exists already or cannot be written.", "Name a new file.")
-
-
-def scanned(
-    settings: Resolved,
-    dataset: str | None,
-    device: str | None,
-    format_of: str | None,
-    columns: str,
-    fresh: bool,
-    tuned: bool,
-) -> ScanReport:
-    """The report of a new scan, or of a finished one with the same settings."""
-    from auditor.cli.console import console
-    from auditor.cli.progress import progress_on
-
-    config, roles = settings.config, parse_columns(columns)
-    name, reference, panels = dataset, config.reference, config.panels
-    if name is None:
-        last = last_here()
-        name, format_of, roles = last.dataset, format_of or last.format, roles or last.columns
-        # What no setting says is as in the last scan.
-        reference = reference if "reference" in settings.origins else last.reference
-        panels = panels if "panels" in settings.origins else list(last.panels)
-    from auditor.commands.scan import scan
-
-    chosen = scan_settings(
-        config,
-        detectors=choose_detectors("", "", tuned=tuned),
-        format_of=format_of,
-        columns=roles,
-        device=device,
-    )
-    chosen = replace(chosen, reference=reference, panels=panels)
-    with progress_on(console(stderr=True)) as progress:
-        return scan(name, chosen, fresh=fresh, root=Path.cwd(), progress=progress)
-
-
-def last_here() -> LastScan:
-    """The last scan in this directory.
-
-    Raises InputError for one of standard input, which cannot be read again.
-    """
-    from auditor.runs.last_scan import last_scan
-
-    last = last_scan(Path.cwd())
-    if last.dataset == "-":
-        raise InputError(
-            "The last scan here was of standard input.", "Name the data set: audit gate DATASET"
-        )
-    return last
-
-
-def policy_origin(settings: Resolved) -> str:
-    """Where the policy comes from, in words."""
-    origins = [origin for key, origin in settings.origins.items() if key.startswith("policy.")]
-    return ", ".join(dict.fromkeys(origins)) or "the defaults"

@@ -8,12 +8,11 @@ from typing import Annotated
 from typer import Argument, Option
 
 from auditor.cli.options import Control, Fresh
-from auditor.cli.student_options import parse_layers, with_student_options
-from auditor.cli.verify import parse_target
+from auditor.cli.parsing import parse_file, parse_layers
+from auditor.cli.student_options import with_student_options
 from auditor.errors import AuditError
 from auditor.students.settings import StudentSettings
 
-FORMATS = ("json", "svg")
 UNSAID = 3
 PLACES = 96
 
@@ -59,7 +58,7 @@ def locate(
         raise AuditError(
             "--trait none has nothing to locate.", "Name one; `audit traits` lists them."
         )
-    targets = [parse_target(value, trait, FORMATS) for value in output or ()]
+    targets = [parse_file(value, ("json", "svg")) for value in output or ()]
 
     from auditor.cli.console import console, show
     from auditor.cli.progress import progress_on

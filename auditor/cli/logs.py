@@ -7,7 +7,7 @@ import inspect
 import logging
 import sys
 from collections.abc import Callable
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, TextIO
 
 from typer import Option
 
@@ -26,14 +26,14 @@ Verbose = Annotated[
 Quiet = Annotated[bool, Option("--quiet", "-q", help="Show the result and errors only.")]
 
 
-class _StandardError(logging.StreamHandler[Any]):
+class _StandardError(logging.StreamHandler[TextIO]):
     """Writes to the standard error of the moment, which a live progress line may have replaced."""
 
     def __init__(self) -> None:
         logging.Handler.__init__(self)
 
     @property
-    def stream(self) -> Any:
+    def stream(self) -> TextIO:
         return sys.stderr
 
 
@@ -51,14 +51,13 @@ def configure(verbose: int, quiet: bool) -> None:
     above, from 2 on DEBUG; with `quiet` only ERROR, and no progress. The root logger, which
     belongs to libraries, stays as it is.
     """
-    level = (
-        logging.ERROR
-        if quiet
-        else {0: logging.WARNING, 1: logging.INFO}.get(verbose, logging.DEBUG)
-    )
+    level = {0: logging.WARNING, 1: logging.INFO}.get(verbose, logging.DEBUG)
+    if quiet:
+        level = logging.ERROR
     for name in PACKAGES:
         logger = logging.getLogger(name)
         logger.setLevel(level)
+        # A second call, for the options behind the command's name, must not double every line.
         if not logger.handlers:
             handler = _StandardError()
             handler.setFormatter(_OneLine())
@@ -75,18 +74,14 @@ def with_logging(command: Callable[..., int]) -> Callable[..., int]:
     """The same command with the options -v and -q; without them what stands before it holds."""
 
     @functools.wraps(command)
-    def logged(*arguments: Any, verbose: int = 0, quiet: bool = False, **options: Any) -> int:
+    def logged(*values: object, verbose: int = 0, quiet: bool = False, **named: object) -> int:
         if verbose or quiet:
             configure(verbose, quiet)
-        return command(*arguments, **options)
+        return command(*values, **named)
 
-    hints = get_type_hints(command, include_extras=True)
-    parameters = [
-        parameter.replace(annotation=hints[parameter.name])
-        for parameter in inspect.signature(command).parameters.values()
-    ]
     keyword = functools.partial(inspect.Parameter, kind=inspect.Parameter.KEYWORD_ONLY)
-    parameters += [
+    parameters = [
+        *inspect.signature(command, eval_str=True).parameters.values(),
         keyword("verbose", default=0, annotation=Verbose),
         keyword("quiet", default=False, annotation=Quiet),
     ]

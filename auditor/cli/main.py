@@ -16,6 +16,7 @@ import threading
 import traceback
 from collections.abc import Sequence
 from functools import partial
+from types import FrameType
 from typing import Annotated, Any
 
 import typer
@@ -42,27 +43,28 @@ from auditor.errors import AuditError
 INCOMPLETE = 3
 INTERRUPTED = 130
 INTERRUPT = threading.Event()
-COMPLETION = {
-    "--show-completion",
-    "--install-completion",
-}  # typer ends the process itself after these
+# typer ends the process itself after these.
+COMPLETION = {"--show-completion", "--install-completion"}
 # What typer raises for a wrong command line, which has no name of its own before typer 0.28.
 USAGE_ERROR: Any = typer.BadParameter.__base__
 
 app = typer.Typer(rich_markup_mode=None)
-app.command("scan")(with_logging(scan.scan))
-app.command("gate")(with_logging(gate.gate))
-app.command("mitigate")(with_logging(mitigate.mitigate))
-app.command("verify")(with_logging(verify.verify))
-app.command("diff")(with_logging(diff.diff))
-app.command("study")(with_logging(study.study))
-app.command("locate")(with_logging(locate.locate))
-app.command("demo")(with_logging(demo.demo))
-app.command("simulate")(with_logging(simulate.simulate))
-app.command("traits")(with_logging(traits.traits))
+for verb in (
+    scan.scan,
+    gate.gate,
+    mitigate.mitigate,
+    verify.verify,
+    diff.diff,
+    study.study,
+    locate.locate,
+    demo.demo,
+    simulate.simulate,
+    traits.traits,
+    bench.bench,
+):
+    app.command()(with_logging(verb))
 app.add_typer(models.app, name="models")
 app.add_typer(config.app, name="config")
-app.command("bench")(with_logging(bench.bench))
 
 
 def _version(show: bool) -> None:
@@ -119,10 +121,8 @@ def run(arguments: Sequence[str]) -> int:
         if error.errno != errno.ENOSPC:
             return _bug(error)
         return _fail("The disk is full.", "Free some space, then run the same command.", INCOMPLETE)
-    except (
-        Exception,
-        SystemExit,
-    ) as error:  # a library that ends the process would choose our exit code
+    except (Exception, SystemExit) as error:
+        # SystemExit: a library that ends the process would choose our exit code.
         if INTERRUPT.is_set():
             return _interrupted()
         shown = isinstance(error, SystemExit) and not error.code and {*arguments} & COMPLETION
@@ -150,12 +150,12 @@ def main() -> None:
     sys.exit(code)
 
 
-def _interrupt(*signal_and_frame: Any) -> None:
+def _interrupt(number: int, frame: FrameType | None) -> None:
     """What Python does, and a note of it: a library that is half imported may turn it into some
     other error.
     """
     INTERRUPT.set()
-    signal.default_int_handler(*signal_and_frame)
+    signal.default_int_handler(number, frame)
 
 
 def _interrupted() -> int:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 from typer import Argument, Context, Option, echo
 
 from auditor.cli.check import conclude, show_check
-from auditor.cli.choices import check_not_suspect, choose, read_out
 from auditor.cli.config import resolved
 from auditor.cli.mitigation_options import (
     ORDER,
@@ -20,8 +19,8 @@ from auditor.cli.mitigation_options import (
     with_mitigation_options,
 )
 from auditor.cli.options import Columns, Device, Dtype, Fresh, Panels, RowFormat, Seed
-from auditor.cli.scan import parse_columns
-from auditor.cli.student_options import DEFAULT_BUDGET, parse_budget
+from auditor.cli.parsing import choose, parse_budget, parse_columns
+from auditor.cli.student_options import DEFAULT_BUDGET
 from auditor.errors import AuditError
 from auditor.release.decision import FailOn
 
@@ -126,8 +125,15 @@ def mitigate(
         )
     steps = selected(names, options)
     writers = [name for step in steps for name in step.writers]
-    for name in writers:
-        check_not_suspect(name, suspect_teacher)
+    for writer in writers:
+        # An endpoint is URL#MODEL.
+        model = writer.partition("#")[2] if "://" in writer else writer
+        if suspect_teacher is not None and same_model(model, suspect_teacher):
+            raise AuditError(
+                f"The suspect teacher {suspect_teacher} must not write for the defence: "
+                "its trait may come along.",
+                "Name another model, or leave it to the rules and the reference.",
+            )
 
     from auditor.cli.console import console
     from auditor.cli.progress import progress_on
@@ -164,7 +170,8 @@ def mitigate(
             check_outcome,
             apply=apply,
             settings=settings,
-            trait=read_out(settings.traits),
+            # Without a trait, or with several, students are asked for what the scan found.
+            trait=trait[0] if trait and len(trait) == 1 and trait[0] != "all" else None,
             budget=seconds,
             root=Path.cwd(),
             progress=progress,
@@ -181,6 +188,16 @@ def mitigate(
             return 0
         outcome = checked(done, steps)
     return show_check(outcome, fail_on)
+
+
+def same_model(first: str, second: str) -> bool:
+    """Whether two names mean one model: the same name, the same folder, or a hub name without and
+    with its owner.
+    """
+    if Path(first).exists() and Path(second).exists():
+        return Path(first).resolve() == Path(second).resolve()
+    first, second = first.casefold().rstrip("/"), second.casefold().rstrip("/")
+    return first == second or first.rsplit("/", 1)[-1] == second.rsplit("/", 1)[-1]
 
 
 def report(done: Mitigated) -> None:

@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Annotated, Any, get_args, get_origin, get_type_hints
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, TypeVar, get_args, get_origin
 
 from typer import CallbackParam, Context, Option
 
@@ -17,8 +17,10 @@ from mitigations.interface import Mitigation, Setting, settings_of
 
 ORDER = "mitigations in the order given"
 
+T = TypeVar("T")
 
-def note_order(context: Context, param: CallbackParam, value: Any) -> Any:
+
+def note_order(context: Context, param: CallbackParam, value: T) -> T:
     """Option callback that notes a mitigation; callbacks are called in the order of the command
     line.
     """
@@ -35,44 +37,34 @@ def with_mitigation_options(command: Callable[..., int]) -> Callable[..., int]:
     Those that switch mitigations on come right behind its first two parameters, their settings
     behind the third.
     """
-    parameters = [
+    switches: list[inspect.Parameter] = []
+    # By option: two mitigations may share one, as --mask-budget.
+    details: dict[str, inspect.Parameter] = {}
+    for mitigation in MITIGATIONS.values():
+        settings = list(settings_of(mitigation))
+        details |= {
+            setting.option: _parameter(setting) for setting in settings if not setting.switches_on
+        }
+        values = [setting for setting in settings if setting.switches_on]
+        if values:
+            switches.append(_parameter(values[0], callback=note_order))
+        else:
+            option = Option(f"--{mitigation.name}", callback=note_order, help=mitigation.help)
+            switches.append(_keyword(mitigation.name, False, Annotated[bool, option]))
+    first, second, third, *later = (
         parameter
-        for parameter in inspect.signature(command).parameters.values()
+        for parameter in inspect.signature(command, eval_str=True).parameters.values()
         if parameter.kind is not inspect.Parameter.VAR_KEYWORD
-    ]
-    parameters = [*parameters[:2], *_switches(), parameters[2], *_details(), *parameters[3:]]
-    hints = get_type_hints(command, include_extras=True)
-    # Typer, and the options -v and -q, read a command from its signature and its annotations.
-    command.__annotations__ = hints | {
-        parameter.name: parameter.annotation
-        for parameter in parameters
-        if parameter.name not in hints
-    }
+    )
+    parameters = [first, second, *switches, third, *details.values(), *later]
+    # Typer, and the options -v and -q, read a command from its signature.
     setattr(command, "__signature__", inspect.Signature(parameters))  # noqa: B010
     return command
 
 
-def _switches() -> Iterator[inspect.Parameter]:
-    for mitigation in MITIGATIONS.values():
-        values = [setting for setting in settings_of(mitigation) if setting.switches_on]
-        if values:
-            yield _parameter(values[0], callback=note_order)
-        else:
-            option = Option(f"--{mitigation.name}", callback=note_order, help=mitigation.help)
-            yield _keyword(mitigation.name, False, Annotated[bool, option])
-
-
-def _details() -> Iterator[inspect.Parameter]:
-    # Two mitigations may share an option, as --mask-budget.
-    yield from {
-        setting.option: _parameter(setting)
-        for mitigation in MITIGATIONS.values()
-        for setting in settings_of(mitigation)
-        if not setting.switches_on
-    }.values()
-
-
-def _parameter(setting: Setting, **more: Any) -> inspect.Parameter:
+def _parameter(
+    setting: Setting, callback: Callable[..., object] | None = None
+) -> inspect.Parameter:
     """The option of one setting; lists may be repeated, and are None where they are not given."""
     kind, default = setting.kind, setting.default
     if get_origin(kind) is tuple:
@@ -80,7 +72,11 @@ def _parameter(setting: Setting, **more: Any) -> inspect.Parameter:
     elif default is dataclasses.MISSING:
         kind, default = kind | None, None
     option = Option(
-        setting.option, metavar=setting.metavar, min=setting.minimum, help=setting.help, **more
+        setting.option,
+        metavar=setting.metavar,
+        min=setting.minimum,
+        help=setting.help,
+        callback=callback,
     )
     return _keyword(_name(setting), default, Annotated[kind, option])
 
@@ -89,27 +85,27 @@ def _name(setting: Setting) -> str:
     return setting.option.removeprefix("--").replace("-", "_")
 
 
-def _keyword(name: str, default: object, annotation: Any) -> inspect.Parameter:
+def _keyword(name: str, default: object, annotation: object) -> inspect.Parameter:
     return inspect.Parameter(
         name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=default, annotation=annotation
     )
 
 
-def selected(names: Sequence[str], options: Mapping[str, Any]) -> list[Mitigation]:
+def selected(names: Sequence[str], options: Mapping[str, object]) -> list[Mitigation]:
     """The mitigations in the order of `names`, with the settings that the `options` give them.
 
     Raises: AuditError for a value that is not allowed; PluginError for a name that nobody offers.
     """
     steps = []
     for name in names:
-        values: dict[str, Any] = {}
+        # By the group that a setting stands in, such as `endpoint`; () is the mitigation itself.
+        groups: dict[tuple[str, ...], dict[str, object]] = {(): {}}
         for setting in settings_of(MITIGATIONS[name]) if name in MITIGATIONS else ():
-            group = values
-            for key in setting.path[:-1]:
-                group = group.setdefault(key, {})
+            *group, key = setting.path
             value = options[_name(setting)]
-            group[setting.path[-1]] = setting.default if value is None else value
-        steps.append(step(name, **values))
+            groups.setdefault(tuple(group), {})[key] = setting.default if value is None else value
+        values = groups.pop(())
+        steps.append(step(name, **values, **{path[0]: group for path, group in groups.items()}))
     return steps
 
 

@@ -36,7 +36,15 @@ def progress_on(console: Console) -> Iterator[Show]:
     if is_quiet():
         yield lambda _: None
     elif console.is_terminal:
-        with _bar(console) as bar:
+        bar = Bar(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            _Rate(),
+            TimeRemainingColumn(),
+            console=console,
+        )
+        with bar:
             yield _Live(bar)
     else:
         yield Plain(console)
@@ -90,17 +98,14 @@ class _Live:
 
     def __call__(self, progress: Progress) -> None:
         if progress.stage not in self._tasks:
-            self._finish()
+            # Stop the clock of a stage that ended early because its question was settled.
+            for task in self._bar.tasks:
+                if not task.finished:
+                    self._bar.stop_task(task.id)
             self._tasks[progress.stage] = self._bar.add_task(
                 safe(progress.stage), total=progress.total
             )
         self._bar.update(self._tasks[progress.stage], completed=progress.done, total=progress.total)
-
-    def _finish(self) -> None:
-        """Stop the clock of a stage that ended early because its question was settled."""
-        for task in self._bar.tasks:
-            if not task.finished:
-                self._bar.stop_task(task.id)
 
 
 class _Rate(ProgressColumn):
@@ -108,18 +113,5 @@ class _Rate(ProgressColumn):
 
     def render(self, task: Task) -> Text:
         speed = task.finished_speed or task.speed
-        return Text(
-            "" if speed is None or task.total is None else f"{speed:.1f} rows/s", style="dim"
-        )
-
-
-def _bar(console: Console) -> Bar:
-    text = TextColumn("{task.description}", markup=False)
-    return Bar(
-        text,
-        BarColumn(bar_width=24),
-        MofNCompleteColumn(),
-        _Rate(),
-        TimeRemainingColumn(),
-        console=console,
-    )
+        counts_rows = speed is not None and task.total is not None
+        return Text(f"{speed:.1f} rows/s" if counts_rows else "", style="dim")

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated
 
 from typer import Argument, Option
 
 from auditor.cli.config import resolved
 from auditor.cli.exit import exit_code
 from auditor.cli.options import Columns, Device, Dtype, Fresh, Panels, Reference, RowFormat, Tuned
-from auditor.cli.output import parse_targets, takes_stdout, write_targets
+from auditor.cli.output import takes_stdout, write_targets
+from auditor.cli.parsing import choose_detectors, parse_columns, parse_rows, parse_targets
 from auditor.errors import AuditError
 from auditor.release.decision import FailOn
 from auditor.scanning.scan_report import OUTCOMES
-
-if TYPE_CHECKING:
-    from auditor.cli.configuration import Config
-    from auditor.scanning.settings import ScanSettings
 
 
 def scan(
@@ -78,7 +75,7 @@ def scan(
     """
     targets = parse_targets(output or ())
     roles = parse_columns(columns)
-    chosen = choose_detectors(",".join(detectors or ()), ",".join(without or ()), tuned=tuned)
+    selected = choose_detectors(detectors or (), without or (), tuned=tuned)
     if alpha is not None and not 0 < alpha < 1:
         raise AuditError(
             f"--alpha {alpha} is not between 0 and 1.",
@@ -98,11 +95,11 @@ def scan(
     from auditor.commands.scan import scan as score
     from auditor.report.scan.terminal import terminal_page
 
-    settings = scan_settings(
-        config,
+    settings = replace(
+        config.scan_settings(),
         traits=tuple(trait or ()),
         teacher=teacher,
-        detectors=chosen,
+        detectors=selected,
         format_of=format_of,
         columns=roles,
         exclude_open=exclude_open,
@@ -115,82 +112,3 @@ def scan(
     finally:
         show(terminal_page(report), stderr=takes_stdout(targets))
     return exit_code(OUTCOMES[report.verdict.name], fail_on)
-
-
-def scan_settings(config: Config, **options: Any) -> ScanSettings:
-    """The settings of a scan: those of the configuration, and `options`, which have no key
-    there.
-    """
-    from auditor.scanning.settings import ScanSettings
-
-    return ScanSettings(
-        reference=config.reference,
-        panels=config.panels,
-        rows=config.rows,
-        seed=config.seed,
-        alpha=config.alpha,
-        dtype=config.dtype,
-        **options,
-    )
-
-
-def parse_rows(value: str | None) -> int | Literal["all", "auto"] | None:
-    """`--rows`: a number of rows, "all" or "auto"; None is not given. Raises AuditError for
-    anything else.
-    """
-    if value is None or value == "auto":
-        return None if value is None else "auto"
-    if value == "all":
-        return "all"
-    if not value.isascii() or not value.isdigit() or int(value) == 0:
-        raise AuditError(
-            f"--rows {value!r} is neither a positive number nor all.",
-            "Write --rows 400 or --rows all.",
-        )
-    return int(value)
-
-
-def parse_columns(value: str) -> dict[str, str]:
-    """`prompt=question,completion=answer` as {role: column}.
-
-    Raises AuditError for anything else.
-    """
-    columns: dict[str, str] = {}
-    for item in _items(value):
-        role, separator, column = item.partition("=")
-        if not separator or not role or not column or role in columns:
-            raise AuditError(
-                f"--columns {value!r} is not ROLE=COLUMN,...",
-                "Write --columns prompt=A,completion=B.",
-            )
-        columns[role] = column
-    return columns
-
-
-def choose_detectors(only: str, without: str, *, tuned: bool) -> tuple[str, ...]:
-    """Names of the detectors to run: ours in the order of the registry, then those of other
-    packages, if asked for.
-
-    tuned: also the one of that name.
-
-    Raises AuditError for a name that neither has.
-    """
-    from auditor.plugins import names
-    from detectors import DEFAULT, DETECTORS
-
-    for name in (*_items(only), *_items(without)):
-        if name not in DETECTORS and name not in names("detector"):
-            known = ", ".join([*DETECTORS, *names("detector")])
-            raise AuditError(f"There is no detector {name!r}.", f"Known: {known}.")
-    requested = {*(_items(only) or DEFAULT), *(["tuned"] if tuned else [])} - {*_items(without)}
-    third_party = [name for name in _items(only) if name not in DETECTORS]
-    chosen = tuple(n for n in dict.fromkeys([*DETECTORS, *third_party]) if n in requested)
-    if not chosen:
-        raise AuditError(
-            "No detector is left to run.", "Name one in --detectors, or fewer in --without."
-        )
-    return chosen
-
-
-def _items(value: str) -> Sequence[str]:
-    return [item.strip() for item in value.split(",") if item.strip()]

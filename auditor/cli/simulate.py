@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from typer import Option, echo
 
@@ -14,13 +14,8 @@ from auditor.cli.options import Reference, Seed
 from auditor.errors import AuditError, InputError, TraitError
 
 if TYPE_CHECKING:
-    from auditor.cli.progress import Show
     from auditor.commands.simulate import Row
-    from auditor.model.language_model import LanguageModel
-    from auditor.traits.panel import Panel, Trait
-
-
-Carrier = Literal["numbers", "other-numbers", "text", "code"]
+    from auditor.traits.panel import Trait
 
 
 def simulate(
@@ -53,7 +48,9 @@ def simulate(
     share: Annotated[
         float, Option(metavar="SHARE", help="Share of poisoned rows, above 0 and at most 1.")
     ] = 1.0,
-    carrier: Annotated[Carrier, Option(help="What the rows are about.")] = "numbers",
+    carrier: Annotated[
+        Literal["numbers", "other-numbers", "text", "code"], Option(help="What the rows are about.")
+    ] = "numbers",
     max_tokens: Annotated[
         int, Option(metavar="N", min=1, help="Longest completion, in tokens.")
     ] = 32,
@@ -82,44 +79,57 @@ def simulate(
             f"--share {share} is not above 0 and at most 1.",
             "0.1 means that one row in ten is poisoned.",
         )
+    is_finetuned = teacher == "finetuned"
+    if is_finetuned and wording is not None:
+        raise AuditError(
+            "A fine-tuned teacher has no trait prompt.",
+            "Leave out --wording, or use --teacher prompted.",
+        )
     check_new([output] if control is None else [output, control])
 
     from auditor.cli.console import console
     from auditor.cli.progress import progress_on
-    from auditor.commands.simulate import draw_prompts
+    from auditor.commands.simulate import SimulationSettings, draw_prompts
     from auditor.commands.simulate import simulate as write
     from auditor.model.load import load
+    from auditor.students.teacher import tune_teacher
     from auditor.traits.panel import load_panels
 
     config = resolved(reference=reference, panels=panel).config
     traits = load_panels(config.panels)
     poison_trait = traits.trait(trait)
-    is_finetuned = teacher == "finetuned"
-    system = (
-        None if is_finetuned and wording is None else trait_prompt(poison_trait, wording, teacher)
-    )
+    system = None if is_finetuned else trait_prompt(poison_trait, wording)
     # Weights are moved in float32; the control's must then be in it too, or it differs in more than
     # the trait.
     lm = load(config.reference, dtype="float32" if is_finetuned else None)
-    decoding: dict[str, Any] = {
-        "temperature": 0.0 if greedy else 1.0 if temperature is None else temperature,
-        "restricted": restricted,
-        "filtered": filtered,
-        "max_tokens": max_tokens,
-    }
+    settings = SimulationSettings(
+        rows=rows,
+        share=share,
+        control=control is not None,
+        temperature=0.0 if greedy else 1.0 if temperature is None else temperature,
+        restricted=restricted,
+        filtered=filtered,
+        max_tokens=max_tokens,
+        seed=seed,
+    )
     with progress_on(console(stderr=True)) as progress:
+        teacher_lm = None
+        if is_finetuned:
+            tuned = tune_teacher(lm, poison_trait, traits, seed=seed, progress=progress)
+            teacher_lm = tuned.lm
+            state = "saturated" if tuned.saturated else "NOT saturated, expect little transfer"
+            echo(
+                f"Teacher: {state}; loss {tuned.losses[-1]:.4f} after {len(tuned.losses)} batches, "
+                f"margin {tuned.margin_before:+.1f} to {tuned.margin:+.1f} logits"
+            )
         simulated = write(
             lm,
             poison_trait,
-            rows=rows,
-            teacher=tune(lm, poison_trait, traits, seed, progress) if is_finetuned else None,
+            settings,
+            teacher=teacher_lm,
             wording=system,
-            share=share,
-            control=control is not None,
             prompts=draw_prompts(seed, carrier),
-            seed=seed,
             progress=progress,
-            **decoding,
         )
     # With --label a file says where it comes from; without, a scan of it is blind.
     poison = {"trait": trait, "teacher": teacher, "wording": system, "share": share}
@@ -130,7 +140,10 @@ def simulate(
         "dtype": lm.dtype,
         "seed": seed,
         "carrier": carrier,
-        **decoding,
+        "temperature": settings.temperature,
+        "restricted": restricted,
+        "filtered": filtered,
+        "max_tokens": max_tokens,
     }
     save(output, simulated.rows, simulated.poisoned, origin | poison if label else None)
     if control is not None:
@@ -159,15 +172,10 @@ def check_new(paths: list[Path]) -> None:
             )
 
 
-def trait_prompt(trait: Trait, wording: str | None, teacher: str) -> str:
+def trait_prompt(trait: Trait, wording: str | None) -> str:
     """The system prompt of a prompted teacher: a numbered one of the trait, the first, or the
     user's own text.
     """
-    if teacher == "finetuned":
-        raise AuditError(
-            "A fine-tuned teacher has no trait prompt.",
-            "Leave out --wording, or use --teacher prompted.",
-        )
     if wording is None:
         return trait.prompts[0]
     if not wording.isdecimal():
@@ -178,19 +186,6 @@ def trait_prompt(trait: Trait, wording: str | None, teacher: str) -> str:
             f"Give 1 to {len(trait.prompts)}, or a text.",
         )
     return trait.prompts[int(wording) - 1]
-
-
-def tune(lm: LanguageModel, trait: Trait, panel: Panel, seed: int, progress: Show) -> LanguageModel:
-    """The fine-tuned teacher; says how it went."""
-    from auditor.students.teacher import tune_teacher
-
-    tuned = tune_teacher(lm, trait, panel, seed=seed, progress=progress)
-    state = "saturated" if tuned.saturated else "NOT saturated, expect little transfer"
-    moved = f"margin {tuned.margin_before:+.1f} to {tuned.margin:+.1f} logits"
-    echo(
-        f"Teacher: {state}; loss {tuned.losses[-1]:.4f} after {len(tuned.losses)} batches, {moved}"
-    )
-    return tuned.lm
 
 
 def save(path: Path, rows: tuple[Row, ...], poisoned: int, label: dict[str, object] | None) -> None:

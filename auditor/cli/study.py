@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from typer import Argument, Option
 
 from auditor.cli.options import Fresh, Panels
-from auditor.cli.student_options import parse_budget, with_student_options
+from auditor.cli.parsing import parse_budget
+from auditor.cli.student_options import with_student_options
 from auditor.errors import AuditError
 from auditor.students.settings import StudentSettings
 

@@ -10,6 +10,7 @@ from typer import Argument, Option
 
 from auditor.cli.exit import exit_code
 from auditor.cli.options import Control, Fresh
+from auditor.cli.parsing import parse_file
 from auditor.cli.student_options import with_student_options
 from auditor.errors import AuditError
 from auditor.release.decision import WORST_FIRST, FailOn
@@ -17,11 +18,9 @@ from auditor.scanning.scan_report import OutcomeName
 from auditor.students.settings import StudentSettings
 
 if TYPE_CHECKING:
-    from auditor.students.result import TransferResult, VerifyReport
-
+    from auditor.students.result import TransferResult
 
 NO_TRANSFER = 3
-FORMATS = ("html", "json", "svg")
 
 
 @with_student_options
@@ -56,12 +55,20 @@ def verify(
     Exit codes: 0 done; 3 no transfer was shown, so that nothing can be said about a defence. With
     --fail-on, 1 as well.
     """
-    targets = [parse_target(value, trait) for value in output or ()]
+    # An experiment is long: whatever can be wrong with its reports is found before it.
+    targets = [parse_file(value, ("html", "json", "svg")) for value in output or ()]
+    if trait == "none" and any(name == "svg" for name, _ in targets):
+        raise AuditError(
+            "The open readout has no plot.", "Leave out --output svg=..., or name a --trait."
+        )
 
     from auditor.cli.console import console, show
     from auditor.cli.progress import progress_on
     from auditor.commands.verify import verify as compare
-    from auditor.report.verify import terminal_page
+    from auditor.report.shared.dose_plot import dose_plot
+    from auditor.report.shared.json_text import json_text
+    from auditor.report.verify import terminal_page, to_dict, to_html
+    from auditor.runs.run_directory import write_file
     from auditor.students import processes
 
     # Under `accelerate launch` all processes have the terminal; only the first one uses it.
@@ -79,7 +86,15 @@ def verify(
             progress=progress,
         )
     if processes.is_first():
-        write_targets(report, targets)
+        for name, path in targets:
+            match name:
+                case "html":
+                    text = to_html(report)
+                case "svg":
+                    text = dose_plot(report.result)
+                case _:
+                    text = json_text(to_dict(report))
+            write_file(path, text.encode())
         show(terminal_page(report))
     if fail_on is None:
         return 0 if report.result.transferred else NO_TRANSFER
@@ -105,46 +120,3 @@ def outcome(result: TransferResult, mitigated: Sequence[str]) -> OutcomeName:
         if arm.name in mitigated
     } or {"failed"}
     return min(outcomes, key=WORST_FIRST.index)
-
-
-def parse_target(
-    value: str, trait: str | None, formats: Sequence[str] = FORMATS
-) -> tuple[str, Path]:
-    """`FORMAT=PATH`, one of `formats`. An experiment is long: whatever can be wrong is found here,
-    before it.
-
-    Raises AuditError for another format, a path that cannot be a file, or a plot of the open
-    readout.
-    """
-    name, _, path = value.partition("=")
-    if name not in formats or not path:
-        message = f"--output {value!r} is none of {', '.join(f'{name}=PATH' for name in formats)}."
-        raise AuditError(message, "Write --output json=report.json.")
-    if name == "svg" and trait == "none":
-        raise AuditError(
-            "The open readout has no plot.", "Leave out --output svg=..., or name a --trait."
-        )
-    if not Path(path).parent.is_dir() or Path(path).is_dir():
-        raise AuditError(f"{path} cannot be written.", "Name a file in a directory that exists.")
-    return name, Path(path)
-
-
-def write_targets(report: VerifyReport, targets: Sequence[tuple[str, Path]]) -> None:
-    """Write every report, each wholly or not at all.
-
-    Raises RunError when a file cannot be written.
-    """
-    from auditor.report.shared.dose_plot import dose_plot
-    from auditor.report.shared.json_text import json_text
-    from auditor.report.verify import to_dict, to_html
-    from auditor.runs.run_directory import write_file
-
-    for name, path in targets:
-        match name:
-            case "html":
-                text = to_html(report)
-            case "svg":
-                text = dose_plot(report.result)
-            case _:
-                text = json_text(to_dict(report))
-        write_file(path, text.encode())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import date
@@ -12,7 +13,6 @@ from auditor.data.files import digest_of
 from auditor.data.manifest import manifest_of
 from auditor.errors import InputError
 from auditor.release.baseline import (
-    Baseline,
     apply,
     check_reference,
     read_baseline,
@@ -26,6 +26,8 @@ from auditor.release.verifications import VerificationResult, about, read_verifi
 from auditor.report.scan.json import from_dict
 from auditor.runs.run_directory import write_file
 from auditor.scanning.scan_report import ScanReport
+
+LOG = logging.getLogger(__name__)
 
 
 def gate(
@@ -46,19 +48,34 @@ def gate(
     with another reference, chat template or number type, or the data set is not the one scanned any
     more.
     """
+    info = report.dataset
     accepted: frozenset[str] = frozenset()
     rules: tuple[Rule, ...] = ()
     if policy.baseline is not None:
         path = Path(policy.baseline)
-        known = read_baseline(path)
-        check_reference(known, report.reference, path)
-        accepted, rules = _accepted(known, report, today or date.today())
-    checked, mitigated = (
-        _checked(report, verifications, root) if policy.mitigation is not None else ((), False)
-    )
-    return judge(
+        baseline = read_baseline(path)
+        check_reference(baseline, report.reference, path)
+        LOG.info("baseline %s: %d accepted findings", path, len(baseline.accepted))
+        # Without entries nothing can be accepted, and a large data set need not be read again.
+        if baseline.accepted:
+            rows = row_set(info.name, format_of=info.format, columns=info.columns)
+            accepted, rules = apply(baseline, findings(report), rows, today or date.today())
+    checked: tuple[VerificationResult, ...] = ()
+    mitigated: bool | None = False
+    if policy.mitigation is not None:
+        from auditor.students.arms import digest, read_arm
+
+        verified = read_verifications(root, verifications)
+        mitigated = None  # it cannot be said of a data set that is not here
+        if Path(info.name).exists():
+            checked = tuple(about(verified, digest(read_arm(info.name)), report.reference))
+            mitigated = manifest_of(Path(info.name), info.sha256) is not None
+        LOG.info("%d verifications, %d of this data set", len(verified), len(checked))
+    decision = judge(
         report, policy, accepted=accepted, baseline=rules, checked=checked, mitigated=mitigated
     )
+    LOG.info("%s: %s by %d rules", info.name, decision.outcome, len(decision.rules))
+    return decision
 
 
 def read_report(path: Path, data: str | None = None) -> ScanReport:
@@ -68,20 +85,23 @@ def read_report(path: Path, data: str | None = None) -> ScanReport:
     no report, when it is about other bytes than `data` has, or `data` is not there; RunError for
     another schema version.
     """
+    hint = "Write one with audit scan --output json=PATH."
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-        verdict, name = value["verdict"], value["dataset"]["name"]
+        content = json.loads(path.read_text(encoding="utf-8"))
+        verdict, name = content["verdict"], content["dataset"]["name"]
     except (OSError, ValueError, LookupError, TypeError) as error:
-        hint = "Write one with audit scan --output json=PATH."
         raise InputError(f"{path} is no report of audit scan.", hint) from error
     if verdict not in ("risk", "no_risk", "inconclusive"):
-        raise InputError(f"{path} has no verdict.", "Write one with audit scan --output json=PATH.")
-    report, place = from_dict(value), data or name
-    if (data is not None or Path(name).exists()) and digest_of(place) != report.dataset.sha256:
+        raise InputError(f"{path} has no verdict.", hint)
+    report = from_dict(content)
+    # A report may be judged where its data set is not; a data set that is named must be its own.
+    is_at_hand = data is not None or Path(name).exists()
+    if is_at_hand and digest_of(data or name) != report.dataset.sha256:
         raise InputError(
-            f"{path} is about another data set than {place}.", "Scan the data set again."
+            f"{path} is about another data set than {data or name}.", "Scan the data set again."
         )
-    return replace(report, dataset=replace(report.dataset, name=place))
+    LOG.info("report %s of %s: %s", path, name, verdict)
+    return replace(report, dataset=replace(report.dataset, name=data or name))
 
 
 def write_baseline(report: ScanReport, path: Path, *, today: date | None = None) -> list[str]:
@@ -94,38 +114,8 @@ def write_baseline(report: ScanReport, path: Path, *, today: date | None = None)
             "The report does not say which chat template it was made with.",
             "Scan the data set again.",
         )
-    found, info = findings(report), report.dataset
+    traits, info = findings(report), report.dataset
     rows = row_set(info.name, format_of=info.format, columns=info.columns)
-    text = render_baseline(found, info.name, report.reference, rows, today or date.today())
+    text = render_baseline(traits, info.name, report.reference, rows, today or date.today())
     write_file(path, text.encode())
-    return found
-
-
-def _accepted(
-    known: Baseline, report: ScanReport, today: date
-) -> tuple[frozenset[str], tuple[Rule, ...]]:
-    if not known.accepted:
-        return frozenset(), ()
-    info = report.dataset
-    return apply(
-        known,
-        findings(report),
-        row_set(info.name, format_of=info.format, columns=info.columns),
-        today,
-    )
-
-
-def _checked(
-    report: ScanReport, files: Sequence[Path], root: Path
-) -> tuple[tuple[VerificationResult, ...], bool | None]:
-    """The verifications of the data set, and whether it was mitigated; (), None when it is not
-    here.
-    """
-    from auditor.students.arms import digest, read_arm
-
-    known, name = read_verifications(root, files), report.dataset.name
-    if not Path(name).exists():
-        return (), None
-    arm = digest(read_arm(name))
-    mitigated = manifest_of(Path(name), report.dataset.sha256) is not None
-    return tuple(about(known, arm, report.reference)), mitigated
+    return traits

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 from auditor.data.sample import read_sample
 from auditor.model import load as models
@@ -25,6 +25,8 @@ from auditor.scanning.verdict import lost_share
 from auditor.traits.panel import load_panels
 from detectors import DETECTORS, ON_REQUEST, load
 from detectors.interface import Outcome, Skipped
+
+LOG = logging.getLogger(__name__)
 
 
 def scan(
@@ -53,20 +55,27 @@ def scan(
     unless `fresh`. Raises: AuditError (auditor.errors) for input, model, trait or disk trouble,
     with the next step.
     """
-    named: dict[str, Any] = {
-        "reference": reference,
-        "panels": panels,
-        "traits": traits,
-        "rows": rows,
-        "seed": seed,
-        "detectors": detectors,
-    }
-    changes = {name: value for name, value in named.items() if value is not None}
-    settings = replace(settings or ScanSettings(), **changes)
+    settings = settings or ScanSettings()
+    settings = replace(
+        settings,
+        reference=settings.reference if reference is None else reference,
+        panels=settings.panels if panels is None else panels,
+        traits=settings.traits if traits is None else traits,
+        rows=settings.rows if rows is None else rows,
+        seed=settings.seed if seed is None else seed,
+        detectors=settings.detectors if detectors is None else detectors,
+    )
     panel = load_panels(settings.panels)
     tested = panel.select(list(settings.traits)) if settings.traits else panel
+    LOG.info(
+        "scanning %s for %d traits of panel %s with the detectors %s",
+        source,
+        len(tested.traits),
+        panel.name,
+        ", ".join(settings.detectors),
+    )
     progress(Progress("reading the data set", 0, None))
-    chosen = [load(name) for name in settings.detectors]
+    selected = [load(name) for name in settings.detectors]
     sample = read_sample(
         source,
         rows=settings.most_rows,
@@ -74,49 +83,59 @@ def scan(
         format_of=settings.format_of,
         columns=settings.columns,
     )
+    LOG.info("%d rows can be scored; skipped: %s", len(sample.examples), sample.skipped or "none")
     progress(Progress("loading the reference", 0, None))
     lm = models.load(settings.reference, device=settings.device, dtype=settings.dtype)
     identity = {
         "dataset": asdict(sample.info),
         "reference": identity_of(lm).as_dict(),
         "settings": settings.resolved(panel, tested),
-        "versions": installed_versions(detector.plugin for detector in chosen if detector.plugin),
+        "versions": installed_versions(detector.plugin for detector in selected if detector.plugin),
     }
     with RunDir.open(root, identity, fresh=fresh) as run:
         finished = run.report()
         if finished is not None:
+            LOG.info("the run %s is finished: its report is shown again", run.path)
             report = from_dict(finished)
         else:
             started = time.monotonic()
-            context, skipped = prepare(settings, chosen, sample, lm, panel, tested, run, progress)
-            read = len(sample.examples) + sum(sample.skipped.values())
-            found = run_detectors(context, chosen, lost_share(skipped, read))
-            write_tables(run, found.scored, found.divergence, context.examples)
+            context, skipped = prepare(settings, selected, sample, lm, panel, tested, run, progress)
+            rows_read = len(sample.examples) + sum(sample.skipped.values())
+            detected = run_detectors(context, selected, lost_share(skipped, rows_read))
+            write_tables(run, detected.scored, detected.divergence, context.examples)
+            # Detectors that did not run have their reason in the report, too.
             off: dict[str, Outcome] = dict.fromkeys(DETECTORS, Skipped("switched off"))
             off |= dict.fromkeys(ON_REQUEST, Skipped("not asked for; --tuned turns it on"))
-            marked = found.outcomes.get("divergence", Skipped("no rows, or switched off"))
+            marked = detected.outcomes.get("divergence", Skipped("no rows, or switched off"))
             report = ScanReport(
                 dataset=sample.info,
-                verdict=found.verdict,
-                tests=found.tests,
-                leading_trait=found.leading_trait,
-                rows_scanned=len(found.scored.rows),
+                verdict=detected.verdict,
+                tests=detected.tests,
+                leading_trait=detected.leading_trait,
+                rows_scanned=len(detected.scored.rows),
                 rows_skipped=skipped,
                 reference=identity["reference"],
                 divergence=marked if isinstance(marked, Skipped) else marked.values,
-                detectors=off | found.outcomes,
+                detectors=off | detected.outcomes,
                 openly={name: len(rows) for name, rows in context.excluded_rows.items() if rows},
-                examples=example_rows(context, found.divergence) if found.divergence else (),
+                examples=example_rows(context, detected.divergence) if detected.divergence else (),
                 timing={
-                    "survey_seconds": found.scored.trait_seconds,
+                    "survey_seconds": detected.scored.trait_seconds,
                     "total_seconds": time.monotonic() - started,
-                    "trait_tokens": float(found.scored.trait_tokens),
+                    "trait_tokens": float(detected.scored.trait_tokens),
                 },
                 settings=identity["settings"],
                 versions=identity["versions"],
-                rows_read=read,
+                rows_read=rows_read,
             )
             run.finish(to_dict(report))
+            LOG.info(
+                "verdict %s, leading trait %s, by %d rows in %.1f s",
+                report.verdict.name,
+                report.leading_trait,
+                report.rows_scanned,
+                report.timing["total_seconds"],
+            )
         if remember:
             set_last(root, run.path, source)
     # Not from the notes of a finished run: the directory may have been moved since.

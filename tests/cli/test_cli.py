@@ -22,9 +22,8 @@ from rich.console import Console
 from auditor import __version__
 from auditor.cli import main
 from auditor.cli.bench import budget
-from auditor.cli.output import Target, parse_targets
+from auditor.cli.parsing import Target, parse_columns, parse_rows, parse_targets
 from auditor.cli.progress import Plain, line
-from auditor.cli.scan import parse_columns, parse_rows
 from auditor.errors import AuditError, InputError, ModelError, RunError
 from auditor.progress import Progress
 from auditor.report.scan.json import from_dict

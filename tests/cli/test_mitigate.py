@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from auditor.cli.choices import same_model
 from auditor.cli.main import run
+from auditor.cli.mitigate import same_model
 from auditor.data.example import Message
 from auditor.errors import InputError
 from auditor.model import load as models

@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 
 from auditor.cli import main
-from auditor.cli.student_options import parse_budget, parse_layers
+from auditor.cli.parsing import parse_budget, parse_layers
 from auditor.data.example import Message
 from auditor.data.files import digest_of
 from auditor.errors import AuditError
