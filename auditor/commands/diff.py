@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from auditor.data.dataset import read_rows
 from auditor.data.example import DatasetInfo, Example
 from auditor.data.fields import to_example
 from auditor.errors import AuditError, InputError, RunError
-from auditor.inference.trait_evidence import TraitEvidence, is_found
+from auditor.inference.trait_evidence import is_found
 from auditor.release.comparison import (
     Diff,
     Kind,
@@ -29,6 +29,7 @@ from auditor.scanning.scan_report import ScanReport, VerdictName
 from auditor.scanning.verdict import text_profile
 from detectors.interface import Skipped
 
+LOG = logging.getLogger(__name__)
 LEVEL = 0.05  # of the corrected test for a difference
 SEVERITY: dict[VerdictName, int] = {"no_risk": 0, "inconclusive": 1, "risk": 2}
 KINDS: tuple[Kind, ...] = ("appeared", "vanished", "moved", "same")
@@ -51,7 +52,10 @@ def diff(before: str, after: str, *, root: Path = Path()) -> Diff:
     for a run that cannot be found or read.
     """
     first, second = read_run(before, root), read_run(after, root)
-    return compare(first, second, count_changes(first.dataset, second.dataset, root))
+    LOG.info("comparing the scan of %s with that of %s", first.dataset.name, second.dataset.name)
+    changes = compare(first, second, count_changes(first.dataset, second.dataset, root))
+    LOG.info("worse: %s; not on one scale: %s", changes.worse, changes.unfair or "no")
+    return changes
 
 
 def compare(before: ScanReport, after: ScanReport, rows: RowChanges | Skipped) -> Diff:
@@ -79,17 +83,38 @@ def read_run(run: str, root: Path = Path()) -> ScanReport:
 
     Raises InputError when there is none or more than one, or when it is no report of a scan.
     """
-    path = _find(run, root)
+    path = root / run
+    if not path.is_file():
+        runs = [path]
+        if not path.is_dir():
+            # Nothing is not a beginning: every key would begin with it.
+            runs = sorted((root / HOME / "runs").glob("*")) if run else []
+            runs = [directory for directory in runs if directory.name.startswith(run)]
+        if not runs:
+            raise InputError(
+                f"There is no run {run}.",
+                "Name a directory under .audit/runs, its key, or a JSON report.",
+            )
+        if len(runs) > 1:
+            keys = ", ".join(directory.name for directory in runs[:5])
+            raise InputError(f"{len(runs)} runs begin with {run}: {keys}.", "Give more of the key.")
+        path = runs[0] / "report.json"
+        if not path.is_file():
+            raise InputError(
+                f"{runs[0]} holds no finished audit.",
+                "Let `audit scan` finish: the same command goes on.",
+            )
+    LOG.debug("reading %s", path)
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(
             f"{path} cannot be read as a report.", "Name a run, or a file of --output json=."
         ) from error
-    if not isinstance(value, dict) or "verdict" not in value:
+    if not isinstance(content, dict) or "verdict" not in content:
         raise InputError(f"{path} is no report of audit scan.", "Name a run of `audit scan`.")
     try:
-        return from_dict(value)
+        return from_dict(content)
     except RunError as error:
         raise InputError(f"{path}: {error.message}", error.hint) from error
 
@@ -106,113 +131,75 @@ def count_changes(before: DatasetInfo, after: DatasetInfo, root: Path) -> RowCha
         return Skipped(error.message.rstrip("."))
 
 
-def _find(run: str, root: Path) -> Path:
-    path = root / run
-    if path.is_file():
-        return path
-    if path.is_dir():
-        found = [path]
-    else:
-        found = [
-            each
-            for each in sorted((root / HOME / "runs").glob("*"))
-            if run and each.name.startswith(run)
-        ]
-    if not found:
-        raise InputError(
-            f"There is no run {run}.",
-            "Name a directory under .audit/runs, its key, or a JSON report.",
-        )
-    if len(found) > 1:
-        keys = ", ".join(each.name for each in found[:5])
-        raise InputError(f"{len(found)} runs begin with {run}: {keys}.", "Give more of the key.")
-    report = found[0] / "report.json"
-    if not report.is_file():
-        raise InputError(
-            f"{found[0]} holds no finished audit.",
-            "Let `audit scan` finish: the same command goes on.",
-        )
-    return report
-
-
 def _unfair(before: ScanReport, after: ScanReport) -> Iterator[str]:
     """What differs although it must not.
 
     What one of the reports does not say is not held against it.
     """
-    for (part, key), name in SCALE.items():
-        old, new = getattr(before, part).get(key), getattr(after, part).get(key)
-        if old is not None and new is not None and old != new:
-            yield f"{name} differs ({_named(before, part, key)}, then {_named(after, part, key)})"
-
-
-def _named(report: ScanReport, part: str, key: str) -> str:
-    """The value as a person would name it, and enough of a digest to tell two apart."""
-    value = str(getattr(report, part)[key])
-    name = {
-        "sha256": report.reference.get("name"),
-        "panel_sha256": report.settings.get("panel"),
-    }.get(key)
-    return f"{name} {value[:8]}" if name else value[:8]
+    for (section, key), quantity in SCALE.items():
+        values = [getattr(report, section).get(key) for report in (before, after)]
+        if None in values or values[0] == values[1]:
+            continue
+        # A digest alone tells two models apart, and says nothing to a person.
+        names = {"sha256": ("reference", "name"), "panel_sha256": ("settings", "panel")}
+        shown = []
+        for report, value in zip((before, after), values, strict=True):
+            named_in, name_key = names.get(key, (section, ""))
+            name = getattr(report, named_in).get(name_key)
+            shown.append(f"{name} {str(value)[:8]}" if name else str(value)[:8])
+        yield f"{quantity} differs ({shown[0]}, then {shown[1]})"
 
 
 def _notes(before: ScanReport, after: ScanReport) -> Iterator[str]:
+    """What differs and leaves the effects comparable."""
     for key in NOTED:
-        old, new = before.settings.get(key), after.settings.get(key)
-        if old != new:
-            yield f"the setting {key} differs ({_short(old)}, then {_short(new)})"
+        values = before.settings.get(key), after.settings.get(key)
+        if values[0] != values[1]:
+            old, new = (
+                f"{len(value)} of them"
+                if isinstance(value, list)
+                else "not set"
+                if value is None
+                else str(value)
+                for value in values
+            )
+            yield f"the setting {key} differs ({old}, then {new})"
     for key in sorted({*before.versions, *after.versions}):
-        old, new = before.versions.get(key), after.versions.get(key)
-        if old != new:
-            yield f"the version of {key} differs ({old}, then {new})"
-    if before.reference.get("device") != after.reference.get("device"):
-        devices = f"{before.reference.get('device')}, then {after.reference.get('device')}"
-        yield f"the device differs ({devices})"
-
-
-def _short(value: Any) -> str:
-    return (
-        f"{len(value)} of them"
-        if isinstance(value, list)
-        else "not set"
-        if value is None
-        else str(value)
-    )
+        old_version, new_version = before.versions.get(key), after.versions.get(key)
+        if old_version != new_version:
+            yield f"the version of {key} differs ({old_version}, then {new_version})"
+    devices = [report.reference.get("device") for report in (before, after)]
+    if devices[0] != devices[1]:
+        yield f"the device differs ({devices[0]}, then {devices[1]})"
 
 
 def _traits(before: ScanReport, after: ScanReport) -> tuple[TraitChange, ...]:
+    """What became of each trait, those that changed first, otherwise in the order of the reports."""
     old, new = ({trait.name: trait for trait in report.traits} for report in (before, after))
+    # A trait is found at the level of its own scan, and at the least dose that a report counts.
     levels = [
         (float(report.settings.get("alpha", 0)), text_profile(report.detectors).min_reported_dose)
         for report in (before, after)
     ]
     common = len(old.keys() & new.keys())
-    order = [trait.name for trait in (*after.traits, *before.traits)]
-    changes = [
-        _change(old.get(name), new.get(name), levels, common) for name in dict.fromkeys(order)
-    ]
+    changes = []
+    for name in dict.fromkeys([*new, *old]):
+        pair = old.get(name), new.get(name)
+        trait = new[name] if name in new else old[name]
+        moved = None if pair[0] is None or pair[1] is None else difference(pair[0], pair[1], common)
+        is_noise = moved is not None and moved.p_adjusted > LEVEL
+        was_found, is_now_found = (
+            evidence is not None and is_found(evidence, *level)
+            for evidence, level in zip(pair, levels, strict=True)
+        )
+        kind: Kind = "same"
+        if was_found != is_now_found:
+            kind = "appeared" if is_now_found else "vanished"
+        elif moved is not None and not is_noise:
+            kind = "moved"
+        changes.append(TraitChange(name, trait.group, kind, *pair, moved, is_noise))
+    # Sorting is stable, so that the order of the later report holds among changes of one kind.
     return tuple(sorted(changes, key=lambda change: KINDS.index(change.kind)))
-
-
-def _change(
-    before: TraitEvidence | None,
-    after: TraitEvidence | None,
-    levels: list[tuple[float, float]],
-    common: int,
-) -> TraitChange:
-    moved = None if before is None or after is None else difference(before, after, common)
-    noise = moved is not None and moved.p_adjusted > LEVEL
-    was, is_ = (
-        trait is not None and is_found(trait, *at)
-        for trait, at in zip((before, after), levels, strict=True)
-    )
-    kind: Kind = "appeared" if is_ and not was else "vanished" if was and not is_ else "same"
-    if kind == "same" and moved is not None and not noise:
-        kind = "moved"
-    some = after or before
-    if some is None:
-        raise ValueError("a change needs a trait")
-    return TraitChange(some.name, some.group, kind, before, after, moved, noise)
 
 
 def _prints(info: DatasetInfo, root: Path) -> Iterator[RowPrint]:
@@ -228,20 +215,21 @@ def _prints(info: DatasetInfo, root: Path) -> Iterator[RowPrint]:
             raise InputError(f"{info.name} has changed since it was scanned", "Scan it again.")
         for index, row in rows.scorable():
             example = to_example(index, row, rows.layout)
-            if isinstance(example, Example):
-                yield _print(example)
-
-
-def _print(example: Example) -> RowPrint:
-    """Plain text has no prompt: a row that differs counts as one removed and one added."""
-    answer = _digest(example.completion)
-    if example.text is not None:
-        return answer, answer
-    asked = [
-        [each.role, "" if each.role == "assistant" else each.content] for each in example.messages
-    ]
-    return _digest(json.dumps(asked)), answer
+            if not isinstance(example, Example):
+                continue
+            answer = _digest(example.completion)
+            if example.text is not None:
+                # Plain text has no prompt: a row that differs counts as one removed and one added.
+                yield answer, answer
+                continue
+            prompt = [
+                [message.role, "" if message.role == "assistant" else message.content]
+                for message in example.messages
+            ]
+            yield _digest(json.dumps(prompt)), answer
 
 
 def _digest(text: str) -> bytes:
+    """Twelve bytes of a digest, since those of all rows are held at once."""
+    # A lone surrogate, which JSON can hold, has no UTF-8.
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=12).digest()
