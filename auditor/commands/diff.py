@@ -174,7 +174,7 @@ def _notes(before: ScanReport, after: ScanReport) -> Iterator[str]:
 
 
 def _traits(before: ScanReport, after: ScanReport) -> tuple[TraitChange, ...]:
-    """What became of each trait, those that changed first, otherwise in the order of the reports."""
+    """What became of each trait, those that changed first."""
     old, new = ({trait.name: trait for trait in report.traits} for report in (before, after))
     # A trait is found at the level of its own scan, and at the least dose that a report counts.
     levels = [
