@@ -7,7 +7,7 @@ import inspect
 import logging
 import sys
 from collections.abc import Callable
-from typing import Annotated, TextIO
+from typing import Annotated, Any
 
 from typer import Option
 
@@ -26,14 +26,14 @@ Verbose = Annotated[
 Quiet = Annotated[bool, Option("--quiet", "-q", help="Show the result and errors only.")]
 
 
-class _StandardError(logging.StreamHandler[TextIO]):
+class _StandardError(logging.StreamHandler[Any]):
     """Writes to the standard error of the moment, which a live progress line may have replaced."""
 
     def __init__(self) -> None:
         logging.Handler.__init__(self)
 
     @property
-    def stream(self) -> TextIO:
+    def stream(self) -> Any:
         return sys.stderr
 
 

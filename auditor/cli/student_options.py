@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Any
 
 from typer import Option
 
@@ -113,7 +113,7 @@ def with_student_options(command: Callable[..., int]) -> Callable[..., int]:
         options += shared.values() if name == "settings" else [parameter]
 
     @functools.wraps(command)
-    def with_settings(**values: object) -> int:
+    def with_settings(**values: Any) -> int:
         settings = student_settings(**{name: values.pop(name) for name in shared})
         return command(settings=settings, **values)
 
