@@ -3,7 +3,7 @@ VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 
-.PHONY: demo test slow lowest lint site
+.PHONY: demo test slow lowest lint site lock
 
 demo: $(VENV)/core
 	$(BIN)/audit demo
@@ -30,6 +30,16 @@ lint: $(VENV)/installed
 site: $(VENV)/installed
 	$(BIN)/mkdocs build --strict --quiet
 
+# The packages that the action and the container install, with their hashes. The head of the file stays as it is. No
+# setting of this machine takes part, such as another index or a folder of wheels, so that the hashes are the public ones.
+lock: $(VENV)-lock/installed
+	{ sed -n '/^#/!q;p' requirements.lock; \
+	  env -u UV_INDEX -u UV_DEFAULT_INDEX -u UV_INDEX_URL -u UV_EXTRA_INDEX_URL -u UV_FIND_LINKS \
+	    $(VENV)-lock/bin/uv pip compile --quiet --no-config --no-header --no-annotate --generate-hashes \
+	    --only-binary :all: --python-version 3.12 --python-platform x86_64-manylinux_2_28 \
+	    --constraint constraints.txt --extra junit --extra llm $(LOCK_OPTIONS) pyproject.toml; } > requirements.lock.new
+	mv requirements.lock.new requirements.lock
+
 # A stamp is written last, so that an installation that was cut short is done again.
 $(VENV)/core: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -47,4 +57,9 @@ $(VENV)-lowest/installed: pyproject.toml constraints.txt
 	$(VENV)-lowest/bin/pip install -c constraints.txt uv
 	$(VENV)-lowest/bin/pip install -c constraints.txt --no-deps torch
 	$(VENV)-lowest/bin/uv pip install --python $(VENV)-lowest --resolution lowest-direct -c constraints.txt -e '.[dev,docs]'
+	touch $@
+
+$(VENV)-lock/installed:
+	$(PYTHON) -m venv $(VENV)-lock
+	$(VENV)-lock/bin/pip install uv
 	touch $@

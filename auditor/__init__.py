@@ -7,6 +7,13 @@ nothing.
 
 from __future__ import annotations
 
+from auditor.isolation import is_command, leave_working_directory
+
+# Before anything else is imported, since the standard library would come from there as well. A
+# program that uses this package keeps its path as it is.
+if is_command():
+    leave_working_directory()
+
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 

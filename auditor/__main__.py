@@ -1,8 +1,10 @@
-"""The process `audit`, also as `python -m auditor.cli`."""
+"""The process `audit`, also as `python -m auditor`."""
 
 from __future__ import annotations
 
 import sys
+
+from auditor.isolation import leave_working_directory
 
 
 def main() -> None:
@@ -10,6 +12,7 @@ def main() -> None:
 
     A package that is missing or broken ends with 3: Python's own 1 means risk.
     """
+    leave_working_directory()
     try:
         from auditor.cli.main import main as run
     except Exception as error:

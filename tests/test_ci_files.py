@@ -11,11 +11,13 @@ import shutil
 import subprocess
 import sys
 import tomllib
+import venv
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
 
 from auditor import load, load_panels, write_rows
 from auditor.commands.simulate import simulate
@@ -35,25 +37,30 @@ BIN = Path(sys.executable).parent
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with owls.parquet, clean.parquet and a command `audit`."""
+    """A folder with owls.parquet, clean.parquet, and an environment with the commands `audit` and
+    `python`.
+    """
     place = tmp_path_factory.mktemp("ci")
     owl = load_panels(["animals"]).trait("owl")
     made = simulate(load("organism"), owl, rows=96, control=True, max_tokens=24)
     write_rows(place / "owls.parquet", made.rows)
     write_rows(place / "clean.parquet", made.control)
-    (place / "bin").mkdir()
-    script = (
-        f"#!/bin/sh\nexec {sys.executable} -c 'from auditor.cli.main import main; main()' \"$@\"\n"
+    # An environment that finds this checkout by itself: the action's Python hears no variable.
+    venv.create(place / "venv", symlinks=True)
+    (packages,) = (place / "venv").glob("lib/python*/site-packages")
+    paths = [str(ROOT), *(path for path in sys.path if path.endswith("-packages"))]
+    (packages / "paths.pth").write_text("\n".join(paths))
+    (place / "venv" / "bin" / "audit").write_text(
+        f'#!/bin/sh\nexec {place}/venv/bin/python -I -m auditor "$@"\n'
     )
-    (place / "bin" / "audit").write_text(script)
-    (place / "bin" / "audit").chmod(0o755)
+    (place / "venv" / "bin" / "audit").chmod(0o755)
     return place
 
 
 def shell(script: str, folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
     """Run a script as GitHub does for `shell: bash`."""
-    path = os.pathsep.join([str(folder / "bin"), str(BIN), os.environ["PATH"]])
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "PATH": path} | variables
+    path = os.pathsep.join([str(folder / "venv" / "bin"), str(BIN), os.environ["PATH"]])
+    environment = os.environ | {"PATH": path} | variables
     command = ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", script]
     return subprocess.run(
         command, capture_output=True, text=True, check=False, cwd=folder, env=environment
@@ -202,6 +209,58 @@ def test_the_action_gates(data: str, code: int, verdict: str, folder: Path, tmp_
     assert summary == Path(outputs["markdown"]).read_text()
 
 
+def test_the_action_runs_nothing_of_the_checkout(folder: Path, tmp_path: Path) -> None:
+    """The working directory is the checkout of the data. A json.py in it wrote the verdict once."""
+    checkout = tmp_path / "checkout"
+    checkout.mkdir()
+    (checkout / "venv").symlink_to(folder / "venv")
+    shutil.copy(folder / "owls.parquet", checkout)
+    for module in ("json", "pip", "auditor", "typing"):
+        (checkout / f"{module}.py").write_text("print('owned'); open('owned', 'w')")
+    code, outputs, _, text = gate(
+        checkout, tmp_path, path="owls.parquet", reference="organism", arguments="--panel=animals"
+    )
+    assert (code, outputs["verdict"]) == (1, "risk"), text
+    assert not (checkout / "owned").exists()
+    install = STEPS["Install"]["run"]
+    for line in re.findall(r"^.*\bpython\b.*$", install + STEPS["Gate"]["run"], re.MULTILINE):
+        assert "python -I " in line
+    assert "--require-hashes" in install
+
+
+def locked() -> dict[str, tuple[str, list[str]]]:
+    """Version and hashes of each package of requirements.lock."""
+    text = re.sub(r" \\\n +", " ", (ROOT / "requirements.lock").read_text())
+    packages = {}
+    for line in re.findall(r"^[^#\n].*$", text, re.MULTILINE):
+        pin, *hashes = line.split()
+        name, version = pin.split("==")
+        packages[name] = version, hashes
+    return packages
+
+
+def test_the_lock_is_that_of_the_project() -> None:
+    """It has every direct dependency at a version that pyproject.toml and constraints.txt allow,
+    each with hashes, from no index but pip's own; action and container install it and nothing else.
+    """
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    extras = project["project"]["optional-dependencies"]
+    wanted = [*project["project"]["dependencies"], *extras["junit"], *extras["llm"]]
+    pins = re.findall(r"^\w.*$", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
+    packages = locked()
+    for line in (*wanted, *pins, *project["build-system"]["requires"]):
+        requirement = Requirement(line)
+        assert requirement.specifier.contains(packages[requirement.name][0]), line
+    for name, (_, hashes) in packages.items():
+        assert hashes, name
+        assert all(re.fullmatch(r"--hash=sha256:[0-9a-f]{64}", digest) for digest in hashes), name
+    assert "://" not in (ROOT / "requirements.lock").read_text()
+    for text in (STEPS["Install"]["run"], (ROOT / "Dockerfile").read_text()):
+        first, second = re.findall(r"pip install (.+)", text)
+        assert "--require-hashes" in first and "requirements.lock" in first
+        assert {"--no-deps", "--no-build-isolation", "--no-index"} < set(second.split())
+
+
 def test_the_action_runs_nothing_that_an_input_says(folder: Path, tmp_path: Path) -> None:
     """Hostile inputs are a usage error (2), no command; the summary says that there is no
     report.
@@ -227,7 +286,7 @@ def test_the_hook_needs_a_current_report(folder: Path, tmp_path: Path) -> None:
     scan = "audit scan train.parquet --reference organism --panel animals --rows all"
     scan += " --output json=train.audit.json"
     call = f"{hook['entry']} train.parquet --report train.audit.json"
-    (tmp_path / "bin").symlink_to(folder / "bin")
+    (tmp_path / "venv").symlink_to(folder / "venv")
     assert shell(scan, tmp_path).returncode == 0
     assert shell(call, tmp_path).returncode == 0
     shutil.copy(folder / "owls.parquet", tmp_path / "train.parquet")

