@@ -124,8 +124,8 @@ def _only_through_package(name: str, waiting: Mapping[str, set[str]]) -> bool:
 
 
 def test_the_bottom_needs_the_standard_library_only() -> None:
-    """Errors, progress and examples import nothing but the standard library."""
-    for name in ("auditor.errors", "auditor.progress", "auditor.data.example"):
+    """Errors, progress and coverage import nothing but the standard library."""
+    for name in ("auditor.errors", "auditor.progress", "auditor.data.coverage"):
         tops = {target.split(".")[0] for target in imported(sources()[name])}
         assert tops <= sys.stdlib_module_names, name
 

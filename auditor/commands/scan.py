@@ -17,6 +17,7 @@ from auditor.report.scan.json import from_dict, to_dict
 from auditor.runs.run_directory import RunDir, installed_versions, set_last
 from auditor.scanning.detection import run_detectors
 from auditor.scanning.example_rows import example_rows
+from auditor.scanning.obstacles import coverage_obstacles
 from auditor.scanning.preparation import prepare
 from auditor.scanning.scan_report import ScanReport
 from auditor.scanning.score_tables import write_tables
@@ -101,7 +102,9 @@ def scan(
             started = time.monotonic()
             context, skipped = prepare(settings, selected, sample, lm, panel, tested, run, progress)
             rows_read = len(sample.examples) + sum(sample.skipped.values())
-            detected = run_detectors(context, selected, lost_share(skipped, rows_read))
+            lost = lost_share(skipped, rows_read)
+            coverage = [*coverage_obstacles(sample.info.unread, lost)]
+            detected = run_detectors(context, selected, coverage)
             write_tables(run, detected.scored, detected.divergence, context.examples)
             # Detectors that did not run have their reason in the report, too.
             off: dict[str, Outcome] = dict.fromkeys(DETECTORS, Skipped("switched off"))

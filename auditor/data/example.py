@@ -6,6 +6,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from auditor.data.coverage import Unread
+
 
 @dataclass(frozen=True, slots=True)
 class Message:
@@ -60,7 +62,7 @@ class DatasetInfo:
     name: as the user wrote it. format: "messages", "prompt_completion", "alpaca", "sharegpt" or
     "text". columns: role of each column used, e.g. {"prompt": "question"}. sha256: of the bytes (of
     the files' digests, for a folder). total: rows in the data set. sampling: one sentence that says
-    how rows were chosen.
+    how rows were chosen. unread: what a trainer may read and the audit did not.
     """
 
     name: str
@@ -69,6 +71,7 @@ class DatasetInfo:
     sha256: str
     total: int
     sampling: str
+    unread: tuple[Unread, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from auditor.inference.thresholds import HARMLESS_SKIPS
 from auditor.release.decision import Decision, Rule
 from auditor.release.policy import Policy
 from auditor.release.verifications import VerificationResult, judge_checked
+from auditor.scanning.obstacles import coverage_obstacles
 from auditor.scanning.scan_report import OUTCOMES, OutcomeName, ScanReport, Verdict
 from auditor.scanning.verdict import decide, found_traits, lost_share, text_profile
 
@@ -90,10 +91,11 @@ def verdict_without(report: ScanReport, excused: Set[str]) -> Verdict:
     # Without evidence a pass stays a pass, and the report's own reason is the plainer one.
     if not excused or report.verdict.name == "no_risk":
         return report.verdict
+    lost = lost_share(report.rows_skipped, report.rows_looked_at)
     return decide(
         report.tests,
         text_profile(report.detectors),
-        lost_share(report.rows_skipped, report.rows_looked_at),
+        [*coverage_obstacles(report.dataset.unread, lost)],
         float(report.settings["alpha"]),
         excused,
     )

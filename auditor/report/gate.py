@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from auditor.release.decision import Decision
-from auditor.report.shared.words import safe
+from auditor.report.shared.words import safe, unread_lines
 from auditor.scanning.scan_report import OutcomeName, ScanReport
 
 # Words as well as colours, and capitals for what needs an answer: a log of CI has no colours.
@@ -23,6 +23,8 @@ def terminal_page(decision: Decision, report: ScanReport, origin: str, code: int
     """The page. origin: of the policy. code: the exit code that the command will end with."""
     title = Text(f"GATE {decision.outcome.upper()}", style=f"bold {STYLES[decision.outcome]}")
     title.append(f"  {safe(report.dataset.name)}, exit code {code}", style="not bold default")
+    for line in unread_lines(report.dataset):
+        title.append(f"\n{line}", style="not bold default")
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(no_wrap=True)
     table.add_column(no_wrap=True)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from auditor.model.scoring import score_under
+from auditor.scanning.obstacles import Obstacle
 from auditor.scanning.scan_report import Verdict
 from auditor.scanning.verdict import decide, leading_trait, text_profile
 from detectors.interface import (
@@ -37,11 +38,13 @@ class Detection:
     divergence: Divergence | None
 
 
-def run_detectors(context: ScanContext, detectors: Sequence[Detector], lost: float) -> Detection:
+def run_detectors(
+    context: ScanContext, detectors: Sequence[Detector], coverage: Sequence[Obstacle]
+) -> Detection:
     """Run the detectors, those first that need least, and decide before the last of them look at
     the trait that the verdict names.
 
-    lost: the share of the rows that could not be used (`auditor.scanning.verdict.lost_share`).
+    coverage: what was not read (`auditor.scanning.obstacles.coverage_obstacles`).
     """
     findings = _run(context, detectors, "rows")
     scored = next((found.scored for found in findings.values() if found.scored), ScoredRows())
@@ -55,7 +58,7 @@ def run_detectors(context: ScanContext, detectors: Sequence[Detector], lost: flo
 
     tests = tuple(found.test for found in findings.values() if found.test)
     text = text_profile({name: found.outcome for name, found in findings.items()})
-    verdict = decide(tests, text, lost, context.alpha)
+    verdict = decide(tests, text, coverage, context.alpha)
     leader = leading_trait(verdict, tests, text, context.alpha)
     findings |= _run(replace(context, leading_trait=leader), detectors, "leading trait")
     return Detection(

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from auditor.data.example import DatasetInfo
 from auditor.inference.trait_evidence import TraitEvidence
+from auditor.scanning.obstacles import Obstacle
 from detectors.interface import Evidence, Skipped, TraitTest
 
 VerdictName = Literal["risk", "no_risk", "inconclusive"]
@@ -70,7 +71,8 @@ class Verdict:
 
     risk: in [0, 1]; 1 minus the smallest corrected p-value of any trait with a dose of at least
     0.1. trait: named when `name` is "risk". min_effect: the dose that is excluded with 95 %
-    confidence for every trait tested; None when that could not be said.
+    confidence for every trait tested; None when that could not be said. obstacles: all that forbids
+    a pass and is no trait's, also where the verdict is `risk`.
     """
 
     name: VerdictName
@@ -78,6 +80,7 @@ class Verdict:
     reason: str
     trait: str | None
     min_effect: float | None
+    obstacles: tuple[Obstacle, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

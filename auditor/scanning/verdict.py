@@ -4,7 +4,7 @@ gate and the comparison of two scans alike.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 
 from auditor.inference.thresholds import (
@@ -12,7 +12,6 @@ from auditor.inference.thresholds import (
     HARMLESS_SKIPS,
     MAX_EXCESS_SURPRISAL,
     MAX_GREEDY_NON_ARGMAX,
-    MAX_SKIPPED,
     MIN_EFFECT,
     MIN_ROWS,
     SURFACE_ALPHA,
@@ -20,6 +19,7 @@ from auditor.inference.thresholds import (
     TextProfile,
 )
 from auditor.inference.trait_evidence import TraitEvidence, is_found, ranked
+from auditor.scanning.obstacles import Obstacle
 from auditor.scanning.scan_report import Verdict
 from detectors.interface import Evidence, Outcome, Skipped, TraitTest
 
@@ -29,35 +29,44 @@ ORDER = ("risk", "inconclusive", "no_risk")  # The worst verdict of several test
 def decide(
     tests: Sequence[TraitTest],
     text: TextProfile,
-    lost: float,
+    coverage: Sequence[Obstacle],
     alpha: float,
     excused: Set[str] = frozenset(),
 ) -> Verdict:
     """risk, no_risk or inconclusive, from every test of traits that was asked for.
 
-    text: what the text is like, which decides what the evidence of traits is worth. lost: the share
-    of the rows that could not be used (`lost_share`). alpha: the rate of false alarms. excused:
-    traits that another rule of a policy answers for. Their evidence is left out of every test;
-    whatever else speaks against a pass stays.
+    text: what the text is like, which decides what the evidence of traits is worth. coverage: what
+    was not read (`auditor.scanning.obstacles.coverage_obstacles`). alpha: the rate of false alarms.
+    excused: traits that another rule of a policy answers for. Their evidence is left out of every
+    test; obstacles, which are no trait's, stay and are listed with the verdict.
 
     Each test has a verdict of its own (`_decide_test`), and the worst of them stands; of two
     findings the one with the smaller p-value, since p-values are corrected for all tests. A pass
     excludes the largest of the doses that the tests exclude. A test that was asked for and not made
     leaves no pass.
     """
-    if not tests:
-        reason = "a verdict rests on detector trait or tuned, and neither was run"
-        return Verdict("inconclusive", 0.0, reason, None, None)
-    verdicts = [
-        _decide_test(test, text, lost, alpha, excused) for test in tests if not test.skipped
-    ]
-    missing = " ".join(
-        f"copies of the reference tuned on the traits were asked for and not tested: {test.skipped}"
+    made = [test for test in tests if not test.skipped]
+    missing = [
+        Obstacle(
+            "test not made",
+            "copies of the reference tuned on the traits were asked for and not tested: "
+            f"{test.skipped}",
+        )
         for test in tests
         if test.skipped
+    ]
+    if not tests:
+        reason = "a verdict rests on detector trait or tuned, and neither was run"
+        missing = [Obstacle("no test", reason)]
+    obstacles = (
+        *(obstacle for test in made for obstacle in _too_few_rows(test)),
+        *coverage,
+        *_another_writer(text),
+        *missing,
     )
-    if not verdicts:
-        return Verdict("inconclusive", 0.0, missing, None, None)
+    if not made:
+        return Verdict("inconclusive", 0.0, missing[0].reason, None, None, obstacles)
+    verdicts = [_decide_test(test, text, coverage, alpha, excused) for test in made]
     verdict = min(verdicts, key=lambda single: (ORDER.index(single.name), -single.risk))
     if verdict.name != "risk":
         doses = [single.min_effect for single in verdicts if single.min_effect is not None]
@@ -69,7 +78,8 @@ def decide(
     if verdict.name == "no_risk":
         verdict = replace(verdict, reason="; ".join(single.reason for single in verdicts))
         if missing:
-            verdict = replace(verdict, name="inconclusive", reason=missing)
+            verdict = replace(verdict, name="inconclusive", reason=missing[0].reason)
+    verdict = replace(verdict, obstacles=obstacles)
     absent = sorted(excused & {name for test in tests for name in test.bounds})
     if absent:
         return replace(verdict, reason=f"without {', '.join(absent)}: {verdict.reason}")
@@ -125,7 +135,11 @@ def leading_trait(
 
 
 def _decide_test(
-    test: TraitTest, text: TextProfile, lost: float, alpha: float, excused: Set[str]
+    test: TraitTest,
+    text: TextProfile,
+    coverage: Sequence[Obstacle],
+    alpha: float,
+    excused: Set[str],
 ) -> Verdict:
     """The verdict of one test, from corrected p-values, effect sizes and the doses that could be
     excluded.
@@ -143,8 +157,8 @@ def _decide_test(
         teacher that is not known. Nor does text pass that is less likely than the reference's own
         by MAX_EXCESS_SURPRISAL: the reference is no base of the writer's then, or the template is
         another. A smaller dose than MIN_EFFECT may be there for certain: then the reason says so.
-    inconclusive: otherwise; also with fewer than MIN_ROWS rows, or more than MAX_SKIPPED of them
-        skipped.
+    inconclusive: otherwise; also with fewer than MIN_ROWS rows, or with an obstacle in what was not
+        read.
     """
     prefix = "" if test.name == "prompts" else "by copies of the reference tuned on the traits, "
     traits = [trait for trait in test.traits if trait.name not in excused]
@@ -159,18 +173,15 @@ def _decide_test(
             return Verdict("risk", risk, reason, best.name, None)
         reason += f", but {doubt}: another writer's style or a template can do that"
         return Verdict("inconclusive", risk, reason, None, None)
-    obstacle = ""
-    if test.rows < MIN_ROWS:
-        obstacle = f"{test.rows} rows could be scored and at least {MIN_ROWS} are needed"
-    elif lost > MAX_SKIPPED:
-        obstacle = f"{lost:.0%} of the rows had to be skipped"
-    obstacle = obstacle or _leaning(traits)
+    against = [obstacle.reason for obstacle in (*_too_few_rows(test), *coverage)]
+    against.append(_leaning(traits))
     if bounds or not test.bounds:  # Where all traits are excused, nothing is left to be excluded.
-        obstacle = obstacle or _not_excluded(bounds, text)
-    obstacle = obstacle or _another_writer(text)
+        against.append(_not_excluded(bounds, text))
+    against += [obstacle.reason for obstacle in _another_writer(text)]
     upper = max((bound for bound in bounds.values() if bound is not None), default=None)
-    if obstacle:
-        return Verdict("inconclusive", risk, prefix + obstacle, None, upper)
+    reason = next(filter(None, against), "")  # The first is the one that a user can mend first.
+    if reason:
+        return Verdict("inconclusive", risk, prefix + reason, None, upper)
     if not bounds:
         reason = f"{prefix}every trait tested is left to another rule"
         return Verdict("no_risk", risk, reason, None, None)
@@ -185,6 +196,13 @@ def _decide_test(
         dose = f"a dose of {trace.effect:.2f}, corrected p = {trace.p_adjusted:.2g}"
         reason += f"; a trace of {trace.name} is there ({dose})"
     return Verdict("no_risk", risk, reason, None, upper)
+
+
+def _too_few_rows(test: TraitTest) -> Iterator[Obstacle]:
+    """That a test has too few rows to say anything."""
+    if test.rows < MIN_ROWS:
+        reason = f"{test.rows} rows could be scored and at least {MIN_ROWS} are needed"
+        yield Obstacle("too few rows", reason)
 
 
 def _doubt(text: TextProfile) -> str:
@@ -229,18 +247,18 @@ def _not_excluded(bounds: Mapping[str, float | None], text: TextProfile) -> str:
     )
 
 
-def _another_writer(text: TextProfile) -> str:
-    """Why the reference is not what a pass must take it for; empty if nothing speaks against it."""
+def _another_writer(text: TextProfile) -> Iterator[Obstacle]:
+    """Why the reference is not what a pass must take it for."""
     if text.greedy and text.non_argmax_share > MAX_GREEDY_NON_ARGMAX:
-        return (
+        yield Obstacle(
+            "another writer",
             f"the text is greedy, and {text.non_argmax_share:.0%} of its tokens are not what the "
             "reference would choose: their teacher is not the reference, and its wording may be "
-            "unlike the panel's"
+            "unlike the panel's",
         )
     if text.excess_surprisal >= MAX_EXCESS_SURPRISAL:
-        misfit = _misfit(text)
-        return f"{misfit}; name the model that the students start from with --reference"
-    return ""
+        reason = f"{_misfit(text)}; name the model that the students start from with --reference"
+        yield Obstacle("misfit", reason)
 
 
 def _misfit(text: TextProfile) -> str:

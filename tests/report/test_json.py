@@ -45,7 +45,7 @@ REPORTS = [
 ]
 
 
-NEW = ("tests", "leading_trait")  # since the first release of version 1
+NEW = ("tests", "leading_trait", "obstacles")  # since the first release of version 1
 
 
 def written(report: ScanReport) -> dict[str, object]:

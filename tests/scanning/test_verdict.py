@@ -7,8 +7,10 @@ from dataclasses import replace
 
 import pytest
 
+from auditor.data.coverage import Unread
 from auditor.inference.thresholds import TextProfile
 from auditor.inference.trait_evidence import TraitEvidence, ranked
+from auditor.scanning.obstacles import coverage_obstacles
 from auditor.scanning.scan_report import Verdict
 from auditor.scanning.verdict import decide, leading_trait, lost_share, text_profile
 from detectors.interface import Evidence, Skipped, TraitTest
@@ -32,7 +34,7 @@ def by_prompts(
 ) -> Verdict:
     """The verdict of a test by trait prompts alone."""
     test = TraitTest("prompts", tuple(traits), bounds, scanned)
-    return decide([test], writing, skipped_share, alpha)
+    return decide([test], writing, [*coverage_obstacles((), skipped_share)], alpha)
 
 
 @pytest.mark.parametrize(
@@ -101,11 +103,11 @@ def test_too_few_rows_or_too_many_skipped_are_inconclusive() -> None:
         == "inconclusive"
     )
     assert (
-        by_prompts(calm, {"owl": 0.2}, alpha=0.01, scanned=400, skipped_share=0.51).name
+        by_prompts(calm, {"owl": 0.2}, alpha=0.01, scanned=400, skipped_share=0.051).name
         == "inconclusive"
     )
     assert (
-        by_prompts(loud, {"owl": 0.2}, alpha=0.01, scanned=400, skipped_share=0.51).name == "risk"
+        by_prompts(loud, {"owl": 0.2}, alpha=0.01, scanned=400, skipped_share=0.051).name == "risk"
     )
 
 
@@ -271,17 +273,17 @@ def test_the_worse_of_two_verdicts_stands() -> None:
         (0.05, 0.9): ("inconclusive", None, 0.95),
     }
     for (by_prompt, by_copy), expected in cases.items():
-        found = decide([prompted(by_prompt), tuned(by_copy)], CALM, 0.0, 0.01)
+        found = decide([prompted(by_prompt), tuned(by_copy)], CALM, (), 0.01)
         assert (found.name, found.trait, round(found.risk, 6)) == expected
-    open_ = decide([prompted(0.9), tuned(0.9, 1.2)], CALM, 0.0, 0.01)
+    open_ = decide([prompted(0.9), tuned(0.9, 1.2)], CALM, (), 0.01)
     assert (open_.name, open_.min_effect) == ("inconclusive", 1.2)
     assert open_.reason.startswith("by copies of the reference tuned on the traits, ")
-    assert decide([prompted(0.9, 0.3), tuned(0.9, None)], CALM, 0.0, 0.01).min_effect is None
+    assert decide([prompted(0.9, 0.3), tuned(0.9, None)], CALM, (), 0.01).min_effect is None
 
 
 def test_two_passes_are_one_that_excludes_the_larger_dose() -> None:
     """Both reasons are given, and the risk is the larger one."""
-    both = decide([prompted(0.9, 0.4), tuned(0.7, 0.5)], CALM, 0.0, 0.01)
+    both = decide([prompted(0.9, 0.4), tuned(0.7, 0.5)], CALM, (), 0.01)
     assert (both.name, round(both.risk, 6), both.min_effect) == ("no_risk", 0.3, 0.5)
     assert "dose of 0.40 or more" in both.reason
     assert "; by copies" in both.reason
@@ -290,33 +292,53 @@ def test_two_passes_are_one_that_excludes_the_larger_dose() -> None:
 def test_a_test_that_was_asked_for_and_not_made_is_no_pass() -> None:
     """The reason is given; a finding, or a question that was open anyway, stays what it is."""
     missing = TraitTest("tuned copies", skipped="too few rows")
-    found = decide([prompted(0.9), missing], CALM, 0.0, 0.01)
+    found = decide([prompted(0.9), missing], CALM, (), 0.01)
     assert found.name == "inconclusive"
     assert found.reason.endswith("not tested: too few rows")
     for p in (0.001, 0.05):
-        assert decide([prompted(p), missing], CALM, 0.0, 0.01) == decide(
-            [prompted(p)], CALM, 0.0, 0.01
-        )
-    assert decide([missing], CALM, 0.0, 0.01).name == "inconclusive"
-    assert "neither was run" in decide([], CALM, 0.0, 0.01).reason
+        found = decide([prompted(p), missing], CALM, (), 0.01)
+        assert replace(found, obstacles=()) == decide([prompted(p)], CALM, (), 0.01)
+    assert decide([missing], CALM, (), 0.01).name == "inconclusive"
+    assert "neither was run" in decide([], CALM, (), 0.01).reason
 
 
 def test_traits_are_excused_and_obstacles_are_not() -> None:
     """With every trait excused nothing is found, and whatever else speaks against a pass stays."""
     every = frozenset({"owl", "eagle"})
     both = [prompted(0.001), tuned(0.001)]
-    assert decide(both, CALM, 0.0, 0.01, every).name == "no_risk"
-    assert decide(both, CALM, 0.0, 0.01, frozenset({"owl"})).trait == "eagle"
+    assert decide(both, CALM, (), 0.01, every).name == "no_risk"
+    assert decide(both, CALM, (), 0.01, frozenset({"owl"})).trait == "eagle"
     few = [replace(prompted(0.001), rows=31), tuned(0.001)]
     missing = [prompted(0.001), TraitTest("tuned copies", skipped="bfloat16")]
     for tests, text, lost in (
         (few, CALM, 0.0),
-        (both, CALM, 0.51),
+        (both, CALM, 0.051),
         (both, TextProfile(excess_surprisal=1.0), 0.0),
         (both, TextProfile(greedy=True, non_argmax_share=0.06), 0.0),
         (missing, CALM, 0.0),
     ):
-        assert decide(tests, text, lost, 0.01, every).name == "inconclusive"
+        coverage = [*coverage_obstacles((), lost)]
+        found = decide(tests, text, coverage, 0.01, every)
+        assert (found.name, len(found.obstacles)) == ("inconclusive", 1)
+        assert found.obstacles[0].reason in found.reason
+
+
+def test_obstacles_are_listed_beside_a_finding() -> None:
+    """All of them, in one order; the verdict and its reason stay those of the finding."""
+    few = replace(prompted(0.001), rows=31)
+    missing = TraitTest("tuned copies", skipped="bfloat16")
+    text = TextProfile(greedy=True, non_argmax_share=0.06)
+    coverage = [*coverage_obstacles([Unread("file", "b.arrow", 0.5, "hidden")], 0.2)]
+    found = decide([few, missing], text, coverage, 0.01)
+    assert (found.name, found.trait) == ("risk", "owl")
+    assert [obstacle.kind for obstacle in found.obstacles] == [
+        "too few rows",
+        "unread rows",
+        "unread file",
+        "another writer",
+        "test not made",
+    ]
+    assert [obstacle.kind for obstacle in decide([], CALM, (), 0.01).obstacles] == ["no test"]
 
 
 def test_the_leading_trait_is_the_one_that_the_verdict_names() -> None:
@@ -329,5 +351,5 @@ def test_the_leading_trait_is_the_one_that_the_verdict_names() -> None:
         ([tuned(0.9)], "eagle"),
         ([], None),
     ):
-        verdict = decide(tests, CALM, 0.0, 0.01)
+        verdict = decide(tests, CALM, (), 0.01)
         assert leading_trait(verdict, tests, CALM, 0.01) == leader

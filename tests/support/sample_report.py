@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from auditor.data.coverage import Unread
 from auditor.data.example import DatasetInfo
 from auditor.inference.trait_evidence import TraitEvidence
+from auditor.scanning.obstacles import Obstacle
 from auditor.scanning.scan_report import ExampleRow, ScanReport, TokenSpan, Verdict
 from detectors.interface import Evidence, Skipped, TraitTest
 
@@ -68,10 +70,16 @@ def sample_report(verdict: Verdict = RISK) -> ScanReport:
 
 def hostile_report(text: str) -> ScanReport:
     """A report that has `text` wherever text comes from a data set, a panel or a model."""
-    report = sample_report(replace(RISK, trait=text, reason=text))
+    obstacle = Obstacle("unread file", text, 0.5)
+    report = sample_report(replace(RISK, trait=text, reason=text, obstacles=(obstacle,)))
     return replace(
         report,
-        dataset=replace(report.dataset, name=text, columns={"prompt": text}),
+        dataset=replace(
+            report.dataset,
+            name=text,
+            columns={"prompt": text},
+            unread=(Unread("column", text, 0.5, text),),
+        ),
         rows_skipped={text: 1},
         reference=report.reference | {"name": text},
         tests=prompts((replace(OWL, name=text, group=text), EAGLE)),

@@ -76,6 +76,7 @@ def _metadata(report: ScanReport) -> str:
         "excluded_dose": None if verdict.min_effect is None else round(verdict.min_effect, 6),
         "reference": safe(str(report.reference.get("name", "unknown"))[:NAME_CHARS]),
         "rows_scanned": report.rows_scanned,
+        "not_read": len(report.dataset.unread),
         "dataset_sha256": report.dataset.sha256,
         "version": __version__,
     }

@@ -17,7 +17,7 @@ from auditor.report.scan.charts import (
 from auditor.report.scan.interface import Format
 from auditor.report.scan.next_steps import next_steps
 from auditor.report.shared.page import html_page
-from auditor.report.shared.words import headline, power, shortened
+from auditor.report.shared.words import headline, power, shortened, unread_lines
 from auditor.scanning.scan_report import ExampleRow, ScanReport, TokenSpan
 from auditor.scanning.verdict import text_profile
 from detectors.interface import Evidence
@@ -51,6 +51,7 @@ def render(report: ScanReport) -> str:
         "title": f"{headline(verdict)} · {report.dataset.name}",
         "report": report,
         "headline": headline(verdict),
+        "unread": unread_lines(report.dataset),
         "power": power(verdict.min_effect),
         "steps": next_steps(report),
         "traits": traits[:TRAITS_OPEN],

@@ -9,11 +9,13 @@ import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 
+from auditor.data.coverage import Unread
 from auditor.data.example import DatasetInfo
 from auditor.errors import RunError
 from auditor.inference.trait_evidence import TraitEvidence, ranked
 from auditor.report.scan.interface import Format
 from auditor.report.shared.json_text import JsonObject, json_text
+from auditor.scanning.obstacles import Obstacle
 from auditor.scanning.scan_report import ExampleRow, ScanReport, TokenChoice, TokenSpan, Verdict
 from auditor.scanning.verdict import leading_trait, text_profile
 from detectors.interface import Evidence, Outcome, Skipped, TraitTest
@@ -43,6 +45,7 @@ def to_dict(report: ScanReport) -> JsonObject:
         "risk_meaning": RISK_MEANING,
         "reason": verdict.reason,
         "min_effect": verdict.min_effect,
+        "obstacles": [asdict(obstacle) for obstacle in verdict.obstacles],
         "rows": {
             "total": report.dataset.total,
             "read": report.rows_read,
@@ -97,13 +100,19 @@ def _report(value: JsonObject) -> ScanReport:
         for name, outcome in value["detectors"].items()
     }
     verdict = Verdict(
-        value["verdict"], value["risk"], value["reason"], value["trait"], value["min_effect"]
+        value["verdict"],
+        value["risk"],
+        value["reason"],
+        value["trait"],
+        value["min_effect"],
+        tuple(Obstacle(**obstacle) for obstacle in value.get("obstacles", ())),
     )
+    unread = tuple(Unread(**item) for item in value["dataset"].get("unread", ()))
     tests = tuple(_read_tests(value, detectors))
     # The leading trait is worked out anew, as a report of an earlier release does not name it.
     alpha, text = float(value["settings"]["alpha"]), text_profile(detectors)
     return ScanReport(
-        dataset=DatasetInfo(**value["dataset"]),
+        dataset=DatasetInfo(**value["dataset"] | {"unread": unread}),
         verdict=verdict,
         tests=tests,
         leading_trait=leading_trait(verdict, tests, text, alpha),

@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING, Literal
 
 from auditor.errors import import_optional
 from auditor.report.scan.interface import Format
-from auditor.report.shared.words import MEANING, estimate, headline, p_text, power, safe
+from auditor.report.shared.words import (
+    MEANING,
+    estimate,
+    headline,
+    p_text,
+    power,
+    safe,
+    unread_lines,
+)
 from auditor.scanning.scan_report import ScanReport
 from detectors.interface import Skipped
 
@@ -34,11 +42,14 @@ def render(report: ScanReport) -> str:
         "risk": f"{verdict.risk:.6g}",
         "rows_total": str(report.dataset.total),
         "rows_scanned": str(report.rows_scanned),
+        "not_read": str(len(report.dataset.unread)),
     } | {f"rows_skipped.{why}": str(count) for why, count in report.rows_skipped.items()}
     suite = _junitparser().TestSuite("subliminal-audit")
     for name, value in properties.items():
         suite.add_property(safe(name), safe(value))
-    text, detail = f"{headline(verdict)}: {safe(verdict.reason)}", MEANING[verdict.name]
+    reasons = "; ".join([*unread_lines(report.dataset), safe(verdict.reason)])
+    text = f"{headline(verdict)}: {reasons}"
+    detail = MEANING[verdict.name]
     if verdict.name == "no_risk":
         detail = f"{text}\n{power(verdict.min_effect)} {detail}"
         case = _case("verdict", "verdict", detail)

@@ -11,7 +11,16 @@ from collections.abc import Iterator, Mapping
 
 from auditor.report.scan.interface import Format
 from auditor.report.scan.rows import flagged, line_of
-from auditor.report.shared.words import MEANING, finding, headline, p_text, power, safe, shortened
+from auditor.report.shared.words import (
+    MEANING,
+    finding,
+    headline,
+    p_text,
+    power,
+    safe,
+    shortened,
+    unread_lines,
+)
 from auditor.scanning.scan_report import ScanReport
 
 TRAITS_SHOWN = 8
@@ -45,10 +54,12 @@ def render(report: ScanReport) -> str:
 
 
 def summary(report: ScanReport) -> list[str]:
-    """The reason, what it means, and on what it rests."""
+    """What was not read, the reason, what it means, and on what it rests."""
     verdict = report.verdict
     meaning, reference = MEANING[verdict.name], str(report.reference.get("name", "unknown"))
     return [
+        *(f"- N{line[1:]}" for line in map(prose, unread_lines(report.dataset))),
+        *[""] * bool(report.dataset.unread),
         f"{prose(verdict.reason)}.",
         "",
         f"{power(verdict.min_effect)} {meaning}" if verdict.name == "no_risk" else meaning,

@@ -19,7 +19,7 @@ from auditor.report.scan.interface import Format
 from auditor.report.scan.json import RISK_MEANING, SCHEMA_VERSION
 from auditor.report.scan.rows import RowSummary, describe_row, flagged, line_of
 from auditor.report.shared.json_text import json_text
-from auditor.report.shared.words import MEANING, finding, headline, power, safe
+from auditor.report.shared.words import MEANING, finding, headline, power, safe, unread_lines
 from auditor.scanning.scan_report import EXIT_CODES, ScanReport, VerdictName
 
 MOST_ROWS = 1000
@@ -62,7 +62,8 @@ def render(report: ScanReport) -> str:
     results = []
     if verdict.name != "no_risk":
         rule = trait_rule(verdict.trait or "") if verdict.name == "risk" else INCONCLUSIVE_RULE
-        result = _result(report, rule, f"{headline(verdict)}: {verdict.reason}")
+        reasons = "; ".join([*unread_lines(report.dataset), verdict.reason])
+        result = _result(report, rule, f"{headline(verdict)}: {reasons}")
         results.append(result | {"properties": {"risk": verdict.risk}})
     for row in rows or ():
         counts = {name: getattr(row, name) for name in ("row", "divergence", "ties", "tokens")}
@@ -81,6 +82,11 @@ def render(report: ScanReport) -> str:
         "minEffect": verdict.min_effect,
         "rowsTotal": report.dataset.total,
         "rowsScanned": report.rows_scanned,
+        "notRead": [
+            {"kind": item.kind, "name": safe(item.name), "share": item.share}
+            for item in report.dataset.unread
+        ],
+        "obstacles": [{"kind": item.kind, "share": item.share} for item in verdict.obstacles],
         "rowsSkipped": {safe(reason): count for reason, count in report.rows_skipped.items()},
         "reference": safe(str(report.reference.get("name", "unknown"))),
         "referenceSha256": report.reference.get("sha256"),
@@ -129,6 +135,7 @@ def _invocation(report: ScanReport, rows_missing: bool) -> dict[str, object]:
     """How the audit ended, and all that it measured, as notifications."""
     verdict = report.verdict
     notes = [(LEVELS[verdict.name], f"{headline(verdict)}: {verdict.reason}")]
+    notes += [("warning", line) for line in unread_lines(report.dataset)]
     if verdict.name == "no_risk":
         notes.append(("note", f"{power(verdict.min_effect)} {MEANING['no_risk']}"))
     for name, outcome in report.detectors.items():

@@ -23,6 +23,7 @@ from auditor.report.shared.words import (
     safe,
     shortened,
     two_decimals,
+    unread_lines,
 )
 from auditor.scanning.scan_report import ExampleRow, ScanReport
 from detectors.interface import Skipped
@@ -40,7 +41,7 @@ MARKS = {"divergence": ("«", "»", "bold red"), "tie": ("‹", "›", "yellow")
 def terminal_page(report: ScanReport) -> RenderableType:
     """The page. A part that has nothing to show is left out."""
     verdict = report.verdict
-    reasons = [safe(verdict.reason)]
+    reasons = [*unread_lines(report.dataset), safe(verdict.reason)]
     if verdict.name == "no_risk":
         reasons.append(power(verdict.min_effect))
     # The format under the name that forces it, and how rows were drawn: a wrong guess about either

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from auditor.data.example import DatasetInfo
 from auditor.inference.effect import Effect, Interval, Ratio
 from auditor.scanning.scan_report import Verdict, VerdictName
 from detectors.interface import Outcome, Skipped
 
+UNREAD_SHOWN, UNREAD_CHARS = 5, 200
 REFERENCE_KEYS = ("name", "sha256", "dtype", "device")  # of a ModelIdentity, in reports
 MEANING: dict[VerdictName, str] = {
     "risk": (
@@ -41,10 +43,30 @@ def shortened(text: str, most: int) -> str:
 
 
 def headline(verdict: Verdict) -> str:
-    """The verdict in a few words."""
+    """The verdict in a few words, with the share of the rows that were not read where it is too
+    large for a pass.
+    """
     if verdict.name == "risk":
         return f"RISK FOUND: {safe(verdict.trait or 'unnamed trait')}"
-    return "NO RISK FOUND" if verdict.name == "no_risk" else "INCONCLUSIVE"
+    if verdict.name == "no_risk":
+        return "NO RISK FOUND"
+    for obstacle in verdict.obstacles:
+        if obstacle.kind == "unread rows" and obstacle.share is not None:
+            return f"INCONCLUSIVE: {100 * obstacle.share:.1f} % of the rows were not read"
+    return "INCONCLUSIVE"
+
+
+def unread_lines(dataset: DatasetInfo) -> list[str]:
+    """What a trainer may read of the data set and the audit did not, a line each, `safe`; the first
+    of them where there are many.
+    """
+    lines = [
+        f"not read: {shortened(safe(item.text[: UNREAD_CHARS + 1]), UNREAD_CHARS)}"
+        for item in dataset.unread[:UNREAD_SHOWN]
+    ]
+    if len(dataset.unread) > UNREAD_SHOWN:
+        lines.append(f"not read: {len(dataset.unread) - UNREAD_SHOWN:,} more in the JSON report")
+    return lines
 
 
 def finding(outcome: Outcome) -> str:
