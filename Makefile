@@ -3,7 +3,7 @@ VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 
-.PHONY: demo test slow lowest lint site lock
+.PHONY: demo test slow attacks lowest lint site lock
 
 demo: $(VENV)/core
 	$(BIN)/audit demo
@@ -15,6 +15,10 @@ test: $(VENV)/installed
 # The tests that need the default reference (a download of 90 MB).
 slow: $(VENV)/installed
 	$(BIN)/python -m pytest -m slow
+
+# Attacks on the gate, each carried out by processes (tests/attacks).
+attacks: $(VENV)/installed
+	$(BIN)/python -m pytest tests/attacks -m attack -n auto --maxprocesses 4
 
 # The tests with the oldest dependencies that pyproject.toml allows, but for torch, in an environment of its own. For the
 # oldest Python: the old versions have no wheels for newer ones.

@@ -1,0 +1,123 @@
+"""Every attack, with what the attacker does and the outcome that is right.
+
+A module of this folder registers its attacks by the decorator `attack`; `test_attacks.py` carries
+them out, and `table.py` writes the table of docs/security.md from the same entries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from tests.attacks.harness import Place, Run
+
+MODULES = (
+    "controls",
+    "foreign_code",
+    "unread_rows",
+    "unread_columns",
+    "unread_files",
+    "sampling",
+    "kept_results",
+    "identities",
+    "judged_reports",
+    "policies",
+    "output_paths",
+    "settings_files",
+    "limits",
+)
+CLASSES = {
+    "-": "a control: no attack",
+    "a": "code from the working directory or the data is run",
+    "b": "what was not read passes",
+    "c": "the sample is known beforehand",
+    "d": "kept results of others are believed",
+    "e": "a model is another than its name says",
+    "f": "a report is judged under other settings than its own",
+    "g": "a policy excuses what is no trait",
+    "h": "an output overwrites an input, or is led elsewhere",
+    "i": "settings are passed over in silence",
+    "j": "an input costs memory or time without bound, or ends in a crash",
+}
+Severity = Literal["control", "critical", "high", "medium"]
+Right = Literal["passes", "found", "refused", "stopped", "named", "handled", "untouched"]
+RIGHT: dict[Right, str] = {
+    "passes": "exit 0",
+    "found": "exit 1",
+    "refused": "exit 2",
+    "stopped": "exit 1, 2 or 3",
+    "named": "exit 1, 2 or 3, or the first lines name it",
+    "handled": "no crash, in bounded time and memory",
+    "untouched": "nothing of it is written, run or taken over",
+}
+
+
+@dataclass(frozen=True)
+class Attack:
+    """One case of one attack.
+
+    number: of the finding in the red team's report; 0 for a control. kind: a key of CLASSES.
+    does: one sentence. right: a key of RIGHT. works: whether today's code lets it through.
+    carry_out: does it, and returns the run that is judged, or that run and the words of which one
+    has to stand in the first lines of its page.
+    """
+
+    name: str
+    number: int
+    kind: str
+    severity: Severity
+    does: str
+    right: Right
+    works: bool
+    carry_out: Callable[[Place], Run | tuple[Run, Sequence[str]]]
+
+
+ATTACKS: dict[str, Attack] = {}
+
+
+def attack(
+    number: int,
+    kind: str,
+    severity: Severity,
+    does: str,
+    right: Right,
+    *,
+    cases: Collection[str] = (),
+    works: bool | Collection[str] = False,
+) -> Callable[[Callable[..., Run | tuple[Run, Sequence[str]]]], object]:
+    """Register a function that carries an attack out.
+
+    cases: names of variants; the function gets the name as its second argument, and `{case}` in
+    `does` stands for it. works: True, or the cases that today's code lets through; whoever closes a
+    hole takes this mark away.
+    """
+
+    def register(carry_out: Callable[..., Run | tuple[Run, Sequence[str]]]) -> object:
+        name = carry_out.__name__
+        for case in cases or ("",):
+            one = Attack(
+                name=f"{name}[{case}]" if case else name,
+                number=number,
+                kind=kind,
+                severity=severity,
+                does=does.replace("{case}", case),
+                right=right,
+                works=works if isinstance(works, bool) else case in works,
+                carry_out=(lambda place, case=case: carry_out(place, case)) if case else carry_out,
+            )
+            assert one.name not in ATTACKS and kind in CLASSES
+            ATTACKS[one.name] = one
+        assert isinstance(works, bool) or set(works) <= set(cases), name
+        return carry_out
+
+    return register
+
+
+def attacks() -> list[Attack]:
+    """All attacks, by their number."""
+    for module in MODULES:
+        import_module(f"tests.attacks.{module}")
+    return sorted(ATTACKS.values(), key=lambda one: one.number)
