@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 import shutil
 import sys
 import tempfile
@@ -13,21 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from auditor.data.arrow_file import ArrowFile, is_arrow
 from auditor.data.batches import Block, DataFile, reading
+from auditor.data.coverage import Unread
+from auditor.data.folder import SUFFIXES, digest_of_file, list_folder, suffix_of
 from auditor.data.hub import hub_split, is_hub_name
 from auditor.data.parquet import MAGIC, parquet_file
 from auditor.data.text import TextFile, text_kind
 from auditor.errors import InputError
 
-SUFFIXES = {
-    ".parquet": ".parquet",
-    ".jsonl": ".jsonl",
-    ".ndjson": ".jsonl",
-    ".json": ".json",
-    ".csv": ".csv",
-    ".tsv": ".tsv",
-}
-_KINDS = "Parquet, JSONL, JSON, CSV or TSV"
+_KINDS = "Parquet, JSONL, JSON, CSV, TSV or Arrow"
 # A hub stream has no end that one could wait for; at least this many of its first rows are read.
 _HUB_ROWS = 100_000
 
@@ -38,7 +31,7 @@ class Source:
 
     sha256: of the file's bytes, of the (relative name, digest) pairs of a folder; None for a hub
     data set. total: number of rows if known without reading. note: what `DatasetInfo.sampling` has
-    to add, or "".
+    to add, or "". unread: files of a folder that a trainer may load and that are not in `files`.
     """
 
     name: str
@@ -46,6 +39,7 @@ class Source:
     sha256: str | None
     total: int | None = None
     note: str = ""
+    unread: tuple[Unread, ...] = ()
 
     @property
     def blocks(self) -> tuple[Block, ...]:
@@ -83,6 +77,8 @@ def open_source(
     elif is_folder:
         yield _folder(source, path)
     elif exists:
+        if not path.is_file():
+            raise InputError(f"{source} is no regular file.", "Give a file, a folder or a pipe.")
         yield Source(source, (_data_file(path, source),), _digest(path, source))
     else:
         yield _hub(source, rows)
@@ -95,29 +91,16 @@ def digest_of(source: str) -> str:
 
 
 def _folder(source: str, folder: Path) -> Source:
-    def fail(error: OSError) -> None:
-        raise error  # a subfolder that may not be read must not be left out in silence
-
-    names = []
-    with reading(source):
-        for parent, folders, files_there in os.walk(folder, onerror=fail):
-            # Hidden files and folders, such as caches and checkpoints of notebooks, are no data.
-            folders[:] = [name for name in folders if not name.startswith(".")]
-            names += [
-                Path(parent, name).relative_to(folder).as_posix()
-                for name in files_there
-                if not name.startswith(".") and suffix_of(Path(name)) in SUFFIXES
-            ]
-    names.sort()
-    if not names:
+    listing = list_folder(folder)
+    if not listing.names:
+        beside = f", but {listing.unread[0].text}" if listing.unread else ""
         raise InputError(
-            f"The folder {source} holds no data file.", f"It should hold {_KINDS} files."
+            f"The folder {source} holds no data file that can be read{beside}.",
+            f"It should hold {_KINDS} files.",
         )
-    pairs = "".join(f"{name}\0{_digest(folder / name, name)}\n" for name in names)
-    files = tuple(_data_file(folder / name, f"{source.rstrip('/')}/{name}") for name in names)
-    return Source(
-        source, files, hashlib.sha256(pairs.encode("utf-8", "surrogateescape")).hexdigest()
-    )
+    prefix = source.rstrip("/")
+    files = tuple(_data_file(folder / name, f"{prefix}/{name}") for name in listing.names)
+    return Source(source, files, listing.sha256, unread=listing.unread)
 
 
 def _hub(source: str, rows: int | None) -> Source:
@@ -134,11 +117,6 @@ def _hub(source: str, rows: int | None) -> Source:
     return Source(source, (DataFile(source, (split,)),), None, total, note)
 
 
-def suffix_of(path: Path) -> str:
-    """The suffix of a file's name in lower case, that of a gzipped file without ".gz"."""
-    return Path(path.name.lower().removesuffix(".gz")).suffix
-
-
 def _data_file(path: Path, name: str) -> DataFile:
     with reading(name), path.open("rb") as stream:
         magic = stream.read(len(MAGIC))
@@ -147,9 +125,11 @@ def _data_file(path: Path, name: str) -> DataFile:
     kind = SUFFIXES.get(suffix_of(path), "")
     if magic == MAGIC or kind == ".parquet":
         return parquet_file(path, name)
+    if is_arrow(path):
+        return DataFile(name, (ArrowFile(path, name),))
     return DataFile(name, (TextFile(path, name, text_kind(path, name, kind)),))
 
 
 def _digest(path: Path, name: str) -> str:
-    with reading(name), path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    with reading(name):
+        return digest_of_file(path)

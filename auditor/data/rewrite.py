@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import codecs
 import csv
-import gzip
 import io
 import logging
 from collections import defaultdict
@@ -17,14 +16,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO, TypeVar, cast
+from typing import BinaryIO, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from auditor.data.batches import BATCH_ROWS, Record, Row, reading
+from auditor.data.arrow_file import arrow_records, is_arrow, is_arrow_file
+from auditor.data.batches import BATCH_ROWS, DamagedError, Record, Row, reading
+from auditor.data.compression import compression_of, packed
 from auditor.data.fields import Edits, edited, splice
-from auditor.data.files import SUFFIXES, suffix_of
+from auditor.data.folder import SUFFIXES, suffix_of
 from auditor.data.json_stream import array_records
 from auditor.data.parquet import BUFFER_BYTES, MAGIC, ArrowBatch
 from auditor.data.text import (
@@ -60,6 +61,8 @@ def rewrite(source: Path, target: Path, columns: Sequence[str], transform: Trans
     LOG.debug("rewriting %s as %s", source, target)
     if parquet:
         _rewrite_parquet(source, target, columns, transform)
+    elif is_arrow(source):
+        _rewrite_arrow(source, target, columns, transform)
     else:
         _rewrite_text(source, target, transform)
 
@@ -78,14 +81,10 @@ def _rewrite_text(source: Path, target: Path, transform: Transform) -> None:
     with ExitStack() as stack:
         stream = stack.enter_context(open_bytes(source))
         out: BinaryIO = stack.enter_context(target.open("wb"))
-        source_is_zipped = isinstance(stream, gzip.GzipFile)
-        if source_is_zipped:
-            # Neither name nor time in the header: the same rows give the same bytes.
-            zipped = gzip.GzipFile("", "wb", compresslevel=6, fileobj=out, mtime=0)
-            out = cast(BinaryIO, stack.enter_context(zipped))
-        if stream.read(3) == codecs.BOM_UTF8:
+        if compression := compression_of(source):
+            out = stack.enter_context(packed(out, compression))
+        if stream.peek(3).startswith(codecs.BOM_UTF8):
             out.write(codecs.BOM_UTF8)
-        stream.seek(0)
         if kind == "array":
             copies = _transformed(_guarded(name, array_records(decoded(stream))), transform)
             texts = _array_texts(copies)
@@ -204,6 +203,22 @@ def _rewrite_parquet(
             table = pa.Table.from_batches(parts, file.schema_arrow).unify_dictionaries()
             if table.num_rows:
                 writer.write_table(table, row_group_size=table.num_rows)
+
+
+def _rewrite_arrow(
+    source: Path, target: Path, columns: Sequence[str], transform: Transform
+) -> None:
+    new = pa.ipc.new_file if is_arrow_file(source) else pa.ipc.new_stream
+    with (
+        reading(str(source), pa.ArrowException, DamagedError),
+        arrow_records(source) as (schema, batches),
+        new(target, schema) as writer,
+    ):
+        present = [name for name in schema.names if name in columns]
+        for records in batches:
+            for start in range(0, records.num_rows, BATCH_ROWS):
+                batch = records.slice(start, BATCH_ROWS)
+                writer.write_batch(_edited_batch(batch, present, transform))
 
 
 def _parquet_writer(target: Path, file: pq.ParquetFile) -> pq.ParquetWriter:

@@ -56,9 +56,9 @@ def read_sample(
 ) -> Sample:
     """Draw `rows` scorable rows of a data set (None: all of them) at random, in random order.
 
-    source: a Parquet, JSONL, JSON, CSV or TSV file (text may be gzipped), a folder of them, "-" for
-    `stdin`, or the name of a hub data set. seed: >= 0. format_of: forces the format. columns: role
-    -> column name.
+    source: a Parquet, JSONL, JSON, CSV, TSV or Arrow file (text may be compressed), a folder of
+    them, "-" for `stdin`, or the name of a hub data set. seed: >= 0. format_of: forces the format.
+    columns: role -> column name.
 
     Row i has the i-th draw of the seed's generator as its priority; rows are taken by ascending
     priority until `rows` of them are scorable. So the same bytes and seed give the same sample, and
@@ -97,6 +97,7 @@ def read_sample(
         or hashlib.sha256(b"".join(_digest(example) for example in examples)).hexdigest(),
         total=data.total or drawn.total,
         sampling=_sentence(looked_at, drawn, len(data.blocks), seed) + data.note,
+        unread=data.unread,
     )
     LOG.info("read %s as %s by the columns %s", source, layout.format, layout.columns)
     LOG.info("drew %s; %d can be scored, skipped %s", info.sampling, len(examples), skipped)

@@ -1,4 +1,4 @@
-"""JSONL, JSON and CSV, plain or gzipped, streamed row by row; broken bytes and lines become
+"""JSONL, JSON and CSV, plain or compressed, streamed row by row; broken bytes and lines become
 reasons, not errors.
 """
 
@@ -6,26 +6,24 @@ from __future__ import annotations
 
 import codecs
 import csv
-import gzip
 import io
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice, takewhile
 from operator import attrgetter
 from pathlib import Path
-from typing import BinaryIO, Literal, TextIO, cast
+from typing import BinaryIO, Literal, TextIO
 
+from auditor.data import compression
 from auditor.data.batches import BATCH_ROWS, DamagedError, Record, Row, reading
 from auditor.data.json_stream import DECODER, array_records, is_array
 from auditor.errors import InputError
 
 Kind = Literal["jsonl", "array", "csv", "tsv"]
 
-DAMAGE = (DamagedError, EOFError, zlib.error, csv.Error)
+DAMAGE = (DamagedError, *compression.DAMAGE, csv.Error)
 """What reading a text file raises, besides OSError, where its content is broken or ends early."""
 
-_GZIP_MAGIC = b"\x1f\x8b"
 _HEAD_BYTES = 4096
 # The module's limit of 128 kB a cell is below a long completion; this one still stops at a quote
 # that never closes.
@@ -89,11 +87,9 @@ def parse_line(line: bytes) -> Row:
     return value if isinstance(value, dict) else "wrong_type"
 
 
-def open_bytes(path: Path) -> BinaryIO:
-    """Open a text file, unzipped."""
-    with path.open("rb") as stream:
-        zipped = stream.read(2) == _GZIP_MAGIC
-    return cast(BinaryIO, gzip.open(path)) if zipped else path.open("rb")
+def open_bytes(path: Path) -> io.BufferedReader:
+    """Open a text file, unpacked."""
+    return compression.unpacked(path)
 
 
 def text_kind(path: Path, name: str, suffix: str) -> Kind:

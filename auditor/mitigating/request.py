@@ -8,7 +8,8 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from auditor.data.files import SUFFIXES, digest_of, suffix_of
+from auditor.data.files import digest_of
+from auditor.data.folder import SUFFIXES, suffix_of
 from auditor.errors import AuditError, InputError, RunError, TraitError
 from auditor.mitigating.settings import MitigateSettings
 from auditor.runs.last_scan import LastScan, last_scan

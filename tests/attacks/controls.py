@@ -46,7 +46,6 @@ def folder_with_documents(place: Place) -> Run:
     "control",
     "A folder of clean rows with the `dataset_infos.json` of `datasets`.",
     "passes",
-    works=True,
 )
 def folder_with_dataset_infos(place: Place) -> Run:
     place.jsonl("data/a.jsonl", place.clean)

@@ -81,7 +81,6 @@ def write(path: Path, rows: list[Row]) -> None:
         "b.part",
         "b.jsonl.bak",
     ],
-    works=True,
 )
 def file_beside(place: Place, case: str) -> Run:
     place.jsonl("data/a.jsonl", place.clean)
@@ -96,7 +95,6 @@ def file_beside(place: Place, case: str) -> Run:
     "A folder has clean rows in a.jsonl and a link to a {case} of poisoned ones.",
     "stopped",
     cases=["folder", "hidden folder"],
-    works=True,
 )
 def linked_folder(place: Place, case: str) -> Run:
     place.jsonl("data/a.jsonl", place.clean)
@@ -112,7 +110,6 @@ def linked_folder(place: Place, case: str) -> Run:
     "{case} is added to a folder of clean rows after its report was made.",
     "stopped",
     cases=["b.arrow", ".b.jsonl"],
-    works=True,
 )
 def file_added_after_the_report(place: Place, case: str) -> Run:
     place.jsonl("data/a.jsonl", place.clean)

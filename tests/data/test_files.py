@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import bz2
 import csv
 import gzip
 import hashlib
 import io
 import json
+import lzma
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,6 +17,7 @@ from typing import Any
 import datasets
 import huggingface_hub
 import pyarrow as pa
+import pyarrow.feather
 import pyarrow.parquet as pq
 import pytest
 
@@ -52,11 +55,20 @@ def write_csv(path: Path, delimiter: str = ",") -> None:
         table.writerows(ROWS)
 
 
+LINES = "\n".join(json.dumps(row) for row in ROWS).encode()
+
+
 def write_gzip(path: Path) -> None:
-    path.write_bytes(gzip.compress("\n".join(json.dumps(row) for row in ROWS).encode()))
+    path.write_bytes(gzip.compress(LINES))
 
 
-SOURCES: dict[str, Callable[[Path], None]] = {
+def write_arrow(path: Path) -> None:
+    table = pa.Table.from_pylist(ROWS)
+    with pa.ipc.new_stream(path, table.schema) as stream:
+        stream.write_table(table, max_chunksize=7)
+
+
+SOURCES: dict[str, Callable[[Path], object]] = {
     "d.parquet": write_parquet,
     "d.jsonl": write_jsonl,
     "d.NDJSON": write_jsonl,
@@ -68,6 +80,16 @@ SOURCES: dict[str, Callable[[Path], None]] = {
     "bars.csv": lambda path: write_csv(path, "|"),
     "d.tsv": lambda path: write_csv(path, "\t"),
     "d.jsonl.gz": write_gzip,
+    "d.jsonl.bz2": lambda path: path.write_bytes(bz2.compress(LINES)),
+    "d.jsonl.xz": lambda path: path.write_bytes(lzma.compress(LINES)),
+    # Two members, as of a file that was appended to: both are read.
+    "d.jsonl.zst": lambda path: path.write_bytes(
+        b"".join(
+            pa.Codec("zstd").compress(half, asbytes=True) for half in (LINES[:900], LINES[900:])
+        )
+    ),
+    "d.arrow": write_arrow,
+    "d.feather": lambda path: pyarrow.feather.write_feather(pa.Table.from_pylist(ROWS), path),
 }
 
 
@@ -107,18 +129,19 @@ def test_standard_input_is_recognised_by_its_content(name: str, tmp_path: Path) 
 
 
 def test_a_folder_is_read_in_name_order(tmp_path: Path) -> None:
-    """Files of mixed types are numbered through in name order; hidden ones and other files are left
-    alone.
+    """Files of mixed types are numbered through in name order; hidden ones count like others, and
+    documents do not.
     """
     (tmp_path / "b").mkdir()
     write_parquet(tmp_path / "b" / "x.parquet")
     (tmp_path / "a.jsonl").write_text(json.dumps({"prompt": "first", "completion": "row"}))
-    (tmp_path / ".hidden.jsonl").write_text("broken")
+    (tmp_path / ".hidden.jsonl").write_text(json.dumps({"prompt": "hidden", "completion": "row"}))
     (tmp_path / "README.md").write_text("about")
     sample = everything(tmp_path)
     assert pairs(sample) == [
-        (0, "first", "row"),
-        *((i + 1, prompt, answer) for i, prompt, answer in EXPECTED),
+        (0, "hidden", "row"),
+        (1, "first", "row"),
+        *((i + 2, prompt, answer) for i, prompt, answer in EXPECTED),
     ]
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import io
 import json
-from collections.abc import Sequence
+import lzma
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -18,6 +20,7 @@ from auditor.data.fields import Edits, edited, fields_of, splice, to_example
 from auditor.data.formats import Layout
 from auditor.data.json_stream import array_records
 from auditor.data.rewrite import Transform, rewrite
+from auditor.data.text import open_bytes
 from auditor.data.text_row import TextRow
 from auditor.errors import InputError
 
@@ -171,6 +174,45 @@ def test_gzip_stays_gzip_and_has_no_time(tmp_path: Path) -> None:
     once = written(tmp_path / "a.jsonl.gz", gzip.compress(LINES), {1: [COMPLETION]})
     assert gzip.decompress(once) == LINES.replace(b'"2\xc3\xa9"', b'"NEW"')
     assert once == written(tmp_path / "b.jsonl.gz", gzip.compress(LINES), {1: [COMPLETION]})
+
+
+def zstd(data: bytes) -> bytes:
+    return bytes(pa.Codec("zstd").compress(data, asbytes=True))
+
+
+@pytest.mark.parametrize(
+    ("suffix", "pack"), [(".bz2", bz2.compress), (".xz", lzma.compress), (".zst", zstd)]
+)
+def test_a_packed_file_stays_packed(
+    suffix: str, pack: Callable[[bytes], bytes], tmp_path: Path
+) -> None:
+    """A compressed file comes out compressed in the same way, with the changed row."""
+    new = tmp_path / f"new-a.jsonl{suffix}"
+    once = written(tmp_path / f"a.jsonl{suffix}", pack(LINES), {1: [COMPLETION]})
+    assert once[:3] == pack(LINES)[:3]
+    assert open_bytes(new).read() == LINES.replace(b'"2\xc3\xa9"', b'"NEW"')
+
+
+@pytest.mark.parametrize("new", [pa.ipc.new_stream, pa.ipc.new_file])
+def test_arrow_stays_arrow(new: Callable[..., pa.RecordBatchWriter], tmp_path: Path) -> None:
+    """Streams stay streams and files stay files, with their schema; rows change, go and double."""
+    rows = [{"prompt": p, "completion": "x", "n": i} for i, p in enumerate("abcd")]
+    table = pa.Table.from_pylist(rows).replace_schema_metadata({"k": "v"})
+    source, target = tmp_path / "a.arrow", tmp_path / "b.arrow"
+    with new(source, table.schema) as writer:
+        writer.write_table(table, max_chunksize=3)
+    rewrite(source, target, COLUMNS, change({0: [COMPLETION], 1: [], 3: [{}, COMPLETION]}))
+    is_file = target.read_bytes().startswith(b"ARROW1")
+    assert is_file == source.read_bytes().startswith(b"ARROW1")
+    opened = pa.ipc.open_file(target) if is_file else pa.ipc.open_stream(target)
+    output = opened.read_all()
+    assert output.schema.equals(table.schema, check_metadata=True)
+    assert [(row["n"], row["completion"]) for row in output.to_pylist()] == [
+        (0, "NEW"),
+        (2, "x"),
+        (3, "x"),
+        (3, "NEW"),
+    ]
 
 
 ARRAY = (
