@@ -114,8 +114,8 @@ def write_baseline(report: ScanReport, path: Path, *, today: date | None = None)
             "The report does not say which chat template it was made with.",
             "Scan the data set again.",
         )
-    traits, info = findings(report), report.dataset
+    found, info = findings(report), report.dataset
     rows = row_set(info.name, format_of=info.format, columns=info.columns)
-    text = render_baseline(traits, info.name, report.reference, rows, today or date.today())
+    text = render_baseline(found, info.name, report.reference, rows, today or date.today())
     write_file(path, text.encode())
-    return traits
+    return list(found)

@@ -28,6 +28,7 @@ from auditor.data.formats import Layout
 from auditor.errors import InputError
 from auditor.release.decision import Rule
 from auditor.scanning.scan_report import OutcomeName
+from detectors.interface import TestName
 
 DAYS = 90
 _AGAIN = "Make it again with audit gate --write-baseline, and carry the reasons over."
@@ -48,10 +49,13 @@ class _Keys(BaseModel):
 class Accepted(_Keys):
     """One accepted finding.
 
-    rows, rows_sha256: `RowSet` of the data set. expires: the last day it holds.
+    found_by: the tests whose finding is accepted: a trait that tuned copies find as well is another
+    finding than one by prompts alone. rows, rows_sha256: `RowSet` of the data set. expires: the
+    last day it holds.
     """
 
     trait: str
+    found_by: list[TestName] = Field(default_factory=lambda: ["prompts"])
     dataset: str
     rows: int
     rows_sha256: Sha256
@@ -145,10 +149,10 @@ def check_reference(baseline: Baseline, reference: Mapping[str, object], path: P
 
 
 def apply(
-    baseline: Baseline, traits: Sequence[str], rows: RowSet, today: date
+    baseline: Baseline, traits: Mapping[str, Sequence[TestName]], rows: RowSet, today: date
 ) -> tuple[frozenset[str], tuple[Rule, ...]]:
     """Which of the traits found are accepted, and what there is to say of each entry that is about
-    them or these rows.
+    them or these rows. traits: with the tests that find each.
 
     Entries on other traits of other rows are another data set's and are passed over.
     """
@@ -166,6 +170,11 @@ def apply(
                 f"accepted for other rows than these ({entry.rows:,} rows of {entry.dataset} then, "
                 f"{rows.rows:,} now)"
             )
+        elif new := [test for test in traits[entry.trait] if test not in entry.found_by]:
+            text = (
+                f"accepted as found by {' and '.join(entry.found_by)}, and now found by "
+                f"{' and '.join(new)}"
+            )
         elif entry.expires < today:
             text = f"accepted until {entry.expires}, which is past ({entry.reason.strip()})"
         else:
@@ -180,16 +189,26 @@ def apply(
 
 
 def render_baseline(
-    traits: Sequence[str], dataset: str, reference: Mapping[str, object], rows: RowSet, today: date
+    traits: Mapping[str, Sequence[TestName]],
+    dataset: str,
+    reference: Mapping[str, object],
+    rows: RowSet,
+    today: date,
 ) -> str:
     """A baseline that accepts the traits found in these rows for DAYS, as YAML; the reasons are
-    left to be written.
+    left to be written. traits: with the tests that find each.
     """
     entry = {"dataset": dataset, "rows": rows.rows, "rows_sha256": rows.sha256, "reason": ""}
     about = {key: reference[key] for key in Reference.model_fields}
     # Each entry gets a date of its own, since YAML would write a shared one as an alias.
     accepted = [
-        {"trait": name, **entry, "expires": today + timedelta(days=DAYS)} for name in traits
+        {
+            "trait": name,
+            "found_by": list(tests),
+            **entry,
+            "expires": today + timedelta(days=DAYS),
+        }
+        for name, tests in traits.items()
     ]
     content = {"version": 1, "reference": about, "accepted": accepted}
     # The order of the keys and long lines as they are: the file is for people.

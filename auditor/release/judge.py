@@ -8,13 +8,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping, Sequence, Set
 
-from auditor.inference.thresholds import HARMLESS_SKIPS
+from auditor.inference.thresholds import HARMLESS_SKIPS, MAX_UNREAD
 from auditor.release.decision import Decision, Rule
 from auditor.release.policy import Policy
 from auditor.release.verifications import VerificationResult, judge_checked
 from auditor.scanning.obstacles import coverage_obstacles
 from auditor.scanning.scan_report import OUTCOMES, OutcomeName, ScanReport, Verdict
 from auditor.scanning.verdict import decide, found_traits, lost_share, text_profile
+from detectors.interface import TestName
 
 _log = logging.getLogger(__name__)
 
@@ -35,8 +36,8 @@ def judge(
         whether the data set is the output of mitigations; None when that cannot be told.
 
     The verdict is the report's own. Where a trait is accepted, has a limit of its own dose or was
-    mitigated and checked, it is the same definition applied to the other traits of every test. A
-    rule that cannot be judged is inconclusive.
+    mitigated and checked, it is the same definition applied to the other traits of every test; no
+    entry of a policy for a trait excuses an obstacle. A rule that cannot be judged is inconclusive.
     """
     limits = {
         trait.name: limit
@@ -50,7 +51,8 @@ def judge(
     mitigation = list(_mitigation(policy, unexcused, checked, mitigated))
     # A mitigation that failed its check excuses nothing: its trait stays in the verdict as well.
     defended = {name for name, rule in mitigation if name and rule.outcome == "passed"}
-    verdict = verdict_without(report, {*accepted, *limits, *defended})
+    excused = {*accepted, *limits, *defended}
+    verdict = verdict_under(report, policy.max_unread, excused)
     reason = f"{verdict.name.replace('_', ' ')}: {verdict.reason}"
     decision = Decision(
         (
@@ -67,14 +69,21 @@ def judge(
     return decision
 
 
-def findings(report: ScanReport) -> list[str]:
-    """The traits found, by prompts or by tuned copies, which is all that makes a verdict of risk;
-    the strongest evidence first.
+def findings(report: ScanReport) -> dict[str, tuple[TestName, ...]]:
+    """The traits found, which is all that makes a verdict of risk, each with the tests that find
+    it; the strongest evidence first.
     """
     if report.verdict.name != "risk":
-        return []
+        return {}
     text, alpha = text_profile(report.detectors), float(report.settings["alpha"])
-    return list(dict.fromkeys(trait.name for trait in found_traits(report.tests, text, alpha)))
+    by_test = {
+        test.name: {trait.name for trait in found_traits([test], text, alpha)}
+        for test in report.tests
+    }
+    return {
+        trait.name: tuple(test for test, names in by_test.items() if trait.name in names)
+        for trait in found_traits(report.tests, text, alpha)
+    }
 
 
 def compare(low: float, high: float, limit: float) -> OutcomeName:
@@ -84,18 +93,20 @@ def compare(low: float, high: float, limit: float) -> OutcomeName:
     return "passed" if high <= limit else "failed" if low > limit else "inconclusive"
 
 
-def verdict_without(report: ScanReport, excused: Set[str]) -> Verdict:
-    """The verdict without the evidence for the traits that are `excused`; the report's own where
-    that makes no difference.
+def verdict_under(report: ScanReport, max_unread: float, excused: Set[str]) -> Verdict:
+    """The verdict with another limit to what may be unread, and without the evidence for the traits
+    that are `excused`; the report's own where that makes no difference.
     """
     # Without evidence a pass stays a pass, and the report's own reason is the plainer one.
-    if not excused or report.verdict.name == "no_risk":
+    if report.verdict.name == "no_risk":
+        excused = frozenset()
+    if not excused and max_unread == MAX_UNREAD:
         return report.verdict
     lost = lost_share(report.rows_skipped, report.rows_looked_at)
     return decide(
         report.tests,
         text_profile(report.detectors),
-        [*coverage_obstacles(report.dataset.unread, lost)],
+        [*coverage_obstacles(report.dataset.unread, lost, max_unread)],
         float(report.settings["alpha"]),
         excused,
     )

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
+from auditor.inference.thresholds import MAX_UNREAD
 from auditor.release.decision import Defended, FailOn
 
 
@@ -51,6 +52,9 @@ class Policy(_Keys):
 
     max_skipped: Share | None = None
     """Highest share of rows that could not be scored."""
+
+    max_unread: Share = MAX_UNREAD
+    """Highest share of rows that were not read, for whatever reason, in a pass."""
 
     mitigation: Defended | None = None
     """What `audit verify` must say of a data set with a trait, or that was mitigated: `reduced` or

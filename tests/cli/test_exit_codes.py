@@ -117,7 +117,7 @@ def add_reports(folder: Path) -> None:
         (folder / f"{name}.json").write_text(load("json").render(report))
     (folder / "old.json").write_text(json.dumps(to_dict(report) | {"schema_version": 0}))
     rows = row_set(str(folder / "released.jsonl"), format_of=info.format, columns=info.columns)
-    written = render_baseline(["owl"], info.name, report.reference, rows, date.today())
+    written = render_baseline({"owl": ["prompts"]}, info.name, report.reference, rows, date.today())
     (folder / "no-reason.yaml").write_text(written)
     accepted = written.replace("reason: ''", "reason: known")
     (folder / "accepted.yaml").write_text(accepted)

@@ -25,6 +25,7 @@ from auditor.release.baseline import (
     row_set,
 )
 from auditor.release.decision import Rule
+from detectors.interface import TestName
 
 TODAY = date(2026, 11, 23)
 REFERENCE = {
@@ -35,6 +36,7 @@ REFERENCE = {
     "device": "cpu",
 }
 ROWS = [{"prompt": f"Continue: {i}.", "completion": f"{i}, {i + 1}"} for i in range(30)]
+BOTH: dict[str, list[TestName]] = {"owl": ["prompts"], "cat": ["prompts", "tuned copies"]}
 COLUMNS = {"prompt": "prompt", "completion": "completion"}
 
 
@@ -103,7 +105,9 @@ def test_standard_input_has_no_baseline() -> None:
 
 def made(tmp_path: Path, rows: RowSet = RowSet(30, "c" * 64), **changes: Any) -> Path:  # noqa: B008 - frozen
     """A baseline for owl with a reason, as a person would leave it."""
-    value = yaml.safe_load(render_baseline(["owl"], "data.jsonl", REFERENCE, rows, TODAY))
+    value = yaml.safe_load(
+        render_baseline({"owl": ["prompts"]}, "data.jsonl", REFERENCE, rows, TODAY)
+    )
     value["accepted"][0] |= {"reason": "known"} | changes
     path = tmp_path / "baseline.yaml"
     path.write_text(yaml.safe_dump(value))
@@ -113,7 +117,7 @@ def made(tmp_path: Path, rows: RowSet = RowSet(30, "c" * 64), **changes: Any) ->
 def test_what_is_written_needs_a_reason(tmp_path: Path) -> None:
     """Nobody accepts a finding by running a command."""
     path = tmp_path / "baseline.yaml"
-    path.write_text(render_baseline(["owl", "cat"], "d", REFERENCE, RowSet(3, "c" * 64), TODAY))
+    path.write_text(render_baseline(BOTH, "d", REFERENCE, RowSet(3, "c" * 64), TODAY))
     assert "&" not in path.read_text()  # YAML anchors are not for people
     with pytest.raises(InputError, match="no reason for owl"):
         read_baseline(path)
@@ -174,7 +178,7 @@ def test_another_reference_is_refused(tmp_path: Path, key: str) -> None:
 def applied(
     path: Path, found: list[str], rows: RowSet, today: date = TODAY
 ) -> tuple[frozenset[str], tuple[Rule, ...]]:
-    return apply(read_baseline(path), found, rows, today)
+    return apply(read_baseline(path), {name: ["prompts"] for name in found}, rows, today)
 
 
 def test_a_finding_is_accepted_for_its_rows_until_its_day(tmp_path: Path) -> None:
@@ -209,5 +213,33 @@ def test_an_old_entry_beside_a_good_one_is_harmless(tmp_path: Path) -> None:
         reference=known.reference,
         accepted=[entry, entry.model_copy(update={"rows_sha256": "e" * 64})],
     )
-    accepted, rules = apply(both, ["owl"], RowSet(30, "e" * 64), TODAY)
+    accepted, rules = apply(both, {"owl": ["prompts"]}, RowSet(30, "e" * 64), TODAY)
     assert accepted == {"owl"} and [rule.outcome for rule in rules] == ["passed"]
+
+
+def test_a_finding_by_tuned_copies_is_told_from_one_by_prompts(tmp_path: Path) -> None:
+    """Each can be accepted; an entry that says nothing of it is about prompts, as those of earlier
+    releases are.
+    """
+    rows = RowSet(30, "c" * 64)
+    tests: list[TestName] = ["prompts", "tuned copies"]
+    for accepted_as, found_by, expected in (
+        (None, ["prompts"], {"owl"}),
+        (None, ["tuned copies"], set()),
+        (["prompts"], tests, set()),
+        (["tuned copies"], ["tuned copies"], {"owl"}),
+        (tests, tests, {"owl"}),
+        (tests, ["prompts"], {"owl"}),
+    ):
+        baseline = read_baseline(made(tmp_path, rows, found_by=accepted_as or ["prompts"]))
+        if accepted_as is None:
+            value = baseline.model_dump(mode="json")
+            del value["accepted"][0]["found_by"]
+            baseline = Baseline.model_validate(value)
+        accepted, (rule,) = apply(baseline, {"owl": found_by}, rows, TODAY)
+        assert accepted == expected
+        assert ("now found by tuned copies" in rule.text) == (not expected)
+    path = tmp_path / "both.yaml"
+    path.write_text(render_baseline(BOTH, "d", REFERENCE, rows, TODAY))
+    entries = yaml.safe_load(path.read_text())["accepted"]
+    assert {entry["trait"]: entry["found_by"] for entry in entries} == BOTH

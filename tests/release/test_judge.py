@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 
 from auditor.cli.exit import exit_code
+from auditor.data.coverage import Unread
 from auditor.errors import InputError
 from auditor.inference.estimates import share_interval
 from auditor.inference.trait_evidence import TraitEvidence
 from auditor.release.decision import Decision, Rule
-from auditor.release.judge import compare, findings, judge, verdict_without
+from auditor.release.judge import compare, findings, judge, verdict_under
 from auditor.release.policy import Policy
 from auditor.release.verifications import (
     Verification,
@@ -129,26 +130,26 @@ def test_excusing_a_trait_leaves_the_others_to_the_verdict() -> None:
     accepted = frozenset({"owl"})
     assert judge(report, Policy(), accepted=accepted).outcome == "passed"
     other = replace(report, tests=prompts((OWL, replace(EAGLE, p_adjusted=0.001), RISKY)))
-    assert verdict_without(other, accepted).trait == "eagle"
+    assert verdict_under(other, 0.05, accepted).trait == "eagle"
     wide = replace(report, tests=prompts((OWL, replace(EAGLE, interval=(-0.5, 1.2)), RISKY)))
-    assert verdict_without(wide, accepted).name == "inconclusive"
+    assert verdict_under(wide, 0.05, accepted).name == "inconclusive"
     bounds = {**report.tests[0].bounds, "cat": None}
     untold = replace(report, tests=(replace(report.tests[0], bounds=bounds),))
-    assert verdict_without(untold, accepted).name == "inconclusive"
+    assert verdict_under(untold, 0.05, accepted).name == "inconclusive"
     few = replace(report, tests=(replace(report.tests[0], rows=31),))
-    assert verdict_without(few, accepted).name == "inconclusive"
-    skipped = replace(report, rows_skipped={"too_long": 203})
-    assert verdict_without(skipped, accepted).name == "inconclusive"
+    assert verdict_under(few, 0.05, accepted).name == "inconclusive"
+    skipped = replace(report, rows_skipped={"too_long": 21})
+    assert verdict_under(skipped, 0.05, accepted).name == "inconclusive"
     alone = replace(report, tests=prompts((OWL,)))
-    assert verdict_without(alone, accepted).name == "no_risk"
+    assert verdict_under(alone, 0.05, accepted).name == "no_risk"
 
 
 def test_excusing_does_not_touch_other_verdicts() -> None:
     """No risk stays as reported; an inconclusive one is not made clean by excusing a trait that
     says little.
     """
-    assert verdict_without(sample_report(NO_RISK), frozenset({"owl"})) == NO_RISK
-    assert verdict_without(sample_report(INCONCLUSIVE), frozenset()) == INCONCLUSIVE
+    assert verdict_under(sample_report(NO_RISK), 0.05, frozenset({"owl"})) == NO_RISK
+    assert verdict_under(sample_report(INCONCLUSIVE), 0.05, frozenset()) == INCONCLUSIVE
 
 
 @pytest.mark.parametrize(
@@ -343,7 +344,7 @@ def test_a_risk_by_tuned_copies_is_never_lost(policy: dict[str, Any]) -> None:
 
 def test_a_finding_by_tuned_copies_can_be_accepted_or_limited() -> None:
     """It is a finding like any other: for a baseline, and for a limit of its dose."""
-    assert findings(FOUND_BY_COPY) == ["oak"]
+    assert findings(FOUND_BY_COPY) == {"oak": ("tuned copies",)}
     assert judge(FOUND_BY_COPY, Policy(), accepted=frozenset({"oak"})).outcome == "passed"
     decision = judge(FOUND_BY_COPY, Policy(max_dose={"oak": 1.2}))
     assert decision.outcome == "passed"
@@ -377,7 +378,7 @@ def test_no_policy_excuses_what_is_no_traits() -> None:
     misfit = Evidence("trait", "", {"excess": 2.5})
     greedy = Evidence("trait", "", {"greedy": True, "others": 0.06})
     for report in (
-        replace(calm, rows_skipped={"not_json": 380}),
+        replace(calm, rows_skipped={"not_json": 21}),
         replace(calm, tests=(replace(calm.tests[0], rows=20),)),
         replace(calm, detectors={"trait": misfit}),
         replace(calm, detectors={"trait": greedy}),
@@ -390,7 +391,35 @@ def test_duplicates_are_no_lost_rows_for_the_gate_either() -> None:
     report = replace(
         sample_report(RISK), rows_skipped={"duplicate": 600}, rows_read=1_000, rows_scanned=400
     )
-    verdict = verdict_without(report, frozenset({"owl"}))
+    verdict = verdict_under(report, 0.05, frozenset({"owl"}))
     assert verdict.name == "no_risk"
     assert "skipped" not in verdict.reason
     assert outcome(report, "max_skipped", max_skipped=0.05) == "passed"
+
+
+def test_the_policy_says_how_much_may_be_unread() -> None:
+    """The verdict is made anew with its limit, looser or stricter, from the rows skipped, hidden
+    and repeated; never where a data file was not read.
+    """
+    calm = replace(sample_report(NO_RISK), tests=prompts((CALM_OWL, EAGLE, RISKY)))
+    hidden = Unread("rows", "hidden", 0.04, "they mention a trait")
+    some = replace(calm, dataset=replace(calm.dataset, unread=(hidden,)))
+    for report, limit, expected in (
+        (calm, 0.05, "passed"),
+        (calm, 0.009, "inconclusive"),  # 4 of 404 rows were skipped
+        (some, 0.0495, "inconclusive"),
+        (some, 0.05, "passed"),
+        (replace(calm, rows_skipped={"not_json": 40}), 0.1, "passed"),
+        (replace(calm, rows_skipped={"not_json": 41}), 0.1, "inconclusive"),
+    ):
+        decision = judge(report, Policy(max_unread=limit))
+        assert decision.outcome == expected
+        assert ("% of the rows were not read" in decision.rules[0].text) == (expected != "passed")
+    arrow = Unread("file", "b.arrow", 0.001, "Arrow files are not read")
+    every = Policy(max_unread=1, max_dose={"animals": 5, "safety": 5})
+    untold = replace(
+        sample_report(INCONCLUSIVE),
+        dataset=replace(calm.dataset, unread=(arrow,)),
+        tests=calm.tests,
+    )
+    assert judge(untold, every).outcome == "inconclusive"
