@@ -17,15 +17,20 @@ app = typer.Typer(help="Show the settings in force here.", rich_markup_mode=None
 
 def resolved(**options: object) -> Resolved:
     """The configuration in the working directory; `options` are those of the command line,
-    "policy_x" for the key "policy.x".
+    "policy_x" for the key "policy.x". Settings above that are passed over are told on stderr.
     """
     import os
     from pathlib import Path
 
     from auditor.cli.configuration import resolve
+    from auditor.report.shared.words import safe
 
     named = {key.replace("policy_", "policy.", 1): value for key, value in options.items()}
-    return resolve(Path.cwd(), os.environ, named)
+    settings = resolve(Path.cwd(), os.environ, named)
+    if settings.passed_over is not None:
+        path = safe(str(settings.passed_over))
+        typer.echo(f"Note: {path} is not read; settings are those of this folder.", err=True)
+    return settings
 
 
 @app.callback(invoke_without_command=True)

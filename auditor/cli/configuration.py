@@ -2,13 +2,17 @@
 and what they may be.
 
 They are read from `audit.yaml`, or from `[tool.audit]` of `pyproject.toml`, in the working
-directory. The environment (`AUDIT_ROWS`, `AUDIT_POLICY_MAX_SKIPPED`, ...) goes before the file and
+directory and in no folder above it: a gate must not be opened by a file that somebody else put
+into a shared folder such as /tmp. A file that a person would take for the settings and that is not
+read is an error where it lies here, and is told where it lies above. The environment (`AUDIT_ROWS`, `AUDIT_POLICY_MAX_SKIPPED`, ...) goes before the file and
 the command line before both.
 """
 
 from __future__ import annotations
 
+import contextlib
 import difflib
+import os
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,6 +25,7 @@ from pydantic import Field, ValidationError
 from auditor.errors import AuditError
 from auditor.release.policy import Policy, Text, Texts, _Keys
 from auditor.scanning.settings import ScanSettings
+from auditor.yaml_text import read_yaml
 
 DEFAULTS = ScanSettings()
 FILE = "audit.yaml"
@@ -29,6 +34,9 @@ DEFAULT = "default"
 COMMAND_LINE = "command line"
 PREFIX = "AUDIT_"
 NOT_SETTINGS = {"AUDIT_DEBUG"}
+# What a person would take for the settings; compared without regard to upper and lower case.
+LOOKALIKES = {FILE, "audit.yml", "audit.toml", ".audit.yaml", ".audit.yml", ".audit.toml"}
+TABLE_LOOKALIKES = {"audit", "subliminal-audit", "subliminal_audit"}
 
 
 class Config(_Keys):
@@ -70,10 +78,14 @@ class Config(_Keys):
 class Resolved:
     """The configuration, and where each key that is not at its default comes from (a file, a
     variable, the command).
+
+    passed_over: the nearest file with settings in a folder above, up to the root of the repository,
+    where there are none in the working directory; None if there is none.
     """
 
     config: Config
     origins: dict[str, str]
+    passed_over: Path | None = None
 
 
 def keys() -> dict[str, str]:
@@ -95,12 +107,13 @@ def resolve(
     before `environ`, that before the file, and that before the defaults.
 
     An empty variable counts as not set. Raises AuditError, naming the key and where it stands, for
-    a key that does not exist (with the nearest one that does), a value that is not allowed, a file
-    that cannot be read, and two files.
+    a key that does not exist (with the nearest one that does), a value that is not allowed, a key
+    that stands twice, a file that cannot be read or has another name, and two files.
     """
     name, content = _file(root)
+    passed_over = None if content is not None else _settings_above(root)
     # Numbers in a file must not be texts; those of variables and options always are.
-    layers = [(name, _valid(content, name, strict=True))]
+    layers = [(name, _valid(content or {}, name, strict=True))]
     key_of = {variable(key): key for key in keys()}
     for name, text in environ.items():
         if not text or not name.startswith(PREFIX) or name in NOT_SETTINGS:
@@ -119,28 +132,41 @@ def resolve(
         policy = values.pop("policy", {})
         for key, value in (values | {f"policy.{key}": policy[key] for key in policy}).items():
             merged[key], origins[key] = value, origin
-    return Resolved(Config.model_validate(_nested(merged)), origins)
+    return Resolved(Config.model_validate(_nested(merged)), origins, passed_over)
 
 
-def _file(root: Path) -> tuple[str, Mapping[str, object]]:
-    """Name and content of the file with settings; without one, the name of the first and
-    nothing.
-    """
+def _file(root: Path) -> tuple[str, Mapping[str, object] | None]:
+    """Name and content of the file with settings; without one, the name of the first and None."""
     settings, project = root / FILE, root / PROJECT
-    section = None
-    try:
-        if project.exists():
-            section = (
-                tomllib.loads(project.read_text(encoding="utf-8")).get("tool", {}).get("audit")
+    # Not `exists`, which a link that leads nowhere does not: a policy must not be lost in silence.
+    has_settings, tables = os.path.lexists(settings), {}
+    content: object = None
+    names: list[str] = []
+    with contextlib.suppress(OSError):  # a folder that may not be listed can be worked in
+        names = sorted(os.listdir(root))
+    for name in names:
+        if name != FILE and name.lower() in LOOKALIKES:
+            message = (
+                f"{name} is not read: settings stand in {FILE}, or in [tool.audit] of {PROJECT}."
             )
-        content = yaml.safe_load(settings.read_text(encoding="utf-8")) if settings.exists() else {}
+            raise AuditError(message, f"Rename it to {FILE}, or move it away.")
+    try:
+        if os.path.lexists(project):
+            tables = tomllib.loads(project.read_text(encoding="utf-8")).get("tool", {})
+        if has_settings:
+            content = read_yaml(settings.read_text(encoding="utf-8"))
     except (OSError, UnicodeError, yaml.YAMLError, tomllib.TOMLDecodeError) as error:
         reason = " ".join(str(error).split())
         message = f"The settings cannot be read: {reason}."
         raise AuditError(message, f"Mend {FILE} or {PROJECT}.") from error
+    for name in tables if isinstance(tables, dict) else ():
+        if name != "audit" and name.lower() in TABLE_LOOKALIKES:
+            message = f"{PROJECT}: [tool.{name}] is not read."
+            raise AuditError(message, "Write it as [tool.audit].")
+    section = tables.get("audit") if isinstance(tables, dict) else None
     if section is not None and not isinstance(section, dict):
         raise AuditError(f"tool.audit in {PROJECT} is not a table.", "Write it as [tool.audit].")
-    if section is not None and settings.exists():
+    if section is not None and has_settings:
         message = f"There are settings in both {FILE} and {PROJECT} [tool.audit]."
         raise AuditError(message, "Keep one of them.")
     if section is not None:
@@ -148,7 +174,22 @@ def _file(root: Path) -> tuple[str, Mapping[str, object]]:
     if content is not None and not isinstance(content, dict):
         hint = "Write lines such as `rows: 400`; see docs/gate.md."
         raise AuditError(f"{FILE} holds no keys.", hint)
-    return FILE, content or {}
+    return FILE, content or {} if has_settings else None
+
+
+def _settings_above(root: Path) -> Path | None:
+    """The nearest file with settings in a folder above `root`, up to the root of the repository."""
+    folder = root.resolve()
+    while not os.path.lexists(folder / ".git") and folder != folder.parent:
+        folder = folder.parent
+        if os.path.lexists(folder / FILE):
+            return folder / FILE
+        # A project's file that cannot be read, or is none, has no settings of ours to miss.
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            project = (folder / PROJECT).read_text(encoding="utf-8")
+            if "audit" in tomllib.loads(project).get("tool", {}):
+                return folder / PROJECT
+    return None
 
 
 def _valid(values: Mapping[str, object], origin: str, *, strict: bool = False) -> Config:

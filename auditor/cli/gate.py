@@ -75,6 +75,11 @@ def gate(
     settings = resolved(
         **options, policy_baseline=baseline, policy_fail_on="never" if exit_zero else fail_on
     )
+    if settings.passed_over is not None:
+        raise AuditError(
+            f"{settings.passed_over} may hold the policy, and a policy holds for its own folder.",
+            f"Run audit gate in {settings.passed_over.parent}, or put an audit.yaml here.",
+        )
     config, origins = settings.config, settings.origins
     policy = config.policy
     check_files(policy.baseline, dataset, write_baseline)

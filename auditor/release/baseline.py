@@ -28,6 +28,7 @@ from auditor.data.formats import Layout
 from auditor.errors import InputError
 from auditor.release.decision import Rule
 from auditor.scanning.scan_report import OutcomeName
+from auditor.yaml_text import read_yaml
 from detectors.interface import TestName
 
 DAYS = 90
@@ -112,7 +113,7 @@ def read_baseline(path: Path) -> Baseline:
     """
     try:
         # Every JSON file is YAML as well.
-        baseline = Baseline.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        baseline = Baseline.model_validate(read_yaml(path.read_text(encoding="utf-8")))
     except (OSError, UnicodeError, yaml.YAMLError) as error:
         raise InputError(
             f"The baseline {path} cannot be read: {' '.join(str(error).split())}.", _AGAIN

@@ -23,6 +23,7 @@ from pathlib import Path
 import yaml
 
 from auditor.errors import TraitError
+from auditor.yaml_text import read_yaml
 
 LOG = logging.getLogger(__name__)
 
@@ -166,8 +167,8 @@ def _read(name: str) -> str:
 
 def _parse(where: str, text: str) -> tuple[str, list[Trait]]:
     try:
-        raw = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError) as error:  # an impossible date is a plain ValueError
+        raw = read_yaml(text)
+    except yaml.YAMLError as error:
         raise TraitError(
             f"{where} is not valid YAML: {' '.join(str(error).split())}.", _SCHEMA_HINT
         ) from error

@@ -161,3 +161,70 @@ def test_every_command_takes_the_reference_of_the_file(
     Path("rows.jsonl").write_text('{"prompt": "Numbers.", "completion": "1, 2, 3"}\n')
     assert main.run(command) == 2
     assert "no-such-model" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "name", ["audit.yml", ".audit.yaml", "Audit.yaml", "AUDIT.YML", "audit.toml", ".audit.toml"]
+)
+@pytest.mark.parametrize("beside", [False, True])
+def test_a_file_that_looks_like_the_settings_is_refused(
+    tmp_path: Path, name: str, beside: bool
+) -> None:
+    """Beside audit.yaml or instead of it: rules that nobody applies are an open gate."""
+    if beside:
+        (tmp_path / "audit.yaml").write_text("rows: 64\n")
+    (tmp_path / name).write_text("policy: {references: [x]}\n")
+    with pytest.raises(AuditError, match="is not read") as error:
+        resolve(tmp_path, {})
+    assert "audit.yaml" in error.value.hint
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("audit.yaml", "policy: {references: [x]}\nrows: 3\npolicy: {}\n"),
+        ("audit.yaml", "policy: {max_risk: 0.1, max_risk: 1}\n"),
+        ("pyproject.toml", "[tool.audit]\nrows = 1\nrows = 2\n"),
+        ("pyproject.toml", "[tool.subliminal-audit]\nrows = 1\n"),
+        ("pyproject.toml", "[tool.Audit]\nrows = 1\n"),
+        ("audit.yaml", "seed: 2026-02-30\n"),
+    ],
+)
+def test_a_setting_is_never_dropped_in_silence(tmp_path: Path, name: str, content: str) -> None:
+    """A key that stands twice, a table of another name, a value that cannot be."""
+    (tmp_path / name).write_text(content)
+    with pytest.raises(AuditError):
+        resolve(tmp_path, {})
+
+
+@pytest.mark.parametrize("name", ["audit.yaml", "pyproject.toml"])
+def test_a_link_that_leads_nowhere_is_no_absence(tmp_path: Path, name: str) -> None:
+    """The file was there when somebody wrote the policy."""
+    (tmp_path / name).symlink_to("gone")
+    with pytest.raises(AuditError, match="cannot be read"):
+        resolve(tmp_path, {})
+
+
+def test_settings_above_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By every command, and the gate does not open without them; an empty file here settles it, and
+    beyond the root of a repository nothing is looked for.
+    """
+    here = tmp_path / "data" / "new"
+    here.mkdir(parents=True)
+    monkeypatch.chdir(here)
+    (tmp_path / "pyproject.toml").write_text("[tool.audit]\nrows = 64\n")
+    assert resolve(here, {}).passed_over == tmp_path / "pyproject.toml"
+    (tmp_path / "data" / "audit.yaml").write_text("policy: {references: [x]}\n")
+    assert resolve(here, {}).passed_over == tmp_path / "data" / "audit.yaml"
+    assert resolve(here, {}).config == Config()
+    assert main.run(["config", "show"]) == 0
+    assert "data/audit.yaml is not read" in capsys.readouterr().err.replace("\n", "")
+    assert main.run(["gate", "x.jsonl"]) == 2
+    assert "may hold the policy" in capsys.readouterr().err
+    (here / ".git").mkdir()
+    assert resolve(here, {}).passed_over is None
+    (here / ".git").rmdir()
+    (here / "audit.yaml").write_text("")
+    assert resolve(here, {}).passed_over is None
