@@ -2,10 +2,10 @@
 and what they may be.
 
 They are read from `audit.yaml`, or from `[tool.audit]` of `pyproject.toml`, in the working
-directory and in no folder above it: a gate must not be opened by a file that somebody else put
-into a shared folder such as /tmp. A file that a person would take for the settings and that is not
-read is an error where it lies here, and is told where it lies above. The environment (`AUDIT_ROWS`, `AUDIT_POLICY_MAX_SKIPPED`, ...) goes before the file and
-the command line before both.
+directory and in no folder above it: a gate must not be opened by a file that somebody else put into
+a shared folder such as /tmp. A file that a person would take for the settings and that is not read
+is an error where it lies here, and is told where it lies above. The environment (`AUDIT_ROWS`,
+`AUDIT_POLICY_MAX_SKIPPED`, ...) goes before the file and the command line before both.
 """
 
 from __future__ import annotations
@@ -139,31 +139,24 @@ def _file(root: Path) -> tuple[str, Mapping[str, object] | None]:
     """Name and content of the file with settings; without one, the name of the first and None."""
     settings, project = root / FILE, root / PROJECT
     # Not `exists`, which a link that leads nowhere does not: a policy must not be lost in silence.
-    has_settings, tables = os.path.lexists(settings), {}
+    has_settings = os.path.lexists(settings)
+    tables: dict[str, object] = {}
     content: object = None
-    names: list[str] = []
-    with contextlib.suppress(OSError):  # a folder that may not be listed can be worked in
-        names = sorted(os.listdir(root))
-    for name in names:
-        if name != FILE and name.lower() in LOOKALIKES:
-            message = (
-                f"{name} is not read: settings stand in {FILE}, or in [tool.audit] of {PROJECT}."
-            )
-            raise AuditError(message, f"Rename it to {FILE}, or move it away.")
+    _refuse_lookalikes(root)
     try:
         if os.path.lexists(project):
-            tables = tomllib.loads(project.read_text(encoding="utf-8")).get("tool", {})
+            table = tomllib.loads(project.read_text(encoding="utf-8")).get("tool")
+            tables = table if isinstance(table, dict) else {}
         if has_settings:
             content = read_yaml(settings.read_text(encoding="utf-8"))
     except (OSError, UnicodeError, yaml.YAMLError, tomllib.TOMLDecodeError) as error:
         reason = " ".join(str(error).split())
         message = f"The settings cannot be read: {reason}."
         raise AuditError(message, f"Mend {FILE} or {PROJECT}.") from error
-    for name in tables if isinstance(tables, dict) else ():
-        if name != "audit" and name.lower() in TABLE_LOOKALIKES:
-            message = f"{PROJECT}: [tool.{name}] is not read."
-            raise AuditError(message, "Write it as [tool.audit].")
-    section = tables.get("audit") if isinstance(tables, dict) else None
+    other = [name for name in tables if name != "audit" and name.lower() in TABLE_LOOKALIKES]
+    if other:
+        raise AuditError(f"{PROJECT}: [tool.{other[0]}] is not read.", "Write it as [tool.audit].")
+    section = tables.get("audit")
     if section is not None and not isinstance(section, dict):
         raise AuditError(f"tool.audit in {PROJECT} is not a table.", "Write it as [tool.audit].")
     if section is not None and has_settings:
@@ -175,6 +168,17 @@ def _file(root: Path) -> tuple[str, Mapping[str, object] | None]:
         hint = "Write lines such as `rows: 400`; see docs/gate.md."
         raise AuditError(f"{FILE} holds no keys.", hint)
     return FILE, content or {} if has_settings else None
+
+
+def _refuse_lookalikes(root: Path) -> None:
+    """Raise AuditError for a file of `root` that a person would take for the settings."""
+    names: list[str] = []
+    with contextlib.suppress(OSError):  # a folder that may not be listed can be worked in
+        names = sorted(path.name for path in root.iterdir())
+    for name in names:
+        if name != FILE and name.lower() in LOOKALIKES:
+            message = f"{name} is not read: settings stand in {FILE} or {PROJECT} [tool.audit]."
+            raise AuditError(message, f"Rename it to {FILE}, or move it away.")
 
 
 def _settings_above(root: Path) -> Path | None:
