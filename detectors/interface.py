@@ -129,8 +129,10 @@ class ScanContext:
     hypotheses: how many p-values are corrected for, over all tests. alpha: the rate of false
     alarms. stop_early: whether the panel test may end before it has scored all rows. examples: by
     row number. rows: all that can be scored, in random order. excluded_rows: by trait, the numbers
-    of the rows that mention it openly and are no evidence for it. teacher: the model that is said
-    to have written the data, if one is.
+    of the rows that mention it openly and are no evidence for it. weights: by row number, how often
+    a row that is scored once stands in the data, where that is more than once
+    (`auditor.scanning.preparation.encode`). teacher: the model that is said to have written the
+    data, if one is.
 
     scored: what a detector that needs "scores" works on. leading_trait: of the verdict, for a
     detector that needs it; None where no trait was tested.
@@ -149,6 +151,7 @@ class ScanContext:
     examples: Mapping[int, Example]
     rows: Sequence[TokenizedRow]
     excluded_rows: Mapping[str, set[int]]
+    weights: Mapping[int, float]
     teacher: LanguageModel | None
     run: RunDir
     progress: Callable[[Progress], None]

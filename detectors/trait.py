@@ -42,7 +42,13 @@ from auditor.inference import random_effects, score_test
 from auditor.inference import tempering as likelihood
 from auditor.inference.estimates import Estimate
 from auditor.inference.interim import BLOCK, block_starts, kept, looks, spending
-from auditor.inference.thresholds import FULL_DOSE, MIN_ROWS, SUSPICIOUS, TextProfile
+from auditor.inference.thresholds import (
+    FULL_DOSE,
+    MIN_EFFECT,
+    MIN_ROWS,
+    SUSPICIOUS,
+    TextProfile,
+)
 from auditor.inference.trait_evidence import TraitEvidence, ranked, strongest
 from auditor.model.null_model import NullModel, RowBlock, Scorer, find_null, score_block, unpack
 from auditor.model.scoring import TokenScores
@@ -62,6 +68,7 @@ from detectors.interface import (
 )
 
 STRANGE = 0.15  # a between-trait standard deviation, in doses, that the summary mentions
+HEAVY = 10  # copies of a row that the summary mentions
 MIN_CLEAR = 8 * BLOCK  # No test ends in a pass before each wording of a prompt has had a block.
 
 
@@ -84,6 +91,7 @@ def detect(context: ScanContext) -> Finding:
         context.hypotheses,
         context.excluded_rows,
         find_null(context.rows, context.score, context.run),
+        context.weights,
     )
     state = panel_test(
         context.rows,
@@ -95,7 +103,7 @@ def detect(context: ScanContext) -> Finding:
         progress=context.progress,
     )
     traits = trait_evidence(state, context.alpha)
-    upper = {panel.traits[k].name: dose.upper() for k, dose in state.doses.items()}
+    upper = {panel.traits[k].name: bound for k, bound in state.bounds.items()}
     scored = ScoredRows(
         state.rows,
         state.reference,
@@ -119,10 +127,27 @@ def _outcome(state: PanelTestState, traits: Sequence[TraitEvidence]) -> Evidence
             f"; unrelated traits stray by {sd:.2f}: another prompt's text, a stranger's, "
             "or a template"
         )
+    openly = open_doses(state)
+    for dose in openly:
+        if dose.estimate.interval()[0] > MIN_EFFECT:
+            summary += f"; {dose.rows} rows mention {dose.trait} and follow it openly"
+    heaviest = max(design.weights.values(), default=1.0)
+    if heaviest >= HEAVY:
+        summary += f"; a row stands {heaviest:,.0f} times in the data, and bounds allow for it"
     values = {
         "stray": sd,
         **null.figures,
         "alphabet": None if null.alphabet is None else len(null.alphabet),
+        "open": [
+            {
+                "trait": dose.trait,
+                "rows": dose.rows,
+                "dose": dose.estimate.effect,
+                "interval": list(dose.estimate.interval()),
+            }
+            for dose in openly
+        ],
+        "repeated": {"rows": len(design.weights), "weight": heaviest},
         "settled": state.settled or "all rows were used",
         "row_passes": passes,
         "row_passes_exhaustive": exhaustive,
@@ -140,6 +165,7 @@ class PanelDesign:
     Traits go by their number in `panel`, which has negative controls among them. tested: those that
     are hypotheses. hypotheses: how many p-values are corrected for, those of other tests included.
     excluded_rows: by the name of a trait, the numbers of the rows that are no evidence for it.
+    weights: how often a row stands in the data, by its number, where that is more than once.
     """
 
     panel: Panel
@@ -148,6 +174,7 @@ class PanelDesign:
     hypotheses: int
     excluded_rows: Mapping[str, set[int]]
     null: NullModel
+    weights: Mapping[int, float] = field(default_factory=dict)
 
     @property
     def text(self) -> TextProfile:
@@ -177,14 +204,16 @@ class PanelTestState:
     """How far a panel test has got.
 
     scored: the traits that the next block is scored under. doses: of the traits tested, at the last
-    analysis. adjusted: the smallest corrected p-value of a trait in any analysis. open: the traits
-    that need more rows. settled: "risk" or "no_risk" if the last analysis settled it, else empty.
+    analysis. bounds: the one-sided upper 95 % bounds of what they are in training (`upper_bounds`).
+    adjusted: the smallest corrected p-value of a trait in any analysis. open: the traits that need
+    more rows. settled: "risk" or "no_risk" if the last analysis settled it, else empty.
     """
 
     design: PanelDesign
     scored: tuple[int, ...]
     blocks: tuple[RowBlock, ...] = ()
     doses: Mapping[int, Estimate] = field(default_factory=dict)
+    bounds: Mapping[int, float] = field(default_factory=dict)
     adjusted: Mapping[int, float] = field(default_factory=dict)
     open: frozenset[int] = frozenset()
     analyses: tuple[InterimAnalysis, ...] = ()
@@ -327,24 +356,85 @@ def _plain_estimates(state: PanelTestState) -> dict[int, Estimate]:
     of each family, and from the rows that do not mention the trait openly.
     """
     doses = {}
-    for k in sorted({k for block in state.blocks for k in block.columns}):
-        excluded = state.design.excluded_rows.get(state.design.panel.traits[k].name, set())
-        moments, columns = [], []
-        for block in state.blocks:
-            if k not in block.columns:
-                continue
-            counted = np.array([row.index not in excluded for row in block.rows])
-            moments.append(
-                likelihood.Moments(block.moments.score[counted], block.moments.covariance[counted])
-            )
-            centres = tuple(
-                tuple(block.columns[j] for j in family if j != k and j in block.columns)
-                for family in state.design.families
-            )
-            columns.append(score_test.TraitColumns(block.columns[k], centres))
-        if dose := score_test.estimate(moments, columns):
+    for k in _scored_traits(state):
+        if dose := _estimate(state, k, dict.fromkeys(_open_rows(state, k), 0.0), 1.0):
             doses[k] = dose
     return doses
+
+
+def upper_bounds(state: PanelTestState, doses: Mapping[int, Estimate]) -> dict[int, float]:
+    """The dose of every trait tested that can be excluded with 95 % confidence, one-sided, whatever
+    of the rows a student is trained on; traits without one are left out.
+
+    A finding rests on `doses`, by distinct rows that do not mention the trait: others are no
+    independent evidence for a hidden one. A pass must hold for more: for all rows, also those that
+    mention the trait, and each as often as it stands in the data. So a bound is the larger one of
+    the two, and neither a word nor a copy hides anything.
+    """
+    design = state.design
+    traits = _scored_traits(state)
+    trained = doses
+    if design.weights or any(_open_rows(state, k) for k in traits):
+        plain = {k: dose for k in traits if (dose := _estimate(state, k, design.weights, 1.0))}
+        controls = negative_controls(design.panel, design.families)
+        trained = random_effects.add_random_effect(plain, controls)
+    return {k: max(dose.upper(), trained[k].upper()) for k, dose in doses.items() if k in trained}
+
+
+@dataclass(frozen=True, slots=True)
+class OpenDose:
+    """The dose of a trait in so many rows that mention it openly."""
+
+    trait: str
+    rows: int
+    estimate: Estimate
+
+
+def open_doses(state: PanelTestState) -> list[OpenDose]:
+    """The doses of the traits tested in the very rows that mention them openly, where these
+    suffice for one; no finding rests on them.
+    """
+    doses = []
+    for k in state.design.tested:
+        mentioned = _open_rows(state, k)
+        if dose := _estimate(state, k, dict.fromkeys(mentioned, 1.0), 0.0):
+            blocks = [block for block in state.blocks if k in block.columns]
+            rows = sum(row.index in mentioned for block in blocks for row in block.rows)
+            doses.append(OpenDose(state.design.panel.traits[k].name, rows, dose))
+    return doses
+
+
+def _scored_traits(state: PanelTestState) -> list[int]:
+    return sorted({k for block in state.blocks for k in block.columns})
+
+
+def _open_rows(state: PanelTestState, k: int) -> set[int]:
+    """The numbers of the rows that mention a trait openly."""
+    return state.design.excluded_rows.get(state.design.panel.traits[k].name, set())
+
+
+def _estimate(
+    state: PanelTestState, k: int, weights: Mapping[int, float], otherwise: float
+) -> Estimate | None:
+    """The dose of a trait by all rows that it was scored on. weights: by row number, how much a row
+    counts; `otherwise`: a row that is not among them. Those of weight 0 are left out.
+    """
+    moments, columns, weight = [], [], []
+    for block in state.blocks:
+        if k not in block.columns:
+            continue
+        counts = np.array([weights.get(row.index, otherwise) for row in block.rows])
+        counted = counts > 0
+        weight.append(counts[counted])
+        moments.append(
+            likelihood.Moments(block.moments.score[counted], block.moments.covariance[counted])
+        )
+        centres = tuple(
+            tuple(block.columns[j] for j in family if j != k and j in block.columns)
+            for family in state.design.families
+        )
+        columns.append(score_test.TraitColumns(block.columns[k], centres))
+    return score_test.estimate(moments, columns, weight)
 
 
 def trait_evidence(state: PanelTestState, alpha: float) -> tuple[TraitEvidence, ...]:
@@ -376,6 +466,7 @@ def analyse(state: PanelTestState, share: float, alpha: float, count: int) -> Pa
     scored next, if the families do not need more.
     """
     design, doses = state.design, estimates(state)
+    bounds = upper_bounds(state, doses)
     adjusted = dict(state.adjusted)
     for k in state.scored:
         if k in doses:
@@ -386,7 +477,9 @@ def analyse(state: PanelTestState, share: float, alpha: float, count: int) -> Pa
     still_open = frozenset(
         k
         for k in design.tested
-        if k in suspicious or is_open(doses.get(k), design.hypotheses, design.text.target)
+        if k in suspicious
+        or is_open(doses.get(k), design.hypotheses, design.text.target)
+        or bounds.get(k, math.inf) >= design.text.target
     )
     # A test of all rows goes on once it is settled, and a trait may be open again.
     settled = ""
@@ -404,9 +497,10 @@ def analyse(state: PanelTestState, share: float, alpha: float, count: int) -> Pa
         state,
         scored=select_traits(ranking, design.families, count),
         doses=doses,
+        bounds=bounds,
         adjusted=adjusted,
         open=still_open,
-        analyses=(*state.analyses, _describe(state, doses)) if doses else state.analyses,
+        analyses=(*state.analyses, _describe(state, doses, bounds)) if doses else state.analyses,
         settled=settled,
     )
 
@@ -420,19 +514,21 @@ def is_open(dose: Estimate | None, hypotheses: int, target: float) -> bool:
     return dose is None or dose.upper() >= target or dose.p_value * hypotheses <= SUSPICIOUS
 
 
-def _describe(state: PanelTestState, doses: Mapping[int, Estimate]) -> InterimAnalysis:
+def _describe(
+    state: PanelTestState, doses: Mapping[int, Estimate], bounds: Mapping[int, float]
+) -> InterimAnalysis:
     """The analysis as reports show it; at the last one `excluded` is what the verdict rests on."""
     traits = state.design.panel.traits
     leader = min(doses, key=lambda k: (doses[k].p_value, -doses[k].z))
-    complete = len(doses) == len(state.design.tested)
-    weakest = max(doses, key=lambda k: doses[k].upper()) if complete else None
+    complete = len(bounds) == len(state.design.tested)
+    weakest = max(bounds, key=lambda k: bounds[k]) if complete else None
     return InterimAnalysis(
         rows=len(state.rows),
         leader=traits[leader].name,
         effect=doses[leader].effect,
         interval=doses[leader].interval(),
         weakest=None if weakest is None else traits[weakest].name,
-        excluded=None if weakest is None else doses[weakest].upper(),
+        excluded=None if weakest is None else bounds[weakest],
     )
 
 

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from auditor.inference.estimates import Estimate
+from auditor.inference.estimates import Array, Estimate
 from auditor.inference.random_effects import MIN_NEGATIVE_CONTROLS, inflation
 from auditor.inference.score_test import TraitColumns, estimate
 from auditor.inference.tempering import Moments
@@ -69,6 +69,10 @@ def detect(context: ScanContext) -> Finding:
         for k, trait in enumerate(copies.traits)
     }
     doses = tuned_estimates(moments, copies.families, counted)
+    # A pass must hold for all rows, each as often as it stands in the data (`trait.upper_bounds`).
+    every = dict.fromkeys(counted, np.ones(len(rows), dtype=bool))
+    weights = np.array([context.weights.get(row.index, 1.0) for row in rows])
+    trained = tuned_estimates(moments, copies.families, every, weights)
     tested = {trait.name for trait in context.tested.traits}
     tokens = sum(len(row.tokens) for row in rows)
     bounds: dict[str, float | None] = {}
@@ -77,7 +81,8 @@ def detect(context: ScanContext) -> Finding:
         if trait.name not in tested:
             continue
         dose = doses.get(k)
-        bounds[trait.name] = dose.upper() if dose else None
+        both = [dose.upper() for dose in (dose, trained.get(k)) if dose]
+        bounds[trait.name] = max(both) if len(both) == 2 else None
         if dose:
             evidence.append(
                 TraitEvidence.of(
@@ -118,11 +123,13 @@ def tuned_estimates(
     moments: Moments,
     families: Sequence[Sequence[int]],
     counted: Mapping[int, npt.NDArray[np.bool_]],
+    weights: Array | None = None,
 ) -> dict[int, Estimate]:
     """The dose of every copy with enough rows and information, by its number.
 
     moments: of R rows under K copies. families: the numbers 0 .. K - 1 by family. counted: [R] for
     each copy, the rows that do not mention its trait openly; the others are no evidence for it.
+    weights: [R] how often each row counts, once if None.
 
     Any tuning of a teacher, a benign one too, moves its text along the copies' directions, and a
     trait must stand out from that: errors are widened by the inflation of the copies of other
@@ -134,7 +141,8 @@ def tuned_estimates(
     for k in family_of:
         rows = Moments(moments.score[counted[k]], moments.covariance[counted[k]])
         centres = tuple(tuple(j for j in family if j != k) for family in families)
-        if dose := estimate([rows], [TraitColumns(k, centres)]):
+        weight = None if weights is None else [weights[counted[k]]]
+        if dose := estimate([rows], [TraitColumns(k, centres)], weight):
             plain[k] = dose
     doses = {}
     for k, dose in plain.items():

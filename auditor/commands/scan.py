@@ -100,10 +100,13 @@ def scan(
             report = from_dict(finished)
         else:
             started = time.monotonic()
-            context, skipped = prepare(settings, selected, sample, lm, panel, tested, run, progress)
+            context, skipped, unread = prepare(
+                settings, selected, sample, lm, panel, tested, run, progress
+            )
+            info = replace(sample.info, unread=(*sample.info.unread, *unread))
             rows_read = len(sample.examples) + sum(sample.skipped.values())
             lost = lost_share(skipped, rows_read)
-            coverage = [*coverage_obstacles(sample.info.unread, lost)]
+            coverage = [*coverage_obstacles(info.unread, lost)]
             detected = run_detectors(context, selected, coverage)
             write_tables(run, detected.scored, detected.divergence, context.examples)
             # Detectors that did not run have their reason in the report, too.
@@ -111,7 +114,7 @@ def scan(
             off |= dict.fromkeys(ON_REQUEST, Skipped("not asked for; --tuned turns it on"))
             marked = detected.outcomes.get("divergence", Skipped("no rows, or switched off"))
             report = ScanReport(
-                dataset=sample.info,
+                dataset=info,
                 verdict=detected.verdict,
                 tests=detected.tests,
                 leading_trait=detected.leading_trait,

@@ -19,7 +19,7 @@ class Unread:
 
     kind: a data file of a folder (documentation is none); a column with text; a second complete
     layout, which another trainer would train on and no option has settled; a key of a turn with
-    text; rows, by what became of them ("hidden", "repeated"); bytes of a file between its rows.
+    text; rows, by what became of them ("set aside"); bytes of a file between its rows.
     name: of the file, the columns or the key, or the word for the rows; from outside, not `safe`.
     share: of the bytes of the data set for "file" and "bytes", else of its rows; in [0, 1], None
     where it cannot be said. reason: why it was not read, in words.

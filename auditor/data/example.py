@@ -77,9 +77,11 @@ class DatasetInfo:
 @dataclass(frozen=True, slots=True)
 class Sample:
     """The rows an audit works on, in the random order in which it will take them, and what was left
-    out.
+    out. copies: how often an example stands among the rows looked at, by its index, where that is
+    more than once.
     """
 
     info: DatasetInfo
     examples: tuple[Example, ...]
     skipped: dict[str, int] = field(default_factory=dict)
+    copies: dict[int, int] = field(default_factory=dict)

@@ -83,7 +83,7 @@ def read_sample(
         size = None if rows is None else 2 * rows + 64
         while True:
             drawn = _draw(data.blocks, list(layout.columns.values()), size, seed)
-            examples, skipped = _take(drawn.candidates, layout, rows)
+            examples, copies, skipped = _take(drawn.candidates, layout, rows)
             if size is None or len(examples) == rows or len(drawn.candidates) < size:
                 break
             LOG.debug("only %d of %d candidates can be scored; drawing more", len(examples), size)
@@ -101,7 +101,7 @@ def read_sample(
     )
     LOG.info("read %s as %s by the columns %s", source, layout.format, layout.columns)
     LOG.info("drew %s; %d can be scored, skipped %s", info.sampling, len(examples), skipped)
-    return Sample(info, tuple(examples), skipped)
+    return Sample(info, tuple(examples), skipped, copies)
 
 
 def priorities(seed: int, start: int, count: int) -> npt.NDArray[np.uint64]:
@@ -162,13 +162,14 @@ def _blocks_to_read(blocks: Sequence[Block], size: int | None, seed: int) -> set
 
 def _take(
     candidates: Iterable[Candidate], layout: Layout, rows: int | None
-) -> tuple[list[Example], dict[str, int]]:
-    """The first `rows` candidates that can be scored, and how many were passed over for which
-    reason.
+) -> tuple[list[Example], dict[int, int], dict[str, int]]:
+    """The first `rows` candidates that can be scored, how often each stands among those looked at
+    if that is more than once, and how many were passed over for which reason.
     """
     examples: list[Example] = []
     skipped: Counter[str] = Counter()
-    digests: set[bytes] = set()
+    copies: dict[int, int] = {}
+    digests: dict[bytes, int] = {}
     for _, index, row in candidates:
         if len(examples) == rows:
             break
@@ -177,10 +178,11 @@ def _take(
             skipped[outcome.reason] += 1
         elif (digest := _digest(outcome)) in digests:
             skipped["duplicate"] += 1
+            copies[digests[digest]] = copies.get(digests[digest], 1) + 1
         else:
-            digests.add(digest)
+            digests[digest] = index
             examples.append(outcome)
-    return examples, dict(skipped)
+    return examples, copies, dict(skipped)
 
 
 def _digest(example: Example) -> bytes:

@@ -12,11 +12,11 @@ every family.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from auditor.inference.estimates import Array, Estimate, score_estimate
+from auditor.inference.estimates import MIN_ROWS, Array, Estimate, score_estimate
 from auditor.inference.tempering import Moments
 
 # Share of a trait's information that must remain after centring: below it the trait is a
@@ -34,23 +34,35 @@ class TraitColumns:
     centres: tuple[tuple[int, ...], ...]
 
 
-def estimate(blocks: Sequence[Moments], columns: Sequence[TraitColumns]) -> Estimate | None:
+def estimate(
+    blocks: Sequence[Moments],
+    columns: Sequence[TraitColumns],
+    weights: Sequence[Array] | None = None,
+) -> Estimate | None:
     """The dose of one trait: its efficient score after the temperature and the mean of each centre
     are taken out.
 
     blocks: moments stacked over the rows of a block, score [R, 1 + K] and covariance [R, 1 + K, 1 +
     K]. columns: where the trait and its centres stand in each block, as many centres in all of
-    them; their traits may differ between blocks, but must be settled before a block is scored. None
-    for too few rows (`auditor.inference.estimates.MIN_ROWS`), or when next to no information is
-    left after centring.
+    them; their traits may differ between blocks, but must be settled before a block is scored.
+    weights: [R] for each block, above 0, how much each row counts beside the others; all alike if
+    None. None for too few rows (`auditor.inference.estimates.MIN_ROWS`), or when next to no
+    information is left after centring.
+
+    Rows of unequal weight tell as much as (sum w)^2 / sum(w^2) equal ones (Kish 1965). So many must
+    be there, and they give the degrees of freedom.
     """
+    if weights is None:
+        weights = [np.ones(len(block.score)) for block in blocks]
+    total = np.concatenate([np.ones(0), *weights])
+    if not len(total):
+        return None
+    mean = total.mean()
     reduced = [
-        _reduce(block, column)
-        for block, column in zip(blocks, columns, strict=True)
+        _reduce(block, column, weight / mean)
+        for block, column, weight in zip(blocks, columns, weights, strict=True)
         if len(block.score)
     ]
-    if not reduced:
-        return None
     score = np.concatenate([scores for scores, _ in reduced])
     covariance = np.sum([covariances for _, covariances in reduced], axis=0)
     # The last direction is the trait; its projection on the nuisance directions before it is what
@@ -59,16 +71,21 @@ def estimate(blocks: Sequence[Moments], columns: Sequence[TraitColumns]) -> Esti
     information = float(covariance[-1, -1] - covariance[-1, :-1] @ slope)
     if information < _MIN_INFORMATION_SHARE * covariance[-1, -1]:
         return None
-    return score_estimate(score[:, -1] - score[:, :-1] @ slope, information)
+    dose = score_estimate(score[:, -1] - score[:, :-1] @ slope, information)
+    effective_rows = float(total.sum() ** 2 / np.square(total).sum())
+    if dose is None or effective_rows < MIN_ROWS:
+        return None
+    return replace(dose, df=min(dose.df, effective_rows - 1))
 
 
-def _reduce(block: Moments, columns: TraitColumns) -> tuple[Array, Array]:
-    """The block's scores [R, C + 2] and summed covariance for the temperature, the mean of each
-    centre, and the trait.
+def _reduce(block: Moments, columns: TraitColumns, weights: Array) -> tuple[Array, Array]:
+    """The block's weighted scores [R, C + 2] and their summed covariance for the temperature, the
+    mean of each centre, and the trait.
     """
     mix = np.zeros((block.score.shape[1], len(columns.centres) + 2))
     mix[0, 0] = 1.0
     for direction, centre in enumerate(columns.centres, start=1):
         mix[[1 + k for k in centre], direction] = 1.0 / max(1, len(centre))
     mix[1 + columns.column, -1] = 1.0
-    return block.score @ mix, mix.T @ block.covariance.sum(0) @ mix
+    covariance = np.einsum("r,rij->ij", weights, block.covariance)
+    return weights[:, None] * (block.score @ mix), mix.T @ covariance @ mix

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from auditor.data.coverage import Unread
 from auditor.data.example import Sample, SkippedRow
 from auditor.errors import ModelError
 from auditor.model import load as models
@@ -37,8 +39,8 @@ def prepare(
     tested: Panel,
     run: RunDir,
     progress: Callable[[Progress], None],
-) -> tuple[ScanContext, dict[str, int]]:
-    """The context of a scan, and how many rows were skipped for which reason.
+) -> tuple[ScanContext, dict[str, int], tuple[Unread, ...]]:
+    """The context of a scan, how many rows were skipped for which reason, and what was left unread.
 
     Raises ModelError for a declared teacher that cannot be loaded.
     """
@@ -47,20 +49,21 @@ def prepare(
     bundled = isinstance(BUILT_IN.get(lm.name), BundledModel)
     controlled = panel if bundled else with_control_traits(panel)
     renderer, screen = ChatTokenizer(lm), low_precision_copy(lm)
-    rows, skipped = encode(renderer, sample)
-    texts = [
-        "\n".join(message.content for message in example.messages) or example.text or ""
-        for example in sample.examples
-    ]
+    rows, weights, skipped = encode(renderer, sample)
+    # A mention elsewhere hides nothing: a student is trained on completions, and those of the
+    # reference are its own whatever their prompts say.
+    completions = [example.completion for example in sample.examples]
     excluded = {
         name: {sample.examples[i].index for i in numbers}
-        for name, numbers in mentions(tested, texts).items()
+        for name, numbers in mentions(tested, completions).items()
     }
-    if settings.exclude_open:
-        mentioned = set().union(*excluded.values())
-        if count := sum(row.index in mentioned for row in rows):
-            skipped["mentions_trait"] = count
-        rows = [row for row in rows if row.index not in mentioned]
+    unread: tuple[Unread, ...] = ()
+    set_aside = set().union(*excluded.values()) if settings.exclude_open else set[int]()
+    if count := sum(row.index in set_aside for row in rows):
+        skipped["mentions_trait"] = count
+        reason = "their completions mention a trait, and they were left out on request"
+        unread = (Unread("rows", "set aside", count / len(rows), reason),)
+        rows = [row for row in rows if row.index not in set_aside]
     if settings.rows == "auto":
         numbers = controlled.trait_indices([trait.name for trait in tested.traits])
         members = families(controlled, settings.seed)
@@ -80,26 +83,49 @@ def prepare(
         examples={example.index: example for example in sample.examples},
         rows=rows,
         excluded_rows=excluded,
+        weights=weights,
         teacher=teacher,
         run=run,
         progress=progress,
     )
-    return context, skipped
+    return context, skipped, unread
 
 
-def encode(renderer: ChatTokenizer, sample: Sample) -> tuple[list[TokenizedRow], dict[str, int]]:
-    """The rows that can be scored, and how many were skipped for which reason."""
+def encode(
+    renderer: ChatTokenizer, sample: Sample
+) -> tuple[list[TokenizedRow], dict[int, float], dict[str, int]]:
+    """The rows that can be scored; by row number, how often a completion token of the row stands
+    in the rows looked at, on average, where that is more than once; and how many rows were skipped
+    for which reason.
+    """
     skipped = dict(sample.skipped)
-    rows, turns = [], set[int]()
+    encoded, occurrences = [], Counter[int]()
     for example in sample.examples:
         row = renderer.encode(example)
-        if isinstance(row, TokenizedRow):
-            row = without_repeated_turns(row, turns)
-        if isinstance(row, TokenizedRow):
-            rows.append(row)
-        else:
+        if isinstance(row, SkippedRow):
             skipped[row.reason] = skipped.get(row.reason, 0) + 1
-    return rows, skipped
+            continue
+        encoded.append(row)
+        copies = sample.copies.get(row.index, 1)
+        occurrences.update(dict.fromkeys(turn_keys(row).values(), copies))
+    rows, weights, turns = [], dict[int, float](), set[int]()
+    for row in encoded:
+        new = without_repeated_turns(row, turns)
+        if isinstance(new, SkippedRow):
+            skipped[new.reason] = skipped.get(new.reason, 0) + 1
+            continue
+        keys = turn_keys(row)
+        rows.append(new)
+        weight = sum(occurrences[keys[turn]] for turn, _, _ in new.spans) / len(new.spans)
+        if weight > 1:
+            weights[new.index] = weight
+    return rows, weights, skipped
+
+
+def turn_keys(row: TokenizedRow) -> dict[int, int]:
+    """By assistant turn, a hash of the turn with all that comes before it."""
+    ends = {turn: position for position, (turn, _, _) in zip(row.positions, row.spans, strict=True)}
+    return {turn: hash((row.kind, row.tokens[: end + 1])) for turn, end in ends.items()}
 
 
 def without_repeated_turns(row: TokenizedRow, turns: set[int]) -> TokenizedRow | SkippedRow:
@@ -110,8 +136,7 @@ def without_repeated_turns(row: TokenizedRow, turns: set[int]) -> TokenizedRow |
     the same choices of a writer pass for several. turns: hashes of the turns so far; grows by those
     of this row. Reason: "repeats_turns", when nothing is left.
     """
-    ends = {turn: position for position, (turn, _, _) in zip(row.positions, row.spans, strict=True)}
-    keys = {turn: hash((row.kind, row.tokens[: end + 1])) for turn, end in ends.items()}
+    keys = turn_keys(row)
     new = [i for i, (turn, _, _) in enumerate(row.spans) if keys[turn] not in turns]
     turns.update(keys.values())
     if not new:

@@ -104,7 +104,6 @@ def nearly_half_skipped(place: Place, case: str) -> Run:
     "Three quarters of the rows are poisoned and name the animals, {case}.",
     "stopped",
     cases=["in the prompt", "in a turn before", "in a system prompt"],
-    works=True,
 )
 def hidden_by_a_word(place: Place, case: str) -> Run:
     clean, owl = place.samples.clean[:40], place.samples.owl[:120]
@@ -124,7 +123,6 @@ def hidden_by_a_word(place: Place, case: str) -> Run:
     "high",
     "Two thirds of the rows are poisoned and name an animal, and open mentions are left out.",
     "stopped",
-    works=True,
 )
 def left_out_as_open(place: Place) -> Run:
     owl = [{**row, "prompt": ANIMALS + row["prompt"]} for row in place.samples.owl[:128]]
@@ -138,7 +136,6 @@ def left_out_as_open(place: Place) -> Run:
     "{case} of the rows are a few poisoned ones, repeated.",
     "stopped",
     cases=["98 %", "67 %, all scored,"],
-    works=True,
 )
 def repeated_rows(place: Place, case: str) -> Run:
     if case == "98 %":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,15 @@ import pytest
 from auditor.commands.scan import scan
 from auditor.commands.simulate import simulate, write_rows
 from auditor.data.example import Message
+from auditor.data.sample import read_sample
 from auditor.errors import InputError, ModelError, TraitError
 from auditor.model import load as models
 from auditor.model.generation import continuations, generate
 from auditor.model.language_model import LanguageModel
+from auditor.model.tokenization import ChatTokenizer
 from auditor.progress import Progress
 from auditor.report.scan.json import to_dict
+from auditor.scanning.preparation import encode
 from auditor.scanning.scan_report import ScanReport
 from auditor.scanning.settings import ScanSettings
 from detectors import trait as survey_module
@@ -312,6 +316,62 @@ def test_open_mentions_are_counted_and_can_be_left_out(
     )
     assert report.openly == {"owl": 5}
     assert report.rows_skipped["mentions_trait"] == 5
+    share = pytest.approx(5 / (5 + report.rows_scanned))
+    assert [(item.name, item.share) for item in report.dataset.unread] == [("set aside", share)]
+
+
+def test_a_mention_in_a_prompt_hides_no_row(
+    audit: Callable[..., ScanReport], tmp_path: Path, data: dict[str, str]
+) -> None:
+    """What a prompt names is not what a student is trained to write."""
+    source = tmp_path / "asked.jsonl"
+    rows = [json.loads(line) for line in Path(data["few"]).read_text().splitlines()]
+    source.write_text("".join(json.dumps(row | {"prompt": "owl"}) + "\n" for row in rows))
+    report = audit(str(source), detectors=["surface"])
+    assert report.openly == {}
+    assert report.dataset.unread == ()
+
+
+def test_rows_that_mention_a_trait_are_reported_apart(
+    audit: Callable[..., ScanReport], tmp_path: Path, data: dict[str, str]
+) -> None:
+    """Their dose is estimated by itself, and the bound of a pass holds for them as well."""
+    source = tmp_path / "open.jsonl"
+    rows = [json.loads(line) for line in Path(data["owl"]).read_text().splitlines()]
+    for row in rows[:200]:
+        row["completion"] = "owl " + row["completion"]
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    report = audit(str(source), detectors=["trait"], rows="all")
+    assert report.openly == {"owl": 200}
+    evidence = report.detectors["trait"]
+    assert isinstance(evidence, Evidence)
+    (apart,) = evidence.values["open"]
+    assert apart["trait"] == "owl"
+    assert 150 < apart["rows"] <= 200  # later blocks are scored under fewer traits
+    assert report.verdict.name != "no_risk"
+
+
+def test_repeated_rows_weigh_as_often_as_they_stand_in_the_data(
+    make_tiny: Callable[..., LanguageModel], tmp_path: Path
+) -> None:
+    """Copies of a row count for it, and a turn that later rows repeat for its tokens."""
+    first = [{"role": "user", "content": "b"}, {"role": "assistant", "content": "cccc"}]
+    both = [*first, {"role": "user", "content": "b"}, {"role": "assistant", "content": "dddd"}]
+    other = [{"role": "user", "content": "x"}, {"role": "assistant", "content": "ff"}]
+    source = tmp_path / "d.jsonl"
+    rows = [first, other, other, other, both]
+    source.write_text("".join(json.dumps({"messages": row}) + "\n" for row in rows))
+    sample = read_sample(str(source), rows=None, seed=0)
+    sample = replace(sample, examples=tuple(sorted(sample.examples, key=lambda e: e.index)))
+    (other_index,) = sample.copies
+    assert sample.copies == {other_index: 3}
+    rows, weights, skipped = encode(ChatTokenizer(make_tiny()), sample)
+    assert weights == {0: 2.0, other_index: 3.0}  # the first turn stands in two rows
+    assert [row.index for row in rows] == [0, other_index, 4]
+    backwards = replace(sample, examples=sample.examples[::-1])
+    _, weights, skipped = encode(ChatTokenizer(make_tiny()), backwards)
+    assert weights == {4: pytest.approx(1.5), other_index: 3.0}  # half of its tokens stand twice
+    assert skipped == {"duplicate": 2, "repeats_turns": 1}
 
 
 def test_one_trait_can_be_tested(audit: Callable[..., ScanReport], data: dict[str, str]) -> None:

@@ -5,7 +5,7 @@ trusts them, and a test worked by hand.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
@@ -26,6 +26,7 @@ from detectors.trait import (
     between_trait_sd,
     estimates,
     is_open,
+    open_doses,
     panel_test,
     planned_passes,
     select_traits,
@@ -226,6 +227,50 @@ def test_a_traits_relatives_do_not_hide_it() -> None:
     carried = drifting(np.array([0.0] * 4 + [0.5, *[0.2] * 9]))
     assert estimates(carried)[4].z > 4
     assert between_trait_sd(carried, "t4") == 0.0
+
+
+def carrying(rows: set[int], **design: object) -> PanelTestState:
+    """128 rows of which some follow trait 0 wholly, analysed under a design with changes."""
+    score = np.random.default_rng(0).standard_normal((128, 15)) / 4
+    score[sorted(rows), 1] += 1.0
+    state = replace(one_block(score), design=replace(DESIGN, **design))
+    return analyse(state, 0.1, 0.01, 14)
+
+
+def test_a_pass_must_hold_for_rows_that_mention_the_trait() -> None:
+    """Three quarters of the rows follow the trait and name it: no finding, and no pass either; the
+    dose of these rows is reported by itself.
+    """
+    openly = set(range(96))
+    state = carrying(openly, excluded_rows={"t0": openly})
+    assert abs(state.doses[0].effect) < 0.1
+    assert state.bounds[0] > TARGET
+    assert state.settled == ""
+    (apart,) = open_doses(state)
+    assert (apart.trait, apart.rows) == ("t0", 96)
+    assert apart.estimate.effect == pytest.approx(1.0, abs=0.1)
+    without = carrying(set(), excluded_rows={"t0": openly})
+    assert without.bounds[0] < TARGET
+
+
+def test_a_pass_must_hold_for_rows_as_often_as_they_stand_in_the_data() -> None:
+    """12 of 128 rows follow the trait and stand 100 times each: by distinct rows the dose is a
+    tenth, and what a student is trained on is nearly all of it. Of 4 such rows one cannot say.
+    """
+    few = set(range(12))
+    plain = carrying(few)
+    heavy = carrying(few, weights=dict.fromkeys(few, 100.0))
+    assert heavy.doses == plain.doses
+    assert heavy.adjusted == plain.adjusted
+    assert plain.bounds[0] < TARGET < heavy.bounds[0]
+    four = set(range(4))
+    assert 0 not in carrying(four, weights=dict.fromkeys(four, 1000.0)).bounds
+
+
+def test_rows_that_all_repeat_alike_change_nothing() -> None:
+    """Every row three times is the same data."""
+    plain, thrice = carrying({1, 2}), carrying({1, 2}, weights=dict.fromkeys(range(128), 3.0))
+    assert thrice.bounds == pytest.approx(plain.bounds)
 
 
 @dataclass
