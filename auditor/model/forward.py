@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
-from transformers.cache_utils import DynamicLayer
+from transformers.cache_utils import Cache, DynamicLayer
 
 from auditor.model.language_model import CACHE, LanguageModel
 from auditor.model.precision import matmul_precision
@@ -26,7 +26,7 @@ class PrefixCache(NamedTuple):
     lengths: [P] tokens of each prefix.
     """
 
-    cache: Any | None
+    cache: Cache | None
     lengths: torch.Tensor
 
     @property
@@ -36,7 +36,7 @@ class PrefixCache(NamedTuple):
         """
         return all(type(layer) is DynamicLayer for layer in getattr(self.cache, "layers", [None]))
 
-    def repeated(self, rows: int) -> Any | None:
+    def repeated(self, rows: int) -> Cache | None:
         """A copy with each prefix standing `rows` times, to be followed by that many rows."""
         if self.cache is None:
             return None
@@ -54,11 +54,9 @@ def right_padded(sequences: Sequence[Sequence[int]]) -> torch.Tensor:
 
 
 def length_batches(lengths: Sequence[int], most: int) -> Iterator[list[int]]:
-    """Numbers of sequences in batches of at most `most` padded tokens, or of one sequence.
-
-    The longest come first, so that a batch is of like lengths and memory runs out at once if it
-    does.
-    """
+    """Numbers of sequences in batches of at most `most` padded tokens, or of one sequence."""
+    # The longest come first, so that a batch is of like lengths and memory runs out at once if it
+    # does.
     batch: list[int] = []
     for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
         if batch and (len(batch) + 1) * lengths[batch[0]] > most:
@@ -94,21 +92,20 @@ def hidden_states(
     The output at position p - 1 predicts the token at p.
     """
     tokens_BL = right_padded(sequences)
-    inputs: dict[str, torch.Tensor] = (
-        {} if attention_mask is None else {"attention_mask": attention_mask}
-    )
+    # A body that knows no positions of its own takes no `position_ids`, not even None.
+    inputs = {} if attention_mask is None else {"attention_mask": attention_mask}
     prefixes, cache = 1, None
     if after is not None:
         prefixes, cache = len(after.lengths), after.repeated(len(sequences))
-    if after is not None and prefixes > 1:
-        # Prefixes of different lengths are padded: each row counts its positions from the end of
-        # its own prefix and does not attend to the padding.
-        lengths = after.lengths.repeat_interleave(len(sequences))[:, None]
-        in_prefix = torch.arange(int(lengths.max()), device=lm.device) < lengths
-        row_L = torch.arange(tokens_BL.shape[1], device=lm.device)
-        in_row = torch.ones(len(lengths), len(row_L), dtype=torch.bool, device=lm.device)
-        inputs["attention_mask"] = torch.cat([in_prefix, in_row], 1).long()
-        inputs["position_ids"] = lengths + row_L
+        if prefixes > 1:
+            # Prefixes of different lengths are padded: each row counts its positions from the end
+            # of its own prefix and does not attend to the padding.
+            lengths = after.lengths.repeat_interleave(len(sequences))[:, None]
+            in_prefix = torch.arange(int(lengths.max()), device=lm.device) < lengths
+            row_L = torch.arange(tokens_BL.shape[1], device=lm.device)
+            in_row = torch.ones(len(lengths), len(row_L), dtype=torch.bool, device=lm.device)
+            inputs["attention_mask"] = torch.cat([in_prefix, in_row], 1).long()
+            inputs["position_ids"] = lengths + row_L
     with matmul_precision(lm):
         output = lm.body(
             input_ids=tokens_BL.to(lm.device).repeat(prefixes, 1),
@@ -129,8 +126,6 @@ def last_hidden_states(
     after: PrefixCache | None = None,
     attention_mask: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Output of the body at the last token of each sequence: [B, D]; the options of
-    `hidden_states`.
-    """
+    """Output [B, D] at the last token of each sequence; options as for `hidden_states`."""
     last = [[len(tokens) - 1] for tokens in sequences]
     return hidden_states(lm, sequences, last, after=after, attention_mask=attention_mask)

@@ -6,9 +6,12 @@ import dataclasses
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 from auditor.model.language_model import LanguageModel
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +61,11 @@ def identity_of(lm: LanguageModel) -> ModelIdentity:
     )
 
 
-def tokenizer_sha256(tokenizer: Any) -> str:
+def tokenizer_sha256(tokenizer: PreTrainedTokenizerFast) -> str:
     """SHA-256 of a fast tokenizer's whole definition, as its JSON."""
     return hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest()
 
 
-def template_sha256(tokenizer: Any) -> str:
+def template_sha256(tokenizer: PreTrainedTokenizerFast) -> str:
     """SHA-256 of the chat template; of the empty text where there is none."""
     return hashlib.sha256(str(tokenizer.chat_template or "").encode()).hexdigest()

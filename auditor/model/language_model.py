@@ -34,9 +34,9 @@ class LanguageModel:
     @property
     def context(self) -> int:
         """Most tokens of one sequence."""
-        return int(
-            getattr(self.model.config.get_text_config(), "max_position_embeddings", None) or 2**31
-        )
+        # A model without learned or rotary positions names no limit.
+        config = self.model.config.get_text_config()
+        return int(getattr(config, "max_position_embeddings", None) or 2**31)
 
     @property
     def body(self) -> Any:
@@ -47,24 +47,25 @@ class LanguageModel:
         """Float32 logits [N, V] of the body's last hidden states [N, D], as the whole model gives
         them.
 
-        tokens: which logits to compute, [K] the same or [N, K] others for each; all of the
-        vocabulary when None.
+        tokens: which logits to compute, [K] the same for all rows or [N, K] for each its own; all
+        of the vocabulary when None.
         """
         layer = self.model.get_output_embeddings()
+        logits: torch.Tensor
         if tokens is None:
-            logits: torch.Tensor = layer(hidden).float()
+            logits = layer(hidden).float()
         else:
+            # Rows of the weight matrix alone cost a fraction of the product with all of it.
             weights = layer.weight[tokens]
-            logits = (
-                hidden @ weights.T
-                if tokens.dim() == 1
-                else torch.einsum("nkd,nd->nk", weights, hidden)
-            )
+            if tokens.dim() == 1:
+                logits = hidden @ weights.T
+            else:
+                logits = torch.einsum("nkd,nd->nk", weights, hidden)
             logits = logits.float()
             if getattr(layer, "bias", None) is not None:
                 logits = logits + layer.bias[tokens].float()
         config = self.model.config.get_text_config()
-        # Not by 1.0, which would be one more pass over all logits.
+        # A scale of 1.0 is not applied: it would be one more pass over all logits.
         if scale := getattr(config, "logit_scale", None):  # Cohere
             logits = logits * scale
         if scale := getattr(config, "logits_scaling", None):  # Granite

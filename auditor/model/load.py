@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import logging
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,12 +17,12 @@ from huggingface_hub import errors as hub_errors
 from huggingface_hub import snapshot_download
 from safetensors import SafetensorError
 
-from auditor.errors import ModelError
+from auditor.errors import ModelError, first_line
 from auditor.model.builtin import BUILT_IN, cache_dir, fetch, quiet
 from auditor.model.language_model import LanguageModel
 
-# Bytes of weights from which a model is loaded in bfloat16 on CUDA.
-_LARGE = 8 * 2**30
+LOG = logging.getLogger(__name__)
+
 # Digits, punctuation, a line break and letters with accents: what a tokenizer may lose.
 _PROBE = "Numbers: 1, 23; 456\n(Déjà vu?)"
 _CHOOSE = (
@@ -51,85 +52,70 @@ def load(
     if device is None:
         device = "mps" if torch.backends.mps.is_available() else "cpu"
         device = "cuda" if torch.cuda.is_available() else device
-    _check_device(device)
-    path = _locate(name, trust_remote_code)
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        hint = "Give --device cpu, cuda or mps, or leave it out."
+        raise ModelError(f"There is no device {device} here.", hint) from error
+    path = Path(name).expanduser()
+    if name in BUILT_IN:
+        path = fetch(name)
+    elif not path.exists():
+        path = _download(name, trust_remote_code)
     weights = _weight_files(path, name)
-    large = sum(file.stat().st_size for file in weights) > _LARGE
+    large = sum(file.stat().st_size for file in weights) > 8 * 2**30
     dtype = dtype or ("bfloat16" if large and device.startswith("cuda") else "float32")
-    source: dict[str, Any] = {"trust_remote_code": trust_remote_code, "local_files_only": True}
+    LOG.info("loading %s from %s, %s on %s", name, path, dtype, device)
+    folder = path
+    options: dict[str, object] = {"trust_remote_code": trust_remote_code, "local_files_only": True}
     if weights[0].suffix == ".gguf":
-        source |= {
-            "pretrained_model_name_or_path": str(weights[0].parent),
-            "gguf_file": weights[0].name,
-        }
-    else:
-        source |= {"pretrained_model_name_or_path": str(path)}
+        folder, options["gguf_file"] = weights[0].parent, weights[0].name
     # Reading a GGUF draws a progress bar that no setting turns off.
     with quiet(), contextlib.redirect_stderr(io.StringIO()), _explained(name, device):
-        tokenizer = transformers.AutoTokenizer.from_pretrained(**source)
-        if "gguf_file" not in source:
-            source["use_safetensors"] = True
+        tokenizer = transformers.AutoTokenizer.from_pretrained(str(folder), **options)
+        # Pickled weights that lie beside the safetensors must not be taken for them.
+        if "gguf_file" not in options:
+            options["use_safetensors"] = True
         model: Any = transformers.AutoModelForCausalLM.from_pretrained(
-            **source, dtype=getattr(torch, dtype)
+            str(folder), dtype=getattr(torch, dtype), **options
         )
         model = model.to(device).eval().requires_grad_(False)
     digests = [_file_sha256(file) for file in weights]
     sha256 = hashlib.sha256("".join(digests).encode()).hexdigest()
     sha256 = digests[0] if len(digests) == 1 else sha256
+    LOG.debug("SHA-256 of the weights of %s: %s", name, sha256)
     lm = LanguageModel(name, path, sha256, dtype, device, model, tokenizer)
     _check_tokenizer(lm)
     _check_head(lm)
     return lm
 
 
-def _check_device(device: str) -> None:
-    """Raise ModelError where torch does not have the device."""
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        hint = "Give --device cpu, cuda or mps, or leave it out."
-        raise ModelError(f"There is no device {device} here.", hint) from error
-
-
-def _locate(name: str, trust_remote_code: bool) -> Path:
-    """The local folder or GGUF file of `name`, downloaded if need be."""
-    if name in BUILT_IN:
-        return fetch(name)
-    path = Path(name).expanduser()
-    if path.exists():
-        return path
-    if name.endswith(".gguf") or name.count("/") != 1 or name[0] in "./~":
-        raise ModelError(f"There is no model {name}.", _CHOOSE)
-    return _download(name, trust_remote_code)
-
-
 def _download(name: str, trust_remote_code: bool) -> Path:
     """The local snapshot of a hub model: its safetensors, configuration and tokenizer, and nothing
     that is pickled.
     """
+    if name.endswith(".gguf") or name.count("/") != 1 or name[0] in "./~":
+        raise ModelError(f"There is no model {name}.", _CHOOSE)
+    LOG.info("looking for %s on the hub", name)
     patterns = ["*.safetensors", "*.json", "*.jinja", "*.txt", "*.model"]
     patterns += ["*.py"] * trust_remote_code
+    # Some repositories hold the weights a second time, in folders or as Mistral's `consolidated`.
+    copies = ["*/*", "consolidated*"]
     try:
         with quiet():
-            return Path(
-                snapshot_download(
-                    name, allow_patterns=patterns, ignore_patterns=["*/*", "consolidated*"]
-                )
-            )
+            return Path(snapshot_download(name, allow_patterns=patterns, ignore_patterns=copies))
     except hub_errors.GatedRepoError as error:
         hint = (
             "Accept its terms on the hub and log in (`hf auth login`), or give another --reference."
         )
         raise ModelError(f"The hub model {name} is not open to you.", hint) from error
     except (hub_errors.RepositoryNotFoundError, hub_errors.HFValidationError) as error:
-        raise ModelError(
-            f"There is no model {name}, neither here nor on the hub.", _CHOOSE
-        ) from error
+        message = f"There is no model {name}, neither here nor on the hub."
+        raise ModelError(message, _CHOOSE) from error
     except (OSError, hub_errors.EntryNotFoundError) as error:
+        message = f"The hub model {name} is not in the local cache and cannot be downloaded."
         hint = f"Check the network, or download it elsewhere and give its folder. {_CHOOSE}"
-        raise ModelError(
-            f"The hub model {name} is not in the local cache and cannot be downloaded.", hint
-        ) from error
+        raise ModelError(message, hint) from error
 
 
 def _weight_files(path: Path, name: str) -> list[Path]:
@@ -151,21 +137,13 @@ def _weight_files(path: Path, name: str) -> list[Path]:
 @contextlib.contextmanager
 def _explained(name: str, device: str) -> Iterator[None]:
     """Turn what transformers raises while loading into one line."""
+    failures = (OSError, ValueError, RuntimeError, ImportError, LookupError, AttributeError)
     try:
         yield
     except torch.OutOfMemoryError as error:
         hint = "Try --dtype bfloat16, --device cpu or a smaller model."
         raise ModelError(f"The model {name} does not fit on {device}.", hint) from error
-    except (
-        OSError,
-        ValueError,
-        RuntimeError,
-        ImportError,
-        LookupError,
-        AttributeError,
-        SafetensorError,
-    ) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+    except (*failures, SafetensorError) as error:
         hint = (
             "Check that the folder holds a causal language model and its tokenizer that "
             "transformers can load."
@@ -175,7 +153,8 @@ def _explained(name: str, device: str) -> Iterator[None]:
                 "It brings code of its own, which no command runs; from Python, "
                 "auditor.model.load.load can be told to."
             )
-        raise ModelError(f"The model {name} cannot be loaded: {reason}.", hint) from error
+        message = f"The model {name} cannot be loaded: {first_line(error)}."
+        raise ModelError(message, hint) from error
 
 
 def _check_tokenizer(lm: LanguageModel) -> None:

@@ -9,6 +9,7 @@ Shapes: T completion tokens of a row, S support, K conditions (trait prompts), R
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -21,7 +22,9 @@ from auditor.inference.estimates import Array
 from auditor.model.language_model import LanguageModel
 from auditor.model.scoring import TokenScores, by_row, score_under_each
 from auditor.model.tokenization import ChatTokenizer, TokenizedRow
-from auditor.model.unit_store import Unit, UnitStore
+from auditor.model.unit_store import Unit, UnitStore, load_or_compute
+
+LOG = logging.getLogger(__name__)
 
 # Most likely tokens of the reference at a position; a token that is none of them is no evidence.
 SUPPORT = 32
@@ -55,9 +58,7 @@ class Scorer(Protocol):
 def scorer(
     lm: LanguageModel, renderer: ChatTokenizer, screen: LanguageModel | None = None
 ) -> Scorer:
-    """The scorer of one model. `screen` is its fast copy, for what need not be exact; without one
-    everything is exact.
-    """
+    """The scorer of one model. screen: its fast copy, for what need not be exact, if it has one."""
 
     def score(
         rows: Sequence[TokenizedRow],
@@ -139,11 +140,11 @@ def alphabet(rows: Sequence[TokenizedRow]) -> tuple[int, ...] | None:
 
 def find_null(rows: Sequence[TokenizedRow], score: Scorer, store: UnitStore) -> NullModel:
     """The null of `rows` from the first PILOT of them, kept in `store`."""
-    unit = store.load_unit("pilot")
-    if unit is None:
-        null = fit_null(rows, score)
-        store.save_unit("pilot", {name: np.array(value) for name, value in null.figures.items()})
-        return null
+
+    def fitted() -> Unit:
+        return {name: np.array(value) for name, value in fit_null(rows, score).figures.items()}
+
+    unit = load_or_compute(store, "pilot", fitted)
     return NullModel(
         inverse_temperature=float(unit["sharpness"]),
         greedy=bool(unit["greedy"]),
@@ -154,11 +155,9 @@ def find_null(rows: Sequence[TokenizedRow], score: Scorer, store: UnitStore) -> 
 
 
 def fit_null(rows: Sequence[TokenizedRow], score: Scorer, system: str | None = None) -> NullModel:
-    """The null of `rows` from the first PILOT of them, as the reference sees them under the system
-    prompt `system`.
+    """The null of `rows` from the first PILOT of them, as the reference sees them under `system`.
 
-    Without a token to fit on, the null is that of samples at T = 1; a test on it has no
-    information.
+    Without a token to fit on, it is that of samples at T = 1; a test on it has no information.
     """
     letters, pilot = alphabet(rows), rows[:PILOT]
     reference = _reference_scores(pilot, letters, score, system)
@@ -175,13 +174,21 @@ def fit_null(rows: Sequence[TokenizedRow], score: Scorer, system: str | None = N
     excess = np.concatenate(
         [(-scores.logprob - scores.entropy)[row.content_mask] for row, scores in pairs]
     )
-    return NullModel(
+    null = NullModel(
         tempering.inverse_temperature(logps, indices),
         tempering.is_greedy(logps, indices),
         letters,
         float(np.mean(non_argmax)),
         float(np.mean(excess)),
     )
+    LOG.info(
+        "null of %d rows: inverse temperature %.3g, %s, %s",
+        len(pilot),
+        null.inverse_temperature,
+        "greedy choices" if null.greedy else "samples",
+        f"an alphabet of {len(letters)} tokens" if letters else "the whole vocabulary",
+    )
+    return null
 
 
 def _reference_scores(
@@ -230,30 +237,29 @@ def score_block(
 ) -> Unit:
     """Score `rows` under the reference and each of `systems`; `tick` is called after each. The
     arrays are those that `unpack` reads.
-
-    The reference is scored exactly, since it is the null. A trait prompt only gives a direction to
-    test, and an inexact one costs some power and no error rate, so it takes the fast pass.
     """
     reference = _reference_scores(rows, null.alphabet, score)
     support = [scores.token_support for scores in reference]
     by_condition = []
+    # The reference is scored exactly, since it is the null. A trait prompt only gives a direction
+    # to test, and an inexact one costs some power and no error rate, so it takes the fast pass.
     for scores in score(rows, systems, support=support, within=True, exact=False):
         by_condition.append(scores)
         tick()
     moments = []
     for i, row in enumerate(rows):
+        exact, conditions = reference[i], [scores[i] for scores in by_condition]
         if null.greedy:
-            mask = _evidence_mask(row, reference[i])
-            conditions = np.array([scores[i].argmax[mask] for scores in by_condition])
-            moments.append(
-                tempering.choices(row.targets[mask], reference[i].argmax[mask], conditions)
-            )
+            mask = _evidence_mask(row, exact)
+            argmax = np.array([scores.argmax[mask] for scores in conditions])
+            moments.append(tempering.choices(row.targets[mask], exact.argmax[mask], argmax))
         else:
+            logprobs = np.array([_evidence_logprobs(row, scores, exact) for scores in conditions])
             moments.append(
                 tempering.moments(
-                    _evidence_logprobs(row, reference[i], reference[i]),
-                    _evidence_indices(row, reference[i]),
-                    np.array([_evidence_logprobs(row, s[i], reference[i]) for s in by_condition]),
+                    _evidence_logprobs(row, exact, exact),
+                    _evidence_indices(row, exact),
+                    logprobs,
                     null.inverse_temperature,
                 )
             )

@@ -5,13 +5,13 @@ Shapes: N completion tokens, D hidden size, V vocabulary, K support.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from auditor.model.language_model import LanguageModel
+
+Values = npt.NDArray[np.generic]
 
 # Log-probability of a token outside the support.
 FLOOR = -30.0
@@ -27,7 +27,7 @@ def predictions(
     support_NK: torch.Tensor | None,
     top: int,
     within: bool,
-) -> list[npt.NDArray[Any]]:
+) -> list[Values]:
     """The fields of `auditor.model.scoring.TokenScores`, each over all N tokens.
 
     `support`, `top`, `within`: as in `score`.
@@ -36,52 +36,53 @@ def predictions(
     if within and support_NK is not None:
         values = support_NK.shape[1] * hidden_ND.shape[1]
     chunk = max(1, (_CPU_VALUES if lm.device == "cpu" else _VALUES) // values)
-    parts: list[tuple[npt.NDArray[Any], ...]] = []
+    parts: list[list[Values]] = []
     for start in range(0, len(target_N), chunk):
         hidden = hidden_ND[start : start + chunk]
         target = target_N[start : start + chunk]
         support = None if support_NK is None else support_NK[start : start + chunk]
         if within and support is not None:
-            parts.append(_predict_within(lm.head(hidden, support), target, support))
+            fields = _predict_within(lm.head(hidden, support), target, support)
         else:
-            parts.append(_predict(lm.head(hidden), target, support, top))
+            fields = _predict(lm.head(hidden), target, support, top)
+        parts.append([field.cpu().numpy() for field in fields])
     return [np.concatenate(column) for column in zip(*parts, strict=True)]
 
 
 def _predict(
     logits_NV: torch.Tensor, target_N: torch.Tensor, support_NK: torch.Tensor | None, top: int
-) -> tuple[npt.NDArray[Any], ...]:
+) -> list[torch.Tensor]:
     """The fields of TokenScores for N predictions. Overwrites `logits_NV`."""
     best = logits_NV.topk(max(2, top), dim=-1)
     # In place, and from the largest, so that memory is not doubled and exp cannot overflow.
     logits_NV -= best.values[:, :1]
-    picked_N = logits_NV.gather(1, target_N[:, None])[:, 0]
+    target_logit_N = logits_NV.gather(1, target_N[:, None])[:, 0]
     if support_NK is None and top:
         support_NK = best.indices[:, :top]
-    picked_NK = logits_NV.gather(1, support_NK) if support_NK is not None else None
+    # Taken before the logits are squared in place below.
+    support_logit_NK = logits_NV.gather(1, support_NK) if support_NK is not None else None
     weights_NV = logits_NV.exp()
     sum_N = weights_NV.sum(-1)
     log_sum_N = sum_N.log()
     # H = log Z - E[logit], with logits measured from the largest
     mean_N = torch.linalg.vecdot(weights_NV, logits_NV) / sum_N
     variance_N = torch.linalg.vecdot(weights_NV, logits_NV.square_()) / sum_N - mean_N**2
-    margin_N = best.values[:, 0] - best.values[:, 1]
-    entropy_N = log_sum_N - mean_N
     fields = [
-        picked_N - log_sum_N,
+        target_logit_N - log_sum_N,
         best.indices[:, 0].int(),
-        margin_N,
-        entropy_N,
+        best.values[:, 0] - best.values[:, 1],
+        log_sum_N - mean_N,
+        # A difference of two nearly equal numbers may fall below 0 by rounding.
         variance_N.clamp(min=0),
     ]
-    if support_NK is not None and picked_NK is not None:
-        fields += [support_NK.int(), picked_NK - log_sum_N[:, None]]
-    return tuple(field.cpu().numpy() for field in fields)
+    if support_NK is not None and support_logit_NK is not None:
+        fields += [support_NK.int(), support_logit_NK - log_sum_N[:, None]]
+    return fields
 
 
 def _predict_within(
     logits_NK: torch.Tensor, target_N: torch.Tensor, support_NK: torch.Tensor
-) -> tuple[npt.NDArray[Any], ...]:
+) -> list[torch.Tensor]:
     """The fields of TokenScores for N predictions, given that the token is in the support."""
     logprob_NK = logits_NK.log_softmax(-1)
     is_target_NK = support_NK == target_N[:, None]
@@ -91,18 +92,16 @@ def _predict_within(
         torch.full_like(logprob_NK[:, 0], FLOOR),
     )
     best = logprob_NK.topk(2, dim=-1)
-    argmax_N = support_NK.gather(1, best.indices[:, :1])[:, 0].int()
     weights_NK = logprob_NK.exp()
     mean_N = torch.linalg.vecdot(weights_NK, logprob_NK)
     variance_N = torch.linalg.vecdot(weights_NK, logprob_NK**2) - mean_N**2
-    margin_N = best.values[:, 0] - best.values[:, 1]
-    fields = (
+    return [
         target_logprob_N,
-        argmax_N,
-        margin_N,
+        # The best entry is an index into the support, and its token is what is reported.
+        support_NK.gather(1, best.indices[:, :1])[:, 0].int(),
+        best.values[:, 0] - best.values[:, 1],
         -mean_N,
         variance_N.clamp(min=0),
         support_NK.int(),
         logprob_NK,
-    )
-    return tuple(field.cpu().numpy() for field in fields)
+    ]

@@ -5,11 +5,14 @@ from __future__ import annotations
 import contextlib
 import copy
 import dataclasses
+import logging
 from collections.abc import Iterator
 
 import torch
 
 from auditor.model.language_model import LanguageModel
+
+LOG = logging.getLogger(__name__)
 
 _TF32 = "tf32 products"
 _BFLOAT16 = "bfloat16 products"
@@ -27,8 +30,12 @@ def low_precision_copy(lm: LanguageModel) -> LanguageModel:
     """
     if lm.dtype == "float32" and lm.device.startswith("cuda"):
         return dataclasses.replace(lm, dtype=_TF32)
-    if lm.dtype != "float32" or not _cpu_has_bfloat16(lm.device):
+    # An older torch cannot say what the CPU has.
+    has_bfloat16 = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    if lm.dtype != "float32" or lm.device != "cpu" or not has_bfloat16():
+        LOG.info("no fast copy of %s: every score is exact", lm.name)
         return lm
+    LOG.info("a copy of %s multiplies in bfloat16 for what need not be exact", lm.name)
     model = copy.deepcopy(lm.model)
     for layer in model.get_decoder().modules():
         if isinstance(layer, torch.nn.Linear):
@@ -50,8 +57,3 @@ def matmul_precision(lm: LanguageModel) -> Iterator[None]:
         yield
     finally:
         torch.set_float32_matmul_precision(before)
-
-
-def _cpu_has_bfloat16(device: str) -> bool:
-    supported = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
-    return device == "cpu" and supported is not None and bool(supported())

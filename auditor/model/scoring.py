@@ -16,9 +16,9 @@ from __future__ import annotations
 
 import functools
 import itertools
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -27,9 +27,11 @@ import torch
 from auditor.errors import ModelError
 from auditor.model.forward import PrefixCache, cache_prefixes, hidden_states, length_batches
 from auditor.model.language_model import LanguageModel
-from auditor.model.output_head import predictions
+from auditor.model.output_head import Values, predictions
 from auditor.model.parallel import parallel_map
 from auditor.model.tokenization import ChatTokenizer, Kind, TokenizedRow, split_by_row
+
+LOG = logging.getLogger(__name__)
 
 # Padded body tokens of a batch: enough to fill a GPU; a CPU's caches are outgrown by more than
 # 1,024 (docs/log.md, "Batches").
@@ -38,7 +40,7 @@ _CPU_BATCH_TOKENS = 1024
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int32]
-Support = Sequence[npt.NDArray[np.integer[Any]]]
+Support = Sequence[npt.NDArray[np.integer]]
 """For each row the token ids [T, K] at which log-probabilities are taken."""
 
 _Item = tuple[tuple[int, ...], list[int]]
@@ -51,10 +53,9 @@ class TokenScores:
 
     logprob[T]: natural log-probability of the row's own token. argmax[T]: the most likely token.
     margin[T]: by how many nats it leads the runner-up, at least 0. entropy[T]: of the prediction,
-    nats, in [0, ln V].
-    variance[T]: of the log-probability of a token drawn from the prediction, nats squared.
-    support[T, K]: K token ids; support_logprob[T, K]: their log-probabilities; None when not asked
-    for.
+    nats, in [0, ln V]. variance[T]: of the log-probability of a token drawn from the prediction,
+    nats squared. support[T, K]: K token ids; support_logprob[T, K]: their log-probabilities; None
+    when not asked for.
     """
 
     logprob: Floats
@@ -106,9 +107,12 @@ def score_each(
     lengths = [len(row.tokens) for row in rows]
     prefixes_together = 1 if on_cpu else max(1, most // max(1, max(lengths, default=1) * len(rows)))
     threads = torch.get_num_threads() if on_cpu else 1
-    caches = functools.lru_cache(maxsize=threads)(
-        lambda group: cache_prefixes(lm, [prefixes[k] for k in group])
-    )
+    LOG.debug("scoring %d rows after %d prefixes under %s", len(rows), len(prefixes), lm.name)
+
+    # As many groups of prefixes are at work at once as there are threads, so no more are kept.
+    @functools.lru_cache(maxsize=threads)
+    def caches(group: tuple[int, ...]) -> PrefixCache:
+        return cache_prefixes(lm, [prefixes[k] for k in group])
 
     def score_item(item: _Item) -> dict[tuple[int, int], TokenScores]:
         """Scores of a batch of rows after a group of prefixes, by the numbers of both."""
@@ -121,11 +125,14 @@ def score_each(
             try:
                 results = _score_batch(lm, in_batch, caches(group), at, top, within)
             except RuntimeError as error:
-                if not _is_out_of_memory(error):
+                # The CPU and MPS have no exception of their own for memory that ran out.
+                signs = ("out of memory", "not enough memory", "can't allocate memory")
+                if not any(sign in str(error).lower() for sign in signs):
                     raise
                 results = None
             # The batch is halved outside the handler, whose traceback would keep its tensors alive.
             if results is None:
+                LOG.debug("%d rows after %d prefixes are halved", len(batch), len(group))
                 pending += _halves(group, batch, lm)
             else:
                 pairs = [(k, i) for k in group for i in batch]
@@ -133,6 +140,7 @@ def score_each(
         return scores
 
     batches = list(length_batches(lengths, most))
+    # The scores of a few prefixes at a time are kept, since those of all may not fit into memory.
     for start in range(0, len(prefixes), prefixes_together * threads):
         stop = min(len(prefixes), start + prefixes_together * threads)
         groups = [
@@ -156,12 +164,9 @@ def score_under(
     top: int = 0,
     within: bool = False,
 ) -> list[TokenScores]:
-    """Score `rows` of any kinds under the trait prompt `system` (None: no trait prompt), in the
-    order given.
-    """
-    return next(
-        score_under_each(lm, renderer, rows, [system], support=support, top=top, within=within)
-    )
+    """Score `rows` of any kinds, in their order, under the trait prompt `system`, if not None."""
+    stream = score_under_each(lm, renderer, rows, [system], support=support, top=top, within=within)
+    return next(stream)
 
 
 def score_under_each(
@@ -174,9 +179,7 @@ def score_under_each(
     top: int = 0,
     within: bool = False,
 ) -> Iterator[list[TokenScores]]:
-    """Score `rows` of any kinds under each of `systems`: yields what `score_under` gives, prompt by
-    prompt.
-    """
+    """Yield the scores that `score_under` gives, prompt by prompt."""
     # The prefix depends on the kind of row, so rows of one kind are scored together.
     by_kind: dict[Kind, list[int]] = {}
     for i, row in enumerate(rows):
@@ -200,26 +203,17 @@ def score_under_each(
 
 
 def _halves(group: tuple[int, ...], batch: list[int], lm: LanguageModel) -> list[_Item]:
-    """A batch of prefixes and rows in two: half of the prefixes, or half of the rows when there is
-    one prefix.
-    """
+    """A batch in two, by its prefixes, or by its rows when there is one prefix."""
     if len(group) == len(batch) == 1:
+        message = f"One row alone does not fit into the memory of {lm.device} beside {lm.name}."
         hint = "Use a smaller --reference, or a machine with more memory."
-        raise ModelError(
-            f"One row alone does not fit into the memory of {lm.device} beside {lm.name}.", hint
-        )
+        raise ModelError(message, hint)
     if lm.device.startswith("cuda"):
+        # Blocks that torch keeps for reuse are of the old size and would not fit the halves.
         torch.cuda.empty_cache()
     if len(group) > 1:
         return [(group[len(group) // 2 :], batch), (group[: len(group) // 2], batch)]
     return [(group, batch[len(batch) // 2 :]), (group, batch[: len(batch) // 2])]
-
-
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether memory ran out; the CPU and MPS have no exception of their own for it."""
-    message = str(error).lower()
-    signs = ("out of memory", "not enough memory", "can't allocate memory")
-    return isinstance(error, torch.OutOfMemoryError) or any(sign in message for sign in signs)
 
 
 def _score_batch(
@@ -252,7 +246,7 @@ def _score_batch(
     return by_row(columns, list(rows) * repeats)
 
 
-def by_row(columns: Sequence[npt.NDArray[Any]], rows: Sequence[TokenizedRow]) -> list[TokenScores]:
+def by_row(columns: Sequence[Values], rows: Sequence[TokenizedRow]) -> list[TokenScores]:
     """The scores of each row, from the fields of `TokenScores` over the completion tokens of all
     `rows` in a line.
     """

@@ -17,7 +17,7 @@ import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -114,6 +114,7 @@ class ChatTokenizer:
 
     def __init__(self, lm: LanguageModel) -> None:
         self._tokenizer = lm.tokenizer
+        # Some tokenizers add the token that ends a turn without listing it among the special ones.
         self._special = set(lm.tokenizer.all_special_ids)
         self._special |= {
             i for i, token in lm.tokenizer.added_tokens_decoder.items() if token.special
@@ -141,16 +142,13 @@ class ChatTokenizer:
         ids = self._prefix_ids(frame.before + system.strip() + frame.after, frame.follow)
         if len(ids) > _RESERVE + len(self._bare[kind]):
             message = f"The trait prompt {system[:40]!r}... has {len(ids)} tokens."
-            raise TraitError(
-                message, f"Shorten it: prompts of up to {_RESERVE} tokens can be compared."
-            )
+            hint = f"Shorten it: prompts of up to {_RESERVE} tokens can be compared."
+            raise TraitError(message, hint)
         return ids
 
     def before(self, row: TokenizedRow) -> tuple[int, ...]:
-        """Token ids before the first completion token of `row`, as it is scored without a trait
-        prompt; at least one.
-
-        What the reference is asked to go on from when it writes in the row's place.
+        """Token ids before the first completion token of `row`, without a trait prompt: what the
+        reference goes on from when it writes in the row's place. At least one.
         """
         return (*self._bare[row.kind], *row.tokens[: row.positions[0]])
 
@@ -162,18 +160,36 @@ class ChatTokenizer:
         before the cut and ends after it), "longer_than_context", "empty_completion" (no token to
         score).
         """
-        if _scored_chars(example) > self._most_chars:
+        # What stands after the last completion is neither scored nor counted.
+        messages = example.messages
+        last = max((i for i, m in enumerate(messages) if m.role == "assistant"), default=-1)
+        chars = len(example.text or "") + sum(len(m.content) for m in messages[: last + 1])
+        if chars > self._most_chars:
             return SkippedRow(example.index, "longer_than_context")
-        kind, text, regions = self._render_row(example)
-        if regions is None:
-            return SkippedRow(example.index, text)
+        kind: Kind = "text"
+        if example.text is not None:
+            text = self._frame[kind].bare + example.text
+            start = len(text) - len(example.text)
+            regions: list[_Region] | None = [_Region(0, start, len(text), 0)]
+        else:
+            messages = fold(messages) if self._folds else messages
+            kind = "own" if messages[0].role == "system" else "default"
+            sentinels = [Message(m.role, SENTINEL.format(i)) for i, m in enumerate(messages)]
+            try:
+                text = render(self._tokenizer, messages)
+                skeleton = render(self._tokenizer, sentinels)
+            except TemplateError:
+                return SkippedRow(example.index, "template_refused")
+            regions = _regions(text, skeleton, messages)
         frame, bare = self._frame[kind], self._bare[kind]
-        if not text.startswith(frame.bare):
+        if regions is None or not text.startswith(frame.bare):
             return SkippedRow(example.index, "template_alters_content")
         ids, offsets = self._tokens(text)
+        # Under a trait prompt the body must be the same tokens, so none may begin before the cut.
         if tuple(ids[: len(bare)]) != bare:
             return SkippedRow(example.index, "token_across_prompt")
         placed = self._place(ids, offsets, regions)
+        # The first token of a body is predicted by the prefix alone, whose pass keeps no output.
         placed = [(i - len(bare), span) for i, span in placed if i > len(bare)]
         if not placed:
             return SkippedRow(example.index, "empty_completion")
@@ -188,61 +204,33 @@ class ChatTokenizer:
 
         The contents are sentinels, so what stands before the user's is what the template writes.
         """
-        exchange = [Message("user", SENTINEL.format(1)), Message("assistant", SENTINEL.format(2))]
-        sentinel = SENTINEL.format(0)
-        bare = self._render(exchange).split(SENTINEL.format(1))[0]
-        bos = self._tokenizer.bos_token or ""
-        begins = self._tokenizer("a").input_ids[0] == self._tokenizer.bos_token_id
+        system, user, assistant = (SENTINEL.format(i) for i in range(3))
+        exchange = [Message("user", user), Message("assistant", assistant)]
+        bare = render(self._tokenizer, exchange).split(user)[0]
         # Plain text begins as the tokenizer begins a text by itself, with or without a BOS token.
-        text = _Frame(bare=bos * begins, before=bos * begins, after="\n\n")
+        begins = self._tokenizer("a").input_ids[0] == self._tokenizer.bos_token_id
+        bos = (self._tokenizer.bos_token or "") * begins
+        text = _Frame(bare=bos, before=bos, after="\n\n")
         # Without a system role a trait prompt stands at the head of the first turn. A blank before
         # that turn belongs to the body, where it may merge with the first word.
         if not takes_system(self._tokenizer):
             return {"default": _Frame(bare.rstrip(" "), bare, "\n\n"), "text": text}
-        with_system = self._render([Message("system", sentinel), *exchange]).split(
-            SENTINEL.format(1)
-        )[0]
-        before, after = with_system.split(sentinel)
+        chat = render(self._tokenizer, [Message("system", system), *exchange])
+        with_system = chat.split(user)[0]
+        before, after = with_system.split(system)
         # What both prefixes end with (the head of the user's turn) may as well belong to the body:
         # the cut moves back to the last place where whole tokens end in both, so that the body's
         # tokens are the same under every condition.
-        shared = self._shared_suffix(bare, with_system)
-        cut = len(bare) - shared
-        head = bare[:cut] if shared else bare.rstrip(" ")
-        default = _Frame(head, before, after[: len(after) - shared], bare[cut:] + "A")
-        return {"default": default, "own": _Frame(before, before, "\n\n"), "text": text}
-
-    def _shared_suffix(self, bare: str, with_system: str) -> int:
-        """Characters in the longest common suffix of two texts that begins with a whole token in
-        both.
-        """
         (bare_ids, offsets), (system_ids, _) = self._tokens(bare), self._tokens(with_system)
         pairs = zip(reversed(bare_ids), reversed(system_ids), strict=False)
-        count = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
-        return len(bare) - offsets[-count][0] if count else 0
-
-    def _render_row(self, example: Example) -> tuple[Kind, str, Sequence[_Region] | None]:
-        """Kind, rendered text and where the assistant turns stand in it; or, with no regions, the
-        reason as text.
-        """
-        if example.text is not None:
-            bare = self._frame["text"].bare
-            region = _Region(0, len(bare), len(bare) + len(example.text), 0)
-            return "text", bare + example.text, [region]
-        messages = fold(example.messages) if self._folds else example.messages
-        kind: Kind = "own" if messages[0].role == "system" else "default"
-        try:
-            text = self._render(messages)
-            skeleton = self._render(
-                [Message(m.role, SENTINEL.format(i)) for i, m in enumerate(messages)]
-            )
-        except TemplateError:
-            return kind, "template_refused", None
-        regions = _regions(text, skeleton, messages)
-        return kind, "template_alters_content" if regions is None else text, regions
-
-    def _render(self, messages: Sequence[Message]) -> str:
-        return render(self._tokenizer, messages)
+        shared = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
+        if not shared:
+            default = _Frame(bare.rstrip(" "), before, after)
+        else:
+            cut = offsets[-shared][0]
+            follow = bare[cut:]
+            default = _Frame(bare[:cut], before, after[: len(after) - len(follow)], follow + "A")
+        return {"default": default, "own": _Frame(before, before, "\n\n"), "text": text}
 
     def _prefix_ids(self, text: str, follow: str) -> tuple[int, ...]:
         """The tokens of `text` when `follow` comes next."""
@@ -258,15 +246,15 @@ class ChatTokenizer:
         Some tokenizers leave blanks out of the ranges they report; a range here begins where the
         one before it ends.
         """
-        out: Any = self._tokenizer(
+        encoding = self._tokenizer(
             text, add_special_tokens=False, return_offsets_mapping=True, verbose=False
         )
         ranges: list[tuple[int, int]] = []
         last = 0
-        for start, end in out.offset_mapping:
+        for start, end in encoding.offset_mapping:
             ranges.append((min(start, last), max(end, last)))
             last = ranges[-1][1]
-        return out.input_ids, ranges
+        return encoding.input_ids, ranges
 
     def _place(
         self, ids: Sequence[int], offsets: Sequence[tuple[int, int]], regions: Sequence[_Region]
@@ -279,6 +267,7 @@ class ChatTokenizer:
             while token < len(ids) and offsets[token][1] <= region.start:
                 token += 1
             while token < len(ids) and offsets[token][0] < region.end:
+                # A token may reach into the template on either side; its span is the content's.
                 start = max(offsets[token][0], region.start)
                 end = min(offsets[token][1], region.end)
                 placed.append((token, (region.turn, start + shift, end + shift)))
@@ -289,16 +278,6 @@ class ChatTokenizer:
         return placed
 
 
-def _scored_chars(example: Example) -> int:
-    """Characters up to the end of the last completion."""
-    if example.text is not None:
-        return len(example.text)
-    lengths = [(message.role, len(message.content)) for message in example.messages]
-    while lengths and lengths[-1][0] != "assistant":
-        lengths.pop()
-    return sum(length for _, length in lengths)
-
-
 def _regions(text: str, skeleton: str, messages: Sequence[Message]) -> list[_Region] | None:
     """Where the assistant turns stand in `text`, given the same chat rendered with sentinels for
     contents.
@@ -306,13 +285,14 @@ def _regions(text: str, skeleton: str, messages: Sequence[Message]) -> list[_Reg
     Templates may strip blanks from a content; any other change, or an order of turns that is not
     the row's, is None.
     """
-    pieces = re.split("\ue000\\d+\ue001", skeleton)
-    order = [int(number) for number in re.findall("\ue000(\\d+)\ue001", skeleton)]
-    if order != list(range(len(messages))) or not text.startswith(pieces[0]):
+    # Pieces of the template and, with the group captured, the numbers of the turns between them.
+    first, *pieces = re.split("\ue000(\\d+)\ue001", skeleton)
+    numbers, pieces = pieces[::2], pieces[1::2]
+    if numbers != [str(i) for i in range(len(messages))] or not text.startswith(first):
         return None
     regions = []
-    at, turn = len(pieces[0]), 0
-    for message, piece in zip(messages, pieces[1:], strict=True):
+    at, turn = len(first), 0
+    for message, piece in zip(messages, pieces, strict=True):
         content = message.content
         forms = (content, content.strip(), content.lstrip(), content.rstrip())
         written = next((form for form in forms if text.startswith(form + piece, at)), None)

@@ -12,9 +12,7 @@ Unit = dict[str, npt.NDArray[Any]]
 
 
 class UnitStore(Protocol):
-    """Where finished units are kept: a run (`auditor.runs.run_directory.RunDir`), or a section of
-    it.
-    """
+    """Where units are kept: a run (`auditor.runs.run_directory.RunDir`), or a section of it."""
 
     def save_unit(self, name: str, arrays: Mapping[str, npt.NDArray[np.generic]]) -> None: ...
     def load_unit(self, name: str) -> Unit | None: ...

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from auditor.errors import ModelError, missing_package
+from auditor.errors import ModelError, first_line, missing_package
 
 if TYPE_CHECKING:
     import torch
@@ -55,9 +55,8 @@ class SentenceEncoder:
                 # Safetensors only: other formats of weights can run code when they are loaded.
                 model = transformers.AutoModel.from_pretrained(name, use_safetensors=True)
         except (OSError, ValueError, RuntimeError, ImportError, LookupError) as error:
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
             raise ModelError(
-                f"The embedding model {name} cannot be loaded: {reason}.",
+                f"The embedding model {name} cannot be loaded: {first_line(error)}.",
                 "Give a local folder or a hub name with safetensors weights and a tokenizer.",
             ) from error
         self._model: PreTrainedModel = model.eval()
