@@ -5,12 +5,12 @@ the sample.
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import random
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from operator import itemgetter
 from typing import BinaryIO
 
@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from auditor.data.batches import Block, Row
+from auditor.data.distinct import digest_of_example, take_distinct
 from auditor.data.example import DatasetInfo, Example, Sample, SkippedRow
 from auditor.data.fields import to_example
 from auditor.data.files import open_source
@@ -28,6 +29,8 @@ LOG = logging.getLogger(__name__)
 
 # Fewer row groups than this would make a sample of a sorted file too lumpy.
 _GROUPS = 16
+# By how much the second reading looks at more rows than the first.
+_SPARE = 8
 
 Candidate = tuple[int, int, Row]
 """Priority, row number, row."""
@@ -79,22 +82,34 @@ def read_sample(
     with open_source(source, rows=rows, stdin=stdin) as data:
         layout = layout_of(data, format_of, columns)
         # Spare candidates for the rows that will be skipped. Where they do not suffice the data
-        # set is read again for more of them: the memory must not grow with the rows skipped.
+        # set is read again for more of them, and at last for distinct rows only: neither memory
+        # nor time must grow faster than the data where most rows are skipped or repeat.
         size = None if rows is None else 2 * rows + 64
         while True:
             drawn = _draw(data.blocks, list(layout.columns.values()), size, seed)
             examples, copies, skipped = _take(drawn.candidates, layout, rows)
-            if size is None or len(examples) == rows or len(drawn.candidates) < size:
+            if (
+                rows is None
+                or size is None
+                or len(examples) == rows
+                or len(drawn.candidates) < size
+            ):
                 break
             LOG.debug("only %d of %d candidates can be scored; drawing more", len(examples), size)
-            size *= 8
+            if size > _SPARE * rows:
+                draws = partial(priorities, seed)
+                taken = take_distinct(data.blocks, layout, draws, rows)
+                examples, copies, skipped = taken.examples, taken.copies, taken.reasons
+                drawn = _Drawn([], taken.total, len(data.blocks), taken.total)
+                break
+            size *= _SPARE
     looked_at = len(examples) + sum(skipped.values())
     info = DatasetInfo(
         name=source,
         format=layout.format,
         columns=layout.columns,
         sha256=data.sha256
-        or hashlib.sha256(b"".join(_digest(example) for example in examples)).hexdigest(),
+        or hashlib.sha256(b"".join(digest_of_example(example) for example in examples)).hexdigest(),
         total=data.total or drawn.total,
         sampling=_sentence(looked_at, drawn, len(data.blocks), seed) + data.note,
         unread=data.unread,
@@ -176,19 +191,13 @@ def _take(
         outcome = to_example(index, row, layout)
         if isinstance(outcome, SkippedRow):
             skipped[outcome.reason] += 1
-        elif (digest := _digest(outcome)) in digests:
+        elif (digest := digest_of_example(outcome)) in digests:
             skipped["duplicate"] += 1
             copies[digests[digest]] = copies.get(digests[digest], 1) + 1
         else:
             digests[digest] = index
             examples.append(outcome)
     return examples, copies, dict(skipped)
-
-
-def _digest(example: Example) -> bytes:
-    # The index does not count: rows of equal content are duplicates.
-    content = [[message.role, message.content] for message in example.messages] or example.text
-    return hashlib.blake2b(json.dumps(content).encode(), digest_size=16).digest()
 
 
 def _sentence(looked_at: int, drawn: _Drawn, blocks: int, seed: int) -> str:
