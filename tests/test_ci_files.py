@@ -285,6 +285,8 @@ def test_the_hook_needs_a_current_report(folder: Path, tmp_path: Path) -> None:
     shutil.copy(folder / "clean.parquet", tmp_path / "train.parquet")
     scan = "audit scan train.parquet --reference organism --panel animals --rows all"
     scan += " --output json=train.audit.json"
+    settings = "reference: organism\npanels: [animals]\nrows: all\n"
+    (tmp_path / "audit.yaml").write_text(settings)  # the report is held against them
     call = f"{hook['entry']} train.parquet --report train.audit.json"
     (tmp_path / "venv").symlink_to(folder / "venv")
     assert shell(scan, tmp_path).returncode == 0

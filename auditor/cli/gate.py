@@ -83,11 +83,8 @@ def gate(
     config, origins = settings.config, settings.origins
     policy = config.policy
     check_files(policy.baseline, dataset, write_baseline)
-    is_named = any(value is not None for value in (*options.values(), device, format_of))
-    if report is not None and (is_named or columns or fresh or tuned):
-        raise AuditError(
-            "--report is judged as it is; the options of a scan change nothing.", "Leave them out."
-        )
+    if report is not None and (device or fresh):
+        raise AuditError("--report scans nothing.", "Leave --device and --fresh out.")
 
     from auditor.cli.console import console, show
     from auditor.cli.progress import progress_on
@@ -95,19 +92,19 @@ def gate(
     from auditor.report.gate import terminal_page
     from auditor.report.shared.words import safe
 
+    scan_settings = replace(
+        config.scan_settings(),
+        detectors=choose_detectors(tuned=tuned),
+        format_of=format_of,
+        columns=parse_columns(columns),
+        device=device,
+    )
     if report is not None:
-        scanned = verb.read_report(report, dataset)
+        scanned = verb.read_report(report, dataset, scan_settings)
     else:
         from auditor.commands.scan import scan
         from auditor.runs.last_scan import last_scan
 
-        scan_settings = replace(
-            config.scan_settings(),
-            detectors=choose_detectors(tuned=tuned),
-            format_of=format_of,
-            columns=parse_columns(columns),
-            device=device,
-        )
         if dataset is None:
             last = last_scan(Path.cwd())
             if last.dataset == "-":

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
+from auditor.data.dataset import read_rows
 from auditor.data.files import digest_of
 from auditor.data.manifest import manifest_of
 from auditor.errors import InputError
@@ -20,12 +22,14 @@ from auditor.release.baseline import (
     row_set,
 )
 from auditor.release.decision import Decision, Rule
+from auditor.release.evidence import contradictions, layout_mismatch, mismatches, verdict_of
 from auditor.release.judge import findings, judge
 from auditor.release.policy import Policy
 from auditor.release.verifications import VerificationResult, about, read_verifications
 from auditor.report.scan.json import from_dict
 from auditor.runs.run_directory import write_file
 from auditor.scanning.scan_report import ScanReport
+from auditor.scanning.settings import ScanSettings
 
 LOG = logging.getLogger(__name__)
 
@@ -78,30 +82,61 @@ def gate(
     return decision
 
 
-def read_report(path: Path, data: str | None = None) -> ScanReport:
-    """The report that a scan wrote to `path`.
+def read_report(
+    path: Path, data: str | None = None, settings: ScanSettings | None = None
+) -> ScanReport:
+    """The report that a scan wrote to `path`, with the verdict that follows from its evidence.
 
-    data: where the data set lies; None is where the report says. Raises InputError when the file is
-    no report, when it is about other bytes than `data` has, or `data` is not there; RunError for
-    another schema version.
+    data: where the data set lies, or the SHA-256 of one that is not here; None is where the report
+    says. settings: those in force; None compares none.
+
+    Raises InputError when the file is no report, contradicts itself, was made under other settings,
+    is about other bytes than `data` has, or about data that are neither here nor named by their
+    SHA-256; RunError for another schema version.
     """
     hint = "Write one with audit scan --output json=PATH."
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(
+            path.read_text(encoding="utf-8"),
+            object_pairs_hook=_distinct_keys,
+            parse_constant=_finite,
+            parse_float=_finite,
+        )
         verdict, name = content["verdict"], content["dataset"]["name"]
-    except (OSError, ValueError, LookupError, TypeError) as error:
+        if verdict not in ("risk", "no_risk", "inconclusive"):
+            raise InputError(f"{path} has no verdict.", hint)
+        report = from_dict(content)
+        wrong = next(contradictions(report), None)
+        if wrong is None:
+            report = replace(report, verdict=verdict_of(report))
+        differing = [*mismatches(report, settings)] if settings else []
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"{path} is no report of audit scan.", hint) from error
-    if verdict not in ("risk", "no_risk", "inconclusive"):
-        raise InputError(f"{path} has no verdict.", hint)
-    report = from_dict(content)
-    # A report may be judged where its data set is not; a data set that is named must be its own.
-    is_at_hand = data is not None or Path(name).exists()
-    if is_at_hand and digest_of(data or name) != report.dataset.sha256:
+    if wrong is not None:
+        raise InputError(f"{path} contradicts itself: {wrong}.", "Scan the data set again.")
+    place = data or str(name)
+    if Path(place).exists():
+        if digest_of(place) != report.dataset.sha256:
+            raise InputError(
+                f"{path} is about another data set than {place}.", "Scan the data set again."
+            )
+        if settings:
+            with read_rows(place, format_of=settings.format_of, columns=settings.columns) as rows:
+                differing += filter(None, [layout_mismatch(report, rows.layout)])
+    elif data != report.dataset.sha256:
         raise InputError(
-            f"{path} is about another data set than {data or name}.", "Scan the data set again."
+            f"{path} is about another data set than {place}, or that is not here.",
+            f"Name data that are elsewhere by their SHA-256: audit gate SHA256 --report {path}",
+        )
+    else:
+        place = str(name)
+    for what, then, now in differing:
+        raise InputError(
+            f"{path} was made under other settings, {what} {then}; in force is {now}.",
+            "Scan the data set again, or give the setting with the command.",
         )
     LOG.info("report %s of %s: %s", path, name, verdict)
-    return replace(report, dataset=replace(report.dataset, name=data or name))
+    return replace(report, dataset=replace(report.dataset, name=place))
 
 
 def write_baseline(report: ScanReport, path: Path, *, today: date | None = None) -> list[str]:
@@ -119,3 +154,19 @@ def write_baseline(report: ScanReport, path: Path, *, today: date | None = None)
     text = render_baseline(found, info.name, report.reference, rows, today or date.today())
     write_file(path, text.encode())
     return list(found)
+
+
+def _distinct_keys(pairs: Sequence[tuple[str, object]]) -> dict[str, object]:
+    """An object of JSON. Raises ValueError for a key that stands twice: readers differ on those."""
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        raise ValueError("a key stands twice")
+    return content
+
+
+def _finite(text: str) -> float:
+    """A number of JSON. Raises ValueError for NaN and infinities, which no limit holds."""
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text} is no number")
+    return number

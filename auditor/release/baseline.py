@@ -56,7 +56,7 @@ class Accepted(_Keys):
     """
 
     trait: str
-    found_by: list[TestName] = Field(default_factory=lambda: ["prompts"])
+    found_by: list[TestName] = ["prompts"]
     dataset: str
     rows: int
     rows_sha256: Sha256

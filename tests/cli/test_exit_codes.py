@@ -29,7 +29,7 @@ from auditor.report.scan import load
 from auditor.report.scan.json import to_dict
 from auditor.scanning.scan_report import Verdict
 from auditor.traits.panel import load_panels
-from tests.support.sample_report import INCONCLUSIVE, NO_RISK, RISK, sample_report
+from tests.support.sample_report import INCONCLUSIVE, NO_RISK, RISK, consistent_report
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "exit-codes.md"
@@ -110,9 +110,15 @@ def add_reports(folder: Path) -> None:
     )
     reports: dict[str, Verdict] = {"clean": NO_RISK, "risk": RISK, "inconclusive": INCONCLUSIVE}
     for name, verdict in reports.items():
-        report = sample_report(verdict)
+        report = consistent_report(verdict.name)
         report = replace(
-            report, dataset=info, reference=report.reference | {"template_sha256": "e" * 64}
+            report,
+            dataset=info,
+            reference=report.reference | {"template_sha256": "e" * 64},
+            tests=(replace(report.tests[0], rows=40),),
+            rows_scanned=40,
+            rows_skipped={},
+            rows_read=40,
         )
         (folder / f"{name}.json").write_text(load("json").render(report))
     (folder / "old.json").write_text(json.dumps(to_dict(report) | {"schema_version": 0}))

@@ -23,7 +23,7 @@ from auditor.scanning.scan_report import ScanReport, Verdict
 from auditor.scanning.settings import ScanSettings
 from auditor.students.arms import digest, read_arm
 from auditor.students.result import ArmResult, Training, TransferResult
-from tests.support.sample_report import INCONCLUSIVE, NO_RISK, RISK, sample_report
+from tests.support.sample_report import INCONCLUSIVE, NO_RISK, RISK, consistent_report
 
 TEMPLATE = {"template_sha256": "e" * 64}
 
@@ -36,9 +36,11 @@ def write_rows(count: int = 40, step: int = 1) -> None:
 
 def report_of(verdict: Verdict) -> ScanReport:
     """The report of a scan of data.jsonl with this verdict."""
-    report = sample_report(verdict)
+    report = consistent_report(verdict.name)
     return replace(
         report,
+        tests=(replace(report.tests[0], rows=40),),
+        rows_scanned=40,
         dataset=read_sample("data.jsonl", rows=None, seed=0).info,
         reference=report.reference | TEMPLATE,
         rows_read=40,
@@ -86,7 +88,7 @@ def test_one_line_a_rule_with_number_and_limit(
     assert "GATE FAILED" in lines[0] and "policy from audit.yaml" in lines[-1]
     words = {line.split()[-len(line.split()) :][0]: line for line in lines[1:-1]}
     assert (
-        "risk 0.04, at most 0.5" in words["passed"]
+        "risk 0, at most 0.5" in words["passed"]
         and "0.35" in words["not"]
         and "other" in words["FAILED"]
     )
@@ -134,7 +136,15 @@ def test_the_life_of_a_baseline(
     [
         (["--report", "data.jsonl"], "no report of audit scan"),
         (["--report", "none.json"], "no report of audit scan"),
-        (["--report", "report.json", "--rows", "5"], "options of a scan"),
+        (["--report", "report.json", "--fresh"], "scans nothing"),
+        (["--report", "report.json", "--rows", "5"], "rows auto; in force is 5"),
+        (["--report", "report.json", "--reference", "organism"], "reference smollm2-135m; in"),
+        (["--report", "report.json", "--panel", "animals"], "panels"),
+        (["--report", "report.json", "--alpha", "0.1"], "alpha 0.01; in force is 0.1"),
+        (["--report", "report.json", "--columns", "completion=other"], "other"),
+        (["--report", "report.json", "--format-of", "text"], "ormat"),
+        (["--report", "report.json", "--tuned"], "detectors"),
+        (["gone.jsonl", "--report", "report.json"], "is not here"),
         (["other.jsonl", "--report", "report.json"], "another data set"),
         (["--report", "report.json", "--exit-zero", "--fail-on", "risk"], "contradict"),
         (["--report", "report.json", "--baseline", "none.yaml"], "none.yaml"),

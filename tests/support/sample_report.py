@@ -8,8 +8,17 @@ from dataclasses import replace
 from auditor.data.coverage import Unread
 from auditor.data.example import DatasetInfo
 from auditor.inference.trait_evidence import TraitEvidence
+from auditor.release.evidence import verdict_of
 from auditor.scanning.obstacles import Obstacle
-from auditor.scanning.scan_report import ExampleRow, ScanReport, TokenSpan, Verdict
+from auditor.scanning.scan_report import (
+    ExampleRow,
+    ScanReport,
+    TokenSpan,
+    Verdict,
+    VerdictName,
+)
+from auditor.scanning.settings import ScanSettings
+from auditor.traits.panel import load_panels
 from detectors.interface import Evidence, Skipped, TraitTest
 
 OWL = TraitEvidence("owl", "animals", 0.42, (0.21, 0.63), 4.6, 2e-6, 9e-5, 400, 8_900)
@@ -88,3 +97,25 @@ def hostile_report(text: str) -> ScanReport:
         openly={text: 2},
         examples=(ExampleRow(1, text, (TokenSpan(text, "divergence"), TokenSpan(text, ""))),),
     )
+
+
+def consistent_report(name: VerdictName = "risk") -> ScanReport:
+    """A report as a scan of the default settings writes it: its verdict, of this name, follows from
+    its evidence, and every trait of the default panel was tested.
+    """
+    panel = load_panels(["default"])
+    traits = [replace(EAGLE, group="animal"), replace(OWL, name="owl")]
+    if name != "risk":
+        traits[1] = replace(OWL, p_value=0.4, p_adjusted=1.0, effect=0.1, interval=(-0.1, 0.3))
+    bounds: dict[str, float | None] = {trait.name: 0.3 for trait in panel.traits}
+    bounds |= {trait.name: trait.interval[1] for trait in traits}
+    bounds["owl"] = {"risk": 0.6, "no_risk": 0.35, "inconclusive": 1.2}[name]
+    report = sample_report()
+    report = replace(
+        report,
+        tests=(TraitTest("prompts", tuple(traits), bounds, 400),),
+        settings=ScanSettings().resolved(panel, panel),
+    )
+    verdict = verdict_of(report)
+    assert verdict.name == name
+    return replace(report, verdict=verdict)
