@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from auditor.model.builtin import BASE
-from auditor.traits.panel import Panel
 from detectors import DEFAULT
+
+if TYPE_CHECKING:  # the command line starts without PyYAML
+    from auditor.traits.panel import Panel
 
 AUTO_ROWS = 400
 
