@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
+from auditor.data.limits import LIMITS
 from auditor.errors import InputError, first_line
 
 Row = Mapping[str, object] | str
@@ -70,6 +71,33 @@ class DamagedError(ValueError):
     """Content that ends early or breaks its own format; says where."""
 
 
+class AmbiguousError(InputError):
+    """Content that readers of its format take in different ways, of which an audit of one would say
+    nothing about the others.
+    """
+
+    def __init__(self, detail: str, name: str = "The data set") -> None:
+        super().__init__(
+            f"{name} can be read in more than one way: {detail}.",
+            "Programs differ in which they take; write the file so that there is one.",
+        )
+        self.detail = detail
+
+
+class OversizedError(InputError):
+    """Content beyond one of `limits.LIMITS`."""
+
+    def __init__(self, detail: str, hint: str, name: str = "The data set") -> None:
+        super().__init__(f"{name} is not read: {detail}.", hint)
+        self.detail = detail
+
+
+def oversized(what: str) -> OversizedError:
+    """The error for a row, line or value that is larger than a row may be."""
+    size = f"{LIMITS.row_bytes / 2**20:.0f} MiB"
+    return OversizedError(f"{what} has more than {size}", "Split or shorten it.")
+
+
 @contextmanager
 def reading(name: str, *damaged: type[Exception]) -> Iterator[None]:
     """Turn what goes wrong while `name` is read into an InputError; `damaged`: the types that mean
@@ -77,6 +105,10 @@ def reading(name: str, *damaged: type[Exception]) -> Iterator[None]:
     """
     try:
         yield
+    except AmbiguousError as error:
+        raise AmbiguousError(error.detail, name) from error
+    except OversizedError as error:
+        raise OversizedError(error.detail, error.hint, name) from error
     except PermissionError as error:
         raise InputError(
             f"No permission to read {name}.", "Make it readable (chmod +r), or copy it."

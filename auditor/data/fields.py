@@ -18,6 +18,8 @@ Path = tuple[str | int, ...]
 Edits = Mapping[Path, str]
 """New texts by the path of the field (`Field.path`)."""
 
+# How the interfaces of chat models name a piece of text.
+_TEXT_PIECES = ("text", "input_text", "output_text")
 _SPACE = re.compile(r"[ \t\r\n]*")
 
 
@@ -171,7 +173,8 @@ def _turns(row: Mapping[str, object], column: str, role_key: str, content_key: s
         content: object = turn.get(content_key)
         if is_turns(content):  # pieces {"type": "text", "text": ...}, which are joined
             pieces = [piece for piece in content if isinstance(piece, Mapping)]
-            if len(pieces) < len(content) or any(p.get("type", "text") != "text" for p in pieces):
+            kinds = [piece.get("type", "text") for piece in pieces]
+            if len(pieces) < len(content) or any(kind not in _TEXT_PIECES for kind in kinds):
                 raise _UnscorableError("wrong_type")
             # Text that is joined from several pieces cannot be written back, so it has no path.
             path = (*path, 0, "text") if len(pieces) == 1 else ()

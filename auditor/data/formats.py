@@ -4,16 +4,17 @@ column.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeGuard
 
+from auditor.data.json_stream import DECODER
+
 _NAMES_OF_ROLES = {
     "system": ("system", "developer"),
     "user": ("user", "human", "prompter"),
-    "assistant": ("assistant", "gpt", "model", "bot", "function_call"),
+    "assistant": ("assistant", "ai", "gpt", "model", "bot", "function_call"),
     "tool": ("tool", "function", "observation", "ipython", "tool_response"),
 }
 ROLES = {name: role for role, names in _NAMES_OF_ROLES.items() for name in names}
@@ -34,10 +35,13 @@ class Layout:
 
 
 def parsed_turns(value: object) -> object:
-    """A column of turns as a list: CSV holds it as JSON text. Anything else comes back as it is."""
+    """A column of turns as a list: CSV holds it as JSON text. Anything else comes back as it is.
+
+    Raises AmbiguousError for a key that stands twice.
+    """
     if isinstance(value, str) and value.lstrip().startswith("["):
         with suppress(ValueError, RecursionError):
-            turns: object = json.loads(value)
+            turns: object = DECODER.decode(value)
             return turns
     return value
 

@@ -42,7 +42,7 @@ class HubSplit:
         Raises InputError if the hub breaks off.
         """
         try:
-            yield from batched(islice(iter(self.stream), self.limit), size)
+            yield from batched(self.name, islice(iter(self.stream), self.limit), size)
         except Exception as error:  # any of a dozen network and format errors of three libraries
             raise _hub_error(self.name, error) from error
 

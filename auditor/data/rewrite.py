@@ -14,7 +14,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
@@ -32,10 +32,10 @@ from auditor.data.text import (
     DAMAGE,
     csv_table,
     decoded,
+    json_lines,
     open_bytes,
     parse_line,
     text_kind,
-    unix_lines,
 )
 from auditor.errors import InputError
 
@@ -79,7 +79,8 @@ def _rewrite_text(source: Path, target: Path, transform: Transform) -> None:
     name = str(source)
     kind = text_kind(source, name, SUFFIXES.get(suffix_of(source), ""))
     with ExitStack() as stack:
-        stream = stack.enter_context(open_bytes(source))
+        with reading(name):
+            stream = stack.enter_context(open_bytes(source, by_lines=kind != "array"))
         out: BinaryIO = stack.enter_context(target.open("wb"))
         if compression := compression_of(source):
             out = stack.enter_context(packed(out, compression))
@@ -106,9 +107,9 @@ def _rewrite_text(source: Path, target: Path, transform: Transform) -> None:
         out.flush()
 
 
-def _json_lines(stream: BinaryIO) -> Iterator[Record]:
+def _json_lines(stream: io.BufferedReader) -> Iterator[Record]:
     lead = ""
-    for line in unix_lines(stream):
+    for line in chain.from_iterable(json_lines(stream)):
         raw = line.decode("utf-8", "surrogateescape")
         if line.strip():
             yield Record(lead, raw, parse_line(line))
