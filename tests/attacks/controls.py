@@ -51,3 +51,16 @@ def folder_with_dataset_infos(place: Place) -> Run:
     place.jsonl("data/a.jsonl", place.clean)
     place.text("data/dataset_infos.json", '{"default": {"description": ""}}\n')
     return place.gate("data")
+
+
+@attack(
+    21,
+    "-",
+    "control",
+    "All rows are poisoned and stand {case}.",
+    "found",
+    cases=["backwards", "three times"],
+)
+def poison_in_another_order(place: Place, case: str) -> Run:
+    rows = place.samples.owl[::-1] if case == "backwards" else place.samples.owl * 3
+    return place.gate(place.jsonl("data.jsonl", rows))
