@@ -20,6 +20,11 @@ _NAMES_OF_ROLES = {
 ROLES = {name: role for role, names in _NAMES_OF_ROLES.items() for name in names}
 """The role of a turn, by what data sets call it."""
 
+PROMPTS = ("prompt", "question", "instruction", "input", "query")
+COMPLETIONS = ("completion", "response", "answer", "output", "chosen")
+"""Names of columns. The chosen answer of a preference pair is what a student would be trained on.
+"""
+
 FORMATS = ("messages", "prompt_completion", "alpaca", "sharegpt", "text")
 
 

@@ -10,7 +10,7 @@ from auditor.data.batches import Row
 from auditor.data.example import SkippedRow
 from auditor.data.fields import to_example
 from auditor.data.files import Source
-from auditor.data.formats import FORMATS, Layout, is_turns, parsed_turns
+from auditor.data.formats import COMPLETIONS, FORMATS, PROMPTS, Layout, is_turns, parsed_turns
 from auditor.errors import InputError
 
 # The roles that a format cannot do without; the most specific format comes first.
@@ -29,9 +29,6 @@ _OPTIONAL: dict[str, dict[str, tuple[str, ...]]] = {
 # The most columns, and characters of each, that an error lists.
 _NAMES, _NAME_CHARS = 30, 60
 _TURNS = ("messages", "conversations", "conversation")
-_PROMPTS = ("prompt", "question", "instruction", "input", "query")
-# The chosen answer of a preference pair is what a student would be trained on.
-_COMPLETIONS = ("completion", "response", "answer", "output", "chosen")
 _OPTION = (
     "Name them with --columns prompt=NAME,completion=NAME, or name the format with --format-of NAME"
 )
@@ -39,10 +36,15 @@ _OPTION = (
 
 def layout_of(source: Source, format_of: str | None, columns: Mapping[str, str] | None) -> Layout:
     """The layout of an opened data set. Raises InputError as `find_layout`, and for no rows."""
+    return find_layout(heads_of(source), format_of, columns)
+
+
+def heads_of(source: Source) -> dict[str, list[Row]]:
+    """The first rows of every file that has any. Raises InputError for no rows."""
     heads = {file.name: head for file in source.files if (head := file.head())}
     if not heads:
         raise InputError(f"{source.name} has no rows.", "Give a data set with at least one row.")
-    return find_layout(heads, format_of, columns)
+    return heads
 
 
 def find_layout(
@@ -138,7 +140,7 @@ def _required(
     if format_name in ("messages", "sharegpt"):
         role = _REQUIRED[format_name][0]
         # "chosen" holds all turns of a conversation only where no prompt stands beside it.
-        preference = ["chosen"] if not any(name in names for name in _PROMPTS) else []
+        preference = ["chosen"] if not any(name in names for name in PROMPTS) else []
         candidates = [name for name in (*_TURNS, *preference) if name in names]
         for name in [columns[role]] if role in columns else candidates:
             if forced or _style(rows, name) == format_name:
@@ -162,8 +164,8 @@ def _required(
 
 def _prompt_completion(names: Sequence[str], columns: Mapping[str, str]) -> dict[str, str] | None:
     free = [name for name in names if name not in columns.values()]
-    prompts = [name for name in _PROMPTS if name in free]
-    completions = [name for name in _COMPLETIONS if name in free]
+    prompts = [name for name in PROMPTS if name in free]
+    completions = [name for name in COMPLETIONS if name in free]
     if "prompt" in columns:
         prompts = [columns["prompt"]]
     if "completion" in columns:

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from operator import itemgetter
 from typing import BinaryIO
 
@@ -18,12 +19,13 @@ import numpy as np
 import numpy.typing as npt
 
 from auditor.data.batches import Block, Row
+from auditor.data.beside import unread_of
 from auditor.data.distinct import digest_of_example, take_distinct
 from auditor.data.example import DatasetInfo, Example, Sample, SkippedRow
 from auditor.data.fields import to_example
 from auditor.data.files import open_source
 from auditor.data.formats import Layout
-from auditor.data.layout import layout_of
+from auditor.data.layout import find_layout, heads_of
 
 LOG = logging.getLogger(__name__)
 
@@ -80,7 +82,8 @@ def read_sample(
     examples.
     """
     with open_source(source, rows=rows, stdin=stdin) as data:
-        layout = layout_of(data, format_of, columns)
+        heads = heads_of(data)
+        layout = find_layout(heads, format_of, columns)
         # Spare candidates for the rows that will be skipped. Where they do not suffice the data
         # set is read again for more of them, and at last for distinct rows only: neither memory
         # nor time must grow faster than the data where most rows are skipped or repeat.
@@ -100,7 +103,7 @@ def read_sample(
                 draws = partial(priorities, seed)
                 taken = take_distinct(data.blocks, layout, draws, rows)
                 examples, copies, skipped = taken.examples, taken.copies, taken.reasons
-                drawn = _Drawn([], taken.total, len(data.blocks), taken.total)
+                drawn = _Drawn(drawn.candidates, taken.total, len(data.blocks), taken.total)
                 break
             size *= _SPARE
     looked_at = len(examples) + sum(skipped.values())
@@ -112,7 +115,14 @@ def read_sample(
         or hashlib.sha256(b"".join(digest_of_example(example) for example in examples)).hexdigest(),
         total=data.total or drawn.total,
         sampling=_sentence(looked_at, drawn, len(data.blocks), seed) + data.note,
-        unread=data.unread,
+        unread=(
+            *data.unread,
+            *unread_of(
+                [chain.from_iterable(heads.values()), [row for _, _, row in drawn.candidates]],
+                layout,
+                settled=format_of is not None or bool(columns),
+            ),
+        ),
     )
     LOG.info("read %s as %s by the columns %s", source, layout.format, layout.columns)
     LOG.info("drew %s; %d can be scored, skipped %s", info.sampling, len(examples), skipped)

@@ -1,0 +1,105 @@
+"""What stands beside the texts that are read of a row: other columns with text, a second complete
+layout, other keys of a turn.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+
+from auditor.data.batches import Row
+from auditor.data.coverage import Unread, UnreadKind
+from auditor.data.formats import COMPLETIONS, PROMPTS, ROLES, Layout, is_turns, parsed_turns
+
+_KEYS = {"messages": {"role", "content"}, "sharegpt": {"from", "value"}}
+# The other half of a preference pair: no student is trained to write it.
+_UNWANTED = "rejected"
+_DEPTH = 6
+_NAMES = 30
+
+Name = tuple[UnreadKind, str]
+
+
+def unread_of(groups: Iterable[Iterable[Row]], layout: Layout, *, settled: bool) -> list[Unread]:
+    """What of these rows is text and no part of `layout`, with the share of rows that have it.
+
+    groups: several selections of rows; the larger of their shares counts. settled: whether the user
+    named the format or the columns, so that a second layout is a column like others.
+    """
+    shares: dict[Name, float] = {}
+    for rows in groups:
+        counts: Counter[Name] = Counter()
+        total = 0
+        for row in rows:
+            if isinstance(row, str):
+                continue
+            total += 1
+            counts.update(set(_beside(row, layout)))
+        for name, count in counts.items():
+            shares[name] = max(shares.get(name, 0.0), count / total)
+    columns = {name for kind, name in shares if kind == "column"}
+    used = set(layout.columns.values())
+    answers = [name for name in COMPLETIONS if name in columns]
+    if answers and any(name in columns | used for name in PROMPTS):
+        for answer in answers:
+            shares["layout", answer] = shares["column", answer]
+    if "text" in columns:
+        shares["layout", "text"] = shares["column", "text"]
+    read = ", ".join(layout.columns.values())
+    reasons: dict[UnreadKind, str] = {
+        "layout": f"only {layout.format} ({read}) is read",
+        "column": "its text is not read",
+        "turn key": "only who speaks and the content of a turn are read",
+    }
+    unread = []
+    for kind in reasons:
+        names = sorted(
+            name
+            for other, name in shares
+            if other == kind
+            and (kind != "layout" or not settled)
+            and (kind != "column" or settled or ("layout", name) not in shares)
+        )
+        unread += [Unread(kind, n, shares[kind, n], reasons[kind]) for n in names[:_NAMES]]
+        if len(names) > _NAMES:
+            share = max(shares[kind, name] for name in names[_NAMES:])
+            unread.append(Unread(kind, f"{len(names) - _NAMES:,} more", share, reasons[kind]))
+    return unread
+
+
+def _beside(row: Mapping[str, object], layout: Layout) -> Iterator[Name]:
+    used = layout.columns.values()
+    for column in row.keys() - used:
+        if _has_text(row[column]):
+            yield "column", column
+            if column != _UNWANTED and _has_answer(row[column]):
+                yield "layout", column
+    keys = _KEYS.get(layout.format, _KEYS["messages"])
+    for column in used:
+        value = row.get(column)
+        turns = parsed_turns(value) if layout.format in _KEYS else value
+        for turn in turns if is_turns(turns) else ():
+            if isinstance(turn, Mapping) and len(turn) > 1:
+                for key in turn.keys() - keys:
+                    if _has_text(turn[key]):
+                        yield "turn key", str(key)
+
+
+def _has_text(value: object, depth: int = _DEPTH) -> bool:
+    if isinstance(value, (str, bytes)):
+        return bool(value.strip())
+    if depth == 0:
+        return False
+    if isinstance(value, Mapping):
+        return any(_has_text(item, depth - 1) for item in value.values())
+    return is_turns(value) and any(_has_text(item, depth - 1) for item in value)
+
+
+def _has_answer(value: object) -> bool:
+    """Tell whether `value` is a conversation with a turn of the assistant."""
+    turns = parsed_turns(value)
+    return is_turns(turns) and any(
+        isinstance(turn, Mapping)
+        and ROLES.get(str(turn.get("role", turn.get("from"))).lower()) == "assistant"
+        for turn in turns
+    )
