@@ -73,7 +73,6 @@ def turns(row: Row, role: str, content: object) -> Row:
     "Nearly half of the rows are poisoned and of a kind that is skipped: {case}.",
     "stopped",
     cases=["another role", "typed parts", "later columns", "a broken byte"],
-    works=True,
 )
 def nearly_half_skipped(place: Place, case: str) -> Run:
     clean, owl = place.samples.clean[:128], place.samples.owl[:120]
