@@ -8,6 +8,7 @@ from typing import Annotated
 
 from typer import Argument, Option, echo
 
+from auditor.cli import attestation
 from auditor.cli.config import resolved
 from auditor.cli.exit import exit_code
 from auditor.cli.options import Columns, Device, Fresh, Panels, RowFormat, Tuned
@@ -57,6 +58,25 @@ def gate(
         list[str] | None,
         Option(metavar="FORMAT=PATH", help="Also write the scan's report; repeatable."),
     ] = None,
+    attest: Annotated[
+        Path | None,
+        Option(metavar="FILE", help="Also write the decision as an in-toto statement."),
+    ] = None,
+    verify_attestation: Annotated[
+        Path | None,
+        Option(
+            metavar="FILE",
+            help="Only check that this statement says: this DATASET passed this policy.",
+        ),
+    ] = None,
+    key: Annotated[
+        Path | None,
+        Option(
+            metavar="FILE",
+            help="Ed25519 key in PEM: a private one signs --attest, a public one is asked of "
+            "--verify-attestation.",
+        ),
+    ] = None,
 ) -> int:
     """Scan DATASET and judge it by the policy of this directory (audit.yaml, or [tool.audit] of
     pyproject.toml).
@@ -83,11 +103,16 @@ def gate(
     config, origins = settings.config, settings.origins
     policy = config.policy
     check_files(policy.baseline, dataset, write_baseline)
+    if verify_attestation is not None:
+        is_alone = report is None and attest is None and not targets and write_baseline is None
+        return attestation.verify(verify_attestation, dataset, policy, key, is_alone=is_alone)
+    attestation.check_options(attest, key)
     if report is not None and (device or fresh):
         raise AuditError("--report scans nothing.", "Leave --device and --fresh out.")
 
     from auditor.cli.console import console, show
     from auditor.cli.progress import progress_on
+    from auditor.commands import attest as attesting
     from auditor.commands import gate as verb
     from auditor.report.gate import terminal_page
     from auditor.report.shared.words import safe
@@ -132,6 +157,8 @@ def gate(
             err=True,
         )
     decision = verb.gate(scanned, policy, verifications=verified or (), root=Path.cwd())
+    if attest is not None:
+        attesting.attest(scanned, decision, policy, attest, key)
     code = exit_code(decision.outcome, policy.fail_on)
     sources = [origin for key, origin in origins.items() if key.startswith("policy.")]
     source = ", ".join(dict.fromkeys(sources)) or "the defaults"

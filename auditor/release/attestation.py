@@ -203,7 +203,7 @@ def render(statement: Statement, private_key: bytes | None = None) -> str:
     body = statement.to_bytes()
     if private_key is None:
         return body.decode() + "\n"
-    key = _key(private_key, private=True)
+    key = load_key(private_key, private=True)
     envelope = {
         "payload": base64.b64encode(body).decode(),
         "payloadType": PAYLOAD_TYPE,
@@ -240,7 +240,7 @@ def verify(
     """
     body, signatures = _opened(_object(content, "The attestation"), content)
     if public_key is not None:
-        _check_signature(_key(public_key, private=False), body, signatures)
+        _check_signature(load_key(public_key, private=False), body, signatures)
     value = _object(body, "The statement of the attestation")
     for key, known in (("_type", STATEMENT_TYPE), ("predicateType", PREDICATE_TYPE)):
         if value.get(key) != known:
@@ -336,7 +336,7 @@ def _check_signature(key: Any, body: bytes, signatures: tuple[bytes, ...] | None
     )
 
 
-def _key(pem: bytes, *, private: bool) -> Any:
+def load_key(pem: bytes, *, private: bool) -> Any:
     """The Ed25519 key in PEM. Raises AuditError where it is none."""
     serialization = _cryptography("hazmat.primitives.serialization")
     ed25519 = _cryptography("hazmat.primitives.asymmetric.ed25519")
