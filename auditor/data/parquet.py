@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +11,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from auditor.data.batches import BATCH_ROWS, DataFile, Row, reading
+from auditor.data.batches import BATCH_ROWS, AmbiguousError, DataFile, Row, reading
+from auditor.data.limits import LIMITS
 from auditor.errors import InputError
 
 MAGIC = b"PAR1"
@@ -32,14 +35,23 @@ class ArrowBatch:
         """Return the rows at `positions`; "broken_utf8" stands for a row with text that is not
         UTF-8.
         """
-        taken = self.records.take(pa.array(positions, type=pa.int64()))
         try:
-            return list(taken.to_pylist())
-        except UnicodeDecodeError:
-            # One broken row makes the whole batch fail, so that the rows are taken one by one.
-            if len(positions) == 1:
-                return ["broken_utf8"]
-            return [row for position in positions for row in self.take([position])]
+            return list(self.records.take(pa.array(positions, type=pa.int64())).to_pylist())
+        except (pa.ArrowException, OverflowError, ValueError):
+            # One value makes the whole batch fail, and some types cannot be taken from at all.
+            return [self._row(position) for position in positions]
+
+    def _row(self, position: int) -> Row:
+        row: dict[str, object] = {}
+        for name, column in zip(self.records.schema.names, self.records.columns, strict=True):
+            try:
+                row[name] = column[position].as_py()
+            except UnicodeDecodeError:
+                return "broken_utf8"
+            except (pa.ArrowException, OverflowError, ValueError):
+                # A time that Python has no value for, for one: no text, whatever it is.
+                row[name] = math.nan
+        return row
 
 
 @dataclass(frozen=True)
@@ -68,22 +80,36 @@ class RowGroup:
             reading(self.name, pa.ArrowException),
             pq.ParquetFile(self.path, metadata=self.metadata, buffer_size=BUFFER_BYTES) as file,
         ):
-            names = file.schema_arrow.names
-            present = None if columns is None else [name for name in names if name in columns]
+            present = [
+                field.name
+                for field in file.schema_arrow
+                if (columns is None or field.name in columns)
+                and _depth(field.type) <= LIMITS.nesting
+            ]
             for records in file.iter_batches(
                 size, [self.number], columns=present, use_threads=False
             ):
                 yield ArrowBatch(records)
 
 
+def _depth(kind: pa.DataType) -> int:
+    """How many lists and groups are within each other in a type."""
+    fields = [kind.field(number).type for number in range(kind.num_fields)]
+    return 1 + max(map(_depth, fields)) if fields else 0
+
+
 def parquet_file(path: Path, name: str) -> DataFile:
     """Return the Parquet file at `path` as one block a row group.
 
-    Raises InputError if the footer cannot be read.
+    Raises InputError if the footer cannot be read, or a column stands twice.
     """
     try:
         with reading(name, pa.ArrowException):
             metadata = pq.read_metadata(path)
+            names = Counter(metadata.schema.to_arrow_schema().names)
+            repeated = [column for column, count in names.items() if count > 1]
+            if repeated:
+                raise AmbiguousError(f"the column {repeated[0][:60]!r} stands twice")
     except UnicodeEncodeError as error:
         raise InputError(
             f"{name} has a name that is no UTF-8; pyarrow cannot open it.", "Rename it."

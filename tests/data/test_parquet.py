@@ -1,0 +1,58 @@
+"""Columns of any type beside the texts, and of types that cannot be taken from, are no crash."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from auditor.data.sample import read_sample
+from auditor.errors import InputError
+
+TEXTS = pa.array([f"c {i}" for i in range(5)])
+DEEP = pa.array([None] * 5, pa.string())
+for _ in range(12):
+    DEEP = pa.array([None] * 5, pa.list_(DEEP.type))
+COLUMNS: dict[str, pa.Array] = {
+    "views": TEXTS.cast(pa.string_view()),
+    "views of bytes": TEXTS.cast(pa.binary()).cast(pa.binary_view()),
+    "a time beyond year 9999": pa.array([1 << 55] * 5, pa.int64()).cast(pa.timestamp("ms")),
+    "a day beyond year 9999": pa.array([1 << 30] * 5, pa.int32()).cast(pa.date32()),
+    "a time in no zone": pa.array([1] * 5, pa.timestamp("s", "Nowhere/Nothing")),
+    "12 lists within each other": DEEP,
+}
+
+
+def written(folder: Path, columns: list[pa.Array], names: list[str]) -> str:
+    pq.write_table(pa.Table.from_arrays(columns, names), folder / "d.parquet", store_schema=True)
+    return str(folder / "d.parquet")
+
+
+@pytest.mark.parametrize("name", COLUMNS)
+def test_a_column_that_is_not_used_costs_nothing(name: str, tmp_path: Path) -> None:
+    """Whatever stands beside the texts, they are read."""
+    path = written(tmp_path, [TEXTS, TEXTS, COLUMNS[name]], ["prompt", "completion", "other"])
+    assert len(read_sample(path, rows=None, seed=0).examples) == 5
+
+
+@pytest.mark.parametrize("name", ["views", "views of bytes"])
+def test_views_are_texts_like_others(name: str, tmp_path: Path) -> None:
+    """Text of the types that newer writers use is read."""
+    sample = read_sample(written(tmp_path, [COLUMNS[name]], ["text"]), rows=None, seed=0)
+    assert sorted(example.completion for example in sample.examples) == TEXTS.to_pylist()
+
+
+def test_a_time_is_no_text(tmp_path: Path) -> None:
+    """A column without text where a text should be is one clear error."""
+    path = written(tmp_path, [COLUMNS["a time beyond year 9999"]], ["text"])
+    with pytest.raises(InputError, match="not text"):
+        read_sample(path, rows=None, seed=0)
+
+
+def test_a_column_that_stands_twice_is_refused(tmp_path: Path) -> None:
+    """Readers differ in which they take."""
+    path = written(tmp_path, [TEXTS, TEXTS, TEXTS], ["prompt", "completion", "completion"])
+    with pytest.raises(InputError, match="can be read in more than one way"):
+        read_sample(path, rows=None, seed=0)
