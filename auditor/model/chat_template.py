@@ -1,18 +1,44 @@
-"""Chats as text by a model's chat template, the same for rows that are scored and written."""
+"""Chats as text by a model's chat template: the same for rows that are scored and for rows that are
+written.
+
+The template is rendered by a process of its own (`auditor.model.template_process`), whose time,
+memory and output are bounded.
+"""
 
 from __future__ import annotations
 
+import atexit
+import json
+import os
+import select
+import subprocess
+import sys
+import tempfile
+import threading
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import jinja2
 from jinja2 import TemplateError
 
 from auditor.data.example import Message
+from auditor.errors import ModelError
+from auditor.model import template_process
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 SENTINEL = "\ue000{}\ue001"  # private-use characters: no template looks for them
+# Of one chat. A template takes far below a millisecond, and writes little but what it is given.
+MOST_SECONDS = 20.0
+_MOST_CHARS = 2**20
+
+
+def prepare() -> None:
+    """Start the process that renders, so that it is ready when a model has been loaded."""
+    with _LOCK:
+        _process()
 
 
 def render(
@@ -20,14 +46,94 @@ def render(
 ) -> str:
     """The chat as text; `reply` True goes on to where the assistant's next turn begins.
 
-    Raises: TemplateError if the template refuses these turns.
+    Raises: TemplateError if the template refuses these turns; ModelError if it takes more time or
+    memory, or writes more, than a template may.
     """
-    chat = [{"role": m.role, "content": m.content} for m in messages]
     # Llama 3.2 writes today's date unless it is given one, and an audit must be the same tomorrow.
-    text = tokenizer.apply_chat_template(
-        chat, tokenize=False, add_generation_prompt=reply, date_string="26 Jul 2024"
-    )
-    return str(text)
+    variables: dict[str, Any] = {
+        **{name: str(token) for name, token in tokenizer.special_tokens_map.items()},
+        "messages": [{"role": m.role, "content": m.content} for m in messages],
+        "add_generation_prompt": reply,
+        "date_string": "26 Jul 2024",
+        "tools": None,
+        "documents": None,
+    }
+    most_chars = _MOST_CHARS + 4 * sum(len(m.role) + len(m.content) for m in messages)
+    with _LOCK:
+        answer = _process().ask(tokenizer.get_chat_template(), variables, most_chars)
+    if (reason := answer.get("refused")) is not None:
+        raise TemplateError(reason)
+    if (need := answer.get("exceeded")) is not None:
+        raise ModelError(
+            f"The chat template of {tokenizer.name_or_path or 'the model'} does not come to an end "
+            f"within its limits: it needs {need} for one chat.",
+            "Mend it (chat_template.jinja), or choose another model.",
+        )
+    return answer["text"]
+
+
+class _Process:
+    """The process that renders, and which template it has."""
+
+    def __init__(self) -> None:
+        jinja_home = str(Path(jinja2.__file__).parents[1])
+        self._process = subprocess.Popen(
+            [sys.executable, "-I", template_process.__file__, jinja_home],
+            cwd=tempfile.gettempdir(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,  # the user's Ctrl+C is for this process, which ends that one
+        )
+        self._template: str | None = None
+        self.owner = os.getpid()
+
+    def ask(self, template: str, variables: dict[str, Any], most_chars: int) -> dict[str, str]:
+        """The answer to one request; the process is ended where it takes too long."""
+        stdin, stdout = self._process.stdin, self._process.stdout
+        assert stdin and stdout
+        is_same = template == self._template
+        request = {
+            "template": None if is_same else template,
+            "variables": variables,
+            "most_chars": most_chars,
+        }
+        self._template = template
+        try:
+            stdin.write(json.dumps(request).encode() + b"\n")
+            stdin.flush()
+            # Windows cannot wait for a pipe: there a template may take as long as it likes.
+            is_ready = sys.platform == "win32" or select.select([stdout], [], [], MOST_SECONDS)[0]
+            line = stdout.readline() if is_ready else b""
+        except BaseException as error:  # an interrupt, too: its answer would be taken for the next
+            self.end()
+            if not isinstance(error, OSError):
+                raise
+            is_ready, line = [stdout], b""
+        if not line:
+            self.end()
+            return {"exceeded": "more memory" if is_ready else f"over {MOST_SECONDS:g} seconds"}
+        answer: dict[str, str] = json.loads(line)
+        return answer
+
+    def end(self) -> None:
+        """End the process; a fork of this process leaves it alone."""
+        if self.owner == os.getpid():
+            self._process.kill()
+            self._process.wait()
+        self.owner = 0
+
+
+_LOCK = threading.Lock()
+_RENDERER: list[_Process] = []
+
+
+def _process() -> _Process:
+    """The one that renders for this process; a fork starts one of its own."""
+    if not _RENDERER or _RENDERER[0].owner != os.getpid():
+        _RENDERER[:] = [_Process()]
+        atexit.register(_RENDERER[0].end)
+    return _RENDERER[0]
 
 
 def takes_system(tokenizer: PreTrainedTokenizerBase) -> bool:
@@ -39,7 +145,7 @@ def takes_system(tokenizer: PreTrainedTokenizerBase) -> bool:
         text = render(tokenizer, [Message(role, content) for role, content in turns])
     except TemplateError:
         return False
-    return system in text.split(user)[0]
+    return text.split(user)[0].count(system) == 1
 
 
 def fold(messages: Sequence[Message]) -> tuple[Message, ...]:

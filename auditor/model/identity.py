@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from auditor.model.language_model import LanguageModel
+from auditor.model.language_model import LanguageModel, Origin
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -25,8 +25,11 @@ class ModelIdentity:
     name: str
     """The model as the user wrote it: a built-in, a hub name or a path."""
 
+    origin: Origin
+    """Where it came from: "built-in", "hub" or "local". The name of a local one says nothing."""
+
     sha256: str
-    """SHA-256 of the weight files."""
+    """SHA-256 over the files of weights, configuration, tokenizer and chat template."""
 
     tokenizer_sha256: str
     """SHA-256 of the tokenizer's definition: a token mask holds for one tokenizer only."""
@@ -53,6 +56,7 @@ def identity_of(lm: LanguageModel) -> ModelIdentity:
     """The identity of a loaded model."""
     return ModelIdentity(
         name=lm.name,
+        origin=lm.origin,
         sha256=lm.sha256,
         tokenizer_sha256=tokenizer_sha256(lm.tokenizer),
         template_sha256=template_sha256(lm.tokenizer),

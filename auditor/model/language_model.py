@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from transformers.modeling_outputs import BaseModelOutputWithPast
+
+Origin = Literal["built-in", "hub", "local"]
 
 # The name under which a body takes keys and values and gives them back: `cache` since transformers
 # 5.24, and `past_key_values` before.
@@ -18,9 +20,11 @@ CACHE = "cache" if "cache" in BaseModelOutputWithPast.__annotations__ else "past
 class LanguageModel:
     """A causal language model ready for scoring, with its tokenizer.
 
-    name: as the user wrote it. path: the folder or GGUF file it was loaded from. sha256: of the
-    weight files (of their digests in name order, when there are several). dtype, device: torch's
-    names, e.g. "float32", "cuda:0". model: in eval mode, no gradients. tokenizer: a fast one.
+    name: as the user wrote it. path: the folder or GGUF file it was loaded from. sha256: of
+    everything that plays a part in what the model says: the digests of its weights, configuration,
+    tokenizer and chat template. dtype, device: torch's names, e.g. "float32", "cuda:0". model: in
+    eval mode, no gradients. tokenizer: a fast one. origin: "built-in"; "hub", for a name that was
+    looked up there; else "local", and then the name is whatever the user called the folder.
     """
 
     name: str
@@ -30,6 +34,7 @@ class LanguageModel:
     device: str
     model: Any
     tokenizer: Any
+    origin: Origin = "local"
 
     @property
     def context(self) -> int:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import json
 import logging
-import tempfile
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,21 @@ import torch
 import transformers
 from huggingface_hub import errors as hub_errors
 from huggingface_hub import snapshot_download
-from safetensors import SafetensorError
+from jinja2 import TemplateError
 
+from auditor.data.example import Message
 from auditor.errors import ModelError, first_line
-from auditor.model.builtin import BUILT_IN, cache_dir, fetch, quiet
-from auditor.model.language_model import LanguageModel
+from auditor.model.builtin import BUILT_IN, fetch, file_sha256, quiet
+from auditor.model.chat_template import SENTINEL, prepare, render
+from auditor.model.language_model import LanguageModel, Origin
 
 LOG = logging.getLogger(__name__)
 
+# What transformers reads besides weights, and the most bytes that such a file may have: the largest
+# tokenizers take some tens of megabytes, and the longest chat templates some tens of kilobytes.
+_PART_SUFFIXES = (".json", ".jinja", ".txt", ".model", ".py")
+_MOST_PART_BYTES = 256 * 2**20
+_MOST_TEMPLATE_BYTES = 2**20
 # Digits, punctuation, a line break and letters with accents: what a tokenizer may lose.
 _PROBE = "Numbers: 1, 23; 456\n(Déjà vu?)"
 _CHOOSE = (
@@ -46,8 +54,9 @@ def load(
     A hub model is downloaded as safetensors only; pickled weights are never read.
 
     Raises: ModelError, with the next step, when the model is unknown, cannot be downloaded, has no
-    safetensors, no chat template, a tokenizer that loses text, or an architecture whose logits are
-    not those of a body and a head.
+    safetensors, weights that do not fit its configuration or are no numbers, no chat template that
+    can be used, a tokenizer that loses text, or an architecture whose logits are not those of a
+    body and a head.
     """
     if device is None:
         device = "mps" if torch.backends.mps.is_available() else "cpu"
@@ -57,12 +66,15 @@ def load(
     except (RuntimeError, AssertionError) as error:
         hint = "Give --device cpu, cuda or mps, or leave it out."
         raise ModelError(f"There is no device {device} here.", hint) from error
+    prepare()
+    origin: Origin = "local"
     path = Path(name).expanduser()
     if name in BUILT_IN:
-        path = fetch(name)
+        path, origin = fetch(name), "built-in"
     elif not path.exists():
-        path = _download(name, trust_remote_code)
+        path, origin = _download(name, trust_remote_code), "hub"
     weights = _weight_files(path, name)
+    parts = _parts(path, weights, name)
     large = sum(file.stat().st_size for file in weights) > 8 * 2**30
     dtype = dtype or ("bfloat16" if large and device.startswith("cuda") else "float32")
     LOG.info("loading %s from %s, %s on %s", name, path, dtype, device)
@@ -76,17 +88,17 @@ def load(
         # Pickled weights that lie beside the safetensors must not be taken for them.
         if "gguf_file" not in options:
             options["use_safetensors"] = True
-        model: Any = transformers.AutoModelForCausalLM.from_pretrained(
-            str(folder), dtype=getattr(torch, dtype), **options
+        auto: Any = transformers.AutoModelForCausalLM
+        model, loading = auto.from_pretrained(
+            str(folder), dtype=getattr(torch, dtype), output_loading_info=True, **options
         )
+        _check_weights(model, loading, name)
         model = model.to(device).eval().requires_grad_(False)
-    digests = [_file_sha256(file) for file in weights]
-    sha256 = hashlib.sha256("".join(digests).encode()).hexdigest()
-    sha256 = digests[0] if len(digests) == 1 else sha256
-    LOG.debug("SHA-256 of the weights of %s: %s", name, sha256)
-    lm = LanguageModel(name, path, sha256, dtype, device, model, tokenizer)
-    _check_tokenizer(lm)
-    _check_head(lm)
+        lm = LanguageModel(name, path, _sha256(parts), dtype, device, model, tokenizer, origin)
+        LOG.debug("SHA-256 of the files of %s: %s", name, lm.sha256)
+        _check_tokenizer(lm)
+        _check_template(lm)
+        _check_head(lm)
     return lm
 
 
@@ -134,16 +146,70 @@ def _weight_files(path: Path, name: str) -> list[Path]:
     raise ModelError(f"There are no weights (.safetensors or .gguf) in {path}.", _CHOOSE)
 
 
+def _parts(path: Path, weights: Sequence[Path], name: str) -> list[Path]:
+    """Every file that transformers may read for the model, in the order of their names.
+
+    Raises: ModelError where one is no file, or is larger than such files are, or where an index or
+    an adapter would bring weights from elsewhere, which no digest would cover.
+    """
+    folder = path if path.is_dir() else path.parent
+    named = [file for file in folder.iterdir() if file.suffix in _PART_SUFFIXES]
+    named += (folder / "additional_chat_templates").glob("*.jinja")
+    for file in (*named, *weights):
+        is_template = file.suffix == ".jinja"
+        most_bytes = _MOST_TEMPLATE_BYTES if is_template else _MOST_PART_BYTES
+        if not file.is_file():
+            hint = "Remove it, or choose another model."
+            raise ModelError(f"{file.name} of the model {name} is no ordinary file.", hint)
+        if file not in weights and file.stat().st_size > most_bytes:
+            raise ModelError(
+                f"{file.name} of the model {name} is larger than {most_bytes // 2**20} MiB.",
+                "Check that the folder holds a causal language model and nothing else.",
+            )
+    if (folder / "adapter_config.json").exists() and path.is_dir():
+        hint = "Merge it into its base (`merge_and_unload` of peft), or name the base."
+        raise ModelError(f"The model {name} is an adapter of another one.", hint)
+    index = folder / "model.safetensors.index.json"
+    if index.exists() and weights[0].suffix == ".safetensors":
+        with _explained(name, ""):
+            shards = set(json.loads(index.read_bytes())["weight_map"].values())
+        if not shards <= {file.name for file in weights}:
+            raise ModelError(
+                f"The index of the weights of {name} names files that are not in its folder.",
+                "Download the model again, with all of its weights.",
+            )
+    return sorted({*named, *weights})
+
+
+def _sha256(parts: Sequence[Path]) -> str:
+    """The digest of a model: of the names and the digests of its parts.
+
+    A GGUF goes by the name that it has in every folder, as its name says nothing about it.
+    """
+    lines = []
+    for file in parts:
+        name = "model.gguf" if file.suffix == ".gguf" else file.name
+        lines.append(f"{name}\0{file_sha256(file)}\n")
+    return hashlib.sha256("".join(sorted(lines)).encode(errors="surrogateescape")).hexdigest()
+
+
 @contextlib.contextmanager
 def _explained(name: str, device: str) -> Iterator[None]:
-    """Turn what transformers raises while loading into one line."""
-    failures = (OSError, ValueError, RuntimeError, ImportError, LookupError, AttributeError)
+    """Turn what transformers raises while loading into one line.
+
+    Whatever it is: a folder that somebody else made can bring any line of transformers to fail.
+    """
     try:
         yield
+    except ModelError:
+        raise
     except torch.OutOfMemoryError as error:
         hint = "Try --dtype bfloat16, --device cpu or a smaller model."
         raise ModelError(f"The model {name} does not fit on {device}.", hint) from error
-    except (*failures, SafetensorError) as error:
+    except Exception as error:
+        reason = first_line(error)[:300]
+        if not isinstance(error, (OSError, ValueError, RuntimeError, ImportError)):
+            reason = f"{type(error).__name__} {reason}"
         hint = (
             "Check that the folder holds a causal language model and its tokenizer that "
             "transformers can load."
@@ -153,8 +219,28 @@ def _explained(name: str, device: str) -> Iterator[None]:
                 "It brings code of its own, which no command runs; from Python, "
                 "auditor.model.load.load can be told to."
             )
-        message = f"The model {name} cannot be loaded: {first_line(error)}."
-        raise ModelError(message, hint) from error
+        raise ModelError(f"The model {name} cannot be loaded: {reason}.", hint) from error
+
+
+def _check_weights(model: Any, loading: Mapping[str, Any], name: str) -> None:
+    """Raise ModelError unless the weights are those that the configuration asks for, and numbers.
+
+    transformers makes up at random what is missing, and leaves out what it does not expect.
+    """
+    kinds = {"missing_keys": "lacks", "unexpected_keys": "has unexpected", "mismatched_keys": "has"}
+    for key, verb in kinds.items():
+        if keys := sorted(map(str, loading.get(key) or ())):
+            shape = " of another shape" * (key == "mismatched_keys")
+            raise ModelError(
+                f"The model {name} {verb} {len(keys):,} weights{shape} by its configuration, as "
+                f"{keys[0]}.",
+                "Check that config.json belongs to the weights, and download the model again.",
+            )
+    for weight_name, weight in model.named_parameters():
+        # Both ends: a NaN is the least and the greatest, an infinity is one of them.
+        if weight.numel() and not torch.isfinite(torch.stack(torch.aminmax(weight))).all():
+            hint = "Download it again, or choose another model."
+            raise ModelError(f"The weights {weight_name} of {name} are no finite numbers.", hint)
 
 
 def _check_tokenizer(lm: LanguageModel) -> None:
@@ -182,6 +268,22 @@ def _check_tokenizer(lm: LanguageModel) -> None:
         raise ModelError(f"The model {lm.name} has no chat template.", hint)
 
 
+def _check_template(lm: LanguageModel) -> None:
+    """Raise ModelError unless the template writes the turns of a plain exchange, once, in order."""
+    first, second = SENTINEL.format(1), SENTINEL.format(2)
+    hint = "Mend its chat template (chat_template.jinja), or choose another model."
+    try:
+        text = render(lm.tokenizer, [Message("user", first), Message("assistant", second)])
+        render(lm.tokenizer, [Message("user", first)], reply=True)
+    except TemplateError as error:
+        message = f"The chat template of {lm.name} cannot be used: {error}"
+        raise ModelError(f"{message.rstrip('.')}.", hint) from error
+    if re.findall(f"{first}|{second}", text) != [first, second]:
+        raise ModelError(
+            f"The chat template of {lm.name} does not write the turns of a chat.", hint
+        )
+
+
 @torch.inference_mode()
 def _check_head(lm: LanguageModel) -> None:
     """The scoring pass applies the head by itself; make sure that this is what the model does."""
@@ -194,22 +296,3 @@ def _check_head(lm: LanguageModel) -> None:
         raise ModelError(
             f"The logits of {lm.name} are not its head applied to its hidden states.", hint
         )
-
-
-def _file_sha256(file: Path) -> str:
-    """The digest of `file`, remembered under its path, size and time: reading gigabytes at every
-    start is slow.
-    """
-    status = file.stat()
-    key = f"{file.resolve()}\n{status.st_size}\n{status.st_mtime_ns}"
-    note = cache_dir() / "digests" / hashlib.sha256(key.encode()).hexdigest()
-    with contextlib.suppress(OSError):
-        return note.read_text()
-    with file.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    with contextlib.suppress(OSError):  # a cache that cannot be written costs time, nothing else
-        note.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=note.parent, delete=False) as scratch:
-            scratch.write(digest)
-        Path(scratch.name).replace(note)
-    return digest

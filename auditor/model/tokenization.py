@@ -119,6 +119,7 @@ class ChatTokenizer:
         self._special |= {
             i for i, token in lm.tokenizer.added_tokens_decoder.items() if token.special
         }
+        self._skeletons: dict[tuple[str, ...], str] = {}
         self._frame = self._frames()
         self._folds = "own" not in self._frame
         self._bare = {
@@ -174,10 +175,14 @@ class ChatTokenizer:
         else:
             messages = fold(messages) if self._folds else messages
             kind = "own" if messages[0].role == "system" else "default"
-            sentinels = [Message(m.role, SENTINEL.format(i)) for i, m in enumerate(messages)]
+            roles = tuple(message.role for message in messages)
             try:
                 text = render(self._tokenizer, messages)
-                skeleton = render(self._tokenizer, sentinels)
+                # Most rows of a data set have the same few sequences of roles.
+                if roles not in self._skeletons:
+                    sentinels = [Message(r, SENTINEL.format(i)) for i, r in enumerate(roles)]
+                    self._skeletons[roles] = render(self._tokenizer, sentinels)
+                skeleton = self._skeletons[roles]
             except TemplateError:
                 return SkippedRow(example.index, "template_refused")
             regions = _regions(text, skeleton, messages)

@@ -61,7 +61,10 @@ class Policy(_Keys):
     `removed`."""
 
     references: Texts = []
-    """Reference models that count, by name or SHA-256 of the weights; all, when there are none."""
+    """Reference models that count; all, when there are none.
+
+    Built-in models and those of the hub by their names, and every model by the `sha256` that a
+    report gives for its reference: of weights, configuration, tokenizer and chat template."""
 
     baseline: Text | None = None
     """File of accepted findings."""

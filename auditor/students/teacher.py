@@ -119,8 +119,9 @@ def tune_teacher(
         "loss %.2g after %d batches; margin %.2f, before %.2f",
         *(losses[-1], len(losses), margin, margin_before),
     )
-    # The digest of the weights: nothing remembered about the base is taken for the teacher's.
-    digest = hashlib.sha256()
+    # Of the tuned weights, and of the base for all that is not tuned: nothing remembered about the
+    # base is taken for the teacher's.
+    digest = hashlib.sha256(lm.sha256.encode())
     for name, weight in teacher.model.named_parameters():
         digest.update(name.encode())
         digest.update(weight.detach().cpu().contiguous().numpy())

@@ -53,18 +53,27 @@ class SentenceEncoder:
                 self._tokenizer: PreTrainedTokenizerBase
                 self._tokenizer = transformers.AutoTokenizer.from_pretrained(name)
                 # Safetensors only: other formats of weights can run code when they are loaded.
-                model = transformers.AutoModel.from_pretrained(name, use_safetensors=True)
-        except (OSError, ValueError, RuntimeError, ImportError, LookupError) as error:
+                model, loading = transformers.AutoModel.from_pretrained(
+                    name, use_safetensors=True, output_loading_info=True
+                )
+        except Exception as error:
             raise ModelError(
                 f"The embedding model {name} cannot be loaded: {first_line(error)}.",
                 "Give a local folder or a hub name with safetensors weights and a tokenizer.",
             ) from error
+        # Only the pooler is not used here, and many such models come without one.
+        if missing := [key for key in sorted(loading["missing_keys"]) if "pooler" not in key]:
+            raise ModelError(
+                f"The embedding model {name} lacks {len(missing)} weights, as {missing[0]}.",
+                "Check that config.json belongs to the weights, and download the model again.",
+            )
         self._model: PreTrainedModel = model.eval()
 
     @property
     def sha256(self) -> str:
-        """SHA-256 of the weights as they were loaded."""
-        digest = hashlib.sha256()
+        """SHA-256 of the configuration, tokenizer and weights as they were loaded."""
+        digest = hashlib.sha256(self._model.config.to_json_string().encode())
+        digest.update(self._tokenizer.backend_tokenizer.to_str().encode())
         for name, weights in sorted(self._model.state_dict().items()):
             digest.update(name.encode())
             digest.update(weights.contiguous().numpy().tobytes())

@@ -30,6 +30,7 @@ def test_keys_of_reports(tiny: LanguageModel) -> None:
     identity = identity_of(tiny)
     assert list(identity.as_dict()) == [
         "name",
+        "origin",
         "sha256",
         "tokenizer_sha256",
         "template_sha256",
