@@ -50,7 +50,7 @@ class Arm(BaseModel):
 class Verification(BaseModel):
     """What the gate reads of a report of `audit verify` (docs/verify-schema.md).
 
-    reference: of the model that the students started from, with "sha256" of its weights. arms: the
+    reference: the identity of the model that the students started from, with "sha256". arms: the
     original first. datasets: SHA-256 of what each data set trains on, by its name.
     """
 

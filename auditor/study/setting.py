@@ -147,7 +147,7 @@ def train(
     """
     size = setting.size
     kind: Kind = "sibling" if base else dataset.decoding
-    # Students of another base are kept apart, by the digest of its weights.
+    # Students of another base are kept apart, by the digest of its files.
     section = f"{dataset.trait} {kind}" + (f" {base.sha256[:16]}" if base else "")
     LOG.info("students on %s data of %s: %d arms", kind, dataset.trait, 1 + len(arms))
     result = run_transfer(
