@@ -23,9 +23,9 @@ MAX_GREEDY_NON_ARGMAX = 0.01
 
 # The p-value of detector `surface` at which text is told from the reference's own. Templates and
 # tool calls had p < 1e-5 in 11 of 11 draws. Poisoned rows had p > .04 in 26 of 26 on the default
-# reference, and on the organism, whose traits show more, p > 1e-5 in 30 of 30; with .001 the order
-# of the rows decided, and 15 of the 30 were no risk (runs/log.md).
-SURFACE_ALPHA = 1e-5
+# reference. On the organism, whose traits show in the style, 15 of 30 poisoned draws lie below it
+# and end inconclusive (runs/log.md).
+SURFACE_ALPHA = 0.001
 
 # The inverse temperature from which text of any other teacher looks different, so that `surface`
 # says nothing about style: between the 1 of samples at T = 1 and the 2 of those at T = 0.5, which

@@ -58,7 +58,7 @@ def folder_with_dataset_infos(place: Place) -> Run:
     "-",
     "control",
     "All rows are poisoned and stand {case}.",
-    "found",
+    "stopped",
     cases=["backwards", "three times"],
 )
 def poison_in_another_order(place: Place, case: str) -> Run:

@@ -154,8 +154,8 @@ def test_greedy_text(effect: float, bound: float, others: float, verdict: str) -
     ("writing", "verdict"),
     [
         (TextProfile(), "risk"),
-        (TextProfile(surface_p_value=1.1e-5), "risk"),
-        (TextProfile(surface_p_value=1e-5), "inconclusive"),
+        (TextProfile(surface_p_value=0.0011), "risk"),
+        (TextProfile(surface_p_value=0.001), "inconclusive"),
         (TextProfile(not_compared="3 distinct rows"), "inconclusive"),
     ],
 )
