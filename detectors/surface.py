@@ -19,7 +19,7 @@ from collections import Counter
 from collections.abc import Sequence
 from math import erfc, sqrt
 from statistics import NormalDist, fmean
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,10 +37,10 @@ from detectors.interface import Detector, Evidence, ScanContext, Skipped
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
-MIN_ROWS = (
-    20  # distinct rows of either set; with fewer the interval of the AUROC spans nearly everything
-)
-# of either set for the classifier; the interval is then within +-0.03 and more only costs time
+# Distinct rows of either set; with fewer the interval of the AUROC spans nearly everything.
+MIN_ROWS = 20
+# Rows of either set for the classifier; the interval is then within +-0.03 and more only costs
+# time.
 MAX_ROWS = 2000
 COMPARED_ROWS = 64  # of the data set with the reference's completions in their places
 FOLDS = 5
@@ -69,6 +69,34 @@ _FEATURES = (
 )
 
 
+class Description(TypedDict):
+    """Plain statistics of texts (see `describe`), under their keys in a report."""
+
+    rows: int
+    characters: float
+    words: float
+    lines: float
+    numbers: float
+    digit_share: float | None
+    mean_number: float | None
+    digits: list[float] | None
+    separators: dict[str, float]
+    duplicate_share: float
+    ngrams: dict[str, dict[str, float | None]]
+
+
+class Separation(TypedDict):
+    """How well a classifier tells two sets of texts apart (see `surface`), under its keys in a
+    report.
+    """
+
+    auroc: float
+    interval: list[float]
+    p_value: float
+    rows: dict[str, int]
+    features: list[dict[str, str]]
+
+
 def surface(
     suspect: Sequence[str], written: Sequence[str] | None, *, seed: int
 ) -> Evidence | Skipped:
@@ -87,30 +115,32 @@ def surface(
     if len(suspect) < MIN_ROWS:
         return Skipped(f"{len(suspect)} rows; surface statistics need at least {MIN_ROWS}")
     described = describe(suspect)
-    classifier: dict[str, Any] = {"skipped": "no completions of the reference"}
+    separation: Separation | Skipped = Skipped("no completions of the reference")
     if written:
-        classifier = _tell_apart(suspect, written, seed)
+        separation = _tell_apart(suspect, written, seed)
     summary = (
         f"{described['rows']} rows, {described['characters']:.0f} characters and "
         f"{described['numbers']:.1f} numbers a row; "
     )
-    if "skipped" in classifier:
-        summary += f"not compared with the reference: {classifier['skipped']}."
+    if isinstance(separation, Skipped):
+        summary += f"not compared with the reference: {separation.reason}."
     else:
-        low, high = classifier["interval"]
+        low, high = separation["interval"]
         summary += (
             "told from the reference's own rows with AUROC "
-            f"{classifier['auroc']:.2f} [{low:.2f}, {high:.2f}]."
+            f"{separation['auroc']:.2f} [{low:.2f}, {high:.2f}]."
         )
     values = {
         "suspect": described,
         "written": describe(written) if written else None,
-        "classifier": classifier,
+        "classifier": (
+            {"skipped": separation.reason} if isinstance(separation, Skipped) else separation
+        ),
     }
     return Evidence("surface", summary, values)
 
 
-def describe(texts: Sequence[str]) -> dict[str, Any]:
+def describe(texts: Sequence[str]) -> Description:
     """Plain statistics of a non-empty list of texts.
 
     `rows`; mean `characters`, `words`, `lines` and `numbers` of a row; `digit_share` of all
@@ -188,7 +218,7 @@ def ngram_diversity(texts: Sequence[str], n: int) -> dict[str, float | None]:
     return {"distinct": len(grams), "distinct_share": len(grams) / grams.total() if grams else None}
 
 
-def _tell_apart(suspect: Sequence[str], written: Sequence[str], seed: int) -> dict[str, Any]:
+def _tell_apart(suspect: Sequence[str], written: Sequence[str], seed: int) -> Separation | Skipped:
     """Cross-validated classifier of suspect (label 1) against written rows (label 0).
 
     Repeated texts count once, or a copy in the training folds would give a test row away.
@@ -198,10 +228,12 @@ def _tell_apart(suspect: Sequence[str], written: Sequence[str], seed: int) -> di
     rows = [_distinct(suspect, pairs), _distinct(written, pairs)]
     sizes = list(map(len, rows))
     if min(sizes) < MIN_ROWS:
-        return {
-            "skipped": f"{sizes[0]} and {sizes[1]} distinct rows; "
+        return Skipped(
+            f"{sizes[0]} and {sizes[1]} distinct rows; "
             f"the classifier needs at least {MIN_ROWS} of each"
-        }
+        )
+    # Both sets are drawn by one order of row numbers: the two answers to one prompt share a group,
+    # and mostly are both in the draw.
     texts = [*rows[0].values(), *rows[1].values()]
     groups = np.array([*rows[0], *rows[1]])
     labels = np.repeat([1, 0], sizes)
@@ -241,6 +273,7 @@ def cross_validated_auroc(
         model = _classifier().fit([texts[i] for i in train], labels[train])
         scores = model.decision_function([texts[i] for i in test])
         positive, negative = scores[labels[test] == 1], scores[labels[test] == 0]
+        # Folds of whole groups can leave a set out of a fold, which then has no pair to compare.
         if not len(positive) or not len(negative):
             continue
         wins += auroc(positive, negative) * len(positive) * len(negative)
@@ -265,6 +298,7 @@ def _telling(texts: Sequence[str], labels: Integers, most: int = 8) -> list[dict
     """
     model = _classifier().fit(texts, labels)
     columns = model[0].transform(texts)
+    # E[x^2] - E[x]^2 keeps the columns sparse; rounding can take it a little below 0.
     spread = np.sqrt(
         np.maximum(columns.power(2).mean(axis=0) - np.power(columns.mean(axis=0), 2), 0)
     )
@@ -312,6 +346,8 @@ def auroc_interval(
     """
     z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
 
+    # The variance is a rational function of v, so the limits have no simple closed form; they are
+    # bisected, and fifty halvings of at most [0, 1] leave an error below 1e-15.
     def limit(outer: float) -> float:
         inner = value
         for _ in range(50):

@@ -41,7 +41,7 @@ import numpy as np
 from auditor.inference import random_effects, score_test
 from auditor.inference import tempering as likelihood
 from auditor.inference.estimates import Estimate
-from auditor.inference.interim import BLOCK, block_starts, kept, looks, spending
+from auditor.inference.interim import BLOCK, analysis_rows, block_starts, spending, traits_to_score
 from auditor.inference.thresholds import (
     FULL_DOSE,
     MIN_EFFECT,
@@ -238,9 +238,10 @@ class PanelTestState:
 def planned_passes(rows: int, families: Sequence[Sequence[int]], tested: Sequence[int]) -> int:
     """Row passes of a panel test of `rows` rows that no analysis settles early, at most."""
     total, start, scored = 0, 0, sum(map(len, families))
-    for number, end in enumerate(looks(rows)):
+    for number, end in enumerate(analysis_rows(rows)):
         total += (end - start) * scored
-        scored = min(scored, len(select_traits(tested, families, kept(number, len(tested)))))
+        selected = select_traits(tested, families, traits_to_score(number, len(tested)))
+        scored = min(scored, len(selected))
         start = end
     return total
 
@@ -280,7 +281,7 @@ def panel_test(
     never none.
     """
     state = PanelTestState(design, scored=tuple(range(len(design.panel.traits))))
-    plan = looks(len(rows))
+    plan = analysis_rows(len(rows))
     shares = spending(np.array(plan) / plan[-1])
     passes = planned_passes(len(rows), design.families, design.tested)
     done = 0
@@ -297,7 +298,7 @@ def panel_test(
         if end not in plan:
             continue
         analysis = plan.index(end)
-        count = kept(analysis, len(design.tested))
+        count = traits_to_score(analysis, len(design.tested))
         state = analyse(state, float(shares[analysis]), alpha, count)
         if state.settled and stop_early:
             break

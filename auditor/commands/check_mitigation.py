@@ -141,7 +141,7 @@ def auto(apply: Apply, check: Check, *, budget: float | None = None) -> Iterator
             return
 
 
-def to_dict(checked: MitigationCheck) -> dict[str, Any]:
+def to_dict(checked: MitigationCheck) -> dict[str, object]:
     """The check as plain JSON values: the students' report, and what the two scans say (keys of
     their own reports).
     """

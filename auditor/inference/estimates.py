@@ -60,6 +60,8 @@ class Estimate:
         if self.se <= 0:
             return 0.0
         effects = np.linspace(0.0, most, 201)
+        # log N(effect; e, se) - log N(effect; 0, se) for every e of the grid: an imprecise estimate
+        # has ratios near 0 there. Their mean is taken as logarithms, or a z of 40 would overflow.
         ratios = effects * (self.effect - effects / 2) / self.se**2
         return float(np.logaddexp.reduce(ratios)) - math.log(len(effects))
 

@@ -19,18 +19,18 @@ LOOKS: tuple[int, ...] = (32, 64, 96, 160, 256, 400)
 KEEP: tuple[float, ...] = (0.7, 0.42, 0.32, 0.2, 0.16)
 
 
-def looks(rows: int) -> list[int]:
+def analysis_rows(rows: int) -> list[int]:
     """Numbers of rows at which the evidence is analysed, up to `rows` and ending there."""
     standard = [n for n in LOOKS if n < rows]
     step = LOOKS[-1]
     return [*standard, *range(2 * step, rows, step), rows]
 
 
-def kept(look: int, tested: int) -> int:
-    """How many of the traits tested are scored after analysis number `look`, if the quotas of the
-    families do not ask for more.
+def traits_to_score(analysis: int, tested: int) -> int:
+    """How many of the traits tested are scored after analysis number `analysis`, counted from 0, if
+    the quotas of the families do not ask for more.
     """
-    return round(KEEP[min(look, len(KEEP) - 1)] * tested)
+    return round(KEEP[min(analysis, len(KEEP) - 1)] * tested)
 
 
 def block_starts(plan: Sequence[int]) -> Iterator[int]:

@@ -63,6 +63,8 @@ def effect_ratio(arm: Sequence[float], original: Sequence[float], level: float =
     a = float(y.mean() ** 2 - covariance[1, 1])
     b = float(x.mean() * y.mean() - covariance[0, 1])
     c = float(x.mean() ** 2 - covariance[0, 0])
+    # The shares r with a r^2 - 2 b r + c <= 0 are the interval. They lie between the two roots only
+    # where a > 0, which says that the original's effect is told from 0.
     if a <= 0 or y.mean() <= 0:
         return Ratio(None, None, "the original's effect is not told from 0")
     root = math.sqrt(max(0.0, b * b - a * c))  # rounding alone can make it negative

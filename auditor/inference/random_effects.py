@@ -56,6 +56,7 @@ def between_trait_variance(controls: Sequence[Estimate]) -> float:
     sd = MAX_BETWEEN_TRAIT_SD * np.linspace(0, 1, 401) ** 2
     variance = error[:, None] ** 2 + sd**2
     log_likelihood = -(np.log(variance) + dose[:, None] ** 2 / variance).sum(0) / 2
+    # The largest is taken out before exp, or with many controls every weight would underflow to 0.
     weights = np.exp(log_likelihood - log_likelihood.max()) * np.gradient(sd)
     return float(np.average(sd**2, weights=weights))
 

@@ -82,6 +82,8 @@ def _reduce(block: Moments, columns: TraitColumns, weights: Array) -> tuple[Arra
     """The block's weighted scores [R, C + 2] and their summed covariance for the temperature, the
     mean of each centre, and the trait.
     """
+    # Directions are columns of one matrix, so that scores and covariance are combined alike. Column
+    # 0 of a block is the temperature; trait k of the block is column 1 + k.
     mix = np.zeros((block.score.shape[1], len(columns.centres) + 2))
     mix[0, 0] = 1.0
     for direction, centre in enumerate(columns.centres, start=1):

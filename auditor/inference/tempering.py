@@ -93,6 +93,8 @@ def inverse_temperature(logps: Sequence[Array], indices: Sequence[npt.NDArray[np
     """
     logp, index = np.concatenate(logps), np.concatenate(indices)
 
+    # Minimised over log b, so that the bounds 1/4 and MAX_INVERSE_TEMPERATURE are searched with one
+    # relative precision.
     def loss(log_b: float) -> float:
         return -float(temper(logp, np.exp(log_b))[np.arange(len(index)), index].sum())
 
@@ -111,6 +113,7 @@ def is_greedy(logps: Sequence[Array], indices: Sequence[npt.NDArray[np.int64]]) 
     logps, indices: as for `inverse_temperature`.
     """
     logp, index = np.concatenate(logps), np.concatenate(indices)
+    # A sample at T = 1 is the argmax with the argmax's own probability.
     expected_share = 1.0 - np.exp(logp.max(-1)).mean()
     return bool((index != logp.argmax(-1)).mean() < GREEDY * expected_share)
 
@@ -146,6 +149,7 @@ def choices(
     positions where both differ from the reference in the same way. Direction 0, the temperature, is
     0.
     """
+    # Where a trait's choice is the reference's too, following either says nothing of the trait.
     differs = conditions != reference
     score = (differs & (conditions == tokens)).sum(-1)
     alike = (conditions[:, None] == conditions[None]) & differs[:, None] & differs[None]

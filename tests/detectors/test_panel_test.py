@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from auditor.inference.estimates import Estimate
-from auditor.inference.interim import BLOCK, block_starts, looks
+from auditor.inference.interim import BLOCK, analysis_rows, block_starts
 from auditor.inference.tempering import Moments
 from auditor.inference.thresholds import MIN_GREEDY_EFFECT, TARGET
 from auditor.model.null_model import NullModel, RowBlock
@@ -36,8 +36,8 @@ from detectors.trait import (
 
 def test_looks_end_with_the_last_row() -> None:
     """The set numbers of rows, then every 400."""
-    assert looks(50) == [32, 50]
-    assert looks(1000) == [32, 64, 96, 160, 256, 400, 800, 1000]
+    assert analysis_rows(50) == [32, 50]
+    assert analysis_rows(1000) == [32, 64, 96, 160, 256, 400, 800, 1000]
 
 
 def test_blocks_never_cross_a_look() -> None:
