@@ -51,8 +51,8 @@ class Config(_Keys):
     rows: Annotated[int, Field(gt=0)] | Literal["all", "auto"] = DEFAULTS.rows
     """Rows to score at most, `all`, or `auto`: what ten minutes allow."""
 
-    seed: Annotated[int, Field(ge=0)] = DEFAULTS.seed
-    """Seed of every random choice."""
+    seed: Annotated[int, Field(ge=0)] = DEFAULTS.seed or 0
+    """Seed of every random choice; a gate draws one of its own where none is set."""
 
     alpha: Annotated[float, Field(gt=0, lt=1)] = DEFAULTS.alpha
     """Highest rate of false alarms."""

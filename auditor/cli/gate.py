@@ -31,7 +31,12 @@ def gate(
     panel: Panels = None,
     rows: Annotated[str | None, Option(metavar="N|all|auto", help="Rows to score at most.")] = None,
     seed: Annotated[
-        int | None, Option(metavar="N", min=0, help="Seed of every random choice.")
+        int | None,
+        Option(
+            metavar="N",
+            min=0,
+            help="Seed of every random choice; default: one that only this machine can know.",
+        ),
     ] = None,
     alpha: Annotated[
         float | None, Option(metavar="RATE", help="Highest rate of false alarms.")
@@ -81,8 +86,9 @@ def gate(
     """Scan DATASET and judge it by the policy of this directory (audit.yaml, or [tool.audit] of
     pyproject.toml).
 
-    Without a policy the verdict alone decides. A finished scan with the same settings is used
-    again.
+    Without a policy the verdict alone decides. The rows are drawn by a seed that only this machine
+    can know, unless --seed or the settings name one. A finished scan with the same seed and
+    settings is used again.
 
     Exit codes: 0 passed; 1 failed; 2 usage, configuration or input error; 3 inconclusive. Reports
     are written first.
@@ -124,6 +130,9 @@ def gate(
         columns=parse_columns(columns),
         device=device,
     )
+    if "seed" not in origins:
+        # Who writes the data must not know which rows are looked at.
+        scan_settings = replace(scan_settings, seed=None)
     if report is not None:
         scanned = verb.read_report(report, dataset, scan_settings)
     else:

@@ -25,6 +25,7 @@ from auditor.release.comparison import (
 )
 from auditor.report.scan.json import from_dict
 from auditor.runs import HOME
+from auditor.runs.signing import read_signed
 from auditor.scanning.scan_report import ScanReport, VerdictName
 from auditor.scanning.verdict import text_profile
 from detectors.interface import Skipped
@@ -79,11 +80,13 @@ def compare(before: ScanReport, after: ScanReport, rows: RowChanges | Skipped) -
 
 def read_run(run: str, root: Path = Path()) -> ScanReport:
     """The report of a run: its directory, the beginning of its key under `root`/.audit/runs, or a
-    JSON report.
+    JSON report. A run that is found by its key counts only where this machine has signed it; a path
+    is the user's own word.
 
     Raises InputError when there is none or more than one, or when it is no report of a scan.
     """
     path = root / run
+    is_named = path.exists()
     if not path.is_file():
         runs = [path]
         if not path.is_dir():
@@ -103,6 +106,10 @@ def read_run(run: str, root: Path = Path()) -> ScanReport:
             raise InputError(
                 f"{runs[0]} holds no finished audit.",
                 "Let `audit scan` finish: the same command goes on.",
+            )
+        if not is_named and read_signed(path) is None:
+            raise InputError(
+                f"{path} was not written on this machine.", "Scan again, or name the file itself."
             )
     LOG.debug("reading %s", path)
     try:

@@ -15,6 +15,7 @@ from auditor.model.identity import identity_of
 from auditor.progress import Progress
 from auditor.report.scan.json import from_dict, to_dict
 from auditor.runs.run_directory import RunDir, installed_versions, set_last
+from auditor.runs.signing import secret_seed
 from auditor.scanning.detection import run_detectors
 from auditor.scanning.example_rows import example_rows
 from auditor.scanning.obstacles import coverage_obstacles
@@ -80,11 +81,12 @@ def scan(
     sample = read_sample(
         source,
         rows=settings.most_rows,
-        seed=settings.seed,
+        seed=secret_seed if settings.seed is None else settings.seed,
         format_of=settings.format_of,
         columns=settings.columns,
     )
     LOG.info("%d rows can be scored; skipped: %s", len(sample.examples), sample.skipped or "none")
+    settings = replace(settings, seed=sample.seed)
     progress(Progress("loading the reference", 0, None))
     lm = models.load(settings.reference, device=settings.device, dtype=settings.dtype)
     identity = {

@@ -4,7 +4,6 @@ trait is left.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -18,7 +17,7 @@ from auditor.model.tokenization import ChatTokenizer
 from auditor.progress import Progress
 from auditor.report.shared.dose_plot import dose_plot
 from auditor.report.verify import to_dict
-from auditor.runs.run_directory import RunDir, installed_versions, last_run
+from auditor.runs.run_directory import RunDir, installed_versions, last_run, read_json
 from auditor.students import processes
 from auditor.students.arms import DatasetArm, digest, random_drop, random_mask, read_arm
 from auditor.students.control import control_writer
@@ -128,9 +127,8 @@ def trait_of_last_scan(root: Path) -> str:
     """The trait that the last scan in `root` found. Raises TraitError when there is none."""
     hint = "Name one with --trait, or use --trait none for the open readout."
     try:
-        report = json.loads((last_run(root) / "report.json").read_text(encoding="utf-8"))
-        trait = report["trait"]
-    except (RunError, OSError, ValueError, LookupError, TypeError) as error:
+        trait = (read_json(last_run(root) / "report.json") or {})["trait"]
+    except (RunError, LookupError) as error:
         raise TraitError("No trait is named, and there is no finished scan here.", hint) from error
     if not isinstance(trait, str):
         raise TraitError("No trait is named, and the last scan found none.", hint)

@@ -78,10 +78,11 @@ class DatasetInfo:
 class Sample:
     """The rows an audit works on, in the random order in which it will take them, and what was left
     out. copies: how often an example stands among the rows looked at, by its index, where that is
-    more than once.
+    more than once. seed: of the order.
     """
 
     info: DatasetInfo
     examples: tuple[Example, ...]
     skipped: dict[str, int] = field(default_factory=dict)
     copies: dict[int, int] = field(default_factory=dict)
+    seed: int = 0

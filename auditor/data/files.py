@@ -5,16 +5,23 @@ from __future__ import annotations
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
 from auditor.data.arrow_file import ArrowFile, is_arrow
 from auditor.data.batches import Block, DataFile, reading
 from auditor.data.coverage import Unread
-from auditor.data.folder import SUFFIXES, digest_of_file, list_folder, suffix_of
+from auditor.data.folder import (
+    SUFFIXES,
+    FileState,
+    digest_of_file,
+    list_folder,
+    state_of,
+    suffix_of,
+)
 from auditor.data.hub import hub_split, is_hub_name
 from auditor.data.parquet import MAGIC, parquet_file
 from auditor.data.text import TextFile, text_kind
@@ -32,6 +39,8 @@ class Source:
     sha256: of the file's bytes, of the (relative name, digest) pairs of a folder; None for a hub
     data set. total: number of rows if known without reading. note: what `DatasetInfo.sampling` has
     to add, or "". unread: files of a folder that a trainer may load and that are not in `files`.
+    revision: the commit of a hub data set. states: of the files on this machine before anything was
+    read.
     """
 
     name: str
@@ -40,6 +49,25 @@ class Source:
     total: int | None = None
     note: str = ""
     unread: tuple[Unread, ...] = ()
+    revision: str = ""
+    states: Mapping[Path, FileState] = field(default_factory=dict)
+
+    @property
+    def digest(self) -> str:
+        """What stands for the content: SHA-256, or the commit of a hub data set."""
+        return self.sha256 or self.revision
+
+    def check_unchanged(self) -> None:
+        """Raise InputError where a file was changed since it was opened: what was read of it is
+        then not what its SHA-256 says.
+        """
+        for path, before in self.states.items():
+            with reading(str(path)):
+                now = state_of(path)
+            if now != before:
+                raise InputError(
+                    f"{path} was changed while it was read.", "Run again when it stays as it is."
+                )
 
     @property
     def blocks(self) -> tuple[Block, ...]:
@@ -54,7 +82,7 @@ def open_source(
     """Yield the data set that `source` names; a spooled stdin is removed afterwards.
 
     rows: how many rows the caller wants (None: all); only a hub data set is cut by it. Raises
-    InputError.
+    InputError, also where a file was changed before the work with it ended.
     """
     path = Path(source)
     with reading(source):
@@ -75,11 +103,18 @@ def open_source(
                 shutil.copyfileobj(pipe, target, 1 << 20)
             yield Source(source, (_data_file(copy, name),), _digest(copy, name))
     elif is_folder:
-        yield _folder(source, path)
+        opened = _folder(source, path)
+        yield opened
+        opened.check_unchanged()
     elif exists:
         if not path.is_file():
             raise InputError(f"{source} is no regular file.", "Give a file, a folder or a pipe.")
-        yield Source(source, (_data_file(path, source),), _digest(path, source))
+        with reading(source):
+            states = {path: state_of(path)}
+        file = _data_file(path, source)
+        opened = Source(source, (file,), _digest(path, source), states=states)
+        yield opened
+        opened.check_unchanged()
     else:
         yield _hub(source, rows)
 
@@ -100,7 +135,8 @@ def _folder(source: str, folder: Path) -> Source:
         )
     prefix = source.rstrip("/")
     files = tuple(_data_file(folder / name, f"{prefix}/{name}") for name in listing.names)
-    return Source(source, files, listing.sha256, unread=listing.unread)
+    states = {folder / name: state for name, state in listing.states.items()}
+    return Source(source, files, listing.sha256, unread=listing.unread, states=states)
 
 
 def _hub(source: str, rows: int | None) -> Source:
@@ -110,11 +146,11 @@ def _hub(source: str, rows: int | None) -> Source:
             "Check the path; a hub data set is named owner/name.",
         )
     limit = None if rows is None else max(_HUB_ROWS, 2 * rows)
-    split, split_name, total = hub_split(source, limit)
+    split, split_name, total, revision = hub_split(source, limit)
     cut = limit is not None and (total is None or total > limit)
     first = f", at most its first {limit:,} rows" if cut else ""
     note = f"; streamed from the hub's split {split_name}{first}; sha256 is of the rows used"
-    return Source(source, (DataFile(source, (split,)),), None, total, note)
+    return Source(source, (DataFile(source, (split,)),), None, total, note, revision=revision)
 
 
 def _data_file(path: Path, name: str) -> DataFile:

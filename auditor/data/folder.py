@@ -100,15 +100,21 @@ _STATE_BYTES = 1 << 16
 _DATA, _NO_DATA = "data", "no data"
 
 
+FileState = tuple[int, int, int, int, int]
+"""Device, inode, size and the times of the last change, as `os.stat` has them."""
+
+
 @dataclass(frozen=True)
 class Listing:
     """names: of the data files, relative to the folder and sorted. unread: what a trainer may load
-    beside them. sha256: of the pairs of a name and the digest of its file, of both kinds.
+    beside them. sha256: of the pairs of a name and the digest of its file, of both kinds. states:
+    of the data files before their digests were made.
     """
 
     names: tuple[str, ...]
     unread: tuple[Unread, ...]
     sha256: str
+    states: Mapping[str, FileState]
 
 
 def suffix_of(path: Path) -> str:
@@ -140,6 +146,7 @@ def list_folder(folder: Path) -> Listing:
     names = sorted(name for name, kind in kinds.items() if kind == _DATA)
     unread = sorted(sizes.keys() - set(names))
     with reading(str(folder)):
+        states = {name: state_of(folder / name) for name in names}
         pairs = [f"{name}\0{digest_of_file(folder / name)}\n" for name in names]
         pairs += [f"{name}\0unread\0{_digest_of_unread(folder / name)}\n" for name in unread]
     total = sum(sizes.values())
@@ -147,7 +154,14 @@ def list_folder(folder: Path) -> Listing:
         tuple(names),
         tuple(Unread("file", n, sizes[n] / total if total else None, kinds[n]) for n in unread),
         hashlib.sha256("".join(pairs).encode("utf-8", "surrogateescape")).hexdigest(),
+        states,
     )
+
+
+def state_of(path: Path) -> FileState:
+    """The state of a file, which differs after any change of it."""
+    now = path.stat()
+    return now.st_dev, now.st_ino, now.st_size, now.st_mtime_ns, now.st_ctime_ns
 
 
 def digest_of_file(path: Path) -> str:

@@ -47,9 +47,9 @@ class HubSplit:
             raise _hub_error(self.name, error) from error
 
 
-def hub_split(name: str, limit: int | None) -> tuple[HubSplit, str, int | None]:
-    """The split "train", or the first one, with the split's name and its number of rows if the hub
-    knows it.
+def hub_split(name: str, limit: int | None) -> tuple[HubSplit, str, int | None, str]:
+    """The split "train", or the first one, with the split's name, its number of rows if the hub
+    knows it, and the commit that is read.
 
     Raises InputError if there is no such data set, it needs more than a name, or the hub cannot be
     reached.
@@ -64,15 +64,15 @@ def hub_split(name: str, limit: int | None) -> tuple[HubSplit, str, int | None]:
     try:
         # Asked first: without a network `load_dataset` tries again for half a minute and logs every
         # attempt.
-        huggingface_hub.HfApi().dataset_info(name, timeout=10)
-        splits = datasets.load_dataset(name, streaming=True)
+        commit = huggingface_hub.HfApi().dataset_info(name, timeout=10).sha
+        splits = datasets.load_dataset(name, streaming=True, revision=commit)
     except Exception as error:  # as above
         raise _hub_error(name, error) from error
     split = "train" if "train" in splits else next(iter(splits))
     info = splits[split].info
     total = info.splits[split].num_examples if info.splits and split in info.splits else None
     LOG.info("streaming the split %s of %s from the hub (%s rows)", split, name, total or "unknown")
-    return HubSplit(name, splits[split], limit), split, total or None
+    return HubSplit(name, splits[split], limit), split, total or None, commit or ""
 
 
 def _hub_error(name: str, error: Exception) -> InputError:

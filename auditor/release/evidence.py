@@ -78,7 +78,7 @@ def mismatches(report: ScanReport, settings: ScanSettings) -> Iterator[tuple[str
         if all(name in t.bounds for t in report.tests if t.name == "prompts" and not t.skipped)
     ]
     columns = settings.columns or {}
-    seed_is_set = settings.seed != ScanSettings().seed
+    seed_is_set = settings.seed is not None
     compared: list[tuple[str, object, object, bool]] = [
         (
             "reference",

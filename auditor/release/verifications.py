@@ -14,6 +14,7 @@ from auditor.errors import InputError
 from auditor.inference.effect import REMOVED, Interval, Ratio
 from auditor.release.decision import Defended, Rule
 from auditor.runs import HOME
+from auditor.runs.signing import read_signed
 from auditor.scanning.scan_report import OutcomeName
 
 PASSING: dict[Defended, tuple[str, ...]] = {
@@ -93,24 +94,29 @@ def defended(verdict: str | None, left: Interval | None, goal: Defended) -> Outc
 
 
 def read_verifications(root: Path, files: Sequence[Path]) -> list[Verification]:
-    """The reports of `audit verify` that `files` name, and those of the runs in `root`.
+    """The reports of `audit verify` that `files` name, and those of the runs in `root` that this
+    machine has signed.
 
     Raises InputError when a file is no such report; runs that are none, or not finished, are passed
     over.
     """
-    named = list(files)
     verifications = []
-    # The named ones go first, so that a run that is named as well is refused like any other file.
-    for path in [*named, *sorted((root / HOME / "runs").glob("*/report.json"))]:
+    for path in files:
         try:
             verifications.append(Verification.model_validate_json(path.read_bytes()))
         except (OSError, ValueError) as error:
-            if path in named:
-                message = f"{path} is no report of audit verify."
-                hint = "Write one with audit verify --output json=PATH."
-                raise InputError(message, hint) from error
+            message = f"{path} is no report of audit verify."
+            hint = "Write one with audit verify --output json=PATH."
+            raise InputError(message, hint) from error
+    for path in sorted((root / HOME / "runs").glob("*/report.json")):
+        # A run may have come with the data; a file that is named is the user's own word.
+        if (content := read_signed(path)) is None:
+            continue
+        try:
+            verifications.append(Verification.model_validate_json(content))
+        except ValueError:
             _log.debug("%s is no report of a verification: passed over", path)
-    _log.info("read %d verifications, %d of them named", len(verifications), len(named))
+    _log.info("read %d verifications, %d of them named", len(verifications), len(files))
     return verifications
 
 

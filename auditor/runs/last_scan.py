@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from auditor.errors import RunError
-from auditor.runs.run_directory import last_run
+from auditor.runs.run_directory import last_run, read_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +37,7 @@ def last_scan(root: Path) -> LastScan:
     """
     path = last_run(root)
     try:
-        identity = json.loads((path / "settings.json").read_text(encoding="utf-8"))["identity"]
+        identity = (read_json(path / "settings.json") or {})["identity"]
         dataset, panels = identity["dataset"], tuple(identity["settings"]["panel"].split("+"))
         return LastScan(
             dataset=dataset["name"],
@@ -50,16 +49,16 @@ def last_scan(root: Path) -> LastScan:
             trait=_trait(path / "report.json"),
             settings=identity["settings"],
         )
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise RunError(
             f"The notes of the last scan ({path}) cannot be read.", "Run `audit scan` again."
         ) from error
 
 
 def _trait(report: Path) -> str | None:
-    if not report.exists():
+    report_json = read_json(report)
+    if report_json is None:
         return None
-    report_json = json.loads(report.read_text(encoding="utf-8"))
     trait = report_json.get("leading_trait") or report_json["trait"]
     return (
         str(trait) if trait else next((str(entry["name"]) for entry in report_json["traits"]), None)

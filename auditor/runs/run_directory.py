@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import io
 import json
 import logging
 import os
@@ -34,6 +35,7 @@ from auditor.errors import RunError
 from auditor.model.unit_store import Unit, UnitStore
 from auditor.plugins import Plugin
 from auditor.runs import HOME
+from auditor.runs.signing import SIGNATURE, is_signed, read_plain, read_signed, sign
 
 LOG = logging.getLogger(__name__)
 PARTIAL = ".partial"
@@ -46,6 +48,8 @@ DISTRIBUTIONS = (
     "scikit-learn",
     "pyarrow",
 )
+# Length of the comment of a unit's archive, with the two bytes that say it.
+_COMMENT = 66
 # What zipfile and numpy raise on a file that was cut short or changed.
 DAMAGE = (
     OSError,
@@ -136,7 +140,8 @@ class RunDir:
     """One run, held by one process at a time. Use it as a context manager, or call `close`.
 
     `path` holds settings.json, units/NAME.npz, the tables of scores, and report.json once the run
-    is finished.
+    is finished. Each is signed with the key of this machine: a file that is not counts as absent,
+    so that its work is done again.
     """
 
     def __init__(self, path: Path, lock: FileLock | None) -> None:
@@ -155,14 +160,15 @@ class RunDir:
         written.
         """
         path = root / HOME / "runs" / run_key(identity)
+        refuse_links(root / HOME, path.parent, path, path / "units", path / "lock")
         if joins:
             return cls(path, None)
         run = cls(path, _acquire(path))
-        is_new = fresh or not (path / "settings.json").exists()
-        LOG.info("%s run %s", "new" if is_new else "going on with", path)
         try:
             run._tidy(fresh)
-            if not (path / "settings.json").exists():
+            is_new = read_signed(path / "settings.json") is None
+            LOG.info("%s run %s", "new" if is_new else "going on with", path)
+            if is_new:
                 run._write_json(
                     "settings.json", {"identity": identity, "versions": installed_versions()}
                 )
@@ -199,26 +205,42 @@ class RunDir:
         if any(array.dtype.hasobject for array in arrays.values()):
             raise ValueError("An array of objects cannot be kept without pickle.")
         named: dict[str, Any] = {**arrays}
-        _write_atomic(self._unit(name), lambda stream: np.savez(stream, **named))
+        buffer = io.BytesIO()
+        np.savez(buffer, **named)
+        path, content = self._unit(name), buffer.getvalue()
+        # The signature is the comment of the archive, whose length is its last two bytes.
+        signature = sign(self.path.name, f"units/{path.name}", content).encode()
+        signed = content[:-2] + len(signature).to_bytes(2, "little") + signature
+        _write_atomic(path, lambda stream: stream.write(signed))
         LOG.debug("kept the unit %s", name)
 
     def load_unit(self, name: str) -> Unit | None:
-        """The arrays of a finished unit, or None when there is none or it is damaged: then do the
-        work again.
+        """The arrays of a finished unit, or None when there is none, or none that this machine has
+        kept for this run: then do the work again.
         """
+        path = self._unit(name)
+        signed = read_plain(path)
+        if signed is None:
+            return None
+        content, signature = signed[:-_COMMENT] + b"\0\0", signed[2 - _COMMENT :].decode("latin-1")
+        if not is_signed(self.path.name, f"units/{path.name}", content, signature):
+            LOG.info("%s was not signed by this machine's key: its work is done again", path)
+            return None
         try:
-            with np.load(self._unit(name), allow_pickle=False) as unit:
+            with np.load(io.BytesIO(content), allow_pickle=False) as unit:
                 return {key: unit[key] for key in unit.files}
         except DAMAGE:
             return None
 
     def write_text(self, name: str, content: str) -> None:
         """Write the file `name` of the run directory as UTF-8."""
-        write_file(self.path / name, content.encode())
+        write_signed(self.path / name, content.encode())
 
     def write_table(self, name: str, table: pa.Table) -> None:
         """Write the file `name` of the run directory as Parquet."""
-        _write_atomic(self.path / name, lambda stream: pq.write_table(table, stream))
+        stream = pa.BufferOutputStream()
+        pq.write_table(table, stream)
+        write_signed(self.path / name, stream.getvalue().to_pybytes())
 
     def finish(self, report: Mapping[str, object]) -> None:
         """Keep the report (plain JSON values).
@@ -229,7 +251,7 @@ class RunDir:
 
     def report(self) -> dict[str, Any] | None:
         """The report of a finished run, or None."""
-        return _read_json(self.path / "report.json")
+        return read_json(self.path / "report.json")
 
     def _unit(self, name: str) -> Path:
         return self.path / "units" / f"{quote(name, safe='')}.npz"
@@ -253,7 +275,8 @@ class RunDir:
 def set_last(root: Path, run: Path, dataset: str) -> None:
     """Note that later commands in `root` are to work on `run`, which audited `dataset`."""
     note = {"run": os.path.relpath(run, root), "dataset": dataset}
-    write_file(root / HOME / "last", json.dumps(note).encode())
+    refuse_links(root / HOME)
+    write_signed(root / HOME / "last", json.dumps(note).encode())
 
 
 def last_run(root: Path) -> Path:
@@ -261,7 +284,7 @@ def last_run(root: Path) -> Path:
 
     Raises RunError when there is none, or when it has been removed.
     """
-    note = _read_json(root / HOME / "last") or {}
+    note = read_json(root / HOME / "last") or {}
     run = root / str(note.get("run", ""))
     if "run" not in note or not run.is_dir():
         raise RunError(
@@ -286,17 +309,21 @@ def _acquire(path: Path) -> FileLock:
     return lock
 
 
-def _write_atomic(path: Path, write: Callable[[BinaryIO], object]) -> None:
+def _write_atomic(path: Path, write: Callable[[BinaryIO], object], *, durable: bool = True) -> None:
+    """durable: the content survives a power cut too, and not only the end of the process."""
     partial = path.with_name(f".{path.name}.{os.getpid()}{PARTIAL}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with partial.open("wb") as stream:
+            partial.unlink(missing_ok=True)
+            # Exclusive: a link that waits under this name is not followed.
+            with partial.open("xb") as stream:
                 write(stream)
                 stream.flush()
-                os.fsync(stream.fileno())
+                if durable:
+                    os.fsync(stream.fileno())
             partial.replace(path)
-            if os.name == "posix":
+            if durable and os.name == "posix":
                 # Only then does the rename survive a power cut.
                 handle = os.open(path.parent, os.O_RDONLY)
                 try:
@@ -317,9 +344,36 @@ def _cannot_write(path: Path, error: OSError) -> RunError:
     return RunError(f"Cannot write {path}: {error.strerror or error}.", hint)
 
 
-def _read_json(path: Path) -> dict[str, Any] | None:
+def read_json(path: Path) -> dict[str, Any] | None:
+    """The JSON object in a file of a run directory, None without one that this machine has
+    signed.
+    """
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        value = json.loads(read_signed(path) or b"")
+    except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
+
+
+def write_signed(path: Path, content: bytes) -> None:
+    """Write a file of a run directory, and its signature beside it.
+
+    A link at its place is replaced, and what it points to stays. Raises RunError.
+    """
+    signature = sign(path.parent.name, path.name, content).encode()
+    # The signature goes first: the file counts from the moment at which it is in its place.
+    beside = path.with_name(path.name + SIGNATURE)
+    _write_atomic(beside, lambda stream: stream.write(signature), durable=False)
+    _write_atomic(path, lambda stream: stream.write(content))
+
+
+def refuse_links(*paths: Path) -> None:
+    """Raise RunError where one of the paths in a run directory is a link: it may have come with the
+    data, and lead anywhere.
+    """
+    for path in paths:
+        if path.is_symlink():
+            raise RunError(
+                f"{path} is a link, and links in {HOME} are not followed.",
+                "Remove it, or run in the directory that it leads to.",
+            )

@@ -66,7 +66,7 @@ def prepare(
         rows = [row for row in rows if row.index not in set_aside]
     if settings.rows == "auto":
         numbers = controlled.trait_indices([trait.name for trait in tested.traits])
-        members = families(controlled, settings.seed)
+        members = families(controlled, sample.seed)
         rows = rows[: rows_within_budget(rows, members, numbers, screen)]
     context = ScanContext(
         lm=lm,
@@ -79,7 +79,7 @@ def prepare(
         hypotheses=len(tested.traits) * sum(detector.test is not None for detector in detectors),
         alpha=settings.alpha,
         stop_early=settings.rows != "all",
-        seed=settings.seed,
+        seed=sample.seed,
         examples={example.index: example for example in sample.examples},
         rows=rows,
         excluded_rows=excluded,

@@ -25,8 +25,9 @@ class ScanSettings:
     built-in names or YAML files. traits: those that are tested; all of the panels when empty.
     teacher: a model that is said to have written the data. rows: how many are scored at most;
     "auto" is AUTO_ROWS, or fewer long ones (`auditor.scanning.preparation.rows_within_budget`);
-    "all" is every row, without stopping early. seed: of every random choice. detectors: names of
-    the registry. format_of, columns: how rows are read, where that is not to be found out.
+    "all" is every row, without stopping early. seed: of every random choice; None is one that only
+    this machine can know (`auditor.runs.signing.secret_seed`), as a gate wants it. detectors: names
+    of the registry. format_of, columns: how rows are read, where that is not to be found out.
     exclude_open: leave out rows that mention a trait openly. alpha: the rate of false alarms.
     device, dtype: of the reference, torch's names; chosen by what is at hand when None.
     """
@@ -36,7 +37,7 @@ class ScanSettings:
     traits: Sequence[str] = ()
     teacher: str | None = None
     rows: Rows = "auto"
-    seed: int = 0
+    seed: int | None = 0
     detectors: Sequence[str] = DEFAULT
     format_of: str | None = None
     columns: Mapping[str, str] | None = None

@@ -78,9 +78,9 @@ def read_arm(
     Raises: InputError when the data or the manifest cannot be read or do not belong together, and
     when the set has no row in common with the original.
     """
-    sample = read_sample(path, rows=None, seed=0, format_of=format_of, columns=columns)
-    # In the order of the file: a sample comes in the order in which its rows were drawn.
-    examples = {row.index: row for row in sorted(sample.examples, key=lambda row: row.index)}
+    # In the order of the file: of equal rows the same one is then taken in every arm.
+    sample = read_sample(path, rows=None, seed=None, format_of=format_of, columns=columns)
+    examples = {row.index: row for row in sample.examples}
     total, sha256 = sample.info.total, sample.info.sha256
     beside = manifest_of(Path(path), sha256) if manifest else None
     if beside is not None:

@@ -19,6 +19,7 @@ from auditor.data.sample import read_sample
 from auditor.inference.effect import Ratio
 from auditor.report.scan import load
 from auditor.runs import last_scan
+from auditor.runs.run_directory import RunDir
 from auditor.scanning.scan_report import ScanReport, Verdict
 from auditor.scanning.settings import ScanSettings
 from auditor.students.arms import digest, read_arm
@@ -198,11 +199,12 @@ def test_a_checked_mitigation(gate: Callable[..., int], capsys: pytest.CaptureFi
     Path("verify.json").write_text(json.dumps(value))
     assert gate(RISK, "--verified", "verify.json") == 0
     assert "0% to 20% of the effect on owl left" in " ".join(capsys.readouterr().out.split())
-    run = Path(".audit/runs/1")
-    run.mkdir(parents=True)
-    (run / "report.json").write_text(json.dumps(value))
+    run = RunDir(Path(".audit/runs/1"), None)
+    run.finish(value)
     assert gate(RISK) == 0  # as audit verify leaves it
-    (run / "report.json").write_text(json.dumps(value | {"reference": {"sha256": "0" * 64}}))
+    (run.path / "report.json.hmac").write_text("0" * 64)
+    assert gate(RISK) == 1  # as it comes with somebody else's data
+    run.finish(value | {"reference": {"sha256": "0" * 64}})
     assert gate(RISK) == 1
 
 
@@ -243,6 +245,10 @@ def test_what_is_scanned(gate: Callable[..., int], monkeypatch: pytest.MonkeyPat
     }
     assert {key: calls[1][key] for key in expected} == expected
     assert calls[1]["panels"] == ["trees"]  # the file goes before the last scan
+    assert calls[1]["seed"] == 4
+    Path("audit.yaml").unlink()
+    assert main.run(["gate", "data.jsonl"]) == 0
+    assert calls[2]["seed"] is None  # none is set: one that only this machine can know
     monkeypatch.setattr(last_scan, "last_scan", lambda _: replace(last, dataset="-"))
     assert main.run(["gate"]) == 2
 

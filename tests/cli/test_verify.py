@@ -30,7 +30,7 @@ from auditor.model.generation import generate
 from auditor.report import verify as page
 from auditor.report.shared import svg, words
 from auditor.report.shared.dose_plot import dose_plot
-from auditor.runs.run_directory import set_last
+from auditor.runs.run_directory import set_last, write_signed
 from auditor.students import plan
 from auditor.students.control import CONTROL
 from auditor.students.result import ArmResult, Point, Training, TransferResult
@@ -206,7 +206,7 @@ def test_the_trait_of_the_last_scan(audit: Audit, capsys: pytest.CaptureFixture[
     scanned.mkdir(parents=True)
     set_last(Path(), scanned, "original.jsonl")
     for found, code in ((None, 2), ("unicorn", 2)):
-        (scanned / "report.json").write_text(json.dumps({"trait": found}))
+        write_signed(scanned / "report.json", json.dumps({"trait": found}).encode())
         assert audit("original.jsonl", *FAST, trait=None) == code
     assert "unicorn" in capsys.readouterr().err
 

@@ -25,6 +25,7 @@ from auditor.release import comparison as changes
 from auditor.release.comparison import RowChanges, count_rows, difference
 from auditor.report.diff import terminal_page, to_dict
 from auditor.report.scan import load
+from auditor.runs.run_directory import write_signed
 from auditor.scanning.scan_report import ScanReport
 from detectors.interface import Skipped
 from tests.support.sample_report import (
@@ -259,7 +260,7 @@ def test_the_page_fits_and_lets_no_text_act() -> None:
 
 def keep(report: ScanReport, place: Path) -> None:
     place.parent.mkdir(parents=True, exist_ok=True)
-    place.write_text(load("json").render(report))
+    write_signed(place, load("json").render(report).encode())
 
 
 @pytest.fixture
@@ -304,6 +305,13 @@ def test_exit_codes(
         assert out == "" and err.startswith("Error: ") and "\nNext: " in err
     else:
         assert {0: "NOT WORSE", 1: "WORSE", 3: "NOT COMPARABLE"}[code] in out
+
+
+def test_a_run_that_came_with_the_data_is_not_found_by_its_key(runs: Path) -> None:
+    """Nobody signed it here; its path is the user's own word."""
+    (runs / ".audit/runs/a1/report.json.hmac").unlink()
+    assert main.run(["diff", "a1", "b2"]) == 2
+    assert main.run(["diff", ".audit/runs/a1", "b2"]) == 1
 
 
 def test_json(runs: Path) -> None:

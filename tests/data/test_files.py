@@ -9,6 +9,8 @@ import hashlib
 import io
 import json
 import lzma
+import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,6 +25,7 @@ import pytest
 
 from auditor.data import json_stream
 from auditor.data.example import Sample
+from auditor.data.files import open_source
 from auditor.data.hub import is_hub_name
 from auditor.data.sample import read_sample
 from auditor.errors import InputError
@@ -334,6 +337,33 @@ def test_no_permission_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         everything(tmp_path / "d.jsonl")
 
 
+@pytest.mark.parametrize("change", ["appended", "same size", "another file"])
+@pytest.mark.parametrize("folder", [False, True])
+def test_a_file_that_changes_while_it_is_read(change: str, folder: bool, tmp_path: Path) -> None:
+    """Is an error: the rows would not be those of the digest, also where size and time of change
+    are put back.
+    """
+    path = tmp_path / "d.jsonl"
+    write_jsonl(path)
+    content, times = path.read_bytes(), path.stat()
+    source = str(tmp_path if folder else path)
+    with open_source(source, rows=None) as data:
+        data.check_unchanged()
+
+    def change_it() -> None:
+        if change == "another file":
+            path.unlink()
+        path.write_bytes(content[::-1] + b"\n" * (change == "appended"))
+        os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+    time.sleep(0.02)  # the kernel's clock of changes ticks every few milliseconds
+    with (
+        pytest.raises(InputError, match=r"d\.jsonl was changed while it was read"),
+        open_source(source, rows=None),
+    ):
+        change_it()
+
+
 class FakeSplit(list[dict[str, Any]]):
     """The part of a streamed split that the reader uses."""
 
@@ -343,10 +373,14 @@ class FakeSplit(list[dict[str, Any]]):
 @pytest.fixture
 def fake_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", lambda *_, **__: None)
-    monkeypatch.setattr(
-        datasets, "load_dataset", lambda name, streaming: {"test": [], "train": FakeSplit(ROWS)}
-    )
+    commit = SimpleNamespace(sha="c0ffee")
+    monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", lambda *_, **__: commit)
+
+    def load_dataset(name: str, *, streaming: bool, revision: str) -> dict[str, Any]:
+        assert streaming and revision == "c0ffee"
+        return {"test": [], "train": FakeSplit(ROWS)}
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
 
 
 @pytest.mark.usefixtures("fake_hub")
@@ -356,7 +390,9 @@ def test_a_hub_data_set_is_streamed(tmp_path: Path) -> None:
     """
     write_jsonl(tmp_path / "d.jsonl")
     sample = read_sample("owner/name", rows=10, seed=3)
-    assert sample.examples == read_sample(str(tmp_path / "d.jsonl"), rows=10, seed=3).examples
+    of_file = read_sample(str(tmp_path / "d.jsonl"), rows=None, seed=None).examples
+    assert sample.examples == tuple(of_file[example.index] for example in sample.examples)
+    assert len(sample.examples) == 10
     assert sample.info.total == len(ROWS)
     assert "split train" in sample.info.sampling
     assert "sha256 is of the rows used" in sample.info.sampling

@@ -15,7 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from auditor.data.example import Sample
-from auditor.data.sample import priorities, read_sample
+from auditor.data.files import open_source
+from auditor.data.sample import draw, priorities, read_sample
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 
@@ -54,18 +55,77 @@ def test_all_rows_come_in_a_seeded_random_order(tmp_path: Path) -> None:
     assert sample.info.sampling == "all 400 rows, in a random order (seed 0)"
 
 
-def test_storage_does_not_change_the_sample(tmp_path: Path) -> None:
-    """Text, one row group or a dozen: the same rows and seed give the same examples in the same
-    order.
-    """
+def test_storage_does_not_change_what_is_drawn(tmp_path: Path) -> None:
+    """Text, one row group or a dozen: one generator draws the same rows in the same order."""
     rows = texts(9000)
-    jsonl = read_sample(write(tmp_path / "d.jsonl", rows), rows=50, seed=2)
-    one = read_sample(write(tmp_path / "one.parquet", rows), rows=50, seed=2)
-    dozen = read_sample(
-        write(tmp_path / "dozen.parquet", rows, row_group_size=750), rows=50, seed=2
-    )
-    assert jsonl.examples == one.examples == dozen.examples
-    assert jsonl.info.sampling == "a reservoir of 50 out of 9,000 rows (seed 2)"
+    sources = [
+        write(tmp_path / "d.jsonl", rows),
+        write(tmp_path / "one.parquet", rows),
+        write(tmp_path / "dozen.parquet", rows, row_group_size=750),
+    ]
+    drawn = []
+    for source in sources:
+        with open_source(source, rows=50) as data:
+            drawn.append(draw(data.files, ["text"], 50, 2).candidates)
+    assert drawn[0] == drawn[1] == drawn[2] != []
+    sample = read_sample(sources[0], rows=50, seed=2)
+    assert sample.info.sampling == "a reservoir of 50 out of 9,000 rows (seed 2)"
+
+
+def test_a_change_of_any_row_moves_the_sample(tmp_path: Path) -> None:
+    """Who writes the data cannot know which rows a seed looks at: they follow from the bytes."""
+    rows = texts(8000)
+    before = indices(read_sample(write(tmp_path / "a.jsonl", rows), rows=400, seed=0))
+    rows[7999] = {"text": "another"}
+    after = indices(read_sample(write(tmp_path / "b.jsonl", rows), rows=400, seed=0))
+    # 20 rows are common to two draws of 400 out of 8000, +- 4.4.
+    assert len({*before} & {*after}) < 45
+    groups = []
+    for number in range(2):
+        path = write(tmp_path / f"{number}.parquet", texts(4000 + number), row_group_size=40)
+        groups.append({i // 40 for i in indices(read_sample(path, rows=100, seed=0))})
+    assert groups[0] != groups[1]
+
+
+def test_the_seed_may_follow_from_the_data(tmp_path: Path) -> None:
+    """A function gets the digest that the report names, and its seed is the sample's."""
+    source = write(tmp_path / "d.jsonl", texts(100))
+    digests: list[str] = []
+
+    def seed(digest: str) -> int:
+        digests.append(digest)
+        return 7
+
+    sample = read_sample(source, rows=10, seed=seed)
+    assert digests == [sample.info.sha256]
+    assert sample.seed == 7
+    assert sample == read_sample(source, rows=10, seed=7)
+
+
+def test_without_a_seed_rows_come_in_their_order(tmp_path: Path) -> None:
+    """Of equal rows the first one comes, whatever else is in the file."""
+    source = write(tmp_path / "d.jsonl", [{"text": text} for text in "abcabd"])
+    sample = read_sample(source, rows=None, seed=None)
+    assert indices(sample) == [0, 1, 2, 5]
+    assert sample.info.sampling == "all 6 rows, in their order"
+
+
+def test_every_file_of_a_folder_has_its_share(tmp_path: Path) -> None:
+    """Of a file with 100 row groups only some are read, of the small ones beside it all: each still
+    has its share of the sample, and each is read.
+    """
+    write(tmp_path / "a.parquet", texts(9000), row_group_size=90)
+    for number in range(20):
+        rows = [{"text": f"{number} {i}"} for i in range(50)]
+        write(tmp_path / f"b{number:02}.parquet", rows)
+    seen = Counter[int]()
+    for seed in range(20):
+        sample = read_sample(str(tmp_path), rows=200, seed=seed)
+        assert "of 120 row groups" in sample.info.sampling
+        seen.update(-1 if i < 9000 else (i - 9000) // 50 for i in indices(sample))
+    # 9 of 10 rows are the large file's: 3600 of 4000 +- 19, and more since groups are drawn whole.
+    assert abs(seen[-1] - 3600) < 100, seen
+    assert all(seen[number] for number in range(20)), seen
 
 
 def test_a_smaller_sample_is_the_beginning_of_a_larger_one(tmp_path: Path) -> None:

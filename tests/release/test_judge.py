@@ -24,6 +24,7 @@ from auditor.release.verifications import (
     defended,
     read_verifications,
 )
+from auditor.runs.run_directory import write_signed
 from auditor.scanning.scan_report import OutcomeName, ScanReport, Verdict
 from detectors.interface import Evidence, TraitTest
 from tests.support.sample_report import (
@@ -298,10 +299,8 @@ def test_a_report_that_lacks_something_is_no_verification(
 ) -> None:
     """It is refused where it is named, and passed over as a run."""
     value = {"kind": "verify", "schema_version": 1, "trait": "owl", "reference": {"sha256": "r"}}
-    run = tmp_path / ".audit" / "runs" / "ab"
-    run.mkdir(parents=True)
-    path = run / "report.json"
-    path.write_text(json.dumps(value | {"arms": [], "datasets": {}} | change))
+    path = tmp_path / ".audit" / "runs" / "ab" / "report.json"
+    write_signed(path, json.dumps(value | {"arms": [], "datasets": {}} | change).encode())
     assert read_verifications(tmp_path, []) == []
     with pytest.raises(InputError, match="no report of audit verify"):
         read_verifications(tmp_path, [path])

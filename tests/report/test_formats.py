@@ -30,6 +30,7 @@ from auditor.report.scan import FORMATS, card, load, sarif
 from auditor.report.scan.markdown import code, prose
 from auditor.report.scan.rows import RowSummary
 from auditor.report.shared.words import safe
+from auditor.runs.run_directory import RunDir
 from auditor.scanning.scan_report import EXIT_CODES, ScanReport
 from detectors.interface import TraitTest
 from tests.support.sample_report import (
@@ -303,10 +304,8 @@ def hostile(text: str, folder: Path, verdict: str = "risk", rows: int = 20) -> S
             "divergence": [3] * rows,
             "ties": [0] * rows,
         }
-        pq.write_table(
-            pa.table({key: pa.array(value) for key, value in columns.items()}),
-            folder / "rows.parquet",
-        )
+        table = pa.table({key: pa.array(value) for key, value in columns.items()})
+        RunDir(folder, None).write_table("rows.parquet", table)
     report = replace(hostile_report(text), run=str(folder))
     return replace(report, verdict=replace(report.verdict, name=verdict))  # type: ignore[arg-type]
 

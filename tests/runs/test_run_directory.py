@@ -13,6 +13,7 @@ import textwrap
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -117,6 +118,93 @@ def test_damaged_unit_is_as_if_absent(tmp_path: Path) -> None:
                     assert loaded.keys() == {"x"}
                     np.testing.assert_array_equal(loaded["x"], array)
         assert True in outcomes
+
+
+def test_what_another_machine_kept_is_as_if_absent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Units, report, settings and the note of the last run count only with this machine's own
+    signature, in the run and under the name that they were signed for.
+    """
+    caplog.set_level("INFO")
+
+    def keep(root: Path, identity: dict[str, Any]) -> RunDir:
+        with RunDir.open(root, identity) as run:
+            run.save_unit("unit", {"x": np.ones(1)})
+            run.save_unit("other", {"x": np.zeros(1)})
+            run.finish({"verdict": "no_risk"})
+            set_last(root, run.path, "d.parquet")
+        return run
+
+    monkeypatch.setenv("SUBLIMINAL_AUDIT_CACHE", str(tmp_path / "theirs"))
+    path = keep(tmp_path, IDENTITY).path
+    monkeypatch.setenv("SUBLIMINAL_AUDIT_CACHE", str(tmp_path / "ours"))
+    with RunDir.open(tmp_path, IDENTITY) as run:
+        assert run.load_unit("unit") is None
+        assert run.report() is None
+        with pytest.raises(RunError, match="no scan here"):
+            last_run(tmp_path)
+    assert "not signed by this machine" in caplog.text
+    assert keep(tmp_path, IDENTITY).report() == {"verdict": "no_risk"}
+    assert last_run(tmp_path) == path
+    # What this machine has signed for another unit, or another run.
+    shutil.copy(path / "units" / "other.npz", path / "units" / "unit.npz")
+    assert RunDir(path, None).load_unit("unit") is None
+    second = keep(tmp_path, IDENTITY | {"version": "2"})
+    for name in ("units/unit.npz", "report.json", "report.json.hmac"):
+        shutil.copy(path / name, second.path / name)
+    assert second.load_unit("unit") is None
+    assert second.report() is None
+
+
+def test_a_unit_is_a_plain_archive_too(tmp_path: Path) -> None:
+    """Its signature is in the comment of the zip file, which numpy passes over."""
+    with RunDir.open(tmp_path, IDENTITY) as run:
+        run.save_unit("unit", {"x": np.arange(3)})
+        assert np.load(run.path / "units" / "unit.npz")["x"].tolist() == [0, 1, 2]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs links")
+@pytest.mark.parametrize(
+    "name",
+    [".audit", ".audit/runs", "RUN", "RUN/units", "RUN/lock", "RUN/report.json", "RUN/x.txt"],
+)
+def test_links_in_the_run_directory_are_not_followed(tmp_path: Path, name: str) -> None:
+    """A link that came with a checkout is an error or is replaced; what it leads to stays."""
+    target = tmp_path / "target"
+    if name.endswith((".json", ".txt", "lock")):
+        target.write_text("precious")
+    else:
+        target.mkdir()
+    key = run_key(IDENTITY)
+    link = tmp_path / name.replace("RUN", f".audit/runs/{key}")
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.symlink_to(target)
+    if name.endswith((".json", ".txt")):
+        with RunDir.open(tmp_path, IDENTITY) as run:
+            assert run.report() is None
+            run.finish({"a": 1})
+            run.write_text("x.txt", "text")
+        assert target.read_text() == "precious"
+        assert not link.is_symlink()
+    else:
+        with pytest.raises(RunError, match="is a link"):
+            RunDir.open(tmp_path, IDENTITY)
+        assert target.read_text() == "precious" if target.is_file() else not list(target.iterdir())
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs links")
+def test_the_note_of_the_last_scan_replaces_a_link(tmp_path: Path) -> None:
+    """What the link leads to is neither read nor written."""
+    (tmp_path / "keys").write_text("precious")
+    with RunDir.open(tmp_path, IDENTITY) as run:
+        for name in ("last", "last.hmac"):
+            (tmp_path / ".audit" / name).symlink_to("../keys")
+        with pytest.raises(RunError, match="no scan here"):
+            last_run(tmp_path)
+        set_last(tmp_path, run.path, "d.parquet")
+    assert last_run(tmp_path) == run.path
+    assert (tmp_path / "keys").read_text() == "precious"
 
 
 def test_finish_and_report(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
+from auditor.runs.signing import read_signed
 from auditor.scanning.scan_report import ScanReport
 
 HEADED = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
@@ -32,8 +33,8 @@ class RowSummary:
 def read_rows(report: ScanReport, most: int | None = None) -> list[RowSummary] | None:
     """The scored rows, those with the most divergence tokens first; at most `most` of them.
 
-    None when they are not at hand: the run directory was moved or removed, or is of an earlier
-    release.
+    None when they are not at hand: the run directory was moved or removed, is of an earlier
+    release, or was not signed by this machine.
     """
     if not report.rows_scanned:
         return []
@@ -42,7 +43,10 @@ def read_rows(report: ScanReport, most: int | None = None) -> list[RowSummary] |
 
     names = list(RowSummary.__slots__)
     try:
-        table = pq.read_table(Path(report.run) / "rows.parquet", columns=names)
+        content = read_signed(Path(report.run) / "rows.parquet")
+        if content is None:
+            return None
+        table = pq.read_table(pa.BufferReader(content), columns=names)
         order = [("divergence", "descending"), ("row", "ascending")]
         return [RowSummary(**line) for line in table.sort_by(order).slice(0, most).to_pylist()]
     except (OSError, TypeError, pa.ArrowException) as error:
