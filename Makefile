@@ -25,6 +25,10 @@ attacks: $(VENV)/installed
 fuzz: $(VENV)/installed
 	$(BIN)/python -m pytest -m fuzz tests/fuzz -n auto --maxprocesses 4 --dist worksteal
 
+# Commands that are killed at fifty moments and run again (tests/kill), some minutes.
+kills: $(VENV)/installed
+	$(BIN)/python -m pytest -m kill tests/kill -n auto --maxprocesses 4
+
 # The tests with the oldest dependencies that pyproject.toml allows, but for torch, in an environment of its own. For the
 # oldest Python: the old versions have no wheels for newer ones.
 lowest: $(VENV)-lowest/installed

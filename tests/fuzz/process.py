@@ -44,7 +44,7 @@ class Case:
     whether the outcome must be 0 (True), must not be (False), or may be (None). unread: names that
     the report must list as not read, where it is written. deadline: seconds of a processor, and a
     third of the seconds of a clock. verdict: of the detector that stands in for `trait`, so that
-    nothing is scored; None for the real one.
+    nothing is scored; None for the real one. after: asserts what must hold of the directory.
     """
 
     arguments: tuple[str, ...]
@@ -55,6 +55,7 @@ class Case:
     deadline: int = DEADLINE
     environment: Mapping[str, str] = field(default_factory=dict)
     verdict: Verdict | None = None
+    after: Callable[[Path], object] = lambda _: None
 
 
 Verdict = str
@@ -99,32 +100,53 @@ def plain_peak() -> int:
 def run_case(case: Case) -> Outcome:
     """Run the case in a child and wait for it. Its files are removed."""
     warm_up()
-    with _inside(case.build) as place, tempfile.TemporaryDirectory() as streams:
+    with _inside(case.build) as place:
+        outcome = in_place(case, place)
+        case.after(place)
+        return outcome
+
+
+def in_place(case: Case, place: Path, kill_after: float | None = None) -> Outcome:
+    """Run the command of a case in a directory that is built, and wait for it.
+
+    kill_after: seconds until it is killed, with all that it has started.
+    """
+    warm_up()
+    with tempfile.TemporaryDirectory() as streams:
         out, err = Path(streams, "out"), Path(streams, "err")
         child = os.fork()
         if child == 0:
             code = 70
             try:
+                os.chdir(place)
                 code = _in_child(case, out, err)
             finally:
                 os._exit(code)
-        timed_out = not _ended(child, 3 * case.deadline)
-        if timed_out:
-            os.kill(child, signal.SIGKILL)
+        clock = 3.0 * case.deadline
+        ended = _ended(child, clock if kill_after is None else kill_after)
+        if not ended:
+            _kill(child)
         _, status, usage = os.wait4(child, 0)
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(child, signal.SIGKILL)  # what it may have started
         report = None
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError, RecursionError):
             report = json.loads((place / REPORT).read_text())
         return Outcome(
             os.waitstatus_to_exitcode(status),
-            out.read_bytes(),
-            err.read_bytes(),
+            out.read_bytes() if out.exists() else b"",
+            err.read_bytes() if err.exists() else b"",
             usage.ru_maxrss * 1024,
-            timed_out,
+            not ended,
             report,
         )
+
+
+def _kill(child: int) -> None:
+    """Kill a child and its group, which it may not have made yet."""
+    for kill in (os.killpg, os.kill):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            kill(child, signal.SIGKILL)
 
 
 def check(case: Case) -> Outcome:

@@ -464,7 +464,7 @@ def test_bombs(name: str) -> None:
 def test_the_same_row_over_and_over(rows: int) -> None:
     """A sample looks for other rows in vain."""
     content = jsonl([{"prompt": "a", "completion": "b"}]) * rows
-    check(case("d.jsonl", content, "--rows", "64", passes=False, deadline=10))
+    check(case("d.jsonl", content, "--rows", "64", passes=False, deadline=5))
 
 
 TYPES: dict[str, Callable[[], pa.Array]] = {
