@@ -14,9 +14,11 @@ from zlib import crc32
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis.strategies import SearchStrategy
 
-CASES = int(os.environ.get("FUZZ_CASES") or 1200)
-SEED = int(os.environ.get("FUZZ_SEED") or 0)
 _DEFAULT = 1200
+CASES = int(os.environ.get("FUZZ_CASES") or _DEFAULT)
+SEED = int(os.environ.get("FUZZ_SEED") or 0)
+AS_EVER = (CASES, SEED) == (_DEFAULT, 0)
+"""Whether the draws are the usual ones."""
 
 
 def drawn(examples: int, **strategies: SearchStrategy[Any]) -> Callable[..., Any]:

@@ -21,6 +21,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -246,11 +247,12 @@ def _limit(deadline: int) -> None:
 
 def stand_in(verdict: Verdict) -> None:
     """Put a detector in the place of `trait` that needs no model: "no_risk" excludes every trait in
-    any rows, "risk" finds one in any. What a scan ends with then depends on reading alone.
+    any rows, "risk" finds one in any. The other detectors have nothing to say against it. What a
+    scan ends with then depends on reading alone.
     """
-    import detectors.trait
     from auditor.inference.trait_evidence import TraitEvidence
-    from detectors.interface import Evidence, Finding, ScanContext, TraitTest
+    from detectors import DEFAULT
+    from detectors.interface import Evidence, Finding, ScanContext, Skipped, TraitTest
 
     def detect(context: ScanContext) -> Finding:
         rows, dose = len(context.rows), 0.8 if verdict == "risk" else 0.0
@@ -274,7 +276,15 @@ def stand_in(verdict: Verdict) -> None:
         evidence = Evidence("trait", "a stand-in", {"traits": len(found)})
         return Finding(evidence, TraitTest("prompts", found, bounds, rows))
 
-    detectors.trait.DETECTOR = dataclasses.replace(detectors.trait.DETECTOR, detect=detect)
+    def silent(name: str) -> Evidence | Skipped:
+        if name == "surface":
+            return Evidence(name, "a stand-in", {"classifier": {"p_value": 0.9}})
+        return Skipped("a stand-in")
+
+    for name in DEFAULT:
+        module = import_module(f"detectors.{name}")
+        instead = detect if name == "trait" else lambda _, name=name: silent(name)
+        module.DETECTOR = dataclasses.replace(module.DETECTOR, detect=instead)
 
 
 def _ended(child: int, deadline: float) -> bool:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import strategies as st
 
 from tests.fuzz.drawing import drawn
-from tests.fuzz.process import REPORT, SCAN, Case, check, run_case
+from tests.fuzz.process import REPORT, Case, check, run_case
 from tests.fuzz.rows import HOSTILE, jsonl, plain
 
 GATE = ("gate", "--report", "r.json")
@@ -39,7 +39,8 @@ def data(place: Path) -> None:
 @functools.cache
 def made(verdict: Any) -> dict[str, Any]:
     """The report of a scan with this verdict."""
-    arguments = (*SCAN, "--rows", "all", "--output", f"json={REPORT}", "--", "d.jsonl")
+    settings = ("--reference", "organism", "--panel", "animals", "--rows", "all")
+    arguments = ("scan", *settings, "--output", f"json={REPORT}", "--", "d.jsonl")
     report = run_case(Case(arguments, data, verdict=verdict)).report
     assert report is not None and report["verdict"] == verdict
     return dict(report)
@@ -72,6 +73,11 @@ def changed(report: dict[str, Any], draw: Any) -> dict[str, Any]:
     else:
         inner[key] = draw(values)
     return report
+
+
+def test_as_it_was() -> None:
+    """The report of a pass passes under the settings that it was made with."""
+    judge(json.dumps(made("no_risk")), True)
 
 
 @pytest.mark.parametrize("verdict", ["risk", "no_risk"])

@@ -46,7 +46,7 @@ def again(change: Callable[[Path], object]) -> None:
 names = st.sampled_from(["report.json", "settings.json", "../../last"])
 
 
-@drawn(12, name=names, at=st.floats(0, 1))
+@drawn(8, name=names, at=st.floats(0, 1))
 def test_cut(name: str, at: float) -> None:
     """A file is cut short."""
 
@@ -58,17 +58,28 @@ def test_cut(name: str, at: float) -> None:
     again(change)
 
 
-@drawn(
-    15,
-    name=names,
-    content=st.binary(max_size=100)
-    | st.sampled_from(
-        [b"[]", b"{}", b"null", b'{"verdict": "no_risk"}', b"[" * 100_000, b'{"run": "/etc"}']
-    ),
-)
-def test_replaced(name: str, content: bytes) -> None:
-    """A file has another content."""
+@drawn(8, name=names, content=st.binary(max_size=100))
+def test_noise(name: str, content: bytes) -> None:
+    """A file holds bytes of no meaning."""
     again(lambda place: (run_of(place) / name).write_bytes(content))
+
+
+OTHER = {
+    "a list": b"[]",
+    "an object": b"{}",
+    "null": b"null",
+    "a verdict alone": b'{"verdict": "no_risk"}',
+    "a folder of the system": b'{"run": "/etc", "dataset": "/etc/passwd"}',
+    "deep": b"[" * 100_000,
+    "deep object": b'{"verdict":' * 50_000,
+}
+
+
+@pytest.mark.parametrize("name", ["report.json", "settings.json", "../../last"])
+@pytest.mark.parametrize("content", OTHER)
+def test_replaced(content: str, name: str) -> None:
+    """A file holds JSON of another shape."""
+    again(lambda place: (run_of(place) / name).write_bytes(OTHER[content]))
 
 
 FORGED = {

@@ -125,7 +125,7 @@ def test_killed_and_run_again(command: str, number: int) -> None:
             marks=pytest.mark.xfail(
                 strict=True,
                 raises=AssertionError,
-                reason="the folder that a killed mitigate was writing into stays (.out.PID.partial)",
+                reason="the folder that a killed mitigate was writing stays (.out.PID.partial)",
             ),
         ),
     ],
