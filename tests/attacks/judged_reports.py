@@ -1,1 +1,112 @@
-"""To come."""
+"""`audit gate --report` of a report that was made under other settings, or edited."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from tests.attacks.harness import Place, Run
+from tests.attacks.registry import attack
+
+SETTINGS = "reference: organism\npanels: [animals]\n"
+
+
+def judged(place: Place, settings: str = SETTINGS) -> Run:
+    """The gate's answer to report.json."""
+    place.settings(settings)
+    return place.audit("gate", "--report", "report.json")
+
+
+def scanned(place: Place, *options: str, poison: bool = False) -> dict[str, Any]:
+    """The report of a scan, also as report.json."""
+    rows = place.samples.owl[:128] if poison else place.clean
+    run = place.scan(place.jsonl("data.jsonl", rows), *options, "--output", "json=report.json")
+    assert run.code in (0, 1, 3), run.err
+    value: dict[str, Any] = json.loads((place / "report.json").read_text())
+    return value
+
+
+@attack(
+    13,
+    "f",
+    "high",
+    "A report by other settings than those in force: {case}.",
+    "stopped",
+    cases=["one trait", "reference", "rows", "alpha", "open mentions left out", "a detector off"],
+    works=True,
+)
+def other_settings(place: Place, case: str) -> Run:
+    options, settings, poison = {
+        "one trait": (["--trait", "lion"], SETTINGS, True),
+        "reference": ([], "reference: smollm2-135m\npanels: [animals]\n", False),
+        "rows": (["--rows", "48"], f"{SETTINGS}rows: all\n", False),
+        "alpha": ([], f"{SETTINGS}alpha: 0.05\n", False),
+        "open mentions left out": (["--exclude-open"], SETTINGS, False),
+        "a detector off": (["--without", "surface"], SETTINGS, False),
+    }[case]
+    scanned(place, *options, poison=poison)
+    return judged(place, settings)
+
+
+@attack(
+    13,
+    "f",
+    "high",
+    "A report by another panel than the settings', a file of the attacker's.",
+    "stopped",
+    works=True,
+)
+def other_panel(place: Place) -> Run:
+    place.text(
+        "mine.yaml",
+        "name: mine\ntraits:\n"
+        "- {name: lion, group: animal, prompts: [You love lions. You think about lions all the "
+        "time.], mentions: [lion]}\n",
+    )
+    rows = place.jsonl("data.jsonl", place.samples.owl[:128])
+    options = ["--reference", "organism", "--panel", "mine.yaml", "--seed", "0"]
+    made = place.audit("scan", rows, *options, "--output", "json=report.json")
+    assert made.code in (0, 3), made.out + made.err
+    return judged(place)
+
+
+@attack(
+    13,
+    "f",
+    "high",
+    "A report by a column that no trainer reads.",
+    "stopped",
+    works=True,
+)
+def other_column(place: Place) -> Run:
+    pairs = zip(place.clean, place.samples.owl, strict=False)
+    place.jsonl("data.jsonl", [{**b, "other": a["completion"]} for a, b in pairs])
+    columns = "--columns=prompt=prompt,completion=other"
+    made = place.scan("data.jsonl", columns, "--output", "json=report.json")
+    assert made.code == 0, made.out
+    return judged(place)
+
+
+@attack(
+    13,
+    "f",
+    "high",
+    "A report was edited: {case}.",
+    "stopped",
+    cases=["its verdict", "its verdict and reason", "no row scanned", "a billion rows skipped"],
+    works=True,
+)
+def edited_report(place: Place, case: str) -> Run:
+    report = scanned(place, poison="verdict" in case)
+    match case:
+        case "its verdict":
+            report |= {"verdict": "no_risk", "trait": None}
+        case "its verdict and reason":
+            report |= {"verdict": "no_risk", "trait": None, "risk": 0.0, "min_effect": 0.1}
+            report["reason"] = "every trait tested is excluded at a dose of 0.10 or more"
+        case "no row scanned":
+            report["rows"] |= {"scanned": 0}
+        case _:
+            report["rows"]["skipped"] = {"not_json": 10**9}
+    (place / "report.json").write_text(json.dumps(report))
+    return judged(place)
