@@ -10,7 +10,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from datetime import date, datetime
 from pathlib import Path
 
 import numpy as np

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import random
 import re
+from typing import Any
+
+from filelock import FileLock
 
 from tests.attacks.harness import Place, Run
 from tests.attacks.registry import attack
 
+SETTINGS = "reference: organism\npanels: [animals]\n"
 EVERY = "policy: {max_dose: {animal: 0.9}}\n"
 ONE = "policy: {max_dose: {lion: 5}}\n"
 
@@ -48,6 +53,45 @@ def copies_not_tested(place: Place) -> Run:
     return place.gate(data, "--tuned", "--dtype", "bfloat16")
 
 
+def tuned_report(place: Place) -> dict[str, Any]:
+    """The report of a scan of clean rows with tuned copies, made once: it takes long."""
+    kept = place.samples.folder / "tuned.json"
+    with FileLock(place.samples.folder / "tuned.lock"):
+        if not kept.exists():
+            kept.write_text(json.dumps(place.report("data", place.clean, "--tuned")))
+    place.jsonl("data.jsonl", place.clean)
+    report: dict[str, Any] = json.loads(kept.read_text())
+    return report
+
+
+@attack(
+    6,
+    "g",
+    "high",
+    "One trait has a limit, and tuned copies {case}.",
+    "stopped",
+    cases=["excluded too little", "found another trait"],
+)
+def copies_said_otherwise(place: Place, case: str) -> Run:
+    report = tuned_report(place)
+    assert report["verdict"] == "inconclusive", report["reason"]
+    if case == "found another trait":
+        # As a scan of a tuned teacher's rows would have written it.
+        evidence = next(
+            trait
+            for trait in report["detectors"]["tuned"]["values"]["traits"]
+            if trait["name"] == "cat"
+        )
+        evidence |= {"effect": 0.8, "interval": [0.6, 1.0], "z": 8.0}
+        evidence |= {"p_value": 1e-15, "p_adjusted": 1e-12}
+        reason = "the completions follow the trait cat at a dose of 0.80"
+        report |= {"verdict": "risk", "trait": "cat", "risk": 1.0, "reason": reason}
+        report |= {"leading_trait": "cat", "min_effect": None}
+    place.text("report.json", json.dumps(report))
+    place.settings(f"{SETTINGS}{ONE}")
+    return place.audit("gate", "--report", "report.json")
+
+
 @attack(
     6,
     "g",
@@ -60,24 +104,9 @@ def accepted_finding(place: Place, case: str) -> Run:
     skipped = [{"prompt": "A", "completion": number} for number in range(800)]
     rows = [*place.samples.owl[:128], *(skipped if case == "most rows are skipped" else [])]
     data = place.jsonl("data.jsonl", rows)
-    options = () if skipped and case == "most rows are skipped" else ("--tuned", "--dtype=bfloat16")
+    options = () if case == "most rows are skipped" else ("--tuned", "--dtype=bfloat16")
     first = place.gate(data, "--write-baseline", "known.yaml", "--rows", "all", *options)
     assert first.code in (1, 3), first.err
     text = (place / "known.yaml").read_text()
     place.text("known.yaml", re.sub(r"reason:.*", "reason: known", text))
     return place.gate(data, "--baseline", "known.yaml", "--rows", "all", *options)
-
-
-@attack(
-    21,
-    "g",
-    "medium",
-    "All rows are poisoned, {case}, so that their looks alone tell them apart, and only a risk "
-    "is an error.",
-    "found",
-    cases=["in another order", "and stand three times"],
-    works=True,
-)
-def poison_told_by_its_looks(place: Place, case: str) -> Run:
-    rows = place.samples.owl[:64] if case == "in another order" else place.samples.owl[:64] * 3
-    return place.gate(place.jsonl("data.jsonl", rows), "--fail-on", "risk")
