@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from typer import Argument, Option, echo
 
@@ -16,6 +17,9 @@ from auditor.cli.output import takes_stdout, write_targets
 from auditor.cli.parsing import choose_detectors, parse_columns, parse_rows, parse_targets
 from auditor.errors import AuditError, InputError
 from auditor.release.decision import FailOn
+
+if TYPE_CHECKING:
+    from auditor.scanning.settings import ScanSettings
 
 
 def gate(
@@ -137,24 +141,9 @@ def gate(
         scanned = verb.read_report(report, dataset, scan_settings)
     else:
         from auditor.commands.scan import scan
-        from auditor.runs.last_scan import last_scan
 
         if dataset is None:
-            last = last_scan(Path.cwd())
-            if last.dataset == "-":
-                raise InputError(
-                    "The last scan here was of standard input.",
-                    "Name the data set: audit gate DATASET",
-                )
-            dataset = last.dataset
-            # What no setting says is as in the last scan.
-            scan_settings = replace(
-                scan_settings,
-                reference=config.reference if "reference" in origins else last.reference,
-                panels=config.panels if "panels" in origins else last.panels,
-                format_of=format_of or last.format,
-                columns=scan_settings.columns or last.columns,
-            )
+            dataset, scan_settings = as_last_scanned(scan_settings, origins)
         with progress_on(console(stderr=True)) as progress:
             scanned = scan(dataset, scan_settings, fresh=fresh, root=Path.cwd(), progress=progress)
     # Before anything can go wrong with the rules: a report is worth having whatever they say.
@@ -188,3 +177,23 @@ def check_files(baseline: str | None, dataset: str | None, new_baseline: Path | 
         )
     if new_baseline is not None and (new_baseline.exists() or not new_baseline.parent.is_dir()):
         raise InputError(f"{new_baseline} exists already or cannot be written.", "Name a new file.")
+
+
+def as_last_scanned(settings: ScanSettings, named: Container[str]) -> tuple[str, ScanSettings]:
+    """The data set last scanned in this directory, and `settings` with those of that scan where
+    none of the same name is in `named`. Raises InputError where it was standard input.
+    """
+    from auditor.runs.last_scan import last_scan
+
+    last = last_scan(Path.cwd())
+    if last.dataset == "-":
+        raise InputError(
+            "The last scan here was of standard input.", "Name the data set: audit gate DATASET"
+        )
+    return last.dataset, replace(
+        settings,
+        reference=settings.reference if "reference" in named else last.reference,
+        panels=settings.panels if "panels" in named else last.panels,
+        format_of=settings.format_of or last.format,
+        columns=settings.columns or last.columns,
+    )

@@ -106,7 +106,7 @@ def report() -> ScanReport:
     )
 
 
-ORGANISM = ModelIdentity("organism", "0" * 64, "0" * 64, "0" * 64, "float32", "cpu")
+ORGANISM = ModelIdentity("organism", "built-in", "0" * 64, "0" * 64, "0" * 64, "float32", "cpu")
 
 
 def verify_report(trait: str | None = "owl") -> VerifyReport:
