@@ -1,6 +1,6 @@
 """Cases that hypothesis draws: how many, and from which seed.
 
-`FUZZ_CASES` is about how many cases the suite is to run, 1,200 unless it is set; `FUZZ_SEED` begins
+`FUZZ_CASES` is about how many cases the suite is to run, 1,100 unless it is set; `FUZZ_SEED` begins
 another series.
 """
 
@@ -14,7 +14,7 @@ from zlib import crc32
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis.strategies import SearchStrategy
 
-_DEFAULT = 1200
+_DEFAULT = 1100
 CASES = int(os.environ.get("FUZZ_CASES") or _DEFAULT)
 SEED = int(os.environ.get("FUZZ_SEED") or 0)
 AS_EVER = (CASES, SEED) == (_DEFAULT, 0)
@@ -25,7 +25,7 @@ def drawn(examples: int, **strategies: SearchStrategy[Any]) -> Callable[..., Any
     """Run a test with so many draws of `strategies`, more or fewer as `FUZZ_CASES` says."""
 
     def decorate(function: Callable[..., None]) -> Any:
-        count = max(1, round(examples * CASES / _DEFAULT))
+        count = max(1, round(0.7 * examples * CASES / _DEFAULT))
         # Nothing is shrunk: a case takes a tenth of a second, and the draws are small.
         once = settings(
             max_examples=count,

@@ -77,8 +77,14 @@ class Outcome:
 
 @functools.cache
 def warm_up() -> None:
-    """Import in this process whatever a scan imports, by one scan."""
+    """Import in this process whatever a scan imports, by one scan, and make what every child would
+    make again: the commands of the command line, and the organism.
+    """
+    import typer
+
     from auditor.cli import main
+
+    typer.main.get_command = functools.cache(typer.main.get_command)
 
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     os.environ["SUBLIMINAL_AUDIT_CACHE"] = tempfile.mkdtemp(prefix="fuzz-cache-")
@@ -86,8 +92,16 @@ def warm_up() -> None:
         del os.environ[name]
     with _inside(_rows_of_numbers), _silent():
         main.run([*SCAN, "--rows", "32", "--output", f"json={REPORT}", "--", "rows.jsonl"])
+    _organism()
     gc.collect()
     gc.freeze()  # so that a child does not copy every page that its collector looks at
+
+
+@functools.cache
+def _organism() -> Any:
+    from auditor.model import load as models
+
+    return models.load("organism")
 
 
 @functools.cache
@@ -222,6 +236,7 @@ def _in_child(case: Case, out: Path, err: Path) -> int:
         2, "w", encoding="utf-8", errors="backslashreplace", closefd=False
     )
     os.environ.update(case.environment)
+    os.fsync = lambda _: None  # a process that dies is the subject of tests/kill
     if case.verdict:
         stand_in(case.verdict)
     from auditor.cli import main
@@ -248,9 +263,10 @@ def _limit(deadline: int) -> None:
 def stand_in(verdict: Verdict) -> None:
     """Put a detector in the place of `trait` that needs no model: "no_risk" excludes every trait in
     any rows, "risk" finds one in any. The other detectors have nothing to say against it. What a
-    scan ends with then depends on reading alone.
+    scan ends with then depends on reading alone. The organism is the one that the parent loaded.
     """
     from auditor.inference.trait_evidence import TraitEvidence
+    from auditor.model import load as models
     from detectors import DEFAULT
     from detectors.interface import Evidence, Finding, ScanContext, Skipped, TraitTest
 
@@ -275,6 +291,11 @@ def stand_in(verdict: Verdict) -> None:
         bounds = {trait.name: trait.interval[1] for trait in found}
         evidence = Evidence("trait", "a stand-in", {"traits": len(found)})
         return Finding(evidence, TraitTest("prompts", found, bounds, rows))
+
+    load = models.load
+    models.load = lambda name, **options: (
+        _organism() if name == "organism" else load(name, **options)
+    )
 
     def silent(name: str) -> Evidence | Skipped:
         if name == "surface":

@@ -93,19 +93,24 @@ def plain(count: int = COUNT, layout: str = "prompt_completion", start: int = 0)
     return [row_of(layout, f"Go on with {i}.", f"{i}, {7 * i % 90}, {i * i % 80}") for i in numbers]
 
 
+def _encoded(value: Any) -> bytes:
+    """JSON, in which a lone surrogate becomes the bytes that are no UTF-8."""
+    return json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogatepass")
+
+
 def jsonl(rows: Sequence[Row]) -> bytes:
     """JSON lines."""
-    return b"".join(json.dumps(row, ensure_ascii=False).encode() + b"\n" for row in rows)
+    return b"".join(_encoded(row) + b"\n" for row in rows)
 
 
 def array(rows: Sequence[Row]) -> bytes:
     """One JSON array."""
-    return json.dumps(rows, ensure_ascii=False).encode()
+    return _encoded(rows)
 
 
 def keyed(rows: Sequence[Row]) -> bytes:
     """An object with the rows under "data"."""
-    return json.dumps({"version": 1, "data": rows}, ensure_ascii=False).encode()
+    return _encoded({"version": 1, "data": rows})
 
 
 def separated(rows: Sequence[Row], delimiter: str = ",") -> bytes:

@@ -149,7 +149,7 @@ def test_many_objects_of_a_line(join: str, extra: int, at: int) -> None:
     known = join in ("nothing", "a space", "a tab", "a carriage return", "two carriage returns")
     rows = COUNT + extra if known else None
     assert rows is None or count_lines(content) == rows
-    check(case("d.jsonl", content, rows=rows, passes=False if known else None))
+    check(case("d.jsonl", content, rows=rows, passes=True if known else None))
 
 
 BEHIND: dict[str, bytes] = {
@@ -297,12 +297,14 @@ def test_keys_of_a_turn(key: str, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["jsonl", "csv", "parquet", "json"])
-@drawn(2, copies=st.integers(3, 40), share=st.floats(0.2, 0.9))
-def test_copies(kind: str, copies: int, share: float) -> None:
-    """Most of the rows are copies of a few: what they say weighs more than it was given."""
+@drawn(2, copies=st.integers(20, 60), different=st.integers(4, 10))
+def test_copies(kind: str, copies: int, different: int) -> None:
+    """Most of the rows are copies of a few: each is counted. What they weigh is the matter of the
+    detector that is stood in for here; tests/attacks tries it.
+    """
     name, write = WRITERS[kind]
-    rows = [*CLEAN, *CLEAN[: max(1, int(share * COUNT / 4))] * copies]
-    check(case(name, write(rows), rows=len(rows), passes=False))
+    rows = [*CLEAN, *CLEAN[:different] * copies]
+    check(case(name, write(rows), rows=len(rows)))
 
 
 CSV: dict[str, tuple[bytes, int | None, bool | None]] = {
@@ -557,8 +559,7 @@ def test_any_json(table: list[Any], kind: str) -> None:
     name, write = WRITERS[kind]
     mixed = [*CLEAN[:20], *table]
     random.Random(len(table)).shuffle(mixed)
-    content = write([*mixed, *CLEAN[20:]]).decode("utf-8", "surrogatepass")
-    check(case(name, content.encode("utf-8", "surrogatepass"), rows=COUNT + len(table)))
+    check(case(name, write([*mixed, *CLEAN[20:]]), rows=COUNT + len(table)))
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
