@@ -7,6 +7,7 @@ from typing import Annotated
 
 from typer import Argument, Option
 
+from auditor.cli.output import check_outputs
 from auditor.cli.parsing import parse_file
 
 NOT_WORSE, WORSE, NOT_COMPARABLE = 0, 1, 3
@@ -30,6 +31,7 @@ def diff(
     number format or panel).
     """
     targets = [parse_file(value, ["json"], example="diff.json") for value in output or ()]
+    check_outputs([path for _, path in targets], [run_a, run_b], None)
 
     from auditor.cli.console import show
     from auditor.commands.diff import diff as compare

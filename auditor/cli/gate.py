@@ -13,7 +13,7 @@ from auditor.cli import attestation
 from auditor.cli.config import resolved
 from auditor.cli.exit import exit_code
 from auditor.cli.options import Columns, Device, Fresh, Panels, RowFormat, Tuned
-from auditor.cli.output import takes_stdout, write_targets
+from auditor.cli.output import check_outputs, takes_stdout, write_targets
 from auditor.cli.parsing import choose_detectors, parse_columns, parse_rows, parse_targets
 from auditor.errors import AuditError, InputError
 from auditor.release.decision import FailOn
@@ -133,17 +133,21 @@ def gate(
         format_of=format_of,
         columns=parse_columns(columns),
         device=device,
-    )
-    if "seed" not in origins:
         # Who writes the data must not know which rows are looked at.
-        scan_settings = replace(scan_settings, seed=None)
+        seed=config.seed if "seed" in origins else None,
+    )
+    outputs = [*(target.path for target in targets), write_baseline, attest]
+    read = [report, policy.baseline, key, *(verified or ()), *config.panels]
     if report is not None:
         scanned = verb.read_report(report, dataset, scan_settings)
+        check_outputs(outputs, read, scanned.dataset.name)
     else:
         from auditor.commands.scan import scan
 
         if dataset is None:
             dataset, scan_settings = as_last_scanned(scan_settings, origins)
+        read += [scan_settings.reference, *scan_settings.panels]
+        check_outputs(outputs, read, dataset)
         with progress_on(console(stderr=True)) as progress:
             scanned = scan(dataset, scan_settings, fresh=fresh, root=Path.cwd(), progress=progress)
     # Before anything can go wrong with the rules: a report is worth having whatever they say.

@@ -8,6 +8,7 @@ from typing import Annotated
 from typer import Argument, Option
 
 from auditor.cli.options import Control, Fresh
+from auditor.cli.output import check_outputs
 from auditor.cli.parsing import parse_file, parse_layers
 from auditor.cli.student_options import with_student_options
 from auditor.errors import AuditError
@@ -59,6 +60,8 @@ def locate(
             "--trait none has nothing to locate.", "Name one; `audit traits` lists them."
         )
     targets = [parse_file(value, ("json", "svg")) for value in output or ()]
+    read = [control, settings.reference, *settings.panels]
+    check_outputs([path for _, path in targets], read, dataset)
 
     from auditor.cli.console import console, show
     from auditor.cli.progress import progress_on

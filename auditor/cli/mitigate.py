@@ -19,6 +19,7 @@ from auditor.cli.mitigation_options import (
     with_mitigation_options,
 )
 from auditor.cli.options import Columns, Device, Dtype, Fresh, Panels, RowFormat, Seed
+from auditor.cli.output import check_outputs
 from auditor.cli.parsing import choose, parse_budget, parse_columns
 from auditor.cli.student_options import DEFAULT_BUDGET
 from auditor.errors import AuditError
@@ -149,6 +150,8 @@ def mitigate(
             "Warning: no --suspect-teacher is named; if it were one of your models, the trait "
             "would come back."
         )
+    # The folder is a new one; within that of the data set it would be a part of it.
+    check_outputs([output], [], dataset)
     settings = MitigateSettings(
         reference=reference,
         base=resolved().config.reference,

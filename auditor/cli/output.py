@@ -1,16 +1,69 @@
-"""Writing the reports of a scan: `--output FORMAT=PATH`."""
+"""What a command writes: where it may, and the reports of a scan, `--output FORMAT=PATH`."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from auditor.cli.parsing import STDOUT, Target
-from auditor.errors import AuditError
+from auditor.errors import AuditError, InputError
 from auditor.report.scan import load
+from auditor.runs import HOME
 from auditor.scanning.scan_report import ScanReport
+
+# Read by every command in the working directory, or kept there by an earlier one.
+_ALWAYS_READ = ("audit.yaml", "pyproject.toml", HOME)
+# What no trainer takes for rows: such a file may lie in the folder of the data, as its card does.
+_PAGES = (".html", ".md", ".sarif", ".svg", ".xml")
+
+
+def check_outputs(
+    outputs: Iterable[str | Path | None], inputs: Iterable[str | Path | None], data: str | None
+) -> None:
+    """Raise InputError where a command would write over what it reads, or twice to one path.
+
+    outputs: paths; "-" and None are none. inputs: files, and folders for all of their files; names
+    of anything else, such as a built-in model, are passed over. data: the data set, as an input;
+    into its folder nothing new is written that would be a part of it the next time.
+    """
+    paths = [Path(path) for path in outputs if path is not None and str(path) != STDOUT]
+    # Nothing is lost in a device or a pipe.
+    paths = [path for path in paths if not path.exists() or path.is_file()]
+    sources = [Path(path).expanduser() for path in (*inputs, *_ALWAYS_READ) if path is not None]
+    for number, path in enumerate(paths):
+        if any(_same(path, earlier) for earlier in paths[:number]):
+            raise InputError(f"{path} is named for two outputs.", "Give each a path of its own.")
+        folder = Path(data or STDOUT)
+        is_beside = folder.is_dir() and path.resolve().is_relative_to(folder.resolve())
+        if is_beside and path.resolve().suffix.lower() not in _PAGES:
+            raise InputError(
+                f"{path} would be a file of the data set {folder}.", "Write it beside the folder."
+            )
+        # What is not there yet overwrites nothing.
+        if path.exists() and any(
+            path.samefile(file) for source in (*sources, folder) for file in _files(source)
+        ):
+            raise InputError(
+                f"{path} is read by this command, and would be overwritten.", "Name another file."
+            )
+
+
+def _same(path: Path, other: Path) -> bool:
+    """Whether two paths lead to one file, by links of both kinds too, or would when it is made."""
+    if path.exists() and other.exists():
+        return path.samefile(other)
+    return path.resolve() == other.resolve()
+
+
+def _files(source: Path) -> Iterable[Path]:
+    """A file that is there, or those of a folder that are no pages."""
+    if not source.is_dir():
+        return [source] if source.exists() else []
+    found = (Path(parent, name) for parent, _, names in os.walk(source) for name in names)
+    return (path for path in found if path.suffix.lower() not in _PAGES and path.exists())
 
 
 def takes_stdout(targets: Sequence[Target]) -> bool:

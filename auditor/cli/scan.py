@@ -11,7 +11,7 @@ from typer import Argument, Option
 from auditor.cli.config import resolved
 from auditor.cli.exit import exit_code
 from auditor.cli.options import Columns, Device, Dtype, Fresh, Panels, Reference, RowFormat, Tuned
-from auditor.cli.output import takes_stdout, write_targets
+from auditor.cli.output import check_outputs, takes_stdout, write_targets
 from auditor.cli.parsing import choose_detectors, parse_columns, parse_rows, parse_targets
 from auditor.errors import AuditError
 from auditor.release.decision import FailOn
@@ -105,6 +105,8 @@ def scan(
         exclude_open=exclude_open,
         device=device,
     )
+    read = [config.reference, teacher, *config.panels]
+    check_outputs([target.path for target in targets], read, dataset)
     with progress_on(console(stderr=True)) as progress:
         report = score(dataset, settings, fresh=fresh, root=Path.cwd(), progress=progress)
     try:

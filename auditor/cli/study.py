@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from typer import Argument, Option
 
 from auditor.cli.options import Fresh, Panels
+from auditor.cli.output import check_outputs
 from auditor.cli.parsing import parse_budget
 from auditor.cli.student_options import with_student_options
 from auditor.errors import AuditError
@@ -74,6 +75,8 @@ def study(
     )
     if output is not None:
         check_output(output)
+        read = [settings.reference, sibling, *panels]
+        check_outputs([output / "study.html", output / REPORT], read, None)
 
     from auditor.cli.console import console, show
     from auditor.cli.progress import progress_on

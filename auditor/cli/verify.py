@@ -10,6 +10,7 @@ from typer import Argument, Option
 
 from auditor.cli.exit import exit_code
 from auditor.cli.options import Control, Fresh
+from auditor.cli.output import check_outputs
 from auditor.cli.parsing import parse_file
 from auditor.cli.student_options import with_student_options
 from auditor.errors import AuditError
@@ -61,6 +62,9 @@ def verify(
         raise AuditError(
             "The open readout has no plot.", "Leave out --output svg=..., or name a --trait."
         )
+    read = [control, settings.reference, *settings.panels]
+    for dataset in datasets:
+        check_outputs([path for _, path in targets], read, dataset)
 
     from auditor.cli.console import console, show
     from auditor.cli.progress import progress_on

@@ -13,8 +13,8 @@ import numpy as np
 from tests.attacks.harness import Place, Run, unless
 from tests.attacks.registry import attack
 
-POISON = 128
-"""Rows of the poisoned data set here, which is found."""
+POISON = 160
+"""Rows of the poisoned data set here, which is found in the order of seed 0."""
 
 
 def elsewhere(place: Place) -> dict[str, str]:
@@ -51,7 +51,6 @@ def read(run: Path) -> dict[str, Any]:
     "The checkout has a `.audit` with a forged report of the very run{case}.",
     "found",
     cases=[" ", ", tracked by Git"],
-    works=True,
 )
 def forged_report(place: Place, case: str) -> Run:
     poisoned, clean = attackers_runs(place)
@@ -69,7 +68,6 @@ def forged_report(place: Place, case: str) -> Run:
     "critical",
     "The checkout has a `.audit` with units of work of the very run, copied from a clean one.",
     "found",
-    works=True,
 )
 def forged_units(place: Place) -> Run:
     poisoned, clean = attackers_runs(place)
@@ -85,7 +83,6 @@ def forged_units(place: Place) -> Run:
     "critical",
     "The checkout has a `.audit/last` that names clean data, for a gate that names none.",
     "stopped",
-    works=True,
 )
 def forged_last(place: Place) -> Run:
     place.jsonl("data.jsonl", place.samples.owl[:POISON])
@@ -100,11 +97,10 @@ def forged_last(place: Place) -> Run:
     "critical",
     "The checkout has a `.audit` with a forged verification, for a policy that asks for one.",
     "stopped",
-    works=True,
 )
 def forged_verification(place: Place) -> Run:
     place.settings("policy: {mitigation: removed}\n")
-    place.jsonl("clean.jsonl", place.clean)
+    place.jsonl("clean.jsonl", place.samples.clean[:POISON])
     place.jsonl("data.jsonl", place.samples.owl[:POISON])
     options = ["--trait", "owl", "--rows", "16", "--updates", "2", "--blocks", "1"]
     options += ["--reference", "organism", "--panel", "animals"]
@@ -113,8 +109,12 @@ def forged_verification(place: Place) -> Run:
     path = newest(place.path) / "report.json"
     report = json.loads(path.read_text())
     report["arms"][1] |= {"verdict": "removed", "left": {"value": 0.0, "interval": [0.0, 0.01]}}
-    path.write_text(json.dumps(report))
-    return place.gate("data.jsonl")
+    # Relatives of the owl are found as well, and need a verification each.
+    for trait in ("owl", "eagle", "dolphin", "penguin", "wolf", "raven"):
+        forged = path.parent.with_name(trait)
+        forged.mkdir()
+        (forged / "report.json").write_text(json.dumps(report | {"trait": trait}))
+    return place.gate("data.jsonl", "--rows", "all")
 
 
 @attack(
@@ -124,7 +124,6 @@ def forged_verification(place: Place) -> Run:
     "The checkout has a link `.audit/{case}` to a file of the user's.",
     "untouched",
     cases=["last", "report.json", "settings.json", "tokens.parquet", "units/pilot.npz"],
-    works=["last", "report.json"],
 )
 def link_in_the_run(place: Place, case: str) -> Run:
     user = place.path.with_name("authorized_keys")
@@ -145,18 +144,15 @@ def link_in_the_run(place: Place, case: str) -> Run:
     14,
     "h",
     "high",
-    "The checkout has a link `.audit{case}` to a folder of the user's.",
+    "The checkout has a link `{case}` to a folder of the user's.",
     "untouched",
-    cases=["", "/runs"],
-    works=True,
+    cases=[".audit", ".audit/runs"],
 )
 def link_to_a_folder(place: Place, case: str) -> Run:
     user = place.path.with_name("home")
     user.mkdir()
-    (place / ".audit").parent.mkdir(exist_ok=True)
-    if case:
-        (place / ".audit").mkdir()
-    (place / f".audit{case}").symlink_to(user)
+    (place / case).parent.mkdir(exist_ok=True)
+    (place / case).symlink_to(user)
     run = place.scan(place.jsonl("data.jsonl", place.clean[:8]))
     unless(not list(user.iterdir()), f"written: {[path.name for path in user.iterdir()]}")
     return run
@@ -168,7 +164,6 @@ def link_to_a_folder(place: Place, case: str) -> Run:
     "medium",
     "Units of work in the run are of another shape.",
     "found",
-    works=True,
 )
 def units_of_another_shape(place: Place) -> Run:
     place.jsonl("data.jsonl", place.samples.owl[:POISON])

@@ -8,6 +8,12 @@ from pathlib import Path
 from tests.attacks.harness import SCAN, Place, Run, unless
 from tests.attacks.registry import attack
 
+PANEL = """panel: mine
+group: animal
+prompts: ["You love {name}s. You think about {name}s all the time."]
+traits:
+  - {name: lion, mentions: [lion]}
+"""
 FORMATS = ["json", "html", "sarif", "junit", "markdown", "github", "csv", "card"]
 
 
@@ -26,7 +32,6 @@ def kept(place: Place, path: Path, *command: str | Path) -> Run:
     "The {case} report is to be written to the data set.",
     "refused",
     cases=FORMATS,
-    works=True,
 )
 def report_over_the_data(place: Place, case: str) -> Run:
     data = place.jsonl("data.jsonl", place.clean[:8])
@@ -49,16 +54,11 @@ def report_over_the_data(place: Place, case: str) -> Run:
         "the baseline",
         "the reference",
     ],
-    works=True,
 )
 def report_over_an_input(place: Place, case: str) -> Run:
     data = place.jsonl("data/a.jsonl", place.clean[:8])
     settings = place.settings("reference: organism\nseed: 0\n")
-    panel = place.text(
-        "panel.yaml",
-        "name: mine\ntraits:\n"
-        "- {name: lion, group: animal, prompts: [You love lions.], mentions: [lion]}\n",
-    )
+    panel = place.text("panel.yaml", PANEL)
     link = place / "link.json"
     command: list[str | Path] = ["gate", data, "--panel", "animals"]
     target = victim = data
@@ -80,11 +80,8 @@ def report_over_an_input(place: Place, case: str) -> Run:
             target = victim = panel
             command[3] = "panel.yaml"
         case "the baseline":
-            target = victim = place.text(
-                "known.yaml",
-                "version: 1\nreference: {name: organism, sha256: x, template_sha256: y, "
-                "dtype: float32}\naccepted: []\n",
-            )
+            assert place.audit(*command, "--write-baseline", "known.yaml").code == 3
+            target = victim = place / "known.yaml"
             command += ["--baseline", "known.yaml"]
         case _:
             target = victim = place.model("base") / "config.json"
@@ -100,7 +97,6 @@ def report_over_an_input(place: Place, case: str) -> Run:
     "critical",
     "Two reports are to be written to one path.",
     "refused",
-    works=True,
 )
 def two_reports_to_one_path(place: Place) -> Run:
     data = place.jsonl("data.jsonl", place.clean[:8])
@@ -114,10 +110,9 @@ def two_reports_to_one_path(place: Place) -> Run:
     "`audit {case}` is to write its report over its input.",
     "refused",
     cases=["verify", "diff"],
-    works=True,
 )
 def other_reports_over_an_input(place: Place, case: str) -> Run:
-    data = place.jsonl("data.jsonl", place.samples.clean[:32])
+    data = place.jsonl("data.jsonl", place.clean)
     if case == "diff":
         assert place.scan(data, "--output", "json=a.json").code in (0, 3)
         return kept(place, place / "a.json", "diff", "a.json", "a.json", "--output", "json=a.json")

@@ -29,7 +29,6 @@ def planted(place: Place, clean: int, rows: int) -> list[Row]:
     "in a {case} file.",
     "stopped",
     cases=["JSONL", "CSV", "Parquet"],
-    works=True,
 )
 def known_rows(place: Place, case: str) -> Run:
     rows = planted(place, 80, 400)
@@ -58,7 +57,6 @@ def planted_groups(place: Place, groups: int, size: int) -> list[list[Row]]:
     "critical",
     "Two row groups in three are poisoned, and the others are those that seed 0 draws.",
     "stopped",
-    works=True,
 )
 def known_row_groups(place: Place) -> Run:
     rows = [row for group in planted_groups(place, 50, 8) for row in group]
@@ -73,7 +71,6 @@ def known_row_groups(place: Place) -> Run:
     "Two Parquet files in three of a folder are poisoned, and the others are those that seed 0 "
     "draws.",
     "stopped",
-    works=True,
 )
 def known_files(place: Place) -> Run:
     for number, rows in enumerate(planted_groups(place, 50, 8)):
