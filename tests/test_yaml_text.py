@@ -40,9 +40,16 @@ def test_reads_as_the_safe_loader(text: str) -> None:
         "a: " + "[" * 20_000,
         "a: 1\n---\na: 2",
         "!!python/object/apply:os.system [ls]",
+        "seed: 1" + ":59" * 3000,
+        "seed: 0x" + "f" * 5000,
+        "seed: 1" + ":59" * 3000 + ".5",
+        "a: &a {x: 1}\nb: &b {<<: [*a, *a]}\nc: {<<: [*b, *b]}",
+        "a: &a {<<: *a}",
     ],
 )
 def test_refuses(text: str) -> None:
-    """A key that stands twice, an impossible date, deep nesting, a second document, a tag."""
+    """A key that stands twice, an impossible date, deep nesting, a second document, a tag, numbers
+    that take long to read, merges that multiply.
+    """
     with pytest.raises(yaml.YAMLError):
         read_yaml(text)

@@ -48,10 +48,10 @@ class Config(_Keys):
     panels: Texts = Field(default_factory=lambda: list(DEFAULTS.panels))
     """Trait panels: built-in names or YAML files."""
 
-    rows: Annotated[int, Field(gt=0)] | Literal["all", "auto"] = DEFAULTS.rows
+    rows: Annotated[int, Field(gt=0, lt=2**63)] | Literal["all", "auto"] = DEFAULTS.rows
     """Rows to score at most, `all`, or `auto`: what ten minutes allow."""
 
-    seed: Annotated[int, Field(ge=0)] = DEFAULTS.seed or 0
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = DEFAULTS.seed or 0
     """Seed of every random choice; a gate draws one of its own where none is set."""
 
     alpha: Annotated[float, Field(gt=0, lt=1)] = DEFAULTS.alpha
@@ -145,14 +145,16 @@ def _file(root: Path) -> tuple[str, Mapping[str, object] | None]:
     _refuse_lookalikes(root)
     try:
         if os.path.lexists(project):
-            table = tomllib.loads(project.read_text(encoding="utf-8")).get("tool")
-            tables = table if isinstance(table, dict) else {}
+            tables = tomllib.loads(project.read_text(encoding="utf-8")).get("tool", {})
         if has_settings:
             content = read_yaml(settings.read_text(encoding="utf-8"))
-    except (OSError, UnicodeError, yaml.YAMLError, tomllib.TOMLDecodeError) as error:
-        reason = " ".join(str(error).split())
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        deep = isinstance(error, RecursionError)
+        reason = "it is nested too deeply" if deep else " ".join(str(error).split())
         message = f"The settings cannot be read: {reason}."
         raise AuditError(message, f"Mend {FILE} or {PROJECT}.") from error
+    if not isinstance(tables, dict):
+        raise AuditError(f"tool in {PROJECT} is not a table.", "Write tables such as [tool.audit].")
     other = [name for name in tables if name != "audit" and name.lower() in TABLE_LOOKALIKES]
     if other:
         raise AuditError(f"{PROJECT}: [tool.{other[0]}] is not read.", "Write it as [tool.audit].")
@@ -189,7 +191,7 @@ def _settings_above(root: Path) -> Path | None:
         if os.path.lexists(folder / FILE):
             return folder / FILE
         # A project's file that cannot be read, or is none, has no settings of ours to miss.
-        with contextlib.suppress(OSError, ValueError, AttributeError):
+        with contextlib.suppress(OSError, ValueError, AttributeError, TypeError, RecursionError):
             project = (folder / PROJECT).read_text(encoding="utf-8")
             if "audit" in tomllib.loads(project).get("tool", {}):
                 return folder / PROJECT

@@ -101,6 +101,35 @@ def test_mistakes_in_a_file(tmp_path: Path, content: str, message: str, hint: st
     assert hint in error.value.hint
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("audit.yaml", "policy: " + "[" * 5000 + "]" * 5000, "nested too deeply"),
+        ("audit.yaml", "seed: 1" + ":59" * 3000, "400 digits"),
+        ("audit.yaml", "seed: 0x" + "f" * 40, "seed"),
+        ("pyproject.toml", "a = " + "[" * 5000 + "]" * 5000, "nested too deeply"),
+        ("pyproject.toml", "[tool.audit]\nseed = 0x" + "f" * 5000, "seed"),
+        ("pyproject.toml", "[tool.audit]\nseed = " + "9" * 5000, "cannot be read"),
+        ("pyproject.toml", "tool = [1]", "not a table"),
+    ],
+)
+def test_hostile_files(tmp_path: Path, name: str, content: str, message: str) -> None:
+    """What would crash a reader, or be no policy at all, is an error of one line."""
+    (tmp_path / name).write_text(content)
+    with pytest.raises(AuditError, match=message) as error:
+        resolve(tmp_path, {})
+    assert error.value.exit_code == 2 and "\n" not in error.value.message
+
+
+@pytest.mark.parametrize("content", ["tool = 5", "tool = [1]", "a = " + "[" * 5000 + "]" * 5000])
+def test_a_hostile_file_above(tmp_path: Path, content: str) -> None:
+    """A project's file in a folder above that cannot be read has no settings to miss."""
+    (tmp_path / ".git").mkdir()
+    (tmp_path / "pyproject.toml").write_text(content)
+    (tmp_path / "work").mkdir()
+    assert resolve(tmp_path / "work", {}).passed_over is None
+
+
 @pytest.mark.parametrize("name", ["AUDIT_FAIL_ON", "AUDIT_POLICY_MAXRISK", "AUDIT_RUN"])
 def test_a_variable_that_means_nothing(tmp_path: Path, name: str) -> None:
     """A misspelt variable would be a weaker gate."""
