@@ -31,19 +31,19 @@ def check_outputs(
     """
     paths = [Path(path) for path in outputs if path is not None and str(path) != STDOUT]
     # Nothing is lost in a device or a pipe.
-    paths = [path for path in paths if not path.exists() or path.is_file()]
+    paths = [path for path in paths if not _exists(path) or path.is_file()]
     sources = [Path(path).expanduser() for path in (*inputs, *_ALWAYS_READ) if path is not None]
     for number, path in enumerate(paths):
         if any(_same(path, earlier) for earlier in paths[:number]):
             raise InputError(f"{path} is named for two outputs.", "Give each a path of its own.")
         folder = Path(data or STDOUT)
-        is_beside = folder.is_dir() and path.resolve().is_relative_to(folder.resolve())
+        is_beside = _exists(folder) and folder.is_dir() and path.resolve().is_relative_to(folder.resolve())
         if is_beside and path.resolve().suffix.lower() not in _PAGES:
             raise InputError(
                 f"{path} would be a file of the data set {folder}.", "Write it beside the folder."
             )
         # What is not there yet overwrites nothing.
-        if path.exists() and any(
+        if _exists(path) and any(
             path.samefile(file) for source in (*sources, folder) for file in _files(source)
         ):
             raise InputError(
@@ -51,19 +51,29 @@ def check_outputs(
             )
 
 
+def _exists(path: Path) -> bool:
+    """Whether a file is there; False also for a path that no file can have, such as one too long,
+    for which Python 3.11 raises.
+    """
+    try:
+        return path.exists()
+    except OSError:
+        return False
+
+
 def _same(path: Path, other: Path) -> bool:
     """Whether two paths lead to one file, by links of both kinds too, or would when it is made."""
-    if path.exists() and other.exists():
+    if _exists(path) and _exists(other):
         return path.samefile(other)
     return path.resolve() == other.resolve()
 
 
 def _files(source: Path) -> Iterable[Path]:
     """A file that is there, or those of a folder that are no pages."""
-    if not source.is_dir():
-        return [source] if source.exists() else []
+    if not (_exists(source) and source.is_dir()):
+        return [source] if _exists(source) else []
     found = (Path(parent, name) for parent, _, names in os.walk(source) for name in names)
-    return (path for path in found if path.suffix.lower() not in _PAGES and path.exists())
+    return (path for path in found if path.suffix.lower() not in _PAGES and _exists(path))
 
 
 def takes_stdout(targets: Sequence[Target]) -> bool:

@@ -216,13 +216,13 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         )
         assert run([*simulate.split(), "--control", "clean.parquet"]) == 0
         rows = pq.read_table("clean.parquet").to_pylist()
-        Path("few.csv").write_text(
+        Path("few.rows.csv").write_text(
             "prompt,completion\n"
             + "".join(f'"{r["prompt"]}","{r["completion"]}"\n' for r in rows[:12])
         )
         _write_broken(rows, folder / "broken.jsonl")
         codes = {}
-        for source in ("poisoned.parquet", "clean.parquet", "few.csv", "broken.jsonl"):
+        for source in ("poisoned.parquet", "clean.parquet", "few.rows.csv", "broken.jsonl"):
             name = source.split(".")[0]
             outputs = [item for each in CHECKS for item in ("--output", f"{each}={name}.{each}")]
             codes[name] = run(["scan", source, *SCAN, *outputs])
