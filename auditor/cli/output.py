@@ -37,7 +37,9 @@ def check_outputs(
         if any(_same(path, earlier) for earlier in paths[:number]):
             raise InputError(f"{path} is named for two outputs.", "Give each a path of its own.")
         folder = Path(data or STDOUT)
-        is_beside = _exists(folder) and folder.is_dir() and path.resolve().is_relative_to(folder.resolve())
+        is_beside = (
+            _exists(folder) and folder.is_dir() and path.resolve().is_relative_to(folder.resolve())
+        )
         if is_beside and path.resolve().suffix.lower() not in _PAGES:
             raise InputError(
                 f"{path} would be a file of the data set {folder}.", "Write it beside the folder."
