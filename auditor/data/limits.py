@@ -13,16 +13,15 @@ class Limits:
 
     row_bytes: of one row, one line or one value of a file; about four million tokens. expansion:
     how many bytes a compressed byte may become; text that repeats itself a lot reaches 50.
-    expanded_bytes: below it the expansion does not matter. batch_bytes: of memory that rows of a
-    Parquet file may take at a time. values: of one column in one Parquet row group, those in lists
-    counted one by one. nesting: of lists and groups in a Parquet column.
+    expanded_bytes: below it the expansion does not matter. batch_bytes: of
+    memory that rows of a Parquet file may take at a time, if each had the longest value of its
+    dictionaries. nesting: of lists and groups in a Parquet column.
     """
 
     row_bytes: int = 16 << 20
     expansion: int = 100
     expanded_bytes: int = 64 << 20
-    batch_bytes: int = 512 << 20
-    values: int = 1 << 26
+    batch_bytes: int = 1 << 30
     nesting: int = 16
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from auditor.data.batches import BATCH_ROWS, AmbiguousError, DataFile, Row, reading
+from auditor.data.batches import BATCH_ROWS, AmbiguousError, DataFile, OversizedError, Row, reading
 from auditor.data.limits import LIMITS
 from auditor.errors import InputError
 
@@ -20,6 +20,8 @@ MAGIC = b"PAR1"
 # Without a buffer pyarrow loads the whole column chunk of a row group, which for one-group files is
 # the whole column.
 BUFFER_BYTES = 1 << 20
+# Batches are cut at multiples of this number of rows, since mitigations take so many at a time.
+_BLOCK = 256
 
 
 @dataclass(frozen=True)
@@ -86,10 +88,59 @@ class RowGroup:
                 if (columns is None or field.name in columns)
                 and _depth(field.type) <= LIMITS.nesting
             ]
+            group = self.metadata.row_group(self.number)
+            chunks = [group.column(number) for number in range(group.num_columns)]
+            chunks = [chunk for chunk in chunks if chunk.path_in_schema.split(".")[0] in present]
+            most = LIMITS.expansion * sum(chunk.total_compressed_size for chunk in chunks)
+            expanded, most = 0, max(LIMITS.expanded_bytes, most)
+            # Each row can name the whole of a dictionary, which the file holds once.
+            widest = sum(_dictionary_bytes(self.path, chunk) for chunk in chunks)
+            if widest * _BLOCK > 2 * LIMITS.batch_bytes:
+                limit = f"{2 * LIMITS.batch_bytes // _BLOCK >> 20} MiB"
+                detail = f"the dictionaries of a row group have more than {limit}"
+                raise OversizedError(detail, "Write it anew with smaller dictionaries.")
+            blocks = max(1, LIMITS.batch_bytes // max(1, widest) // _BLOCK)
+            size = min(size, blocks * _BLOCK)
             for records in file.iter_batches(
                 size, [self.number], columns=present, use_threads=False
             ):
+                for number, column in enumerate(records.columns):
+                    if pa.types.is_dictionary(column.type):
+                        name, column = records.schema.names[number], column.dictionary_decode()
+                        records = records.set_column(number, name, column)
+                expanded += records.nbytes
+                if expanded > most:
+                    times = f"{LIMITS.expansion} times its size"
+                    detail = f"unpacked a row group has more than {times}"
+                    raise OversizedError(detail, "Write it anew without dictionaries and check it.")
                 yield ArrowBatch(records)
+
+
+def _dictionary_bytes(path: Path, chunk: pq.ColumnChunkMetaData) -> int:
+    """The size of a column chunk's dictionary in memory; 0 without one, or where its values are
+    numbers.
+    """
+    if chunk.physical_type not in ("BYTE_ARRAY", "FIXED_LEN_BYTE_ARRAY"):
+        return 0
+    if "DELTA_BYTE_ARRAY" in chunk.encodings:
+        # A value takes any length of the value before it.
+        return int(chunk.total_uncompressed_size)
+    offset = chunk.dictionary_page_offset if chunk.has_dictionary_page else None
+    if offset is None:
+        return 0
+    with path.open("rb") as stream:
+        stream.seek(offset)
+        head = stream.read(16)
+    # A page begins with two integers, each behind the byte 0x15: its type and its size, seven bits
+    # a byte, the lowest first, and doubled (Thrift's compact protocol).
+    if len(head) < 9 or head[0] != 0x15 or head[2] != 0x15:
+        return int(chunk.total_uncompressed_size)
+    value = 0
+    for number, byte in enumerate(head[3:]):
+        value |= (byte & 0x7F) << (7 * number)
+        if byte < 0x80:
+            break
+    return value >> 1
 
 
 def _depth(kind: pa.DataType) -> int:

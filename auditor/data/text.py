@@ -227,15 +227,19 @@ def json_lines(stream: io.BufferedReader) -> Iterator[list[bytes]]:
     """
     chunk = stream.read(_CHUNK).removeprefix(codecs.BOM_UTF8)
     while chunk:
-        lines = chunk.splitlines(keepends=True)
         # What follows may belong to the last line: its end, or the other half of its end.
         following = stream.read(_CHUNK)
+        if chunk.isspace():
+            # Taken for one line: as lines, nothing but line ends would cost a hundred times more.
+            yield [chunk]
+            chunk = following
+            continue
+        lines = chunk.splitlines(keepends=True)
         start = lines.pop() if following else b""
         # With no more braces than lines there cannot be two objects on one.
         if chunk.count(b"{") > len(lines) and _JOINED.search(chunk):
             lines = [value for line in lines for value in _split(line)]
-        # A block of nothing but white space is taken for one line: it can be a very long one.
-        yield lines if chunk.strip() else [b"".join(lines)]
+        yield lines
         chunk = start + following
 
 

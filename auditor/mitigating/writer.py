@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import logging
 import os
 import shutil
@@ -82,6 +83,11 @@ def scratch(folder: Path, *, replace: bool) -> Iterator[Path]:
     # process keeps two of the same command apart.
     partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
     try:
+        for rest in folder.parent.glob(f".{glob.escape(folder.name)}.*.partial"):
+            number = rest.name.split(".")[-2]
+            if number.isdecimal() and not _is_running(int(number)):
+                LOG.info("removing %s, which a killed process left", rest)
+                shutil.rmtree(rest, ignore_errors=True)
         partial.mkdir(parents=True)
         yield partial
         if replace:
@@ -92,6 +98,18 @@ def scratch(folder: Path, *, replace: bool) -> Iterator[Path]:
         raise RunError(f"Cannot write {folder}: {error.strerror or error}.", hint) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _is_running(process: int) -> bool:
+    """Tell whether a process of this number exists; also where that cannot be known."""
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:  # it is another user's
+        return True
+    # A folder of our own number is of an earlier process that had it.
+    return process != os.getpid()
 
 
 def write_data(

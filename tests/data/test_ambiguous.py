@@ -119,3 +119,13 @@ def test_what_is_too_large_is_one_error(
     path.write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
     with pytest.raises(InputError, match="is not read"):
         read_sample(str(path), rows=None, seed=0)
+
+
+def test_line_ends_without_rows_cost_little(tmp_path: Path) -> None:
+    """A stretch of nothing but line ends is one piece, whatever its length."""
+    path = tmp_path / "d.jsonl"
+    path.write_text(LINES[0] + "\n" * (4 << 20) + LINES[1])
+    with text.open_bytes(path, by_lines=True) as stream:
+        pieces = [line for lines in text.json_lines(stream) for line in lines]
+    assert len(pieces) < 2 << 20 and b"".join(pieces) == path.read_bytes()
+    assert len(read_sample(str(path), rows=None, seed=0).examples) == 2

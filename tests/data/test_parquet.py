@@ -8,6 +8,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from auditor.data import parquet
+from auditor.data.limits import Limits
+from auditor.data.parquet import parquet_file
 from auditor.data.sample import read_sample
 from auditor.errors import InputError
 
@@ -56,3 +59,28 @@ def test_a_column_that_stands_twice_is_refused(tmp_path: Path) -> None:
     path = written(tmp_path, [TEXTS, TEXTS, TEXTS], ["prompt", "completion", "completion"])
     with pytest.raises(InputError, match="can be read in more than one way"):
         read_sample(path, rows=None, seed=0)
+
+
+def test_a_dictionary_that_every_row_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two megabytes in the file and a gigabyte in memory: refused, and never held."""
+    path = tmp_path / "data.parquet"
+    big = pa.array(["x" * (1 << 21)] * 600).dictionary_encode()
+    pq.write_table(pa.table({"prompt": ["A"] * 600, "completion": big}), path)
+    monkeypatch.setattr(parquet, "LIMITS", Limits(batch_bytes=256 << 21, expanded_bytes=1 << 30))
+    batches = parquet_file(path, "d").blocks[0].batches(None)
+    assert len(next(batches)) == 256
+    with pytest.raises(InputError, match="100 times its size"):
+        list(batches)
+
+
+def test_a_column_that_is_nested_too_deeply_is_passed_over(tmp_path: Path) -> None:
+    """The text beside it is read."""
+    kind = pa.int64()
+    for _ in range(20):
+        kind = pa.list_(kind)
+    table = pa.table({"completion": ["a", "b"], "deep": pa.array([None, None], kind)})
+    pq.write_table(table, tmp_path / "data.parquet")
+    assert parquet_file(tmp_path / "data.parquet", "d").head() == [
+        {"completion": "a"},
+        {"completion": "b"},
+    ]

@@ -5,17 +5,8 @@ passes.
 from __future__ import annotations
 
 _BY_REASON: dict[str, tuple[str, ...]] = {
-    "redteam 18: no bound on what a small file unpacks to": (
-        "test_data.py::test_bombs[dictionary]",
-        "test_data.py::test_bombs[gzip of white space]",
-    ),
     "redteam 17: the file is read again eight times larger while rows repeat": (
         "test_data.py::test_the_same_row_over_and_over[1500000]",
-    ),
-    "settings that are nested deeply, or no table, end as a bug (_file, _valid)": (
-        "test_settings.py::test_files[deep table]",
-        "test_settings.py::test_files[huge sexagesimal]",
-        "test_settings.py::test_files[tool is a list]",
     ),
 }
 KNOWN: dict[str, str] = {test: reason for reason, tests in _BY_REASON.items() for test in tests}

@@ -120,14 +120,7 @@ def test_killed_and_run_again(command: str, number: int) -> None:
     [
         "scan",
         "gate",
-        pytest.param(
-            "mitigate",
-            marks=pytest.mark.xfail(
-                strict=True,
-                raises=AssertionError,
-                reason="the folder that a killed mitigate was writing stays (.out.PID.partial)",
-            ),
-        ),
+        "mitigate",
     ],
 )
 def test_nothing_half_written_is_left(command: str) -> None:
