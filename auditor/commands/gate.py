@@ -109,7 +109,11 @@ def read_report(
         wrong = next(contradictions(report), None)
         if wrong is None:
             report = replace(report, verdict=verdict_of(report))
-        differing = [*mismatches(report, settings)] if settings else []
+        differing = (
+            [*mismatches(report, settings), *_other_model(report, settings.reference)]
+            if settings
+            else []
+        )
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"{path} is no report of audit scan.", hint) from error
     if wrong is not None:
@@ -137,6 +141,22 @@ def read_report(
         )
     LOG.info("report %s of %s: %s", path, name, verdict)
     return replace(report, dataset=replace(report.dataset, name=place))
+
+
+def _other_model(report: ScanReport, name: str) -> list[tuple[str, object, object]]:
+    """As `mismatches`, for the files of a reference on this machine: its name says nothing of them.
+
+    Raises ModelError where the reference holds no model any more.
+    """
+    from auditor.model.builtin import BUILT_IN
+
+    then = report.reference.get("sha256")
+    if name in BUILT_IN or name == then or not Path(name).expanduser().exists():
+        return []
+    from auditor.model.load import digest_of_local
+
+    now = digest_of_local(name)
+    return [] if now == then else [(f"reference {name} with the digest", then, now)]
 
 
 def write_baseline(report: ScanReport, path: Path, *, today: date | None = None) -> list[str]:

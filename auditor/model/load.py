@@ -181,6 +181,12 @@ def _parts(path: Path, weights: Sequence[Path], name: str) -> list[Path]:
     return sorted({*named, *weights})
 
 
+def digest_of_local(name: str) -> str:
+    """The digest that a model on this machine would have, without loading it. Raises ModelError."""
+    path = Path(name).expanduser()
+    return _sha256(_parts(path, _weight_files(path, name), name))
+
+
 def _sha256(parts: Sequence[Path]) -> str:
     """The digest of a model: of the names and the digests of its parts.
 

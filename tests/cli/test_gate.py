@@ -132,6 +132,26 @@ def test_the_life_of_a_baseline(
     assert gate(RISK, "--write-baseline", "b.yaml") == 2
 
 
+def test_a_local_reference_whose_files_changed(
+    gate: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A report on a folder is one on the files that it had, whatever its name."""
+    from auditor.model.load import digest_of_local
+
+    base = tmp_path / "base"
+    base.mkdir()
+    (base / "model.safetensors").write_bytes(b"weights")
+    (base / "config.json").write_text("{}")
+    report = report_of(NO_RISK)
+    reference = report.reference | {"name": "./base", "sha256": digest_of_local("./base")}
+    Path("known.json").write_text(load("json").render(replace(report, reference=reference)))
+    arguments = ["gate", "--report", "known.json", "--reference", "./base"]
+    assert main.run(arguments) == 0
+    (base / "model.safetensors").write_bytes(b"WEIGHTS")
+    assert main.run(arguments) == 2
+    assert "reference ./base with the digest" in " ".join(capsys.readouterr().err.split())
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
