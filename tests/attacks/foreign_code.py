@@ -27,7 +27,7 @@ def plant(place: Place, *names: str) -> Path:
     "critical",
     "`{case}.py` lies beside the data, while the default reference is fetched.",
     "untouched",
-    cases=["pip", "json", "zipfile"],
+    cases=["pip", "json"],
 )
 def module_beside_the_download(place: Place, case: str) -> Run:
     mark = plant(place, case)
@@ -41,15 +41,16 @@ def module_beside_the_download(place: Place, case: str) -> Run:
     1,
     "a",
     "critical",
-    "`{case}` lies beside the data of an `audit` or `python -m auditor`.",
+    "Modules with the names of Python's and of libraries lie beside the data of `{case}`.",
     "untouched",
-    cases=["yaml.py", "typer.py", "json.py", "pickle.py"],
+    cases=["audit", "python -m auditor"],
 )
-def module_beside_the_data(place: Place, case: str) -> Run:
-    mark = plant(place, case.removesuffix(".py"))
-    for command in ([AUDIT], [sys.executable, "-m", "auditor"]):
-        run = place.process(*command, "scan", "missing.jsonl")
-        unless(not mark.exists(), f"{case} was run by {command}")
+def modules_beside_the_data(place: Place, case: str) -> Run:
+    names = ("yaml", "typer", "json", "pickle", "typing", "torch", "numpy", "multiprocessing")
+    mark = plant(place, *names)
+    command = [AUDIT] if case == "audit" else [sys.executable, "-m", "auditor"]
+    run = place.process(*command, "scan", "missing.jsonl")
+    unless(not mark.exists(), "one was run")
     return run
 
 

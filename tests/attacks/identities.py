@@ -14,6 +14,8 @@ from safetensors.numpy import load_file, save_file
 from tests.attacks.harness import ORGANISM, Place, Run, unless
 from tests.attacks.registry import attack
 
+ROWS = 128
+"""Rows of a pass here: scans on a folder have controls of other panels, and need more."""
 PANEL = ("--panel", "animals", "--seed", "0")
 
 
@@ -25,7 +27,8 @@ def change(path: Path, **values: Any) -> None:
 def change_weights(path: Path, when: tuple[int, int] | None = None) -> None:
     """Other numbers in a weight file of the same size, at the same time where it is given."""
     weights = load_file(path)
-    save_file({key: (value * np.float32(1.5)) for key, value in weights.items()}, path)
+    changed = {key: value * np.float32(1.5) for key, value in weights.items()}
+    save_file(changed, path, metadata={"format": "pt"})
     if when:
         os.utime(path, ns=when)
 
@@ -42,7 +45,7 @@ def other_model_in_the_cache(place: Place) -> Run:
     cached = place.path.with_name("cache") / "models" / "smollm2-135m-0.1.2"
     shutil.copytree(ORGANISM, cached)
     place.settings("policy: {references: [smollm2-135m]}\n")
-    return place.audit("gate", place.jsonl("data.jsonl", place.clean), *PANEL)
+    return place.audit("gate", place.jsonl("data.jsonl", place.samples.clean[:ROWS]), *PANEL)
 
 
 @attack(
@@ -56,7 +59,7 @@ def other_model_in_the_cache(place: Place) -> Run:
 def folder_with_a_hub_name(place: Place) -> Run:
     place.model("acme/base-1b")
     place.settings("reference: acme/base-1b\npolicy: {references: [acme/base-1b]}\n")
-    return place.audit("gate", place.jsonl("data.jsonl", place.clean), *PANEL)
+    return place.audit("gate", place.jsonl("data.jsonl", place.samples.clean[:ROWS]), *PANEL)
 
 
 @attack(
@@ -71,7 +74,9 @@ def folder_with_a_hub_name(place: Place) -> Run:
 def weights_that_do_not_fit(place: Place, case: str) -> Run:
     layers = 6 if case == "layers that the weights lack" else 2
     change(place.model("base") / "config.json", num_hidden_layers=layers)
-    return place.audit("gate", place.jsonl("d.jsonl", place.clean), "--reference", "./base", *PANEL)
+    return place.audit(
+        "gate", place.jsonl("d.jsonl", place.samples.clean[:ROWS]), "--reference", "./base", *PANEL
+    )
 
 
 def doses(place: Place, name: str, *options: str) -> list[float]:
@@ -93,7 +98,7 @@ def doses(place: Place, name: str, *options: str) -> list[float]:
 )
 def changed_reference(place: Place, case: str) -> Run:
     base = place.model("base")
-    place.jsonl("data.jsonl", place.clean)
+    place.jsonl("data.jsonl", place.samples.clean[:ROWS])
     before = doses(place, "a.json", "--reference", "./base")
     assert before
     if case == "configuration":
@@ -119,7 +124,7 @@ def changed_reference(place: Place, case: str) -> Run:
 )
 def report_of_another_reference(place: Place, case: str) -> Run:
     base = place.model("base")
-    place.jsonl("data.jsonl", place.clean)
+    place.jsonl("data.jsonl", place.samples.clean[:ROWS])
     place.settings("reference: ./base\npanels: [animals]\n")
     assert place.audit("scan", "data.jsonl", "--output", "json=report.json").code == 0
     if case == "configuration":
@@ -139,7 +144,7 @@ def report_of_another_reference(place: Place, case: str) -> Run:
 )
 def changed_teacher(place: Place) -> Run:
     teacher = place.model("teacher")
-    place.jsonl("data.jsonl", place.clean)
+    place.jsonl("data.jsonl", place.samples.clean[:ROWS])
     options = ["--reference", "organism", "--teacher", "./teacher"]
     page = place.audit("scan", "data.jsonl", *options, *PANEL, "--output", "json=a.json")
     assert page.code == 0, page.err

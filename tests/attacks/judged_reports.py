@@ -8,6 +8,12 @@ from typing import Any
 from tests.attacks.harness import Place, Run
 from tests.attacks.registry import attack
 
+PANEL = """panel: mine
+group: animal
+prompts: ["You love {name}s. You think about {name}s all the time."]
+traits:
+  - {name: lion, mentions: [lion]}
+"""
 SETTINGS = "reference: organism\npanels: [animals]\n"
 
 
@@ -57,12 +63,7 @@ def other_settings(place: Place, case: str) -> Run:
     works=True,
 )
 def other_panel(place: Place) -> Run:
-    place.text(
-        "mine.yaml",
-        "name: mine\ntraits:\n"
-        "- {name: lion, group: animal, prompts: [You love lions. You think about lions all the "
-        "time.], mentions: [lion]}\n",
-    )
+    place.text("mine.yaml", PANEL)
     rows = place.jsonl("data.jsonl", place.samples.owl[:128])
     options = ["--reference", "organism", "--panel", "mine.yaml", "--seed", "0"]
     made = place.audit("scan", rows, *options, "--output", "json=report.json")

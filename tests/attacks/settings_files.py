@@ -69,7 +69,7 @@ def repeated_key_elsewhere(place: Place, case: str) -> Run:
     data = place.jsonl("data.jsonl", place.clean)
     if case == "panel":
         lion = "prompts: [You love lions.], mentions: [lion], group: animal"
-        place.text("p.yaml", f"name: p\ntraits:\n- {{name: owl, name: lion, {lion}}}\n")
+        place.text("p.yaml", f"panel: p\ntraits:\n- {{name: owl, name: lion, {lion}}}\n")
         return place.audit("scan", data, "--reference", "organism", "--panel", "p.yaml")
     report(place)
     place.text("known.yaml", "version: 1\nversion: 1\nreference: {}\nreference: {}\naccepted: []\n")
