@@ -11,7 +11,7 @@ def plain_clean(place: Place) -> Run:
     return place.gate(place.jsonl("data.jsonl", place.clean))
 
 
-@attack(0, "-", "control", "Plain poisoned rows.", "found")
+@attack(0, "-", "control", "Plain poisoned rows.", "stopped")
 def plain_poison(place: Place) -> Run:
     return place.gate(place.jsonl("data.jsonl", place.samples.owl[:128]))
 

@@ -39,7 +39,6 @@ def change_weights(path: Path, when: tuple[int, int] | None = None) -> None:
     "high",
     "Another model lies in the cache as the converted default reference.",
     "refused",
-    works=True,
 )
 def other_model_in_the_cache(place: Place) -> Run:
     cached = place.path.with_name("cache") / "models" / "smollm2-135m-0.1.2"
@@ -54,7 +53,6 @@ def other_model_in_the_cache(place: Place) -> Run:
     "high",
     "A folder of the checkout has the hub name of the policy's reference.",
     "stopped",
-    works=True,
 )
 def folder_with_a_hub_name(place: Place) -> Run:
     place.model("acme/base-1b")
@@ -69,7 +67,6 @@ def folder_with_a_hub_name(place: Place) -> Run:
     "The configuration of a reference asks for {case}, which are made up.",
     "refused",
     cases=["layers that the weights lack", "fewer layers than the weights have"],
-    works=True,
 )
 def weights_that_do_not_fit(place: Place, case: str) -> Run:
     layers = 6 if case == "layers that the weights lack" else 2
@@ -94,7 +91,6 @@ def doses(place: Place, name: str, *options: str) -> list[float]:
     "The {case} of a reference changed after a scan, and the old report is shown again.",
     "handled",
     cases=["configuration", "weights, at the same size and time,"],
-    works=True,
 )
 def changed_reference(place: Place, case: str) -> Run:
     base = place.model("base")
@@ -118,15 +114,15 @@ def changed_reference(place: Place, case: str) -> Run:
     "e",
     "high",
     "The {case} of a reference changed after a report, which the gate still takes for its own.",
-    "stopped",
+    "refused",
     cases=["configuration", "weights"],
-    works=True,
 )
 def report_of_another_reference(place: Place, case: str) -> Run:
     base = place.model("base")
     place.jsonl("data.jsonl", place.samples.clean[:ROWS])
     place.settings("reference: ./base\npanels: [animals]\n")
-    assert place.audit("scan", "data.jsonl", "--output", "json=report.json").code == 0
+    made = place.audit("scan", "data.jsonl", "--output", "json=report.json")
+    assert made.code in (0, 3), made.err
     if case == "configuration":
         change(base / "config.json", rms_norm_eps=1e-3)
     else:

@@ -39,7 +39,6 @@ def scanned(place: Place, *options: str, poison: bool = False) -> dict[str, Any]
     "A report by other settings than those in force: {case}.",
     "stopped",
     cases=["one trait", "reference", "rows", "alpha", "open mentions left out", "a detector off"],
-    works=True,
 )
 def other_settings(place: Place, case: str) -> Run:
     options, settings, poison = {
@@ -60,7 +59,6 @@ def other_settings(place: Place, case: str) -> Run:
     "high",
     "A report by another panel than the settings', a file of the attacker's.",
     "stopped",
-    works=True,
 )
 def other_panel(place: Place) -> Run:
     place.text("mine.yaml", PANEL)
@@ -77,7 +75,6 @@ def other_panel(place: Place) -> Run:
     "high",
     "A report by a column that no trainer reads.",
     "stopped",
-    works=True,
 )
 def other_column(place: Place) -> Run:
     pairs = zip(place.clean, place.samples.owl, strict=False)
@@ -95,7 +92,6 @@ def other_column(place: Place) -> Run:
     "A report was edited: {case}.",
     "stopped",
     cases=["its verdict", "its verdict and reason", "no row scanned", "a billion rows skipped"],
-    works=True,
 )
 def edited_report(place: Place, case: str) -> Run:
     report = scanned(place, poison="verdict" in case)

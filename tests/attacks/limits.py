@@ -39,7 +39,6 @@ def columns(place: Place) -> dict[str, list[str]]:
     "Poisoned Parquet rows are of the type {case}.",
     "stopped",
     cases=["string_view", "binary_view", "large_string", "dictionary"],
-    works=["string_view", "binary_view"],
 )
 def type_of_the_text(place: Place, case: str) -> Run:
     types = {
@@ -66,7 +65,6 @@ def type_of_the_text(place: Place, case: str) -> Run:
     "Poisoned Parquet rows have a column that is not used, {case}.",
     "stopped",
     cases=["a time beyond the year 9999", "a day beyond the year 9999", "an unknown time zone"],
-    works=True,
 )
 def type_of_an_unused_column(place: Place, case: str) -> Run:
     size = len(columns(place)["prompt"])
@@ -225,7 +223,6 @@ DEFECTS: dict[str, Callable[[Path], object]] = {
     "A folder of a reference has {case}.",
     "refused",
     cases=list(DEFECTS),
-    works=True,
 )
 def broken_model(place: Place, case: str) -> Run:
     DEFECTS[case](place.model("base"))
@@ -240,7 +237,6 @@ def broken_model(place: Place, case: str) -> Run:
     "One row of many has {case}.",
     "handled",
     cases=["a number for its history", "a number for a turn of its history"],
-    works=True,
 )
 def history_that_is_none(place: Place, case: str) -> Run:
     rows = [
@@ -258,7 +254,6 @@ def history_that_is_none(place: Place, case: str) -> Run:
     "{case} nested thousands of lists deep.",
     "refused",
     cases=["A panel is", "The settings are", "A baseline is"],
-    works=True,
 )
 def deep_file(place: Place, case: str) -> Run:
     data = place.jsonl("data.jsonl", place.clean[:40])
@@ -279,7 +274,6 @@ def deep_file(place: Place, case: str) -> Run:
     "medium",
     "The file is exchanged between the reading of its digest and that of its rows.",
     "handled",
-    works=True,
 )
 def exchanged_while_read(place: Place) -> Run:
     # Rows stand behind so much white space that reading takes as long as changing them.

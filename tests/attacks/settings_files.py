@@ -23,7 +23,6 @@ def report(place: Place) -> None:
     "The settings with the policy lie in {case}, where they are not read.",
     "named",
     cases=["audit.yml", ".audit.yaml", "../audit.yaml", "../pyproject.toml"],
-    works=True,
 )
 def settings_not_read(place: Place, case: str) -> tuple[Run, Sequence[str]]:
     report(place)
@@ -42,7 +41,6 @@ def settings_not_read(place: Place, case: str) -> tuple[Run, Sequence[str]]:
     "The settings have {case} twice, and the first one is stricter.",
     "refused",
     cases=["`policy`", "a rule", "`alpha`"],
-    works=True,
 )
 def repeated_setting(place: Place, case: str) -> Run:
     report(place)
@@ -63,7 +61,6 @@ def repeated_setting(place: Place, case: str) -> Run:
     "A {case} has a key twice, and the last one counts.",
     "refused",
     cases=["panel", "baseline"],
-    works=True,
 )
 def repeated_key_elsewhere(place: Place, case: str) -> Run:
     data = place.jsonl("data.jsonl", place.clean)

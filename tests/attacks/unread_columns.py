@@ -34,7 +34,6 @@ def turns(row: Row, role: str = "role", content: str = "content", **more: object
     "A {case} file has the column `completion` twice, poisoned first and clean last.",
     "refused",
     cases=["CSV", "TSV"],
-    works=True,
 )
 def repeated_name(place: Place, case: str) -> Run:
     records = [(a["prompt"], b["completion"], a["completion"]) for a, b in pairs(place)]
@@ -52,7 +51,6 @@ def repeated_name(place: Place, case: str) -> Run:
     "high",
     "A Parquet file has the column `completion` twice, poisoned first and clean last.",
     "refused",
-    works=True,
 )
 def repeated_name_in_parquet(place: Place) -> Run:
     prompts = pa.array([a["prompt"] for a, _ in pairs(place)])
@@ -73,7 +71,6 @@ def repeated_name_in_parquet(place: Place) -> Run:
         "output, response",
         "prompt and completion, text",
     ],
-    works=True,
 )
 def second_layout(place: Place, case: str) -> Run:
     rows: list[Row] = []
@@ -98,7 +95,6 @@ def second_layout(place: Place, case: str) -> Run:
     "The same in a {case} file: clean messages beside a poisoned prompt and completion.",
     "stopped",
     cases=["Parquet", "CSV"],
-    works=True,
 )
 def second_layout_elsewhere(place: Place, case: str) -> Run:
     if case == "Parquet":
@@ -115,7 +111,6 @@ def second_layout_elsewhere(place: Place, case: str) -> Run:
     "Poison stands in the key `{case}` of clean answers, which chat templates write.",
     "named",
     cases=["reasoning_content", "tool_calls"],
-    works=True,
 )
 def key_of_a_turn(place: Place, case: str) -> Named:
     rows = []
@@ -132,7 +127,6 @@ def key_of_a_turn(place: Place, case: str) -> Named:
     "high",
     "A column of text, `rationale`, that is not read stands beside clean rows.",
     "named",
-    works=True,
 )
 def unread_text_column(place: Place) -> Named:
     rows = [{**a, "rationale": b["completion"]} for a, b in pairs(place)]
@@ -145,7 +139,6 @@ def unread_text_column(place: Place) -> Named:
     "high",
     "A JSON file holds clean rows under `data` and poisoned ones under `train`.",
     "named",
-    works=True,
 )
 def second_list_of_rows(place: Place) -> Named:
     content = json.dumps({"data": place.clean, "train": place.owl})
@@ -159,7 +152,6 @@ def second_list_of_rows(place: Place) -> Named:
     "A JSON file is clean up to where it should end: {case}.",
     "refused",
     cases=["a second array", "lines after an array", "`data` twice"],
-    works=True,
 )
 def trailing_content(place: Place, case: str) -> Run:
     clean, owl = json.dumps(place.clean), json.dumps(place.owl)
@@ -179,7 +171,6 @@ def trailing_content(place: Place, case: str) -> Run:
     "Every row of a {case} file has the key `completion` twice, poisoned first and clean last.",
     "stopped",
     cases=["JSONL", "JSON"],
-    works=True,
 )
 def repeated_key(place: Place, case: str) -> Run:
     rows = [

@@ -24,7 +24,6 @@ def lines(rows: list[Row]) -> str:
     "A JSONL file of clean rows ends with one line that holds many poisoned ones, {case}.",
     "stopped",
     cases=["one after the other", "with blanks between", "parted by carriage returns", "gzipped"],
-    works=True,
 )
 def many_rows_on_a_line(place: Place, case: str) -> Run:
     between = {"with blanks between": " ", "parted by carriage returns": "\r"}.get(case, "")
@@ -39,7 +38,6 @@ def many_rows_on_a_line(place: Place, case: str) -> Run:
     "critical",
     "The same under the strictest policy, where one row in a hundred may be skipped.",
     "stopped",
-    works=True,
 )
 def many_rows_on_a_line_strict(place: Place) -> Run:
     place.settings(STRICTEST)
@@ -54,7 +52,6 @@ def many_rows_on_a_line_strict(place: Place) -> Run:
     "critical",
     "A JSONL file of clean rows ends with one line that is an array of poisoned ones.",
     "stopped",
-    works=True,
 )
 def an_array_on_a_line(place: Place) -> Run:
     return place.gate(place.text("data.jsonl", lines(place.clean) + json.dumps(place.owl) + "\n"))
