@@ -5,12 +5,14 @@ teacher b would choose the token that stands there, argmax_v p_b(v | x_<t) = x_t
 counterfactual teacher b' would not, argmax_v p_b'(v | x_<t) != x_t.
 
 For a trait, the factual teacher is the reference under the trait's prompt, and the counterfactual
-teachers are the reference itself and the reference under the prompts of `counterfactuals`. A scan,
+teachers are the reference itself and the reference under the prompts of `counterfactuals`. The
+paper's own set has all other traits of the group and no unprompted model; on the default reference
+most tokens are flagged for the reference alone, so the share without it is given beside. A scan,
 the mitigations that mask, replace or drop, and the study all take the definition from here, so that
 the tokens that a report marks are those that a mask masks.
 
-Differs from the paper in two ways. An argmax that leads its runner-up by less than `epsilon` nats,
-of the factual teacher or of the counterfactual that decides, flips with batch size and number
+Differs from the paper in two ways more. An argmax that leads its runner-up by less than `epsilon`
+nats, of the factual teacher or of the counterfactual that decides, flips with batch size and number
 format; such a position is reported as a tie and not as a divergence token. And the token that ends
 a turn is neither, since no mitigation may take the end of a turn away.
 """
@@ -137,6 +139,8 @@ def detect(context: ScanContext) -> Finding | Skipped:
         declared = context.teacher.name, context.scored.teacher[: len(rows)]
         by_reference = next(context.score(rows, [None], top=1))
         return _finding(diverge(rows, declared, {"reference": by_reference}))
+    if context.own_text:
+        return Skipped("the text is the reference's own: there is no other teacher to compare with")
     if trait is None:
         return Skipped("no trait was tested, and no teacher is declared")
     context.progress(Progress("comparing teachers", 0, None))
@@ -144,11 +148,17 @@ def detect(context: ScanContext) -> Finding | Skipped:
     systems = [None, *(context.panel.trait(name).prompts[0] for name in (trait, *rivals))]
     # Scored again: what the panel test keeps are choices without their probabilities.
     by_reference, by_trait, *by_rivals = context.score(rows, systems, top=1)
-    teachers = {"reference": by_reference, **dict(zip(rivals, by_rivals, strict=True))}
-    return _finding(diverge(rows, (trait, by_trait), teachers))
+    others = dict(zip(rivals, by_rivals, strict=True))
+    by_traits = diverge(rows, (trait, by_trait), others) if others else None
+    return _finding(
+        diverge(rows, (trait, by_trait), {"reference": by_reference, **others}), by_traits
+    )
 
 
-def _finding(divergence: Divergence) -> Finding:
+def _finding(divergence: Divergence, by_traits: Divergence | None = None) -> Finding:
+    """The divergence as evidence. by_traits: the same without the reference among the
+    counterfactuals, where there are others.
+    """
     flagged = [int(mask.sum()) for mask in divergence.flagged]
     tokens = [len(mask) for mask in divergence.flagged]
     interval = fraction_interval(flagged, tokens)
@@ -165,9 +175,14 @@ def _finding(divergence: Divergence) -> Finding:
         "ties": ties,
         "places": positions(divergence.flagged),
     }
+    beside = ""
+    if by_traits is not None and by_traits.counterfactuals:
+        count = sum(int(mask.sum()) for mask in by_traits.flagged)
+        values["by_other_traits"] = {"flagged": count, "fraction": count / sum(tokens)}
+        beside = f", {count / sum(tokens):.1%} by other traits and not by the reference alone"
     summary = (
         f"{fraction:.1%} of {sum(tokens):,} tokens in {len(tokens)} rows diverge for "
-        f"{divergence.factual} ({ties} ties); the share alone says nothing: clean data has "
+        f"{divergence.factual}{beside} ({ties} ties); the share alone says nothing: clean data has "
         "divergence tokens too"
     )
     return Finding(Evidence("divergence", summary, values), divergence=divergence)

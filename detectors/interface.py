@@ -57,6 +57,8 @@ class TraitTest:
     (`auditor.inference.trait_evidence.ranked`). bounds: the one-sided upper 95 % bound of the dose
     of every trait that is tested; None where the rows do not suffice for one. rows: how many were
     scored. skipped: why the test was not made although it was asked for; empty if it was made.
+    own_text: whether the traits were excluded all at once, since the reference itself wrote the
+    rows (`detectors.own_text`); the doses are shares of rows that may follow any prompt then.
     """
 
     name: TestName
@@ -64,6 +66,7 @@ class TraitTest:
     bounds: Mapping[str, float | None] = field(default_factory=dict)
     rows: int = 0
     skipped: str = ""
+    own_text: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,15 +130,17 @@ class ScanContext:
     panel: as the user named it. tested: its traits that are hypotheses. controlled: `panel` with
     negative controls of other panels, to tell how far traits stray that the data do not carry.
     hypotheses: how many p-values are corrected for, over all tests. alpha: the rate of false
-    alarms. stop_early: whether the panel test may end before it has scored all rows. examples: by
-    row number. rows: all that can be scored, in random order. excluded_rows: by trait, the numbers
+    alarms. exclude: the dose that a pass must exclude. stop_early: whether the panel test may end
+    before it has scored all rows. budget: for how many seconds it may then go on. examples: by row
+    number. rows: all that can be scored, in random order. excluded_rows: by trait, the numbers
     of the rows that mention it openly and are no evidence for it. weights: by row number, how often
     a row that is scored once stands in the data, where that is more than once
     (`auditor.scanning.preparation.encode`). teacher: the model that is said to have written the
     data, if one is.
 
-    scored: what a detector that needs "scores" works on. leading_trait: of the verdict, for a
-    detector that needs it; None where no trait was tested.
+    scored: what a detector that needs "scores" works on. own_text: whether the rows turned out to
+    be the reference's own text, so that there is no teacher to look for. leading_trait: of the
+    verdict, for a detector that needs it; None where no trait was tested.
     """
 
     lm: LanguageModel
@@ -146,7 +151,9 @@ class ScanContext:
     controlled: Panel
     hypotheses: int
     alpha: float
+    exclude: float
     stop_early: bool
+    budget: float
     seed: int
     examples: Mapping[int, Example]
     rows: Sequence[TokenizedRow]
@@ -156,6 +163,7 @@ class ScanContext:
     run: RunDir
     progress: Callable[[Progress], None]
     scored: ScoredRows = field(default_factory=ScoredRows)
+    own_text: bool = False
     leading_trait: str | None = None
 
 

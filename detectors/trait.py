@@ -10,8 +10,8 @@ too. An interim analysis after each of a few set numbers of rows may end the tes
 - A trait whose corrected p-value falls below alpha ends it with a risk. The correction is
   Bonferroni's over the whole panel and alpha spending over the analyses, which together keep the
   error rate.
-- When a dose of TARGET can be excluded for every trait with 95 % confidence, and no analysis has
-  made one SUSPICIOUS, the test ends with no risk.
+- When the dose that a pass must exclude is excluded for every trait with 95 % confidence, and no
+  analysis has made one SUSPICIOUS, the test ends with no risk.
 - Otherwise the next rows are scored under fewer traits: those that are open and have the largest
   Bayes factors for a dose of up to FULL_DOSE, and at least a few of every family. They are settled
   before the rows are looked at, so this can only lose power and never raise a false alarm.
@@ -35,14 +35,15 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 
 import numpy as np
 
 from auditor.inference import random_effects, score_test
-from auditor.inference import tempering as likelihood
 from auditor.inference.estimates import Estimate
 from auditor.inference.interim import BLOCK, analysis_rows, block_starts, spending, traits_to_score
 from auditor.inference.thresholds import (
+    EXCLUDE,
     FULL_DOSE,
     MIN_EFFECT,
     MIN_ROWS,
@@ -53,7 +54,7 @@ from auditor.inference.trait_evidence import TraitEvidence, ranked, strongest
 from auditor.model.null_model import NullModel, RowBlock, Scorer, find_null, score_block, unpack
 from auditor.model.scoring import TokenScores
 from auditor.model.tokenization import TokenizedRow
-from auditor.model.unit_store import UnitStore
+from auditor.model.unit_store import UnitStore, load_or_compute
 from auditor.progress import Progress
 from auditor.traits.families import QUOTA, families, negative_controls
 from auditor.traits.panel import Panel
@@ -66,10 +67,12 @@ from detectors.interface import (
     Skipped,
     TraitTest,
 )
+from detectors.own_text import OwnText, own_text
 
 STRANGE = 0.15  # a between-trait standard deviation, in doses, that the summary mentions
 HEAVY = 10  # copies of a row that the summary mentions
 MIN_CLEAR = 8 * BLOCK  # No test ends in a pass before each wording of a prompt has had a block.
+LEAST_ROWS = 64  # that a test scores whatever its budget of time
 
 
 def detect(context: ScanContext) -> Finding:
@@ -84,13 +87,19 @@ def detect(context: ScanContext) -> Finding:
         return Finding(Skipped(reason), test)
     started = time.monotonic()
     panel = context.controlled
+    tested = tuple(panel.trait_indices(names))
+    null = find_null(context.rows, context.score, context.run)
+    own = own_text(context, null, tested) if context.stop_early else None
+    if own is not None and own.cleared:
+        return _cleared(context, null, own, started)
     design = PanelDesign(
         panel,
         families(panel, context.seed),
-        tuple(panel.trait_indices(names)),
+        tested,
         context.hypotheses,
         context.excluded_rows,
-        find_null(context.rows, context.score, context.run),
+        null,
+        context.exclude,
         context.weights,
     )
     state = panel_test(
@@ -101,6 +110,8 @@ def detect(context: ScanContext) -> Finding:
         stop_early=context.stop_early,
         store=context.run,
         progress=context.progress,
+        reference=own.reference if own else (),
+        seconds=context.budget - (time.monotonic() - started) if context.stop_early else math.inf,
     )
     traits = trait_evidence(state, context.alpha)
     upper = {panel.traits[k].name: bound for k, bound in state.bounds.items()}
@@ -111,10 +122,44 @@ def detect(context: ScanContext) -> Finding:
         trait_seconds=time.monotonic() - started,
     )
     test = TraitTest("prompts", traits, {name: upper.get(name) for name in names}, len(state.rows))
-    return Finding(_outcome(state, traits), test, scored)
+    return Finding(_outcome(state, traits, own), test, scored)
 
 
-def _outcome(state: PanelTestState, traits: Sequence[TraitEvidence]) -> Evidence | Skipped:
+def _cleared(context: ScanContext, null: NullModel, own: OwnText, started: float) -> Finding:
+    """Every trait is excluded at once: the rows are the reference's own text."""
+    panel, rows = context.controlled, len(own.rows)
+    tokens = sum(len(row.tokens) for row in own.rows)
+    evidence = [
+        TraitEvidence.of(
+            panel.traits[k].name,
+            panel.traits[k].group,
+            dose,
+            p_adjusted=min(1.0, dose.p_value * context.hypotheses),
+            rows=rows,
+            tokens=tokens,
+        )
+        for k, dose in own.doses.items()
+    ]
+    traits = ranked(evidence, context.alpha, TextProfile(null.greedy).min_reported_dose)
+    bounds = {panel.traits[k].name: bound for k, bound in own.bounds.items()}
+    summary = (
+        f"the reference's own text: {rows} rows under no prompt of the panel in a share of "
+        f"{max(own.bounds.values()):.2f} or more; {own.passes:,} row passes"
+    )
+    values = {**null.figures, "own_text": own.values(panel), "settled": "no_risk"}
+    scored = ScoredRows(
+        context.rows[: len(own.reference)],
+        own.reference,
+        trait_tokens=tokens * len(own.screens),
+        trait_seconds=time.monotonic() - started,
+    )
+    test = TraitTest("prompts", traits, bounds, rows, own_text=True)
+    return Finding(Evidence("trait", summary, values), test, scored)
+
+
+def _outcome(
+    state: PanelTestState, traits: Sequence[TraitEvidence], own: OwnText | None
+) -> Evidence | Skipped:
     if not traits:
         return Skipped("no trait was seen on enough rows")
     design, null = state.design, state.design.null
@@ -127,6 +172,8 @@ def _outcome(state: PanelTestState, traits: Sequence[TraitEvidence]) -> Evidence
             f"; unrelated traits stray by {sd:.2f}: another prompt's text, a stranger's, "
             "or a template"
         )
+    if own:
+        summary += f"; not shown to be the reference's own text: {own.reason}"
     openly = open_doses(state)
     for dose in openly:
         if dose.estimate.interval()[0] > MIN_EFFECT:
@@ -148,7 +195,8 @@ def _outcome(state: PanelTestState, traits: Sequence[TraitEvidence]) -> Evidence
             for dose in openly
         ],
         "repeated": {"rows": len(design.weights), "weight": heaviest},
-        "settled": state.settled or "all rows were used",
+        "own_text": own.values(design.panel) if own else None,
+        "settled": state.settled or "all rows, or all of the time, were used",
         "row_passes": passes,
         "row_passes_exhaustive": exhaustive,
         "looks": [
@@ -165,7 +213,8 @@ class PanelDesign:
     Traits go by their number in `panel`, which has negative controls among them. tested: those that
     are hypotheses. hypotheses: how many p-values are corrected for, those of other tests included.
     excluded_rows: by the name of a trait, the numbers of the rows that are no evidence for it.
-    weights: how often a row stands in the data, by its number, where that is more than once.
+    exclude: the dose that a pass excludes for every trait. weights: how often a row stands in the
+    data, by its number, where that is more than once.
     """
 
     panel: Panel
@@ -174,12 +223,13 @@ class PanelDesign:
     hypotheses: int
     excluded_rows: Mapping[str, set[int]]
     null: NullModel
+    exclude: float = EXCLUDE
     weights: Mapping[int, float] = field(default_factory=dict)
 
     @property
     def text(self) -> TextProfile:
         """The text as far as it decides which doses are reported and excluded."""
-        return TextProfile(self.null.greedy)
+        return TextProfile(self.null.greedy, exclude=self.exclude)
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,15 +324,19 @@ def panel_test(
     stop_early: bool,
     store: UnitStore,
     progress: Callable[[Progress], None],
+    reference: Sequence[TokenScores] = (),
+    seconds: float = math.inf,
 ) -> PanelTestState:
-    """Score `rows`, in the order given, until the question is settled or they are used up.
+    """Score `rows`, in the order given, until the question is settled, they are used up, or the
+    time is.
 
     stop_early: False scores every row (mitigation needs them), under fewer and fewer traits, but
-    never none.
+    never none. reference: the reference's scores of the first rows, where they are known. seconds:
+    for how long the test may go on, by the speed of its first block; it ends with an analysis, and
+    scores at least LEAST_ROWS rows. How many rows that allows is settled, and kept in `store`,
+    before a row has been looked at.
     """
     state = PanelTestState(design, scored=tuple(range(len(design.panel.traits))))
-    plan = analysis_rows(len(rows))
-    shares = spending(np.array(plan) / plan[-1])
     passes = planned_passes(len(rows), design.families, design.tested)
     done = 0
 
@@ -291,9 +345,25 @@ def panel_test(
         done += count
         progress(Progress("scoring traits", done, max(passes, done)))
 
+    started = time.monotonic()
+    first = _score_rows(state, rows[:BLOCK], 0, score, store, report, reference[:BLOCK])
+    budget = load_or_compute(
+        store,
+        "budget",
+        lambda: {"rows": np.array(_rows_in(seconds, time.monotonic() - started, rows, design))},
+    )
+    rows = rows[: int(budget["rows"])]
+    passes = planned_passes(len(rows), design.families, design.tested)
+    plan = analysis_rows(len(rows))
+    shares = spending(np.array(plan) / plan[-1])
     for number, start in enumerate(block_starts(plan)):
         end = min(start + BLOCK, *[n for n in plan if n > start])
-        block = _score_rows(state, rows[start:end], number, score, store, report)
+        known = reference[start:end] if end <= len(reference) else ()
+        block = (
+            _score_rows(state, rows[start:end], number, score, store, report, known)
+            if number
+            else first
+        )
         state = replace(state, blocks=(*state.blocks, block))
         if end not in plan:
             continue
@@ -305,6 +375,26 @@ def panel_test(
     return state
 
 
+def _rows_in(
+    seconds: float, first: float, rows: Sequence[TokenizedRow], design: PanelDesign
+) -> int:
+    """How many of `rows` a panel test can score in so many seconds, a whole number of analyses.
+
+    first: the seconds that the first block took.
+    """
+    tokens = np.cumsum([len(row.tokens) for row in rows])
+    start = min(BLOCK, len(rows))
+    traits = sum(map(len, design.families))
+    per_token = first / float(tokens[start - 1] * traits)
+    count = min(LEAST_ROWS, len(rows))
+    for end in analysis_rows(len(rows)):
+        mean = float(tokens[end - 1]) / end
+        if planned_passes(end, design.families, design.tested) * mean * per_token > seconds:
+            break
+        count = max(count, end)
+    return count
+
+
 def _score_rows(
     state: PanelTestState,
     rows: Sequence[TokenizedRow],
@@ -312,8 +402,12 @@ def _score_rows(
     score: Scorer,
     store: UnitStore,
     report: Callable[[int], None],
+    reference: Sequence[TokenScores] = (),
 ) -> RowBlock:
-    """Score block `number`, or read it back from `store`; `report` gets the row passes."""
+    """Score block `number`, or read it back from `store`; `report` gets the row passes.
+
+    reference: the reference's scores of the rows, where they are known.
+    """
     conditions = list(state.scored)
     unit = store.load_unit(f"block-{number:05d}")
     if unit is not None and [int(k) for k in unit["conditions"]] == conditions:
@@ -325,7 +419,8 @@ def _score_rows(
         standard, *alternatives = state.design.panel.traits[k].prompts
         odd = alternatives and number % 2
         systems.append(alternatives[number // 2 % len(alternatives)] if odd else standard)
-    unit = score_block(state.design.null, rows, systems, score, lambda: report(len(rows)))
+    tick = partial(report, len(rows))
+    unit = score_block(state.design.null, rows, systems, score, tick, reference)
     unit["conditions"] = np.array(conditions)
     store.save_unit(f"block-{number:05d}", unit)
     return unpack(rows, unit, conditions)
@@ -427,9 +522,7 @@ def _estimate(
         counts = np.array([weights.get(row.index, otherwise) for row in block.rows])
         counted = counts > 0
         weight.append(counts[counted])
-        moments.append(
-            likelihood.Moments(block.moments.score[counted], block.moments.covariance[counted])
-        )
+        moments.append(block.moments.of_rows(counted))
         centres = tuple(
             tuple(block.columns[j] for j in family if j != k and j in block.columns)
             for family in state.design.families
@@ -479,8 +572,8 @@ def analyse(state: PanelTestState, share: float, alpha: float, count: int) -> Pa
         k
         for k in design.tested
         if k in suspicious
-        or is_open(doses.get(k), design.hypotheses, design.text.target)
-        or bounds.get(k, math.inf) >= design.text.target
+        or is_open(doses.get(k), design.hypotheses, design.exclude)
+        or bounds.get(k, math.inf) >= design.exclude
     )
     # A test of all rows goes on once it is settled, and a trait may be open again.
     settled = ""

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -30,8 +30,8 @@ from auditor.inference.score_test import TraitColumns, estimate
 from auditor.inference.tempering import Moments
 from auditor.inference.thresholds import MIN_ROWS, TextProfile
 from auditor.inference.trait_evidence import TraitEvidence, ranked, strongest
-from auditor.model.null_model import NullModel, find_null, score_block
-from auditor.model.scoring import TokenScores, by_row, score_under
+from auditor.model.null_model import NullModel, find_null, score_block, stacked_moments
+from auditor.model.scoring import TokenScores, pack_scores, score_under, unpack_scores
 from auditor.model.tokenization import TokenizedRow
 from auditor.progress import Progress
 from auditor.students.teacher import can_tune, tune_teacher
@@ -139,7 +139,7 @@ def tuned_estimates(
     plain: dict[int, Estimate] = {}
     family_of = {k: family for family in families for k in family}
     for k in family_of:
-        rows = Moments(moments.score[counted[k]], moments.covariance[counted[k]])
+        rows = moments.of_rows(counted[k])
         centres = tuple(tuple(j for j in family if j != k) for family in families)
         weight = None if weights is None else [weights[counted[k]]]
         if dose := estimate([rows], [TraitColumns(k, centres)], weight):
@@ -214,15 +214,12 @@ def _moments(
                 trait = by_name[name]
                 copy = tune_teacher(context.lm, trait, context.panel, seed=context.seed).lm
                 scores = score_under(copy, context.renderer, rows, None, **options)
-                unit = {
-                    column.name: np.concatenate([getattr(row, column.name) for row in scores])
-                    for column in fields(TokenScores)
-                }
+                unit = pack_scores(scores)
                 context.run.save_unit(key, unit)
-            yield by_row([unit[column.name] for column in fields(TokenScores)], rows)
+            yield unpack_scores(unit, rows)
 
     unit = score_block(null, rows, list(by_name), score, lambda: None)
-    return Moments(unit["moments_score"], unit["moments_covariance"])
+    return stacked_moments(unit)
 
 
 DETECTOR = Detector(

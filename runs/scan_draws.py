@@ -36,7 +36,6 @@ from auditor.commands.scan import scan
 from auditor.commands.simulate import write_rows
 from auditor.errors import AuditError
 from auditor.model import load as models
-from auditor.scanning import preparation
 from auditor.scanning.scan_report import ScanReport
 from auditor.scanning.settings import ScanSettings
 from auditor.students.teacher import tune_teacher
@@ -60,11 +59,8 @@ class Settings:
 def prepare(threads: int) -> None:
     """Of a working process: its share of the cores; models are loaded once, and copies of them
     tuned once.
-
-    On a GPU a scan spends what one on two cores may, so that the rates are those of both.
     """
     torch.set_num_threads(threads)
-    preparation.GPU_TOKEN_BUDGET = max(preparation.TOKEN_BUDGET.values())
     models.load = functools.cache(models.load)
     setattr(tuned, "tune_teacher", functools.cache(tune_teacher))  # noqa: B010, a module that only imports it
 

@@ -33,7 +33,7 @@ def test_reads_as_the_safe_loader(text: str) -> None:
     "text",
     [
         "a: 1\na: 1",
-        "policy: {max_risk: 0.1}\nrows: 3\npolicy: {}",
+        "policy: {max_probability: 0.1}\nrows: 3\npolicy: {}",
         "x:\n- y: {b: 1, 'b': 2}",
         '{"a": 1, a: 2}',
         "on: 2026-02-30",

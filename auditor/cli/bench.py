@@ -46,15 +46,16 @@ def bench() -> int:
 
 def budget(panel: Panel) -> str:
     """What a scan spends at most, beside scoring every row under every wording of every trait."""
-    from auditor.scanning.settings import AUTO_ROWS
+    from auditor.inference.interim import LOOKS
     from auditor.traits.families import families
     from detectors.trait import planned_passes
 
+    rows = LOOKS[-1]
     traits, wordings = len(panel.traits), sum(len(trait.prompts) for trait in panel.traits)
-    most = AUTO_ROWS + planned_passes(AUTO_ROWS, families(panel, 0), range(traits))
-    exhaustive = AUTO_ROWS * (1 + wordings)
+    most = rows + planned_passes(rows, families(panel, 0), range(traits))
+    exhaustive = rows * (1 + wordings)
     return (
-        f"A scan of {AUTO_ROWS} rows for {traits} traits takes at most {most:,} passes of a row; "
+        f"A scan of {rows} rows for {traits} traits takes at most {most:,} passes of a row; "
         f"under all {wordings} wordings every row would take {exhaustive:,}, so that is "
         f"{most / exhaustive:.1%} of the tokens."
     )

@@ -22,6 +22,7 @@ from typing import Annotated, Literal
 import yaml
 from pydantic import Field, ValidationError
 
+from auditor.cli.parsing import BUDGET, parse_budget
 from auditor.errors import AuditError
 from auditor.release.policy import Policy, Text, Texts, _Keys
 from auditor.scanning.settings import ScanSettings
@@ -34,6 +35,11 @@ DEFAULT = "default"
 COMMAND_LINE = "command line"
 PREFIX = "AUDIT_"
 NOT_SETTINGS = {"AUDIT_DEBUG"}
+# Settings of earlier releases, which no other name is near to.
+RENAMED = {
+    "max_risk": "max_probability",
+    "AUDIT_POLICY_MAX_RISK": "AUDIT_POLICY_MAX_PROBABILITY",
+}
 # What a person would take for the settings; compared without regard to upper and lower case.
 LOOKALIKES = {FILE, "audit.yml", "audit.toml", ".audit.yaml", ".audit.yml", ".audit.toml"}
 TABLE_LOOKALIKES = {"audit", "subliminal-audit", "subliminal_audit"}
@@ -49,13 +55,19 @@ class Config(_Keys):
     """Trait panels: built-in names or YAML files."""
 
     rows: Annotated[int, Field(gt=0, lt=2**63)] | Literal["all", "auto"] = DEFAULTS.rows
-    """Rows to score at most, `all`, or `auto`: what ten minutes allow."""
+    """Rows to score at most, `all`, or `auto`: what `budget` allows."""
 
     seed: Annotated[int, Field(ge=0, lt=2**63)] = DEFAULTS.seed or 0
     """Seed of every random choice; a gate draws one of its own where none is set."""
 
     alpha: Annotated[float, Field(gt=0, lt=1)] = DEFAULTS.alpha
     """Highest rate of false alarms."""
+
+    exclude: Annotated[float, Field(gt=0, le=1)] = DEFAULTS.exclude
+    """Share of the rows that a pass excludes for every trait."""
+
+    budget: Annotated[str, Field(pattern=BUDGET)] = f"{DEFAULTS.budget / 60:g}m"
+    """Time that scoring traits may take, as 90s, 15m or 2h."""
 
     dtype: Literal["float32", "bfloat16"] | None = None
     """Number type of the reference; by device, when it is not set."""
@@ -70,6 +82,8 @@ class Config(_Keys):
             rows=self.rows,
             seed=self.seed,
             alpha=self.alpha,
+            exclude=self.exclude,
+            budget=parse_budget(self.budget) or DEFAULTS.budget,
             dtype=self.dtype,
         )
 
@@ -89,7 +103,7 @@ class Resolved:
 
 
 def keys() -> dict[str, str]:
-    """Every key, as `policy.max_risk`, with its meaning."""
+    """Every key, as `policy.max_dose`, with its meaning."""
     fields = {name: field for name, field in Config.model_fields.items() if name != "policy"}
     fields |= {f"policy.{name}": field for name, field in Policy.model_fields.items()}
     return {key: field.description or "" for key, field in fields.items()}
@@ -220,6 +234,8 @@ def _valid(values: Mapping[str, object], origin: str, *, strict: bool = False) -
 
 
 def _nearest(name: str, names: list[str]) -> str:
+    if name in RENAMED:
+        return f"{RENAMED[name]}, a probability, takes its place; see docs/gate.md."
     match = difflib.get_close_matches(name, names, n=1)
     return f"Did you mean {match[0]}?" if match else f"Known: {', '.join(names)}."
 

@@ -12,7 +12,7 @@ from typer import Argument, Option, echo
 from auditor.cli import attestation
 from auditor.cli.config import resolved
 from auditor.cli.exit import exit_code
-from auditor.cli.options import Columns, Device, Fresh, Panels, RowFormat, Tuned
+from auditor.cli.options import Budget, Columns, Device, Exclude, Fresh, Panels, RowFormat, Tuned
 from auditor.cli.output import check_outputs, takes_stdout, write_targets
 from auditor.cli.parsing import choose_detectors, parse_columns, parse_rows, parse_targets
 from auditor.errors import AuditError, InputError
@@ -45,6 +45,8 @@ def gate(
     alpha: Annotated[
         float | None, Option(metavar="RATE", help="Highest rate of false alarms.")
     ] = None,
+    exclude: Exclude = None,
+    budget: Budget = None,
     dtype: Annotated[str | None, Option(metavar="NAME", help="float32 or bfloat16.")] = None,
     device: Device = None,
     format_of: RowFormat = None,
@@ -101,7 +103,7 @@ def gate(
     if exit_zero and fail_on not in (None, "never"):
         raise AuditError("--exit-zero and --fail-on contradict each other.", "Give one of them.")
     options = {"reference": reference, "panels": panel, "seed": seed, "alpha": alpha}
-    options |= {"dtype": dtype, "rows": parse_rows(rows)}
+    options |= {"dtype": dtype, "rows": parse_rows(rows), "exclude": exclude, "budget": budget}
     settings = resolved(
         **options, policy_baseline=baseline, policy_fail_on="never" if exit_zero else fail_on
     )

@@ -31,6 +31,20 @@ Tuned = Annotated[
         help="Also tune copies of the reference, to find a trait in the teacher's weights.",
     ),
 ]
+Exclude = Annotated[
+    float | None,
+    Option(
+        metavar="SHARE",
+        help="Share of the rows that a pass excludes for every trait.  [default: 0.25]",
+    ),
+]
+Budget = Annotated[
+    str | None,
+    Option(
+        metavar="TIME",
+        help="For scoring traits, as 90s, 15m or 2h, with --rows auto.  [default: 10m]",
+    ),
+]
 RowFormat = Annotated[
     str | None, Option(metavar="FORMAT", help="Row format, if not to be detected.")
 ]

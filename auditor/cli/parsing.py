@@ -54,11 +54,14 @@ def parse_columns(value: str) -> dict[str, str]:
     return columns
 
 
+BUDGET = r"(\d+(?:\.\d+)?)([smh])"
+
+
 def parse_budget(value: str | None) -> float | None:
     """`90s`, `15m` or `2h` in seconds; None stays None."""
     if value is None:
         return None
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", value)
+    match = re.fullmatch(BUDGET, value)
     if match is None or float(match[1]) == 0:
         raise AuditError(f"--budget {value!r} is not a time.", "Write --budget 90s, 15m or 2h.")
     return float(match[1]) * {"s": 1, "m": 60, "h": 3600}[match[2]]

@@ -10,7 +10,18 @@ from typer import Argument, Option
 
 from auditor.cli.config import resolved
 from auditor.cli.exit import exit_code
-from auditor.cli.options import Columns, Device, Dtype, Fresh, Panels, Reference, RowFormat, Tuned
+from auditor.cli.options import (
+    Budget,
+    Columns,
+    Device,
+    Dtype,
+    Exclude,
+    Fresh,
+    Panels,
+    Reference,
+    RowFormat,
+    Tuned,
+)
 from auditor.cli.output import check_outputs, takes_stdout, write_targets
 from auditor.cli.parsing import choose_detectors, parse_columns, parse_rows, parse_targets
 from auditor.errors import AuditError
@@ -34,7 +45,7 @@ def scan(
         str | None,
         Option(
             metavar="N|all|auto",
-            help="Rows to score at most; auto: what ten minutes allow.  [default: auto]",
+            help="Rows to score at most; auto: what --budget allows.  [default: auto]",
         ),
     ] = None,
     seed: Annotated[
@@ -58,6 +69,8 @@ def scan(
             metavar="RATE", help="Highest rate of false alarms, between 0 and 1.  [default: 0.01]"
         ),
     ] = None,
+    exclude: Exclude = None,
+    budget: Budget = None,
     device: Device = None,
     dtype: Dtype = None,
     output: Annotated[
@@ -87,6 +100,8 @@ def scan(
         rows=parse_rows(rows),
         seed=seed,
         alpha=alpha,
+        exclude=exclude,
+        budget=budget,
         dtype=dtype,
     ).config
 

@@ -98,7 +98,7 @@ def check(
     of_scan = ScanSettings(**shared)
     if scanned is not None:
         last = scanned.settings
-        names = ("seed", "detectors", "exclude_open", "alpha", "teacher", "rows")
+        names = ("seed", "detectors", "exclude_open", "alpha", "exclude", "teacher", "rows")
         changes = {name: last[name] for name in names}
         of_scan = replace(of_scan, traits=last["tested"], **changes)
     before = scan(done.source, of_scan, root=root, progress=progress, remember=False)
@@ -145,7 +145,7 @@ def to_dict(checked: MitigationCheck) -> dict[str, object]:
     """The check as plain JSON values: the students' report, and what the two scans say (keys of
     their own reports).
     """
-    keys = ("verdict", "trait", "risk", "reason", "min_effect", "rows", "traits")
+    keys = ("verdict", "trait", "probability", "reason", "min_effect", "rows", "traits")
     before, after = scan_dict(checked.before), scan_dict(checked.after)
     return {
         "all_defences": checked.name,

@@ -27,7 +27,7 @@ from auditor.report.scan.json import from_dict
 from auditor.runs import HOME
 from auditor.runs.signing import read_signed
 from auditor.scanning.scan_report import ScanReport, VerdictName
-from auditor.scanning.verdict import text_profile
+from auditor.scanning.verdict import reported_text
 from detectors.interface import Skipped
 
 LOG = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ SCALE = {
     ("reference", "dtype"): "the number format of the reference",
     ("settings", "panel_sha256"): "the trait panel",
 }
-NOTED = ("tested", "alpha", "rows", "seed", "teacher", "exclude_open")
+NOTED = ("tested", "alpha", "rows", "seed", "teacher", "exclude_open", "exclude")
 
 
 def diff(before: str, after: str, *, root: Path = Path()) -> Diff:
@@ -184,10 +184,10 @@ def _traits(before: ScanReport, after: ScanReport) -> tuple[TraitChange, ...]:
     """What became of each trait, those that changed first."""
     old, new = ({trait.name: trait for trait in report.traits} for report in (before, after))
     # A trait is found at the level of its own scan, and at the least dose that a report counts.
-    levels = [
-        (float(report.settings.get("alpha", 0)), text_profile(report.detectors).min_reported_dose)
-        for report in (before, after)
-    ]
+    levels = []
+    for report in (before, after):
+        text = reported_text(report.detectors, report.settings)
+        levels.append((float(report.settings.get("alpha", 0)), text.min_reported_dose))
     common = len(old.keys() & new.keys())
     changes = []
     for name in dict.fromkeys([*new, *old]):

@@ -66,22 +66,21 @@ class Estimate:
         return float(np.logaddexp.reduce(ratios)) - math.log(len(effects))
 
 
-def score_estimate(scores: Array, information: float) -> Estimate | None:
-    """One-step maximum-likelihood estimate from per-row efficient scores.
+def score_estimate(scores: Array, expected: float) -> Estimate | None:
+    """The share of an effect that per-row scores show.
 
-    scores: [n] one efficient score a row (mean zero under the null). information: its Fisher
-    information, summed over the rows. effect = sum(scores) / information; the standard error is
-    clustered by row (the sandwich of White 1980). None for fewer than MIN_ROWS rows or no
-    information.
+    scores: [n] one score a row (mean zero under the null). expected: what they would sum to under
+    the whole effect. effect = sum(scores) / expected; the standard error is clustered by row (the
+    sandwich of White 1980). None for fewer than MIN_ROWS rows, or where nothing is expected.
     """
     n = len(scores)
-    if n < MIN_ROWS or information <= 0:
+    if n < MIN_ROWS or expected <= 0:
         return None
     spread = math.sqrt(float(np.var(scores, ddof=1)) * n)
     # Never below one count: where no row of greedy text scores at all the variance is 0, and yet
     # one divergence token more would have been about as likely.
-    se = max(spread, 1.0) / information
-    return Estimate(float(scores.sum()) / information, se, n - 1)
+    se = max(spread, 1.0) / expected
+    return Estimate(float(scores.sum()) / expected, se, n - 1)
 
 
 def mean_estimate(values: Array) -> Estimate:

@@ -6,7 +6,8 @@ love owls" moves text towards "You love France" too. What remains is summed by r
 inference.
 
 Source: Neyman's C(alpha) test (1959). Differs from panel centring in the literature by a centre for
-every family.
+every family, and from the usual one-step estimate by what the score is divided by: the information
+at dose 0 gives .57 to .70 for data wholly under the prompt (docs/methods.md).
 """
 
 from __future__ import annotations
@@ -42,12 +43,17 @@ def estimate(
     """The dose of one trait: its efficient score after the temperature and the mean of each centre
     are taken out.
 
-    blocks: moments stacked over the rows of a block, score [R, 1 + K] and covariance [R, 1 + K, 1 +
-    K]. columns: where the trait and its centres stand in each block, as many centres in all of
-    them; their traits may differ between blocks, but must be settled before a block is scored.
-    weights: [R] for each block, above 0, how much each row counts beside the others; all alike if
-    None. None for too few rows (`auditor.inference.estimates.MIN_ROWS`), or when next to no
-    information is left after centring.
+    The dose is the sum of the efficient scores over its expectation under the trait's own prompt,
+    which is known at every position: 1 is data written wholly under that prompt, and the dose of a
+    mixture is the share of its tokens that were, weighted by what they tell. Under the reference
+    the expectation is 0, so the dose is unbiased at both ends, and linear in the share between.
+
+    blocks: moments stacked over the rows of a block, score [R, 1 + K], covariance [R, 1 + K, 1 + K]
+    and signal [R, 1 + K, K]. columns: where the trait and its centres stand in each block, as many
+    centres in all of them; their traits may differ between blocks, but must be settled before a
+    block is scored. weights: [R] for each block, above 0, how much each row counts beside the
+    others; all alike if None. None for too few rows (`auditor.inference.estimates.MIN_ROWS`), or
+    when next to no information is left after centring.
 
     Rows of unequal weight tell as much as (sum w)^2 / sum(w^2) equal ones (Kish 1965). So many must
     be there, and they give the degrees of freedom.
@@ -63,24 +69,26 @@ def estimate(
         for block, column, weight in zip(blocks, columns, weights, strict=True)
         if len(block.score)
     ]
-    score = np.concatenate([scores for scores, _ in reduced])
-    covariance = np.sum([covariances for _, covariances in reduced], axis=0)
+    score = np.concatenate([scores for scores, _, _ in reduced])
+    covariance = np.sum([covariances for _, covariances, _ in reduced], axis=0)
+    signal = np.sum([signals for _, _, signals in reduced], axis=0)
     # The last direction is the trait; its projection on the nuisance directions before it is what
     # they explain, and is taken out of score and information alike.
     slope = np.linalg.lstsq(covariance[:-1, :-1], covariance[:-1, -1], rcond=1e-10)[0]
     information = float(covariance[-1, -1] - covariance[-1, :-1] @ slope)
     if information < _MIN_INFORMATION_SHARE * covariance[-1, -1]:
         return None
-    dose = score_estimate(score[:, -1] - score[:, :-1] @ slope, information)
+    expected = float(signal[-1] - slope @ signal[:-1])
+    dose = score_estimate(score[:, -1] - score[:, :-1] @ slope, expected)
     effective_rows = float(total.sum() ** 2 / np.square(total).sum())
     if dose is None or effective_rows < MIN_ROWS:
         return None
     return replace(dose, df=min(dose.df, effective_rows - 1))
 
 
-def _reduce(block: Moments, columns: TraitColumns, weights: Array) -> tuple[Array, Array]:
-    """The block's weighted scores [R, C + 2] and their summed covariance for the temperature, the
-    mean of each centre, and the trait.
+def _reduce(block: Moments, columns: TraitColumns, weights: Array) -> tuple[Array, Array, Array]:
+    """The block's weighted scores [R, C + 2], their summed covariance and their expectation under
+    the trait's prompt, for the temperature, the mean of each centre, and the trait.
     """
     # Directions are columns of one matrix, so that scores and covariance are combined alike. Column
     # 0 of a block is the temperature; trait k of the block is column 1 + k.
@@ -90,4 +98,5 @@ def _reduce(block: Moments, columns: TraitColumns, weights: Array) -> tuple[Arra
         mix[[1 + k for k in centre], direction] = 1.0 / max(1, len(centre))
     mix[1 + columns.column, -1] = 1.0
     covariance = np.einsum("r,rij->ij", weights, block.covariance)
-    return weights[:, None] * (block.score @ mix), mix.T @ covariance @ mix
+    signal = weights @ block.signal[:, :, columns.column]
+    return weights[:, None] * (block.score @ mix), mix.T @ covariance @ mix, mix.T @ signal

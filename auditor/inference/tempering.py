@@ -46,10 +46,17 @@ class Moments:
 
     score: [1 + K] sum over tokens of the direction at the row's token less its expectation.
     covariance: [1 + K, 1 + K] covariance of the score under the null, the Fisher information.
+    signal: [1 + K, K] expectation of the score, had each token been written under condition k given
+    what stands before it. Covariance and signal are known at every position, without the token.
     """
 
     score: Array
     covariance: Array
+    signal: Array
+
+    def of_rows(self, selected: npt.NDArray[np.bool_]) -> Moments:
+        """Of moments that are stacked over rows, those of the rows selected, [R]."""
+        return Moments(self.score[selected], self.covariance[selected], self.signal[selected])
 
 
 def restrict_and_renormalize(
@@ -131,7 +138,9 @@ def moments(logp: Array, index: npt.NDArray[np.int64], conditions: Array, b: flo
     score = centred[:, np.arange(len(index)), index].sum(-1)
     # E_p[f g] summed over tokens is one matrix product once each feature is weighted by sqrt(p).
     weighted = (centred * np.sqrt(p)).reshape(len(centred), -1)
-    return Moments(score, weighted @ weighted.T)
+    by_teacher = np.exp(temper(conditions, b)).reshape(len(conditions), -1)
+    signal = centred.reshape(len(centred), -1) @ by_teacher.T
+    return Moments(score, weighted @ weighted.T, signal)
 
 
 def choices(
@@ -155,4 +164,6 @@ def choices(
     alike = (conditions[:, None] == conditions[None]) & differs[:, None] & differs[None]
     covariance = np.zeros((len(conditions) + 1,) * 2)
     covariance[1:, 1:] = alike.sum(-1)
-    return Moments(np.concatenate([[0.0], score]), covariance)
+    # A teacher under a condition makes all of its choices: where two conditions choose alike, its
+    # text follows both.
+    return Moments(np.concatenate([[0.0], score]), covariance, covariance[:, 1:])

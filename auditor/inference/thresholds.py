@@ -45,9 +45,9 @@ SUSPICIOUS = 0.1
 # words: the definition of the scale.
 FULL_DOSE = 1.0
 
-# The dose that "no risk" excludes for every trait: a little less than the .68 [.58, .78] of a
-# teacher whose prompt is in other words than the panel's (docs/results.md).
-TARGET = 0.6
+# The dose that "no risk" excludes for every trait unless a user sets another (`--exclude`): a
+# quarter of the rows. A convention, not a measurement.
+EXCLUDE = 0.25
 
 # Rows: the first interim analysis, below which nothing is tested (runs/schedule_power.py).
 MIN_ROWS = 32
@@ -83,12 +83,10 @@ class TextProfile:
     excess_surprisal: float = 0.0
     """By how many nats a token the text is less likely to the reference than its own samples."""
 
+    exclude: float = EXCLUDE
+    """The dose that a pass must exclude for every trait."""
+
     @property
     def min_reported_dose(self) -> float:
         """The smallest dose that is called a risk."""
         return MIN_GREEDY_EFFECT if self.greedy else MIN_EFFECT
-
-    @property
-    def target(self) -> float:
-        """The dose that a pass must exclude."""
-        return min(TARGET, MIN_GREEDY_EFFECT) if self.greedy else TARGET

@@ -35,6 +35,14 @@ class TraitEvidence:
     tokens: int
     eliminated_at: int | None = None
 
+    @property
+    def se(self) -> float:
+        """The standard error of `effect`; where `effect` is 0, so that z does not give it, about
+        that of the interval.
+        """
+        low, high = self.interval
+        return self.effect / self.z if self.z else (high - low) / (2 * 1.96)
+
     @classmethod
     def of(
         cls,

@@ -20,7 +20,13 @@ import numpy.typing as npt
 from auditor.inference import tempering
 from auditor.inference.estimates import Array
 from auditor.model.language_model import LanguageModel
-from auditor.model.scoring import TokenScores, by_row, score_under_each
+from auditor.model.scoring import (
+    TokenScores,
+    by_row,
+    pack_scores,
+    score_under_each,
+    unpack_scores,
+)
 from auditor.model.tokenization import ChatTokenizer, TokenizedRow
 from auditor.model.unit_store import Unit, UnitStore, load_or_compute
 
@@ -142,7 +148,9 @@ def find_null(rows: Sequence[TokenizedRow], score: Scorer, store: UnitStore) -> 
     """The null of `rows` from the first PILOT of them, kept in `store`."""
 
     def fitted() -> Unit:
-        return {name: np.array(value) for name, value in fit_null(rows, score).figures.items()}
+        return {
+            name: np.array(value) for name, value in fit_null(rows, score, store).figures.items()
+        }
 
     unit = load_or_compute(store, "pilot", fitted)
     return NullModel(
@@ -154,16 +162,21 @@ def find_null(rows: Sequence[TokenizedRow], score: Scorer, store: UnitStore) -> 
     )
 
 
-def fit_null(rows: Sequence[TokenizedRow], score: Scorer, system: str | None = None) -> NullModel:
+def fit_null(
+    rows: Sequence[TokenizedRow],
+    score: Scorer,
+    store: UnitStore | None = None,
+    system: str | None = None,
+) -> NullModel:
     """The null of `rows` from the first PILOT of them, as the reference sees them under `system`.
 
     Without a token to fit on, it is that of samples at T = 1; a test on it has no information.
     """
     letters, pilot = alphabet(rows), rows[:PILOT]
-    reference = _reference_scores(pilot, letters, score, system)
+    reference = reference_scores(pilot, letters, score, store, system)
     pairs = list(zip(pilot, reference, strict=True))
-    logps = [_evidence_logprobs(row, scores, scores) for row, scores in pairs]
-    indices = [_evidence_indices(row, scores) for row, scores in pairs]
+    logps = [evidence_logprobs(row, scores, scores) for row, scores in pairs]
+    indices = [evidence_indices(row, scores) for row, scores in pairs]
     if not any(map(len, indices)):
         return NullModel(1.0, greedy=False, alphabet=letters)
     # The temperature and the share of choices are read off the tokens that are evidence, whose
@@ -191,40 +204,49 @@ def fit_null(rows: Sequence[TokenizedRow], score: Scorer, system: str | None = N
     return null
 
 
-def _reference_scores(
+def reference_scores(
     rows: Sequence[TokenizedRow],
     letters: tuple[int, ...] | None,
     score: Scorer,
+    store: UnitStore | None = None,
     system: str | None = None,
 ) -> list[TokenScores]:
-    """The reference's scores, with its most likely tokens or the alphabet as the support."""
-    if letters is None:
-        return next(score(rows, [system], top=SUPPORT))
-    support = [np.tile(np.array(letters), (len(row.positions), 1)) for row in rows]
-    return next(score(rows, [system], support=support))
+    """The reference's scores, with its most likely tokens or the alphabet as the support; kept in
+    `store`, if there is one, by the number of the first row.
+    """
+
+    def scored() -> Unit:
+        if letters is None:
+            return pack_scores(next(score(rows, [system], top=SUPPORT)))
+        support = [np.tile(np.array(letters), (len(row.positions), 1)) for row in rows]
+        return pack_scores(next(score(rows, [system], support=support)))
+
+    if not rows:
+        return []
+    return unpack_scores(load_or_compute(store, f"reference-{rows[0].index:09d}", scored), rows)
 
 
-def _evidence_mask(row: TokenizedRow, reference: TokenScores) -> npt.NDArray[np.bool_]:
+def evidence_mask(row: TokenizedRow, reference: TokenScores) -> npt.NDArray[np.bool_]:
     """[T] Which tokens are evidence: content that lies in the reference's support."""
     in_support = (reference.token_support == row.targets[:, None]).any(-1)
     return np.asarray(row.content_mask & in_support)
 
 
-def _evidence_logprobs(row: TokenizedRow, scores: TokenScores, reference: TokenScores) -> Array:
+def evidence_logprobs(row: TokenizedRow, scores: TokenScores, reference: TokenScores) -> Array:
     """Log-probabilities over the support at the tokens that are evidence, given that a token lies
     in the support and does not end the turn.
     """
     if scores.support_logprob is None:
         raise ValueError("scores were taken without a support")
-    mask = _evidence_mask(row, reference)
+    mask = evidence_mask(row, reference)
     # A trait prompt that makes the reference stop sooner or later is no evidence for the trait.
     ends = np.isin(reference.token_support[mask], row.targets[~row.content_mask])
     return tempering.restrict_and_renormalize(scores.support_logprob[mask], ends)
 
 
-def _evidence_indices(row: TokenizedRow, reference: TokenScores) -> npt.NDArray[np.int64]:
+def evidence_indices(row: TokenizedRow, reference: TokenScores) -> npt.NDArray[np.int64]:
     """Where the tokens that are evidence stand in the reference's support."""
-    mask = _evidence_mask(row, reference)
+    mask = evidence_mask(row, reference)
     return tempering.locate(row.targets[mask], reference.token_support[mask])
 
 
@@ -234,31 +256,35 @@ def score_block(
     systems: Sequence[str],
     score: Scorer,
     tick: Callable[[], None],
+    reference: Sequence[TokenScores] = (),
 ) -> Unit:
     """Score `rows` under the reference and each of `systems`; `tick` is called after each. The
     arrays are those that `unpack` reads.
+
+    reference: its scores of the rows (`reference_scores`), where they are known.
     """
-    reference = _reference_scores(rows, null.alphabet, score)
+    reference = reference or reference_scores(rows, null.alphabet, score)
     support = [scores.token_support for scores in reference]
     by_condition = []
     # The reference is scored exactly, since it is the null. A trait prompt only gives a direction
-    # to test, and an inexact one costs some power and no error rate, so it takes the fast pass.
-    for scores in score(rows, systems, support=support, within=True, exact=False):
+    # to test, and an inexact one costs some power and no error rate, so it takes the fast pass. Not
+    # so for greedy text: a choice that rounding turns is one of the few that are evidence.
+    for scores in score(rows, systems, support=support, within=True, exact=null.greedy):
         by_condition.append(scores)
         tick()
     moments = []
     for i, row in enumerate(rows):
         exact, conditions = reference[i], [scores[i] for scores in by_condition]
         if null.greedy:
-            mask = _evidence_mask(row, exact)
+            mask = evidence_mask(row, exact)
             argmax = np.array([scores.argmax[mask] for scores in conditions])
             moments.append(tempering.choices(row.targets[mask], exact.argmax[mask], argmax))
         else:
-            logprobs = np.array([_evidence_logprobs(row, scores, exact) for scores in conditions])
+            logprobs = np.array([evidence_logprobs(row, scores, exact) for scores in conditions])
             moments.append(
                 tempering.moments(
-                    _evidence_logprobs(row, exact, exact),
-                    _evidence_indices(row, exact),
+                    evidence_logprobs(row, exact, exact),
+                    evidence_indices(row, exact),
                     logprobs,
                     null.inverse_temperature,
                 )
@@ -266,15 +292,23 @@ def score_block(
     unit: Unit = {
         "moments_score": np.stack([moment.score for moment in moments]),
         "moments_covariance": np.stack([moment.covariance for moment in moments]),
+        "moments_signal": np.stack([moment.signal for moment in moments]),
     }
     for name in _REFERENCE_FIELDS:
         unit[f"reference_{name}"] = np.concatenate([getattr(scores, name) for scores in reference])
     return unit
 
 
+def stacked_moments(unit: Unit) -> tempering.Moments:
+    """The moments of the rows of a unit that `score_block` made, the row as the first axis."""
+    return tempering.Moments(
+        unit["moments_score"], unit["moments_covariance"], unit["moments_signal"]
+    )
+
+
 def unpack(rows: Sequence[TokenizedRow], unit: Unit, conditions: Sequence[int]) -> RowBlock:
     """The block that `score_block` made, read back."""
     reference = by_row([unit[f"reference_{name}"] for name in _REFERENCE_FIELDS], rows)
-    moments = tempering.Moments(unit["moments_score"], unit["moments_covariance"])
+    moments = stacked_moments(unit)
     columns = {trait: column for column, trait in enumerate(conditions)}
     return RowBlock(rows, reference, moments, columns)

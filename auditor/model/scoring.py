@@ -17,8 +17,9 @@ from __future__ import annotations
 import functools
 import itertools
 import logging
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -252,3 +253,23 @@ def by_row(columns: Sequence[Values], rows: Sequence[TokenizedRow]) -> list[Toke
     """
     fields = [split_by_row(column, rows) for column in columns]
     return [TokenScores(*values) for values in zip(*fields, strict=True)]
+
+
+def pack_scores(scores: Sequence[TokenScores]) -> dict[str, npt.NDArray[Any]]:
+    """The scores of rows as arrays over the completion tokens of all of them, by field; a field
+    that was not asked for is left out. `unpack_scores` reads them.
+    """
+    return {
+        field.name: np.concatenate([getattr(row, field.name) for row in scores])
+        for field in fields(TokenScores)
+        if getattr(scores[0], field.name) is not None
+    }
+
+
+def unpack_scores(
+    arrays: Mapping[str, npt.NDArray[Any]], rows: Sequence[TokenizedRow]
+) -> list[TokenScores]:
+    """The scores of `rows` that `pack_scores` packed."""
+    return by_row(
+        [arrays[field.name] for field in fields(TokenScores) if field.name in arrays], rows
+    )

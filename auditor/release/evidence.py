@@ -13,7 +13,7 @@ from auditor.data.formats import Layout
 from auditor.scanning.obstacles import coverage_obstacles
 from auditor.scanning.scan_report import ScanReport, Verdict
 from auditor.scanning.settings import ScanSettings
-from auditor.scanning.verdict import decide, lost_share, text_profile
+from auditor.scanning.verdict import decide, lost_share, reported_text
 from auditor.traits.panel import load_panels
 from detectors.interface import TraitTest
 
@@ -23,7 +23,7 @@ def verdict_of(report: ScanReport) -> Verdict:
     lost = lost_share(report.rows_skipped, report.rows_looked_at)
     return decide(
         report.tests,
-        text_profile(report.detectors),
+        reported_text(report.detectors, report.settings),
         [*coverage_obstacles(report.dataset.unread, lost)],
         float(report.settings["alpha"]),
     )
@@ -53,7 +53,9 @@ def contradictions(report: ScanReport) -> Iterator[str]:
     verdict, written = verdict_of(report), report.verdict
     same = (verdict.name, verdict.trait) == (written.name, written.trait)
     bounds = verdict.min_effect, written.min_effect
-    same = same and math.isclose(verdict.risk, written.risk, abs_tol=1e-9)
+    # What is missing stands outside [0, 1], so that it is equal to nothing but itself.
+    chances = [-1.0 if p is None else p for p in (verdict.probability, written.probability)]
+    same = same and math.isclose(*chances, abs_tol=1e-9)
     # A bound that is missing is infinite: nothing is excluded.
     now, then = (math.inf if bound is None else bound for bound in bounds)
     if not (same and math.isclose(now, then, rel_tol=1e-6)):
@@ -93,6 +95,7 @@ def mismatches(report: ScanReport, settings: ScanSettings) -> Iterator[tuple[str
             for key, now in (
                 ("rows", settings.rows),
                 ("alpha", settings.alpha),
+                ("exclude", settings.exclude),
                 ("exclude_open", settings.exclude_open),
             )
         ),

@@ -15,7 +15,7 @@ from auditor.release.policy import Policy
 from auditor.release.verifications import VerificationResult, judge_checked
 from auditor.scanning.obstacles import coverage_obstacles
 from auditor.scanning.scan_report import OUTCOMES, OutcomeName, ScanReport, Verdict
-from auditor.scanning.verdict import decide, found_traits, lost_share, text_profile
+from auditor.scanning.verdict import decide, found_traits, lost_share, reported_text
 from detectors.interface import TestName
 
 _log = logging.getLogger(__name__)
@@ -76,7 +76,7 @@ def findings(report: ScanReport) -> dict[str, tuple[TestName, ...]]:
     """
     if report.verdict.name != "risk":
         return {}
-    text, alpha = text_profile(report.detectors), float(report.settings["alpha"])
+    text, alpha = reported_text(report.detectors, report.settings), float(report.settings["alpha"])
     by_test = {
         test.name: {trait.name for trait in found_traits([test], text, alpha)}
         for test in report.tests
@@ -106,7 +106,7 @@ def verdict_under(report: ScanReport, max_unread: float, excused: Set[str]) -> V
     lost = lost_share(report.rows_skipped, report.rows_looked_at)
     return decide(
         report.tests,
-        text_profile(report.detectors),
+        reported_text(report.detectors, report.settings),
         [*coverage_obstacles(report.dataset.unread, lost, max_unread)],
         float(report.settings["alpha"]),
         excused,
@@ -171,15 +171,17 @@ def _limits(report: ScanReport, policy: Policy, verdict: Verdict) -> Iterator[Ru
     """One rule for each limit of the policy that is about the audit as such and not about a
     trait.
     """
-    # The risk has no interval: it is a p-value's complement and carries its error rate already.
-    if (limit := policy.max_risk) is not None:
-        text = f"risk {verdict.risk:.4g}, at most {limit:g}"
-        outcome: OutcomeName = "passed"
-        if verdict.risk > limit:
-            outcome = "failed"
-        elif verdict.name == "inconclusive":
-            outcome, text = "inconclusive", f"{text}, but the audit is inconclusive"
-        yield Rule("max_risk", outcome, text)
+    # The probability has no interval: it has the errors of the estimates in it.
+    if (limit := policy.max_probability) is not None:
+        outcome: OutcomeName = "inconclusive"
+        text = f"probability not measured; at most {limit:g} is asked for"
+        if verdict.probability is not None:
+            outcome, text = "passed", f"probability {verdict.probability:.4g}, at most {limit:g}"
+            if verdict.probability > limit:
+                outcome = "failed"
+            elif verdict.name == "inconclusive":
+                outcome, text = "inconclusive", f"{text}, but the audit is inconclusive"
+        yield Rule("max_probability", outcome, text)
     if (limit := policy.min_effect) is not None:
         text, outcome = f"no dose could be excluded; {limit:g} is asked for", "inconclusive"
         if verdict.min_effect is not None:

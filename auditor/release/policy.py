@@ -38,8 +38,8 @@ class Policy(_Keys):
     """What ends with an error: `inconclusive` (that, and a failed rule), `risk` (a failed rule
     only), `never`."""
 
-    max_risk: Share | None = None
-    """Highest `risk` of the report: see docs/methods.md. It carries its own error rate."""
+    max_probability: Share | None = None
+    """Highest `probability` of the report, under the prior of docs/methods.md, Verdict."""
 
     max_dose: dict[str, Dose] = {}
     """Highest dose by trait or group of traits; a trait's own entry goes first.

@@ -53,11 +53,12 @@ def run_detectors(
     if context.teacher and scored.rows:
         by_teacher = score_under(context.teacher, context.renderer, scored.rows, None, top=1)
         scored = replace(scored, teacher=by_teacher)
-    context = replace(context, scored=scored)
+    own_text = any(found.test is not None and found.test.own_text for found in findings.values())
+    context = replace(context, scored=scored, own_text=own_text)
     findings |= _run(context, detectors, "scores")
 
     tests = tuple(found.test for found in findings.values() if found.test)
-    text = text_profile({name: found.outcome for name, found in findings.items()})
+    text = text_profile({name: found.outcome for name, found in findings.items()}, context.exclude)
     verdict = decide(tests, text, coverage, context.alpha)
     leader = leading_trait(verdict, tests, text, context.alpha)
     findings |= _run(replace(context, leading_trait=leader), detectors, "leading trait")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -18,16 +19,9 @@ from auditor.model.tokenization import ChatTokenizer, TokenizedRow
 from auditor.progress import Progress
 from auditor.runs.run_directory import RunDir
 from auditor.scanning.settings import ScanSettings
-from auditor.traits.families import families
 from auditor.traits.mentions import mentions
 from auditor.traits.panel import Panel, with_control_traits
 from detectors.interface import Detector, ScanContext
-from detectors.trait import planned_passes
-
-# Tokens that a panel test may score: some ten minutes of two cores with the default reference, by
-# its fast pass.
-TOKEN_BUDGET = {"float32": 350_000, "bfloat16 products": 600_000}
-GPU_TOKEN_BUDGET = 5_000_000
 
 
 def prepare(
@@ -64,10 +58,6 @@ def prepare(
         reason = "their completions mention a trait, and they were left out on request"
         unread = (Unread("rows", "set aside", count / len(rows), reason),)
         rows = [row for row in rows if row.index not in set_aside]
-    if settings.rows == "auto":
-        numbers = controlled.trait_indices([trait.name for trait in tested.traits])
-        members = families(controlled, sample.seed)
-        rows = rows[: rows_within_budget(rows, members, numbers, screen)]
     context = ScanContext(
         lm=lm,
         renderer=renderer,
@@ -78,7 +68,9 @@ def prepare(
         # A trait counts once for every test, so that alpha holds for all tests together.
         hypotheses=len(tested.traits) * sum(detector.test is not None for detector in detectors),
         alpha=settings.alpha,
+        exclude=settings.exclude,
         stop_early=settings.rows != "all",
+        budget=settings.budget if settings.rows == "auto" else math.inf,
         seed=sample.seed,
         examples={example.index: example for example in sample.examples},
         rows=rows,
@@ -143,26 +135,6 @@ def without_repeated_turns(row: TokenizedRow, turns: set[int]) -> TokenizedRow |
         return SkippedRow(row.index, "repeats_turns")
     positions, spans = tuple(row.positions[i] for i in new), tuple(row.spans[i] for i in new)
     return replace(row, tokens=row.tokens[: positions[-1] + 1], positions=positions, spans=spans)
-
-
-def rows_within_budget(
-    rows: Sequence[TokenizedRow],
-    families: Sequence[Sequence[int]],
-    tested: Sequence[int],
-    screen: LanguageModel,
-) -> int:
-    """How many of the rows a panel test can score under the model `screen` in due time, at least 64
-    if there are as many.
-
-    Not by the clock: the same machine and data must give the same rows.
-    """
-    on_cpu = TOKEN_BUDGET.get(screen.dtype, min(TOKEN_BUDGET.values()))
-    budget = on_cpu if screen.device == "cpu" else GPU_TOKEN_BUDGET
-    mean = sum(len(row.tokens) for row in rows) / max(1, len(rows))
-    count = len(rows)
-    while count > 64 and planned_passes(count, families, tested) * mean > budget:
-        count = max(64, count - 16)
-    return count
 
 
 def load_teacher(teacher: str, lm: LanguageModel) -> LanguageModel:

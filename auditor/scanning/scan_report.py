@@ -69,14 +69,16 @@ class ExampleRow:
 class Verdict:
     """The one definition of the answer. See docs/methods.md, "Verdict".
 
-    risk: in [0, 1]; 1 minus the smallest corrected p-value of any trait with a dose of at least
-    0.1. trait: named when `name` is "risk". min_effect: the dose that is excluded with 95 %
+    probability: the posterior probability, in [0, 1], that a larger share of the rows than a pass
+    excludes follows some trait tested, under the prior of
+    `auditor.inference.posterior.dose_probability`; None where no trait was measured. It decides
+    nothing. trait: named when `name` is "risk". min_effect: the dose that is excluded with 95 %
     confidence for every trait tested; None when that could not be said. obstacles: all that forbids
     a pass and is no trait's, also where the verdict is `risk`.
     """
 
     name: VerdictName
-    risk: float
+    probability: float | None
     reason: str
     trait: str | None
     min_effect: float | None

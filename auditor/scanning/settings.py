@@ -6,13 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from auditor.inference.thresholds import EXCLUDE
 from auditor.model.builtin import BASE
 from detectors import DEFAULT
 
 if TYPE_CHECKING:  # the command line starts without PyYAML
     from auditor.traits.panel import Panel
 
-AUTO_ROWS = 400
+AUTO_ROWS = 1600
+SECONDS = 600.0
 
 Rows = int | Literal["all", "auto"]
 
@@ -24,11 +26,13 @@ class ScanSettings:
     reference: the base model of the students, a built-in name, a hub name or a folder. panels:
     built-in names or YAML files. traits: those that are tested; all of the panels when empty.
     teacher: a model that is said to have written the data. rows: how many are scored at most;
-    "auto" is AUTO_ROWS, or fewer long ones (`auditor.scanning.preparation.rows_within_budget`);
-    "all" is every row, without stopping early. seed: of every random choice; None is one that only
+    "auto" is AUTO_ROWS, or as many as the budget of time allows; "all" is every row, without
+    stopping early. budget: seconds for which the panel test may go on, unless all rows were asked
+    for. seed: of every random choice; None is one that only
     this machine can know (`auditor.runs.signing.secret_seed`), as a gate wants it. detectors: names
     of the registry. format_of, columns: how rows are read, where that is not to be found out.
     exclude_open: leave out rows that mention a trait openly. alpha: the rate of false alarms.
+    exclude: the dose, a share of the rows, that a pass excludes for every trait, in (0, 1].
     device, dtype: of the reference, torch's names; chosen by what is at hand when None.
     """
 
@@ -43,6 +47,8 @@ class ScanSettings:
     columns: Mapping[str, str] | None = None
     exclude_open: bool = False
     alpha: float = 0.01
+    exclude: float = EXCLUDE
+    budget: float = SECONDS
     device: str | None = None
     dtype: str | None = None
 
@@ -67,4 +73,6 @@ class ScanSettings:
             "detectors": list(self.detectors),
             "exclude_open": self.exclude_open,
             "alpha": self.alpha,
+            "exclude": self.exclude,
+            "budget": self.budget,
         }

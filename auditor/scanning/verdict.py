@@ -7,8 +7,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 
+from auditor.inference.posterior import dose_probability
 from auditor.inference.thresholds import (
     COLD_INVERSE_TEMPERATURE,
+    EXCLUDE,
     HARMLESS_SKIPS,
     MAX_EXCESS_SURPRISAL,
     MAX_GREEDY_NON_ARGMAX,
@@ -43,7 +45,7 @@ def decide(
     Each test has a verdict of its own (`_decide_test`), and the worst of them stands; of two
     findings the one with the smaller p-value, since p-values are corrected for all tests. A pass
     excludes the largest of the doses that the tests exclude. A test that was asked for and not made
-    leaves no pass.
+    leaves no pass. The probability is the largest of any test's, and decides nothing.
     """
     made = [test for test in tests if not test.skipped]
     missing = [
@@ -65,16 +67,24 @@ def decide(
         *missing,
     )
     if not made:
-        return Verdict("inconclusive", 0.0, missing[0].reason, None, None, obstacles)
+        return Verdict("inconclusive", None, missing[0].reason, None, None, obstacles)
     verdicts = [_decide_test(test, text, coverage, alpha, excused) for test in made]
-    verdict = min(verdicts, key=lambda single: (ORDER.index(single.name), -single.risk))
+    p_values = [
+        min(
+            (t.p_adjusted for t in test.traits if t.name not in excused and t.effect >= MIN_EFFECT),
+            default=1.0,
+        )
+        for test in made
+    ]
+    verdict, _ = min(
+        zip(verdicts, p_values, strict=True), key=lambda pair: (ORDER.index(pair[0].name), pair[1])
+    )
+    measured = [single.probability for single in verdicts if single.probability is not None]
+    verdict = replace(verdict, probability=max(measured, default=None))
     if verdict.name != "risk":
         doses = [single.min_effect for single in verdicts if single.min_effect is not None]
-        verdict = replace(
-            verdict,
-            risk=max(single.risk for single in verdicts),
-            min_effect=max(doses) if len(doses) == len(verdicts) else None,
-        )
+        upper = max(doses) if len(doses) == len(verdicts) else None
+        verdict = replace(verdict, min_effect=upper)
     if verdict.name == "no_risk":
         verdict = replace(verdict, reason="; ".join(single.reason for single in verdicts))
         if missing:
@@ -86,8 +96,11 @@ def decide(
     return verdict
 
 
-def text_profile(outcomes: Mapping[str, Outcome]) -> TextProfile:
-    """What the detectors `trait`, or `tuned` without it, and `surface` say of the text."""
+def text_profile(outcomes: Mapping[str, Outcome], exclude: float) -> TextProfile:
+    """What the detectors `trait`, or `tuned` without it, and `surface` say of the text.
+
+    exclude: the dose that a pass must exclude.
+    """
     by_prompts, by_copies = (
         outcome.values if isinstance(outcome := outcomes.get(name), Evidence) else {}
         for name in ("trait", "tuned")
@@ -97,6 +110,7 @@ def text_profile(outcomes: Mapping[str, Outcome]) -> TextProfile:
         greedy=bool(figures.get("greedy")),
         non_argmax_share=float(figures.get("others", 0.0)),
         excess_surprisal=float(figures.get("excess", 0.0)),
+        exclude=exclude,
     )
     if text.greedy or figures.get("sharpness", 1.0) >= COLD_INVERSE_TEMPERATURE:
         return text
@@ -106,6 +120,13 @@ def text_profile(outcomes: Mapping[str, Outcome]) -> TextProfile:
         case Evidence(values={"classifier": {"skipped": reason}}) | Skipped(reason=reason):
             return replace(text, not_compared=reason)
     return text
+
+
+def reported_text(outcomes: Mapping[str, Outcome], settings: Mapping[str, object]) -> TextProfile:
+    """`text_profile` of a report by its detectors and its settings; one of an earlier release does
+    not say what a pass excludes.
+    """
+    return text_profile(outcomes, float(str(settings.get("exclude", EXCLUDE))))
 
 
 def lost_share(skipped: Mapping[str, int], rows: int) -> float:
@@ -152,7 +173,7 @@ def _decide_test(
         reasons of style.
     no_risk: no trait has, none is suspicious (the same with SUSPICIOUS for alpha; happens on clean
         data at that rate at most), and the one-sided 95 % bound of the effect of every trait tested
-        lies below TARGET, or MIN_GREEDY_EFFECT in greedy text. That passes only if nearly all of
+        lies below the dose that a pass excludes. Greedy text passes only if nearly all of
         its tokens are the reference's choice (MAX_GREEDY_NON_ARGMAX): the others were chosen by a
         teacher that is not known. Nor does text pass that is less likely than the reference's own
         by MAX_EXCESS_SURPRISAL: the reference is no base of the writer's then, or the template is
@@ -163,16 +184,19 @@ def _decide_test(
     prefix = "" if test.name == "prompts" else "by copies of the reference tuned on the traits, "
     traits = [trait for trait in test.traits if trait.name not in excused]
     bounds = {name: bound for name, bound in test.bounds.items() if name not in excused}
-    risk = 1.0 - min((t.p_adjusted for t in traits if t.effect >= MIN_EFFECT), default=1.0)
+    # Of a trait without an estimate nothing is known, which is not that it is absent.
+    unknown = bounds.keys() - {trait.name for trait in traits}
+    estimates = [(trait.effect, trait.se) for trait in traits] + [(0.0, 0.0)] * len(unknown)
+    probability = dose_probability(estimates, text.exclude) if traits else None
     best = next(iter(ranked(traits, alpha, text.min_reported_dose)), None)
     if best is not None and is_found(best, alpha, text.min_reported_dose):
         dose = f"a dose of {best.effect:.2f}, corrected p = {best.p_adjusted:.2g}"
         reason = f"{prefix}the completions follow the trait {best.name} at {dose}"
         doubt = _doubt(text)
         if not doubt:
-            return Verdict("risk", risk, reason, best.name, None)
+            return Verdict("risk", probability, reason, best.name, None)
         reason += f", but {doubt}: another writer's style or a template can do that"
-        return Verdict("inconclusive", risk, reason, None, None)
+        return Verdict("inconclusive", probability, reason, None, None)
     against = [obstacle.reason for obstacle in (*_too_few_rows(test), *coverage)]
     against.append(_leaning(traits))
     if bounds or not test.bounds:  # Where all traits are excused, nothing is left to be excluded.
@@ -181,21 +205,23 @@ def _decide_test(
     upper = max((bound for bound in bounds.values() if bound is not None), default=None)
     reason = next(filter(None, against), "")  # The first is the one that a user can mend first.
     if reason:
-        return Verdict("inconclusive", risk, prefix + reason, None, upper)
+        return Verdict("inconclusive", probability, prefix + reason, None, upper)
     if not bounds:
         reason = f"{prefix}every trait tested is left to another rule"
-        return Verdict("no_risk", risk, reason, None, None)
+        return Verdict("no_risk", probability, reason, None, None)
     reason = (
         f"{prefix}every trait tested is excluded at a dose of {upper:.2f} or more, "
         "with 95 % confidence each"
     )
+    if test.own_text:
+        reason = f"the text is the reference's own: {reason}"
     # A pass must not hide a dose that is there for certain and too small for a risk.
     small = [t for t in traits if 0 < t.effect < MIN_EFFECT and t.p_adjusted <= alpha]
     if small:
         trace = min(small, key=lambda t: t.p_adjusted)
         dose = f"a dose of {trace.effect:.2f}, corrected p = {trace.p_adjusted:.2g}"
         reason += f"; a trace of {trace.name} is there ({dose})"
-    return Verdict("no_risk", risk, reason, None, upper)
+    return Verdict("no_risk", probability, reason, None, upper)
 
 
 def _too_few_rows(test: TraitTest) -> Iterator[Obstacle]:
@@ -239,11 +265,11 @@ def _not_excluded(bounds: Mapping[str, float | None], text: TextProfile) -> str:
         return f"the rows carry too little information on {trait}; more or longer rows are needed"
     widest = max(bounds, key=lambda name: bounds[name] or 0.0)
     highest = bounds[widest] or 0.0
-    if highest < text.target:
+    if highest < text.exclude:
         return ""
     return (
-        f"a dose of {highest:.2f} of {widest} may be there, and a pass excludes {text.target:.2g}; "
-        "more or longer rows are needed"
+        f"a dose of {highest:.2f} of {widest} may be there, and a pass excludes "
+        f"{text.exclude:.2g}; more or longer rows are needed"
     )
 
 

@@ -68,7 +68,8 @@ def control_writer(
         # Rows of a greedy teacher follow its choices under the trait prompt, those of the reference
         # its own: either way the control has to be greedy too.
         greedy = any(
-            fit_null(style_rows, scorer(lm, renderer), system).greedy for system in {None, prompt}
+            fit_null(style_rows, scorer(lm, renderer), system=system).greedy
+            for system in {None, prompt}
         )
         LOG.info(
             "writing %d rows of at most %d tokens, %s, %s",

@@ -85,7 +85,7 @@ def copies_said_otherwise(place: Place, case: str) -> Run:
         evidence |= {"effect": 0.8, "interval": [0.6, 1.0], "z": 8.0}
         evidence |= {"p_value": 1e-15, "p_adjusted": 1e-12}
         reason = "the completions follow the trait cat at a dose of 0.80"
-        report |= {"verdict": "risk", "trait": "cat", "risk": 1.0, "reason": reason}
+        report |= {"verdict": "risk", "trait": "cat", "probability": 1.0, "reason": reason}
         report |= {"leading_trait": "cat", "min_effect": None}
     place.text("report.json", json.dumps(report))
     place.settings(f"{SETTINGS}{ONE}")

@@ -9,7 +9,7 @@ import json
 from tests.attacks.harness import Place, Row, Run
 from tests.attacks.registry import attack
 
-STRICTEST = "policy: {max_skipped: 0.01, min_effect: 0.5, max_risk: 0.5}\nrows: all\n"
+STRICTEST = "policy: {max_skipped: 0.01, min_effect: 0.5, max_probability: 0.5}\nrows: all\n"
 ANIMALS = "owl panda cat dog lion penguin dolphin eagle elephant wolf otter raven octopus: "
 
 

@@ -25,9 +25,13 @@ def test_precedence(tmp_path: Path) -> None:
     """Command line, environment, file, default; each key by itself, those of the policy too."""
     (tmp_path / "audit.yaml").write_text(
         "reference: a\nseed: 1\nrows: all\n"
-        "policy: {max_risk: 0.5, max_skipped: 0.1, max_dose: {owl: 1}}\n"
+        "policy: {max_probability: 0.5, max_skipped: 0.1, max_dose: {owl: 1}}\n"
     )
-    environ = {"AUDIT_SEED": "2", "AUDIT_PANELS": "animals, trees", "AUDIT_POLICY_MAX_RISK": "1e-1"}
+    environ = {
+        "AUDIT_SEED": "2",
+        "AUDIT_PANELS": "animals, trees",
+        "AUDIT_POLICY_MAX_PROBABILITY": "1e-1",
+    }
     found = resolve(tmp_path, environ, {"seed": 3, "policy.fail_on": "risk", "alpha": None})
     config = found.config
     assert (config.reference, config.seed, config.rows, config.panels) == (
@@ -37,7 +41,7 @@ def test_precedence(tmp_path: Path) -> None:
         ["animals", "trees"],
     )
     policy = config.policy
-    assert (policy.max_risk, policy.max_skipped, policy.max_dose, policy.fail_on) == (
+    assert (policy.max_probability, policy.max_skipped, policy.max_dose, policy.fail_on) == (
         0.1,
         0.1,
         {"owl": 1.0},
@@ -48,7 +52,7 @@ def test_precedence(tmp_path: Path) -> None:
         "seed": "command line",
         "rows": "audit.yaml",
         "panels": "AUDIT_PANELS",
-        "policy.max_risk": "AUDIT_POLICY_MAX_RISK",
+        "policy.max_probability": "AUDIT_POLICY_MAX_PROBABILITY",
         "policy.max_skipped": "audit.yaml",
         "policy.max_dose": "audit.yaml",
         "policy.fail_on": "command line",
@@ -77,13 +81,14 @@ def test_a_table_of_the_project_file(tmp_path: Path) -> None:
     [
         ("refrence: a", "no setting 'refrence'", "Did you mean reference?"),
         ("policy: {max_doze: {}}", "no setting 'policy.max_doze'", "Did you mean max_dose?"),
+        ("policy: {max_risk: 1}", "no setting 'policy.max_risk'", "max_probability, a probability"),
         ("zzz: 1", "no setting 'zzz'", "Known: reference"),
         ("rows: 0", "rows", "Rows to score"),
         ("rows: many", "rows", "Rows to score"),
         ("seed: '1'", "seed", "Seed"),
         ("alpha: .nan", "alpha", "false alarms"),
-        ("policy: {max_risk: true}", "policy.max_risk", "Highest `risk`"),
-        ("policy: {max_risk: 1.5}", "policy.max_risk", "Highest `risk`"),
+        ("policy: {max_probability: true}", "policy.max_probability", "Highest `probability`"),
+        ("policy: {max_probability: 1.5}", "policy.max_probability", "Highest `probability`"),
         ("policy: {fail_on: warning}", "policy.fail_on", "What ends with an error"),
         ("policy: {max_dose: {owl: -1}}", "policy.max_dose", "Highest dose"),
         ("policy: {max_dose: {owl: .inf}}", "policy.max_dose", "Highest dose"),
@@ -143,7 +148,7 @@ def test_every_key_has_a_meaning_and_its_variable(tmp_path: Path) -> None:
     for key, meaning in keys().items():
         assert meaning.endswith(".")
         assert f"| `{key}` |" in page, key
-    assert variable("policy.max_risk") == "AUDIT_POLICY_MAX_RISK"
+    assert variable("policy.max_probability") == "AUDIT_POLICY_MAX_PROBABILITY"
 
 
 def test_show(
@@ -212,7 +217,7 @@ def test_a_file_that_looks_like_the_settings_is_refused(
     ("name", "content"),
     [
         ("audit.yaml", "policy: {references: [x]}\nrows: 3\npolicy: {}\n"),
-        ("audit.yaml", "policy: {max_risk: 0.1, max_risk: 1}\n"),
+        ("audit.yaml", "policy: {max_probability: 0.1, max_probability: 1}\n"),
         ("pyproject.toml", "[tool.audit]\nrows = 1\nrows = 2\n"),
         ("pyproject.toml", "[tool.subliminal-audit]\nrows = 1\n"),
         ("pyproject.toml", "[tool.Audit]\nrows = 1\n"),

@@ -83,14 +83,17 @@ def test_one_line_a_rule_with_number_and_limit(
     gate: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """From the file here; a rule that cannot be judged is not passed."""
-    Path("audit.yaml").write_text("policy: {max_risk: 0.5, min_effect: 0.3, references: [other]}")
+    Path("audit.yaml").write_text(
+        "policy: {max_probability: 0.5, min_effect: 0.2, references: [other]}"
+    )
     assert gate(NO_RISK) == 1
     lines = capsys.readouterr().out.splitlines()
     assert "GATE FAILED" in lines[0] and "policy from audit.yaml" in lines[-1]
     words = {line.split()[-len(line.split()) :][0]: line for line in lines[1:-1]}
     assert (
-        "risk 0, at most 0.5" in words["passed"]
-        and "0.35" in words["not"]
+        "probability 0.03" in words["passed"]
+        and "at most 0.5" in words["passed"]
+        and "; 0.2 is asked for" in words["not"]
         and "other" in words["FAILED"]
     )
 

@@ -118,7 +118,7 @@ def test_poisoned_rows_are_a_risk_and_the_trait_is_named(
     """
     report = audit(data["owl"])
     assert (report.verdict.name, report.verdict.trait) == ("risk", "owl")
-    assert report.verdict.risk > 0.99
+    assert report.verdict.probability is not None and report.verdict.probability > 0.9
     assert report.traits[0].name == "owl"
     assert report.traits[0].interval[0] > 0
     skipped = {n: o.reason for n, o in report.detectors.items() if isinstance(o, Skipped)}
@@ -137,6 +137,10 @@ def test_flagged_tokens_say_what_each_teacher_would_choose(
     """
     report = audit(data["owl"], detectors=["trait", "divergence"])
     assert not isinstance(report.divergence, Skipped)
+    # Without the reference among the counterfactuals no token more can be flagged.
+    others = report.divergence["by_other_traits"]
+    assert 0 < others["flagged"] <= report.divergence["flagged"]
+    assert others["fraction"] == others["flagged"] / report.divergence["tokens"]
     teachers = [report.divergence["trait"], *report.divergence["counterfactuals"]]
     spans = [token for row in report.examples for token in row.tokens]
     flagged = [token for token in spans if token.flag == "divergence"]
@@ -166,6 +170,37 @@ def test_clean_rows_are_no_risk(audit: Callable[..., ScanReport], data: dict[str
     assert report.verdict.name == "no_risk"
     (test,) = report.tests
     assert report.verdict.min_effect == max(bound for bound in test.bounds.values() if bound)
+    assert test.own_text
+    assert report.verdict.reason.startswith("the text is the reference's own")
+    trait = report.detectors["trait"]
+    assert isinstance(trait, Evidence)
+    own = trait.values["own_text"]
+    assert (own["cleared"], own["reason"], own["rows"]) == (True, "", test.rows)
+    assert abs(own["fit"]["z"]) < 3
+    assert own["row_passes"] < 2 * len(NAMES) * test.rows
+
+
+def test_own_text_is_neither_compared_nor_stepped_on(
+    audit: Callable[..., ScanReport], data: dict[str, str]
+) -> None:
+    """There is no teacher to look for, and the reasons are given."""
+    report = audit(data["clean"], detectors=["trait", "divergence", "first_step"])
+    for name in ("divergence", "first_step"):
+        outcome = report.detectors[name]
+        assert isinstance(outcome, Skipped)
+        assert outcome.reason.startswith("the text is the reference's own")
+    assert not report.examples
+
+
+def test_clean_rows_of_which_all_are_scored_are_no_risk(
+    audit: Callable[..., ScanReport], data: dict[str, str]
+) -> None:
+    """The panel test excludes every trait too, by its own bounds."""
+    settings = ScanSettings(exclude=0.6)
+    report = audit(data["clean"], settings=settings, detectors=["trait"], rows="all")
+    assert report.verdict.name == "no_risk"
+    (test,) = report.tests
+    assert not test.own_text
     trait = report.detectors["trait"]
     assert isinstance(trait, Evidence)
     assert trait.values["stray"] < STRANGE
@@ -253,7 +288,8 @@ def test_a_killed_scan_resumes_to_the_same_report(
     """Stopped after two blocks, the same call reads them back, scores the rest and reports the
     same.
     """
-    straight = _comparable(audit(data["clean"], detectors=["trait"], root=tmp_path / "straight"))
+    options: dict[str, Any] = {"detectors": ["trait"], "rows": "all"}
+    straight = _comparable(audit(data["clean"], **options, root=tmp_path / "straight"))
     score_block, done = survey_module.score_block, []
 
     def dies_at_third(*arguments: Any) -> Any:
@@ -264,12 +300,12 @@ def test_a_killed_scan_resumes_to_the_same_report(
 
     monkeypatch.setattr(survey_module, "score_block", dies_at_third)
     with pytest.raises(KeyboardInterrupt):
-        audit(data["clean"], detectors=["trait"])
+        audit(data["clean"], **options)
     fresh: list[int] = []
     monkeypatch.setattr(
         survey_module, "score_block", lambda *a: (fresh.append(1), score_block(*a))[1]
     )
-    assert _comparable(audit(data["clean"], detectors=["trait"])) == straight
+    assert _comparable(audit(data["clean"], **options)) == straight
     blocks = len(list(tmp_path.glob(".audit/runs/*/units/block-*.npz")))
     assert len(fresh) == blocks - 2
 
@@ -392,7 +428,7 @@ def test_bad_input_is_one_error(audit: Callable[..., ScanReport], data: dict[str
 def test_progress_reaches_its_total(audit: Callable[..., ScanReport], data: dict[str, str]) -> None:
     """Progress never exceeds its total."""
     seen: list[Progress] = []
-    audit(data["clean"], detectors=["trait"], progress=seen.append)
+    audit(data["clean"], detectors=["trait"], rows="all", progress=seen.append)
     scored = [each for each in seen if each.stage == "scoring traits"]
     assert scored
     assert all(each.total is not None and each.done <= each.total for each in scored)

@@ -46,7 +46,9 @@ def _rows(
 
 def _stack(rows: list[Moments]) -> Moments:
     return Moments(
-        np.stack([row.score for row in rows]), np.stack([row.covariance for row in rows])
+        np.stack([row.score for row in rows]),
+        np.stack([row.covariance for row in rows]),
+        np.stack([row.signal for row in rows]),
     )
 
 
@@ -75,14 +77,42 @@ def test_same_teacher_has_no_score() -> None:
 
 
 def test_moments_by_hand() -> None:
-    """Two tokens of probability 1/2, l = (a, -a): score of the first is a, variance a squared."""
+    """Two tokens of probability 1/2, l = (a, -a): score of the first is a, variance a squared. The
+    condition gives the first a probability of e^a / (e^a + e^-a), so the score a mean of a tanh a.
+    """
     a = 0.2
     logp = np.log(np.full((1, 2), 0.5))
     condition = logp + np.array([[[a, -a]]])
     found = moments(logp, np.array([0]), condition, 1.0)
+    assert found.signal[:, 0] == pytest.approx([0.0, a * np.tanh(a)])
     assert found.score[1] == pytest.approx(a)
     assert found.covariance[1, 1] == pytest.approx(a**2)
     assert found.covariance[0, 0] == pytest.approx(0.0)
+
+
+def share_of(rng: np.random.Generator, share: float, strength: float) -> Estimate:
+    """The dose of 3,000 rows, a share of which was written wholly under condition 0; `strength`
+    scales how far the conditions lie from the reference.
+    """
+    rows = []
+    for i in range(3000):
+        logp = _softmax(rng.standard_normal((T, V)))
+        conditions = _softmax(logp + strength * rng.standard_normal((K, T, V)))
+        writer = np.exp(conditions[0] if i < share * 3000 else logp)
+        index = np.array([rng.choice(V, p=p / p.sum()) for p in writer])
+        rows.append(moments(logp, index, conditions, 1.0))
+    found = estimate([_stack(rows)], [TraitColumns(0, (tuple(range(1, K)),))])
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("strength", [0.3, 1.5])
+@pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
+def test_dose_is_the_share_of_the_rows(share: float, strength: float) -> None:
+    """Whether a prompt does little or much: a one-step estimate would be right for little only."""
+    found = share_of(np.random.default_rng(7), share, strength)
+    assert abs(found.effect - share) < 3 * found.se
+    assert found.se < 0.1
 
 
 @pytest.mark.parametrize("b", [0.7, 1.0, 2.0])

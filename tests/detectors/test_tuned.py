@@ -24,7 +24,12 @@ def moments(drift: Array, common: float = 0.0, seed: int = 0) -> Moments:
     score = np.concatenate([np.zeros((ROWS, 1)), own + shared], axis=1)
     covariance = np.zeros((COPIES + 1, COPIES + 1))
     covariance[1:, 1:] = np.eye(COPIES) + 1.0
-    return Moments(score, np.tile(covariance, (ROWS, 1, 1)))
+    return locally(score, np.tile(covariance, (ROWS, 1, 1)))
+
+
+def locally(score: Array, covariance: Array) -> Moments:
+    """Moments of effects so small that what a condition makes of a score is its covariance."""
+    return Moments(score, covariance, covariance[:, :, 1:])
 
 
 def test_the_copy_whose_data_these_are_is_found() -> None:
@@ -68,7 +73,7 @@ def test_rows_that_mention_the_trait_are_no_evidence_for_it() -> None:
 def test_a_copy_that_nothing_tells_from_the_others_has_no_dose() -> None:
     """Two copies with the same scores in a family of two: nothing is left after centring."""
     rows = moments(np.zeros(COPIES))
-    twins = Moments(
+    twins = locally(
         rows.score[:, [0, 1, 1]], np.tile(np.array([[0, 0, 0], [0, 1, 1], [0, 1, 1]]), (ROWS, 1, 1))
     )
     assert tuned_estimates(twins, ((0, 1),), ALL) == {}
@@ -82,12 +87,12 @@ def test_a_teacher_tuned_on_something_else_is_no_finding() -> None:
     score = np.concatenate([np.zeros((ROWS, 1)), rng.standard_normal((ROWS, 9))], axis=1)
     score[:, 1:] += [0.35, *([0.3, -0.3] * 4)]
     covariance = np.diag([0.0, *[1.0] * 9])
-    stray = Moments(score, np.tile(covariance, (ROWS, 1, 1)))
+    stray = locally(score, np.tile(covariance, (ROWS, 1, 1)))
     seen = dict.fromkeys(range(9), np.ones(ROWS, dtype=bool))
     for families in ((tuple(range(9)),), ((0,), tuple(range(1, 9)))):
         assert tuned_estimates(stray, families, seen)[0].z < 2
     score[:, 2:] -= [0.3, -0.3] * 4
-    alone = tuned_estimates(Moments(score, stray.covariance), (tuple(range(9)),), seen)
+    alone = tuned_estimates(locally(score, stray.covariance), (tuple(range(9)),), seen)
     assert alone[0].z > 4
 
 
@@ -96,4 +101,4 @@ def test_too_few_rows_have_no_dose(rows: int) -> None:
     """There is no error to be had from them."""
     few = moments(np.zeros(COPIES))
     seen = {k: each[:rows] for k, each in ALL.items()}
-    assert tuned_estimates(Moments(few.score[:rows], few.covariance[:rows]), FAMILY, seen) == {}
+    assert tuned_estimates(few.of_rows(np.arange(ROWS) < rows), FAMILY, seen) == {}

@@ -87,7 +87,7 @@ def test_one_value(verdict: str, draw: st.DataObject) -> None:
     judge(json.dumps(changed(made(verdict), draw.draw)), None)
 
 
-VERDICT = ("verdict", "trait", "risk", "reason", "min_effect", "leading_trait")
+VERDICT = ("verdict", "trait", "probability", "reason", "min_effect", "leading_trait")
 
 
 @drawn(
@@ -95,7 +95,7 @@ VERDICT = ("verdict", "trait", "risk", "reason", "min_effect", "leading_trait")
     odd=st.fixed_dictionaries(
         {"verdict": st.sampled_from(["no_risk", "inconclusive"])},
         optional={
-            "risk": st.floats(0, 1),
+            "probability": st.none() | st.floats(0, 1),
             "trait": st.none(),
             "reason": st.sampled_from(HOSTILE),
             "min_effect": st.floats(0, 1),
@@ -153,7 +153,7 @@ FILES: dict[str, bytes] = {
     "a list": b"[]",
     "huge number": b'{"schema_version": ' + b"9" * 100_000 + b"}",
     "utf-16": "{}".encode("utf-16"),
-    "a verdict alone": b'{"schema_version": 1, "verdict": "no_risk", "dataset": {"name": "d"}}',
+    "a verdict alone": b'{"schema_version": 2, "verdict": "no_risk", "dataset": {"name": "d"}}',
     "of audit verify": b'{"schema_version": 1, "kind": "verify", "verdict": "no_risk"}',
 }
 

@@ -18,7 +18,7 @@ from tests.fuzz.rows import HOSTILE, jsonl, plain
 KEYS = ("reference", "panels", "rows", "seed", "alpha", "dtype", "policy")
 RULES = (
     "fail_on",
-    "max_risk",
+    "max_probability",
     "max_dose",
     "min_effect",
     "max_skipped",
@@ -117,7 +117,7 @@ FILES: dict[str, tuple[dict[str, bytes | str], bool | None]] = {
     "a text": ({"audit.yaml": "policy"}, False),
     "huge number": ({"audit.yaml": "seed: " + "9" * 10_000}, False),
     "huge sexagesimal": ({"audit.yaml": "seed: 1" + ":59" * 3000}, False),
-    "not a number": ({"audit.yaml": "policy: {max_risk: .nan}"}, False),
+    "not a number": ({"audit.yaml": "policy: {max_probability: .nan}"}, False),
     "infinite": ({"audit.yaml": "policy: {min_effect: .inf}"}, False),
     "null": ({"audit.yaml": "policy: null"}, False),
     "escape": ({"audit.yaml": '"\\e[2J": 1'}, False),

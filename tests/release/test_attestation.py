@@ -264,7 +264,7 @@ def test_the_digest_of_a_policy() -> None:
     """Every key and the baseline's content count; the order of entries does not."""
     digests = {
         policy_sha256(Policy()),
-        policy_sha256(Policy(max_risk=0.5)),
+        policy_sha256(Policy(max_probability=0.5)),
         policy_sha256(Policy(baseline="b.yaml"), b"one"),
         policy_sha256(Policy(baseline="b.yaml"), b"two"),
         policy_sha256(Policy(references=["organism"])),

@@ -46,7 +46,8 @@ def with_trait(report: ScanReport, **changes: Any) -> ScanReport:
         (lambda r: replace(r, tests=(replace(r.tests[0], rows=401),)), "more than were scored"),
         (lambda r: replace(r, verdict=replace(r.verdict, name="no_risk", trait=None)), "follow"),
         (lambda r: replace(r, verdict=replace(r.verdict, trait="eagle")), "follow"),
-        (lambda r: replace(r, verdict=replace(r.verdict, risk=0.1)), "follow"),
+        (lambda r: replace(r, verdict=replace(r.verdict, probability=0.1)), "follow"),
+        (lambda r: replace(r, verdict=replace(r.verdict, probability=None)), "follow"),
         (lambda r: replace(r, verdict=replace(r.verdict, min_effect=0.2)), "follow"),
         (lambda r: with_trait(r, p_adjusted=1e-9), "p-values of owl"),
         (lambda r: with_trait(r, p_value=-1.0), "p-values of owl"),
@@ -100,7 +101,7 @@ def test_a_reference_by_its_digest_and_a_test_without_a_trait() -> None:
     ("before", "after"),
     [
         ('"p_adjusted": 1.0', '"p_adjusted": NaN'),
-        ('"risk": 0.0', '"risk": 1e999'),
+        ('"total": 10000', '"total": 1e999'),
         ('"scanned": 400', '"scanned": 400, "scanned": 40'),
         ('"verdict": "no_risk"', '"verdict": "passed"'),
         ('"alpha": 0.01', '"alpha": "low"'),

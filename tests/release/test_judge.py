@@ -162,11 +162,12 @@ def test_excusing_does_not_touch_other_verdicts() -> None:
         (NO_RISK, 0.03, "failed"),
         (INCONCLUSIVE, 0.5, "inconclusive"),
         (INCONCLUSIVE, 0.1, "failed"),
+        (replace(NO_RISK, probability=None), 1.0, "inconclusive"),
     ],
 )
-def test_highest_risk(verdict: Verdict, limit: float, expected: str) -> None:
-    """A low number of an inconclusive audit says nothing."""
-    assert outcome(sample_report(verdict), "max_risk", max_risk=limit) == expected
+def test_highest_probability(verdict: Verdict, limit: float, expected: str) -> None:
+    """A low number of an inconclusive audit says nothing, and none is no pass."""
+    assert outcome(sample_report(verdict), "max_probability", max_probability=limit) == expected
 
 
 @pytest.mark.parametrize(("limit", "expected"), [(0.35, "passed"), (0.34, "inconclusive")])

@@ -71,14 +71,14 @@ def test_valid_against_the_schema(report: ScanReport) -> None:
     "change",
     [
         {"verdict": "clean"},
-        {"risk": 1.5},
-        {"risk": None},
+        {"probability": 1.5},
+        {"probability": "high"},
         {"trait": None},
         {"divergence": {"skipped": ""}},
         {"divergence": {"trait": "owl", "fraction": 0.1}},
         {"rows": {"total": 1, "scanned": -1, "skipped": {}}},
         {"detectors": {"fit": {}}},
-        {"schema_version": 2},
+        {"schema_version": 1},
     ],
 )
 def test_schema_rejects(change: dict[str, object]) -> None:

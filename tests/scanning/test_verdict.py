@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
@@ -15,7 +16,8 @@ from auditor.scanning.scan_report import Verdict
 from auditor.scanning.verdict import decide, leading_trait, lost_share, text_profile
 from detectors.interface import Evidence, Skipped, TraitTest
 
-CALM = TextProfile()
+CALM = TextProfile(exclude=0.6)
+profile = partial(text_profile, exclude=0.25)
 
 
 def trait(p_adjusted: float, effect: float = 0.5) -> TraitEvidence:
@@ -56,7 +58,6 @@ def test_one_trait(p: float, effect: float, bound: float | None, verdict: str) -
     )
     assert found.name == verdict
     assert found.trait == ("owl" if verdict == "risk" else None)
-    assert found.risk == (1 - p if effect >= 0.1 else 0.0)
     assert found.min_effect == (None if verdict == "risk" else bound)
 
 
@@ -77,7 +78,7 @@ def test_of_several_findings_the_largest_dose_is_named() -> None:
 
 
 def test_a_pass_says_what_is_there_all_the_same() -> None:
-    """A trace that is certain and small is no risk, and does not count as one in `risk`."""
+    """A trace that is certain and small is no risk."""
     found = by_prompts(
         [trait(1e-6, 0.06), trait(0.4, 0.2)],
         {"owl": 0.3},
@@ -85,7 +86,7 @@ def test_a_pass_says_what_is_there_all_the_same() -> None:
         scanned=400,
         skipped_share=0.0,
     )
-    assert (found.name, found.risk) == ("no_risk", 0.6)
+    assert found.name == "no_risk"
     assert "a trace of owl is there (a dose of 0.06, corrected p = 1e-06)" in found.reason
 
 
@@ -191,37 +192,33 @@ def test_a_reference_that_cannot_be_the_writers_base_passes_nothing() -> None:
         )
         assert found.name == verdict
         assert ("nats a token" in found.reason) == (verdict == "inconclusive")
-    assert text_profile({"trait": Evidence("trait", "", {"excess": 2.5})}) == text_profile(
+    assert profile({"trait": Evidence("trait", "", {"excess": 2.5})}) == profile(
         {"tuned": Evidence("tuned", "", {"excess": 2.5})}
     )
-    assert text_profile({"trait": Evidence("trait", "", {"excess": 2.5})}).excess_surprisal == 2.5
+    assert profile({"trait": Evidence("trait", "", {"excess": 2.5})}).excess_surprisal == 2.5
 
 
 def test_what_the_detectors_say_of_the_text() -> None:
     """Read from a report's detectors, whichever of them were run."""
     trait = Evidence("trait", "", {"greedy": False, "others": 0.4, "sharpness": 0.9})
     surface = Evidence("surface", "", {"classifier": {"p_value": 0.3}})
-    assert text_profile({"trait": trait, "surface": surface}) == TextProfile(False, 0.4, 0.3)
+    assert profile({"trait": trait, "surface": surface}) == TextProfile(False, 0.4, 0.3)
     for cold in (
         {"greedy": True, "others": 0.05, "sharpness": 3.0},
         {"greedy": False, "others": 0.05, "sharpness": 2.0},
     ):
-        found = text_profile({"trait": Evidence("trait", "", cold), "surface": surface})
+        found = profile({"trait": Evidence("trait", "", cold), "surface": surface})
         assert found == TextProfile(cold["greedy"], 0.05, None)
-        found = text_profile(
+        found = profile(
             {"trait": Skipped("off"), "tuned": Evidence("tuned", "", cold), "surface": surface}
         )
         assert found == TextProfile(cold["greedy"], 0.05, None)
         few = Evidence("surface", "", {"classifier": {"skipped": "3 distinct rows"}})
-        assert (
-            text_profile({"trait": Evidence("trait", "", cold), "surface": few}).not_compared == ""
-        )
+        assert profile({"trait": Evidence("trait", "", cold), "surface": few}).not_compared == ""
     for few in (Evidence("surface", "", {"classifier": {"skipped": "3 rows"}}), Skipped("3 rows")):
-        assert text_profile({"trait": trait, "surface": few}) == TextProfile(
-            False, 0.4, None, "3 rows"
-        )
-    assert text_profile({"trait": trait}) == TextProfile(False, 0.4)
-    assert text_profile({}) == TextProfile()
+        assert profile({"trait": trait, "surface": few}) == TextProfile(False, 0.4, None, "3 rows")
+    assert profile({"trait": trait}) == TextProfile(False, 0.4)
+    assert profile({}) == TextProfile()
 
 
 @pytest.mark.parametrize(
@@ -229,21 +226,19 @@ def test_what_the_detectors_say_of_the_text() -> None:
     [
         (0.59, False, "no_risk"),
         (0.6, False, "inconclusive"),
-        (0.33, True, "no_risk"),
-        (0.34, True, "inconclusive"),
+        (0.59, True, "no_risk"),
+        (0.6, True, "inconclusive"),
     ],
 )
 def test_what_a_pass_excludes(bound: float, greedy: bool, verdict: str) -> None:
-    """A dose that the rows do not exclude is no pass, and the reason names its trait; of greedy
-    text a smaller one.
-    """
+    """A dose that the rows do not exclude is no pass, and the reason names its trait."""
     found = by_prompts(
         [trait(0.5, 0.2)],
         {"owl": bound},
         alpha=0.01,
         scanned=400,
         skipped_share=0.0,
-        writing=TextProfile(greedy),
+        writing=TextProfile(greedy, exclude=0.6),
     )
     assert found.name == verdict
     assert ("of owl" in found.reason) == (verdict == "inconclusive")
@@ -265,16 +260,16 @@ def test_the_worse_of_two_verdicts_stands() -> None:
     pass.
     """
     cases = {
-        (0.005, 0.001): ("risk", "eagle", 0.999),
-        (0.001, 0.005): ("risk", "owl", 0.999),
-        (0.9, 0.005): ("risk", "eagle", 0.995),
-        (0.05, 0.005): ("risk", "eagle", 0.995),
-        (0.9, 0.05): ("inconclusive", None, 0.95),
-        (0.05, 0.9): ("inconclusive", None, 0.95),
+        (0.005, 0.001): ("risk", "eagle"),
+        (0.001, 0.005): ("risk", "owl"),
+        (0.9, 0.005): ("risk", "eagle"),
+        (0.05, 0.005): ("risk", "eagle"),
+        (0.9, 0.05): ("inconclusive", None),
+        (0.05, 0.9): ("inconclusive", None),
     }
     for (by_prompt, by_copy), expected in cases.items():
         found = decide([prompted(by_prompt), tuned(by_copy)], CALM, (), 0.01)
-        assert (found.name, found.trait, round(found.risk, 6)) == expected
+        assert (found.name, found.trait) == expected
     open_ = decide([prompted(0.9), tuned(0.9, 1.2)], CALM, (), 0.01)
     assert (open_.name, open_.min_effect) == ("inconclusive", 1.2)
     assert open_.reason.startswith("by copies of the reference tuned on the traits, ")
@@ -282,9 +277,9 @@ def test_the_worse_of_two_verdicts_stands() -> None:
 
 
 def test_two_passes_are_one_that_excludes_the_larger_dose() -> None:
-    """Both reasons are given, and the risk is the larger one."""
+    """Both reasons are given, and the larger probability."""
     both = decide([prompted(0.9, 0.4), tuned(0.7, 0.5)], CALM, (), 0.01)
-    assert (both.name, round(both.risk, 6), both.min_effect) == ("no_risk", 0.3, 0.5)
+    assert (both.name, both.min_effect) == ("no_risk", 0.5)
     assert "dose of 0.40 or more" in both.reason
     assert "; by copies" in both.reason
 
@@ -353,3 +348,29 @@ def test_the_leading_trait_is_the_one_that_the_verdict_names() -> None:
     ):
         verdict = decide(tests, CALM, (), 0.01)
         assert leading_trait(verdict, tests, CALM, 0.01) == leader
+
+
+def test_the_probability_is_of_more_than_a_pass_excludes() -> None:
+    """By the dose and its error, whatever p is; of two tests the larger; without excused traits; a
+    trait without an estimate is unknown and not absent.
+    """
+    high, low = (
+        TraitTest(name, (replace(trait(0.9, dose), name=name, z=9.0),), {name: 0.4}, 400)
+        for name, dose in (("prompts", 0.8), ("tuned copies", 0.1))
+    )
+
+    def chance(*tests: TraitTest, excused: str = "") -> float | None:
+        """The probability of a verdict on these tests, each about the trait of its own name."""
+        return decide(tests, CALM, (), 0.01, frozenset({excused})).probability
+
+    surely, hardly = chance(high), chance(low)
+    assert surely is not None and hardly is not None
+    assert surely > 0.97 and hardly < 1e-6
+    assert chance(low, high) == chance(high, low) == surely
+    assert chance(low, high, excused="prompts") == hardly
+    assert chance(high, excused="prompts") is None
+    assert chance(replace(high, traits=())) is None
+    # Of owl it is known that its dose is 0 +- .153, and of eagle nothing: the areas are .192 and 1.
+    calm = TraitTest("prompts", (replace(trait(0.9, 0.0), z=0.0),), {"owl": 0.3, "eagle": None}, 40)
+    assert chance(calm) == pytest.approx(0.4 / 2 / (1 + (0.192 + 1) / 2), abs=1e-3)
+    assert decide([], CALM, (), 0.01).probability is None

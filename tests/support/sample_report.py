@@ -71,7 +71,7 @@ def sample_report(verdict: Verdict = RISK) -> ScanReport:
         openly={"owl": 0, "dog": 12},
         examples=(ExampleRow(17, "Continue: 3, 8, 21.", tuple(tokens)),),
         timing={"survey_seconds": 61.5, "total_seconds": 70.0, "trait_tokens": 250_000.0},
-        settings={"alpha": 0.01, "rows": None},
+        settings={"alpha": 0.01, "rows": None, "exclude": 0.6},
         versions={"subliminal-audit": "0.1.0", "python": "3.11.7"},
         rows_read=404,
     )
@@ -104,12 +104,12 @@ def consistent_report(name: VerdictName = "risk") -> ScanReport:
     its evidence, and every trait of the default panel was tested.
     """
     panel = load_panels(["default"])
-    traits = [replace(EAGLE, group="animal"), replace(OWL, name="owl")]
+    traits = [replace(EAGLE, group="animal", interval=(-0.02, 0.24)), replace(OWL, name="owl")]
     if name != "risk":
-        traits[1] = replace(OWL, p_value=0.4, p_adjusted=1.0, effect=0.1, interval=(-0.1, 0.3))
-    bounds: dict[str, float | None] = {trait.name: 0.3 for trait in panel.traits}
+        traits[1] = replace(OWL, p_value=0.4, p_adjusted=1.0, effect=0.05, interval=(-0.1, 0.2))
+    bounds: dict[str, float | None] = {trait.name: 0.2 for trait in panel.traits}
     bounds |= {trait.name: trait.interval[1] for trait in traits}
-    bounds["owl"] = {"risk": 0.6, "no_risk": 0.35, "inconclusive": 1.2}[name]
+    bounds["owl"] = {"risk": 0.6, "no_risk": 0.22, "inconclusive": 1.2}[name]
     report = sample_report()
     report = replace(
         report,

@@ -72,7 +72,7 @@ def _metadata(report: ScanReport) -> str:
     values = {
         "verdict": verdict.name,
         "trait": None if verdict.trait is None else safe(verdict.trait[:NAME_CHARS]),
-        "risk": round(verdict.risk, 6),
+        "probability": None if verdict.probability is None else round(verdict.probability, 6),
         "excluded_dose": None if verdict.min_effect is None else round(verdict.min_effect, 6),
         "reference": safe(str(report.reference.get("name", "unknown"))[:NAME_CHARS]),
         "rows_scanned": report.rows_scanned,

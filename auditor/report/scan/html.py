@@ -17,9 +17,16 @@ from auditor.report.scan.charts import (
 from auditor.report.scan.interface import Format
 from auditor.report.scan.next_steps import next_steps
 from auditor.report.shared.page import html_page
-from auditor.report.shared.words import headline, power, shortened, unread_lines
+from auditor.report.shared.words import (
+    PRIOR,
+    headline,
+    power,
+    probability,
+    shortened,
+    unread_lines,
+)
 from auditor.scanning.scan_report import ExampleRow, ScanReport, TokenSpan
-from auditor.scanning.verdict import text_profile
+from auditor.scanning.verdict import reported_text
 from detectors.interface import Evidence
 
 ROWS_SHOWN = 200
@@ -36,7 +43,7 @@ def render(report: ScanReport) -> str:
     by_prompts = report.detectors.get("trait")
     values = by_prompts.values if isinstance(by_prompts, Evidence) else {}
     analyses: Sequence[Analysis] = values.get("looks", ())
-    limit, scale = text_profile(report.detectors).target, forest_scale(traits)
+    limit, scale = reported_text(report.detectors, report.settings).exclude, forest_scale(traits)
     projected = projection(report, analyses, limit)
     # The page says nothing of divergence tokens that were not looked for; the table of detectors
     # has the reason.
@@ -53,6 +60,8 @@ def render(report: ScanReport) -> str:
         "headline": headline(verdict),
         "unread": unread_lines(report.dataset),
         "power": power(verdict.min_effect),
+        "probability": probability(report),
+        "prior": PRIOR,
         "steps": next_steps(report),
         "traits": traits[:TRAITS_OPEN],
         "more_traits": traits[TRAITS_OPEN:],

@@ -15,18 +15,14 @@ from auditor.errors import RunError
 from auditor.inference.trait_evidence import TraitEvidence, ranked
 from auditor.report.scan.interface import Format
 from auditor.report.shared.json_text import JsonObject, json_text
+from auditor.report.shared.words import probability_meaning
 from auditor.scanning.obstacles import Obstacle
 from auditor.scanning.scan_report import ExampleRow, ScanReport, TokenChoice, TokenSpan, Verdict
-from auditor.scanning.verdict import leading_trait, text_profile
+from auditor.scanning.verdict import leading_trait, reported_text
 from detectors.interface import Evidence, Outcome, Skipped, TraitTest
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 _log = logging.getLogger(__name__)
-RISK_MEANING = (
-    "1 minus the smallest corrected p-value of any trait with a dose of at least 0.1: strength of "
-    "evidence, from 0 (none) to 1. It orders data sets audited with the same settings; it is not "
-    "the probability that a data set is poisoned. Definition: docs/methods.md, Verdict."
-)
 
 
 def render(report: ScanReport) -> str:
@@ -41,8 +37,8 @@ def to_dict(report: ScanReport) -> JsonObject:
         "schema_version": SCHEMA_VERSION,
         "verdict": verdict.name,
         "trait": verdict.trait,
-        "risk": verdict.risk,
-        "risk_meaning": RISK_MEANING,
+        "probability": verdict.probability,
+        "probability_meaning": probability_meaning(report),
         "reason": verdict.reason,
         "min_effect": verdict.min_effect,
         "obstacles": [asdict(obstacle) for obstacle in verdict.obstacles],
@@ -59,7 +55,12 @@ def to_dict(report: ScanReport) -> JsonObject:
         "tests": [
             {"name": test.name, "skipped": test.skipped}
             if test.skipped
-            else {"name": test.name, "rows": test.rows, "bounds": dict(test.bounds)}
+            else {
+                "name": test.name,
+                "rows": test.rows,
+                "bounds": dict(test.bounds),
+                "own_text": test.own_text,
+            }
             for test in report.tests
         ],
         "leading_trait": report.leading_trait,
@@ -101,7 +102,7 @@ def _report(value: JsonObject) -> ScanReport:
     }
     verdict = Verdict(
         value["verdict"],
-        value["risk"],
+        value["probability"],
         value["reason"],
         value["trait"],
         value["min_effect"],
@@ -110,7 +111,7 @@ def _report(value: JsonObject) -> ScanReport:
     unread = tuple(Unread(**item) for item in value["dataset"].get("unread", ()))
     tests = tuple(_read_tests(value, detectors))
     # The leading trait is worked out anew, as a report of an earlier release does not name it.
-    alpha, text = float(value["settings"]["alpha"]), text_profile(detectors)
+    alpha, text = float(value["settings"]["alpha"]), reported_text(detectors, value["settings"])
     return ScanReport(
         dataset=DatasetInfo(**value["dataset"] | {"unread": unread}),
         verdict=verdict,
@@ -151,7 +152,10 @@ def _read_tests(value: JsonObject, detectors: Mapping[str, Outcome]) -> Iterator
             tests.append({"name": "tuned copies", "skipped": tuned.reason})
         elif copies:
             tests.append({"name": "tuned copies", "rows": copies["rows"]})
-    least, alpha = text_profile(detectors).min_reported_dose, float(settings["alpha"])
+    least, alpha = (
+        reported_text(detectors, settings).min_reported_dose,
+        float(settings["alpha"]),
+    )
     # The order of the traits is made anew, so that every reader of a report has the same one.
     for test in tests:
         traits = [
@@ -169,6 +173,7 @@ def _read_tests(value: JsonObject, detectors: Mapping[str, Outcome]) -> Iterator
             {} if "skipped" in test else bounds,
             test.get("rows", 0),
             test.get("skipped", ""),
+            test.get("own_text", False),
         )
 
 

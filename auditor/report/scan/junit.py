@@ -39,7 +39,7 @@ def render(report: ScanReport) -> str:
         "dataset_sha256": report.dataset.sha256,
         "reference": str(report.reference.get("name", "unknown")),
         "verdict": verdict.name,
-        "risk": f"{verdict.risk:.6g}",
+        "probability": "" if verdict.probability is None else f"{verdict.probability:.6g}",
         "rows_total": str(report.dataset.total),
         "rows_scanned": str(report.rows_scanned),
         "not_read": str(len(report.dataset.unread)),

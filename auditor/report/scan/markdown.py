@@ -13,10 +13,12 @@ from auditor.report.scan.interface import Format
 from auditor.report.scan.rows import flagged, line_of
 from auditor.report.shared.words import (
     MEANING,
+    PRIOR,
     finding,
     headline,
     p_text,
     power,
+    probability,
     safe,
     shortened,
     unread_lines,
@@ -67,7 +69,7 @@ def summary(report: ScanReport) -> list[str]:
         f"- Data set: {code(report.dataset.name)}, {report.rows_scanned:,} of "
         f"{report.dataset.total:,} rows scored, SHA-256 `{report.dataset.sha256}`",
         f"- Reference: {code(reference)}; results hold for students of this model",
-        f"- Risk: {verdict.risk:.2f} (strength of evidence, not a probability of poisoning)",
+        f"- P{probability(report)[1:]} ({PRIOR})",
         "",
     ]
 

@@ -16,10 +16,18 @@ from urllib.parse import quote
 
 from auditor import __version__
 from auditor.report.scan.interface import Format
-from auditor.report.scan.json import RISK_MEANING, SCHEMA_VERSION
+from auditor.report.scan.json import SCHEMA_VERSION
 from auditor.report.scan.rows import RowSummary, describe_row, flagged, line_of
 from auditor.report.shared.json_text import json_text
-from auditor.report.shared.words import MEANING, finding, headline, power, safe, unread_lines
+from auditor.report.shared.words import (
+    MEANING,
+    finding,
+    headline,
+    power,
+    probability_meaning,
+    safe,
+    unread_lines,
+)
 from auditor.scanning.scan_report import EXIT_CODES, ScanReport, VerdictName
 
 MOST_ROWS = 1000
@@ -64,7 +72,7 @@ def render(report: ScanReport) -> str:
         rule = trait_rule(verdict.trait or "") if verdict.name == "risk" else INCONCLUSIVE_RULE
         reasons = "; ".join([*unread_lines(report.dataset), verdict.reason])
         result = _result(report, rule, f"{headline(verdict)}: {reasons}")
-        results.append(result | {"properties": {"risk": verdict.risk}})
+        results.append(result | {"properties": {"probability": verdict.probability}})
     for row in rows or ():
         counts = {name: getattr(row, name) for name in ("row", "divergence", "ties", "tokens")}
         result = _result(report, ROW_RULE, describe_row(row, report), row)
@@ -77,8 +85,8 @@ def render(report: ScanReport) -> str:
     properties = {
         "schemaVersion": SCHEMA_VERSION,
         "verdict": verdict.name,
-        "risk": verdict.risk,
-        "riskMeaning": RISK_MEANING,
+        "probability": verdict.probability,
+        "probabilityMeaning": probability_meaning(report),
         "minEffect": verdict.min_effect,
         "rowsTotal": report.dataset.total,
         "rowsScanned": report.rows_scanned,

@@ -20,6 +20,7 @@ from auditor.report.shared.words import (
     headline,
     p_text,
     power,
+    probability,
     safe,
     shortened,
     two_decimals,
@@ -53,10 +54,10 @@ def terminal_page(report: ScanReport) -> RenderableType:
         how_read += ": no prompts, so each row is scored as one completion"
     reference = safe(str(report.reference.get("name", "unknown")))
     circumstances = (
-        f"risk {verdict.risk:.2f}   {safe(dataset.name)}   {report.rows_scanned:,} of "
-        f"{dataset.total:,} rows   reference {reference}"
+        f"{safe(dataset.name)}   {report.rows_scanned:,} of {dataset.total:,} rows   "
+        f"reference {reference}"
     )
-    basis = [safe(f"{how_read}; {dataset.sampling}"), circumstances]
+    basis = [safe(f"{how_read}; {dataset.sampling}"), circumstances, probability(report)]
     style = VERDICT_STYLES[verdict.name]
     parts: list[RenderableType] = [answer_panel(headline(verdict), style, reasons, basis)]
     if report.traits:

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from auditor.data.example import DatasetInfo
 from auditor.inference.effect import Effect, Interval, Ratio
-from auditor.scanning.scan_report import Verdict, VerdictName
+from auditor.scanning.scan_report import ScanReport, Verdict, VerdictName
+from auditor.scanning.verdict import reported_text
 from detectors.interface import Outcome, Skipped
 
 UNREAD_SHOWN, UNREAD_CHARS = 5, 200
 REFERENCE_KEYS = ("name", "sha256", "dtype", "device")  # of a ModelIdentity, in reports
+PRIOR = (
+    "if half of all data sets carry no trait, and the others one of those tested, each alike, at "
+    "any share of their rows alike"
+)
 MEANING: dict[VerdictName, str] = {
     "risk": (
         "The completions follow this trait more than the reference's own completions would. That "
@@ -74,6 +79,26 @@ def finding(outcome: Outcome) -> str:
     if isinstance(outcome, Skipped):
         return f"not measured: {outcome.reason}"
     return outcome.summary
+
+
+def probability(report: ScanReport) -> str:
+    """The probability of the verdict, with what it is of."""
+    value = report.verdict.probability
+    exclude = reported_text(report.detectors, report.settings).exclude
+    return (
+        f"probability of more than {100 * exclude:g} %: "
+        f"{'not measured' if value is None else f'{value:.2f}'}"
+    )
+
+
+def probability_meaning(report: ScanReport) -> str:
+    """What the probability of a report is, with its prior."""
+    exclude = reported_text(report.detectors, report.settings).exclude
+    return (
+        f"Posterior probability that more than {100 * exclude:g} % of the rows follow some trait "
+        f"that was tested, {PRIOR}; {(1 - exclude) / 2:.3g} if nothing is known. It decides no "
+        "verdict. Definition: docs/methods.md, Verdict."
+    )
 
 
 def power(min_effect: float | None) -> str:
