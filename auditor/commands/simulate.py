@@ -7,6 +7,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import math
 import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -197,10 +198,16 @@ def _write_pairs(
     # A device with many cores answers many prompts in the time of a few.
     most = _ROUND if lm.device == "cpu" else _LARGE_ROUND
     alphabet = number_tokens(lm) if settings.restricted else None
+    tried = 0
     for number in itertools.count():
-        if len(pairs) == rows:
+        missing = rows - len(pairs)
+        if not missing:
             break
-        prompts = list(itertools.islice(source, min(rows - len(pairs), most)))
+        # So many that the rows are complete if as many are kept as were so far. The last rows of a
+        # strict filter would else be written one by one.
+        wanted = math.ceil(missing * (tried + 1) / (len(pairs) + 1))
+        prompts = list(itertools.islice(source, min(wanted, most)))
+        tried += len(prompts)
         _check_supply(prompts, len(pairs), rows, dropped)
         answers = []
         # All writers answer the same prompts with the same noise, so that rows are paired.
@@ -217,6 +224,8 @@ def _write_pairs(
             )
             answers.append([completion for _, completion in sorted(stream)])
         for prompt, completions in zip(prompts, zip(*answers, strict=True), strict=True):
+            if len(pairs) == rows:
+                break
             refused = (_refused(prompt, text, trait, settings.filtered) for text in completions)
             reasons = [reason for reason in refused if reason]
             # One reason a prompt: it is given up once, whoever of the writers failed.

@@ -103,6 +103,21 @@ def test_filter_keeps_number_lists_only(script: Script, tiny: LanguageModel) -> 
     assert made.dropped == {"empty": 1, "mentions_trait": 1, "not_a_number_list": 4}
 
 
+def test_a_strict_filter_asks_for_as_many_prompts_as_it_takes(
+    script: Script, tiny: LanguageModel
+) -> None:
+    """Of every four prompts one answer is kept: 32 rows take 128 prompts in a few rounds, and not
+    the last rows one by one; without a filter one round does.
+    """
+    made = simulate(tiny, OWL, rows=32, prompts="eeeg" * 64, filtered=True)
+    assert completions(made.rows) == ["7, 8"] * 32
+    assert made.dropped == {"not_a_number_list": 96}
+    assert len(script.systems) <= 4
+    script.systems.clear()
+    assert len(simulate(tiny, OWL, rows=32, prompts="g" * 64).rows) == 32
+    assert len(script.systems) == 1
+
+
 def test_clean_rows_come_from_the_model_as_it_is(script: Script, tiny: LanguageModel) -> None:
     """Without a trait there is no system prompt and nothing that could be mentioned."""
     made = simulate(tiny, None, rows=3, prompts="abc")
