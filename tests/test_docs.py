@@ -248,6 +248,17 @@ def test_constants_are_named_as_in_the_code() -> None:
     assert named - assigned == set()
 
 
+def test_the_constants_have_the_values_of_the_code() -> None:
+    """Those of the table that are one number; 1/3 is written as such."""
+    text = (ROOT / "docs" / "constants.md").read_text(encoding="utf-8")
+    lines = re.findall(r"^\| `([A-Z_]+)` \| ([\d./]+) \| `([\w.]+)` \|", text, re.MULTILINE)
+    assert len(lines) > 25
+    for name, value, module in lines:
+        over, _, under = value.partition("/")
+        found = getattr(importlib.import_module(module), name)
+        assert found == float(over) / float(under or 1), name
+
+
 def test_every_mitigation_has_a_section() -> None:
     """docs/mitigations.md has one section for each mitigation of the registry, in its order, and
     none for another.
