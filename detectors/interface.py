@@ -131,10 +131,11 @@ class ScanContext:
     negative controls of other panels, to tell how far traits stray that the data do not carry.
     hypotheses: how many p-values are corrected for, over all tests. alpha: the rate of false
     alarms. exclude: the dose that a pass must exclude. stop_early: whether the panel test may end
-    before it has scored all rows. budget: for how many seconds it may then go on. examples: by row
-    number. rows: all that can be scored, in random order. excluded_rows: by trait, the numbers
-    of the rows that mention it openly and are no evidence for it. weights: by row number, how often
-    a row that is scored once stands in the data, where that is more than once
+    before it has scored all rows. budget: for how many seconds of two cores it may go on, at the
+    speed of the default reference. fast_dtype: the number type of the fast pass. examples: by row
+    number. rows: all that can be scored, in random order. excluded_rows: by trait, the numbers of
+    the rows that mention it openly and are no evidence for it. weights: by row number, how often a
+    row that is scored once stands in the data, where that is more than once
     (`auditor.scanning.preparation.encode`). teacher: the model that is said to have written the
     data, if one is.
 
@@ -154,6 +155,7 @@ class ScanContext:
     exclude: float
     stop_early: bool
     budget: float
+    fast_dtype: str
     seed: int
     examples: Mapping[int, Example]
     rows: Sequence[TokenizedRow]

@@ -54,7 +54,7 @@ from auditor.inference.trait_evidence import TraitEvidence, ranked, strongest
 from auditor.model.null_model import NullModel, RowBlock, Scorer, find_null, score_block, unpack
 from auditor.model.scoring import TokenScores
 from auditor.model.tokenization import TokenizedRow
-from auditor.model.unit_store import UnitStore, load_or_compute
+from auditor.model.unit_store import UnitStore
 from auditor.progress import Progress
 from auditor.traits.families import QUOTA, families, negative_controls
 from auditor.traits.panel import Panel
@@ -72,7 +72,10 @@ from detectors.own_text import OwnText, own_text
 STRANGE = 0.15  # a between-trait standard deviation, in doses, that the summary mentions
 HEAVY = 10  # copies of a row that the summary mentions
 MIN_CLEAR = 8 * BLOCK  # No test ends in a pass before each wording of a prompt has had a block.
-LEAST_ROWS = 64  # that a test scores whatever its budget of time
+LEAST_ROWS = 64  # that a test scores whatever its budget
+# Tokens that the default reference scores in a second of two cores, by the number type of the pass.
+TOKENS_A_SECOND = {"float32": 600, "bfloat16 products": 1000}
+GPU_TOKENS_A_SECOND = 8000
 
 
 def detect(context: ScanContext) -> Finding:
@@ -102,8 +105,9 @@ def detect(context: ScanContext) -> Finding:
         context.exclude,
         context.weights,
     )
+    budget = token_budget(context, exact=null.greedy)
     state = panel_test(
-        context.rows,
+        context.rows[: rows_within(budget, context.rows, design.families, tested)],
         design,
         context.score,
         alpha=context.alpha,
@@ -111,7 +115,6 @@ def detect(context: ScanContext) -> Finding:
         store=context.run,
         progress=context.progress,
         reference=own.reference if own else (),
-        seconds=context.budget - (time.monotonic() - started) if context.stop_early else math.inf,
     )
     traits = trait_evidence(state, context.alpha)
     upper = {panel.traits[k].name: bound for k, bound in state.bounds.items()}
@@ -196,7 +199,7 @@ def _outcome(
         ],
         "repeated": {"rows": len(design.weights), "weight": heaviest},
         "own_text": own.values(design.panel) if own else None,
-        "settled": state.settled or "all rows, or all of the time, were used",
+        "settled": state.settled or "all rows, or all of the budget, were used",
         "row_passes": passes,
         "row_passes_exhaustive": exhaustive,
         "looks": [
@@ -325,18 +328,15 @@ def panel_test(
     store: UnitStore,
     progress: Callable[[Progress], None],
     reference: Sequence[TokenScores] = (),
-    seconds: float = math.inf,
 ) -> PanelTestState:
-    """Score `rows`, in the order given, until the question is settled, they are used up, or the
-    time is.
+    """Score `rows`, in the order given, until the question is settled or they are used up.
 
     stop_early: False scores every row (mitigation needs them), under fewer and fewer traits, but
-    never none. reference: the reference's scores of the first rows, where they are known. seconds:
-    for how long the test may go on, by the speed of its first block; it ends with an analysis, and
-    scores at least LEAST_ROWS rows. How many rows that allows is settled, and kept in `store`,
-    before a row has been looked at.
+    never none. reference: the reference's scores of the first rows, where they are known.
     """
     state = PanelTestState(design, scored=tuple(range(len(design.panel.traits))))
+    plan = analysis_rows(len(rows))
+    shares = spending(np.array(plan) / plan[-1])
     passes = planned_passes(len(rows), design.families, design.tested)
     done = 0
 
@@ -345,25 +345,10 @@ def panel_test(
         done += count
         progress(Progress("scoring traits", done, max(passes, done)))
 
-    started = time.monotonic()
-    first = _score_rows(state, rows[:BLOCK], 0, score, store, report, reference[:BLOCK])
-    budget = load_or_compute(
-        store,
-        "budget",
-        lambda: {"rows": np.array(_rows_in(seconds, time.monotonic() - started, rows, design))},
-    )
-    rows = rows[: int(budget["rows"])]
-    passes = planned_passes(len(rows), design.families, design.tested)
-    plan = analysis_rows(len(rows))
-    shares = spending(np.array(plan) / plan[-1])
     for number, start in enumerate(block_starts(plan)):
         end = min(start + BLOCK, *[n for n in plan if n > start])
         known = reference[start:end] if end <= len(reference) else ()
-        block = (
-            _score_rows(state, rows[start:end], number, score, store, report, known)
-            if number
-            else first
-        )
+        block = _score_rows(state, rows[start:end], number, score, store, report, known)
         state = replace(state, blocks=(*state.blocks, block))
         if end not in plan:
             continue
@@ -375,24 +360,30 @@ def panel_test(
     return state
 
 
-def _rows_in(
-    seconds: float, first: float, rows: Sequence[TokenizedRow], design: PanelDesign
+def rows_within(
+    tokens: float,
+    rows: Sequence[TokenizedRow],
+    families: Sequence[Sequence[int]],
+    tested: Sequence[int],
 ) -> int:
-    """How many of `rows` a panel test can score in so many seconds, a whole number of analyses.
-
-    first: the seconds that the first block took.
+    """How many of `rows` a panel test can score with so many tokens, at least LEAST_ROWS if there
+    are as many.
     """
-    tokens = np.cumsum([len(row.tokens) for row in rows])
-    start = min(BLOCK, len(rows))
-    traits = sum(map(len, design.families))
-    per_token = first / float(tokens[start - 1] * traits)
-    count = min(LEAST_ROWS, len(rows))
-    for end in analysis_rows(len(rows)):
-        mean = float(tokens[end - 1]) / end
-        if planned_passes(end, design.families, design.tested) * mean * per_token > seconds:
-            break
-        count = max(count, end)
+    mean = sum(len(row.tokens) for row in rows) / max(1, len(rows))
+    count = len(rows)
+    while count > LEAST_ROWS and planned_passes(count, families, tested) * mean > tokens:
+        count = max(LEAST_ROWS, count - 16)
     return count
+
+
+def token_budget(context: ScanContext, *, exact: bool) -> float:
+    """How many tokens a panel test may score. exact: whether it takes the exact pass only.
+
+    Not by the clock: the same data must give the same rows, whatever else the machine does.
+    """
+    dtype = context.lm.dtype if exact else context.fast_dtype
+    rate = TOKENS_A_SECOND.get(dtype, min(TOKENS_A_SECOND.values()))
+    return context.budget * (rate if context.lm.device == "cpu" else GPU_TOKENS_A_SECOND)
 
 
 def _score_rows(

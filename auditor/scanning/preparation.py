@@ -71,6 +71,7 @@ def prepare(
         exclude=settings.exclude,
         stop_early=settings.rows != "all",
         budget=settings.budget if settings.rows == "auto" else math.inf,
+        fast_dtype=screen.dtype,
         seed=sample.seed,
         examples={example.index: example for example in sample.examples},
         rows=rows,

@@ -27,8 +27,8 @@ class ScanSettings:
     built-in names or YAML files. traits: those that are tested; all of the panels when empty.
     teacher: a model that is said to have written the data. rows: how many are scored at most;
     "auto" is AUTO_ROWS, or as many as the budget of time allows; "all" is every row, without
-    stopping early. budget: seconds for which the panel test may go on, unless all rows were asked
-    for. seed: of every random choice; None is one that only
+    stopping early. budget: seconds of two cores for which the panel test may go on with rows "auto"
+    (`detectors.trait.token_budget`). seed: of every random choice; None is one that only
     this machine can know (`auditor.runs.signing.secret_seed`), as a gate wants it. detectors: names
     of the registry. format_of, columns: how rows are read, where that is not to be found out.
     exclude_open: leave out rows that mention a trait openly. alpha: the rate of false alarms.

@@ -4,6 +4,7 @@ trusts them, and a test worked by hand.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -28,6 +29,7 @@ from detectors.trait import (
     open_doses,
     panel_test,
     planned_passes,
+    rows_within,
     select_traits,
     trait_evidence,
 )
@@ -60,6 +62,18 @@ def test_planned_passes_by_hand() -> None:
     assert planned_passes(140, three, range(10)) == 32 * 30 + 32 * (7 + 6) + 32 * (4 + 6) + 44 * (
         3 + 6
     )
+
+
+def test_a_budget_of_tokens_is_so_many_rows() -> None:
+    """Rows of two tokens, ten traits: 140 of them are (32 x 10 + 32 x 7 + 32 x 4 + 44 x 3) = 804
+    passes. A token less gives 16 rows less, and never fewer than 64.
+    """
+    rows, family = numbered_rows(140), [range(10)]
+    assert rows_within(2 * 804, rows, family, range(10)) == 140
+    assert rows_within(2 * 804 - 1, rows, family, range(10)) == 124
+    assert rows_within(0, rows, family, range(10)) == 64
+    assert rows_within(0, rows[:40], family, range(10)) == 40
+    assert rows_within(math.inf, rows, family, range(10)) == 140
 
 
 def test_selected_traits_are_the_strongest_and_some_of_every_family() -> None:
@@ -280,8 +294,6 @@ class StoredBlocks:
 
         The scores lie one unit above their mean and one below it, in turns.
         """
-        if name == "budget":
-            return {"rows": np.array(BLOCK * len(self.doses))}
         self.loaded.append(name)
         score = np.tile([[0.0, 1.0, 1.0, 1.0], [0.0, -1.0, -1.0, -1.0]], (BLOCK // 2, 1))
         score[:, 1] += self.doses[len(self.loaded) - 1]
