@@ -139,14 +139,17 @@ def main() -> None:
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _interrupt)
     code = run(sys.argv[1:])
-    try:
-        if sys.stdout is not None:  # None: it was closed before the start
-            sys.stdout.flush()
-    except OSError as error:
-        # Without this Python would complain at exit and replace the exit code by 120.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        # A reader that goes away has seen enough. A full disk has swallowed what was asked for.
-        code = code if isinstance(error, BrokenPipeError) else INCOMPLETE
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:  # None: it was closed before the start
+                stream.flush()
+        except OSError as error:
+            # Without this Python would complain at exit and replace the exit code by 120.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+            # A reader that goes away has seen enough. A full disk has swallowed what was asked for;
+            # of an error the code says enough.
+            if stream is sys.stdout and not isinstance(error, BrokenPipeError):
+                code = INCOMPLETE
     sys.exit(code)
 
 

@@ -138,7 +138,12 @@ def outcomes(
     """The processes of all lines that were chosen, two at a time, each in a directory of
     its own.
     """
-    env = {key: value for key, value in os.environ.items() if not key.startswith("AUDIT_")}
+    # Without buffers a stream that is full shows at once, and not when the process ends.
+    env = {
+        key: value
+        for key, value in os.environ.items()
+        if not key.startswith("AUDIT_") and key != "PYTHONUNBUFFERED"
+    }
     env |= {
         "PATH": f"{world / 'bin'}:{env['PATH']}",
         "PYTHONPATH": "",
