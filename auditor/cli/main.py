@@ -139,6 +139,7 @@ def main() -> None:
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _interrupt)
     code = run(sys.argv[1:])
+    _ignore_interrupts()
     for stream in (sys.stdout, sys.stderr):
         try:
             if stream is not None:  # None: it was closed before the start
@@ -161,7 +162,16 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     signal.default_int_handler(number, frame)
 
 
+def _ignore_interrupts() -> None:
+    """`timeout` and a terminal may send a second interrupt, and Python would print a traceback if
+    it came while the process ends.
+    """
+    if signal.getsignal(signal.SIGINT) is _interrupt:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 def _interrupted() -> int:
+    _ignore_interrupts()
     return _fail("Interrupted.", "The same command goes on from what is finished.", INTERRUPTED)
 
 

@@ -19,7 +19,7 @@ from auditor.runs.signing import secret_seed
 from auditor.scanning.detection import run_detectors
 from auditor.scanning.example_rows import example_rows
 from auditor.scanning.obstacles import coverage_obstacles
-from auditor.scanning.preparation import prepare
+from auditor.scanning.preparation import load_teacher, prepare
 from auditor.scanning.scan_report import ScanReport
 from auditor.scanning.score_tables import write_tables
 from auditor.scanning.settings import Rows, ScanSettings
@@ -89,11 +89,17 @@ def scan(
     settings = replace(settings, seed=sample.seed)
     progress(Progress("loading the reference", 0, None))
     lm = models.load(settings.reference, device=settings.device, dtype=settings.dtype)
+    teacher = load_teacher(settings.teacher, lm) if settings.teacher else None
+    judged = identity_of(lm).as_dict()
+    resolved = settings.resolved(panel, tested)
+    versions = installed_versions(detector.plugin for detector in selected if detector.plugin)
     identity = {
         "dataset": asdict(sample.info),
-        "reference": identity_of(lm).as_dict(),
-        "settings": settings.resolved(panel, tested),
-        "versions": installed_versions(detector.plugin for detector in selected if detector.plugin),
+        "reference": judged,
+        # By its digests, and not by its name alone: it may have changed since an earlier scan.
+        "teacher": identity_of(teacher).as_dict() if teacher else None,
+        "settings": resolved,
+        "versions": versions,
     }
     with RunDir.open(root, identity, fresh=fresh) as run:
         finished = run.report()
@@ -103,7 +109,7 @@ def scan(
         else:
             started = time.monotonic()
             context, skipped, unread = prepare(
-                settings, selected, sample, lm, panel, tested, run, progress
+                settings, selected, sample, lm, teacher, panel, tested, run, progress
             )
             info = replace(sample.info, unread=(*sample.info.unread, *unread))
             rows_read = len(sample.examples) + sum(sample.skipped.values())
@@ -122,7 +128,7 @@ def scan(
                 leading_trait=detected.leading_trait,
                 rows_scanned=len(detected.scored.rows),
                 rows_skipped=skipped,
-                reference=identity["reference"],
+                reference=judged,
                 divergence=marked if isinstance(marked, Skipped) else marked.values,
                 detectors=off | detected.outcomes,
                 openly={name: len(rows) for name, rows in context.excluded_rows.items() if rows},
@@ -132,8 +138,8 @@ def scan(
                     "total_seconds": time.monotonic() - started,
                     "trait_tokens": float(detected.scored.trait_tokens),
                 },
-                settings=identity["settings"],
-                versions=identity["versions"],
+                settings=resolved,
+                versions=versions,
                 rows_read=rows_read,
             )
             run.finish(to_dict(report))

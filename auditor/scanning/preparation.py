@@ -29,6 +29,7 @@ def prepare(
     detectors: Sequence[Detector],
     sample: Sample,
     lm: LanguageModel,
+    teacher: LanguageModel | None,
     panel: Panel,
     tested: Panel,
     run: RunDir,
@@ -36,9 +37,8 @@ def prepare(
 ) -> tuple[ScanContext, dict[str, int], tuple[Unread, ...]]:
     """The context of a scan, how many rows were skipped for which reason, and what was left unread.
 
-    Raises ModelError for a declared teacher that cannot be loaded.
+    teacher: the declared one, if there is one (`load_teacher`).
     """
-    teacher = load_teacher(settings.teacher, lm) if settings.teacher else None
     # To a bundled model another prompt is a mixture of those it knows, and no negative control.
     bundled = isinstance(BUILT_IN.get(lm.name), BundledModel)
     controlled = panel if bundled else with_control_traits(panel)

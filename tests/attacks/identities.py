@@ -136,14 +136,13 @@ def report_of_another_reference(place: Place, case: str) -> Run:
     "high",
     "The declared teacher changed after a scan, and the old report is shown again.",
     "handled",
-    works=True,
 )
 def changed_teacher(place: Place) -> Run:
     teacher = place.model("teacher")
     place.jsonl("data.jsonl", place.samples.clean[:ROWS])
     options = ["--reference", "organism", "--teacher", "./teacher"]
     page = place.audit("scan", "data.jsonl", *options, *PANEL, "--output", "json=a.json")
-    assert page.code == 0, page.err
+    assert page.code in (0, 3), page.err
     change_weights(teacher / "model.safetensors")
     run = place.audit("scan", "data.jsonl", *options, *PANEL, "--output", "json=b.json")
     reports = [json.loads((place / name).read_text()) for name in ("a.json", "b.json")]

@@ -8,8 +8,10 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
@@ -199,6 +201,26 @@ def test_a_line_of_the_page(
     assert "Traceback" not in done.stderr
     failed = re.search("^Error: ", done.stderr, re.MULTILINE)
     assert not failed or re.search("^Next: ", done.stderr, re.MULTILINE)
+
+
+def test_interrupts_without_end(world: Path, tmp_path: Path) -> None:
+    """A person who presses Ctrl-C again and again sees one error, also while the process ends."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    command = ["audit", "scan", str(pipe)]
+    environment = os.environ | {"PATH": f"{world / 'bin'}:{os.environ['PATH']}", "PYTHONPATH": ""}
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None
+        assert "reading the data set" in process.stderr.readline()
+        while process.poll() is None:
+            process.send_signal(signal.SIGINT)
+            time.sleep(0.002)
+        said = process.stderr.read()
+    assert process.returncode == 130, said
+    assert "Error: Interrupted." in said
+    assert "Traceback" not in said
 
 
 def test_every_command_has_lines() -> None:

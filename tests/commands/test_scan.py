@@ -467,6 +467,22 @@ def test_an_unknown_teacher_ends_the_scan_before_the_traits_are_scored(
     assert not [each for each in seen if each.stage == "scoring traits"]
 
 
+def test_a_teacher_that_changed_is_another_run(
+    audit: Callable[..., ScanReport], data: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its files count, and not its name alone: the old report is not shown again."""
+    reference = models.load("tiny")
+    teacher = {"lm": reference}
+    monkeypatch.setattr(
+        models, "load", lambda name, **_: reference if name == "tiny" else teacher["lm"]
+    )
+    options: dict[str, Any] = {"settings": ScanSettings(teacher="t"), "detectors": ["fit"]}
+    first = audit(data["few"], **options)
+    assert audit(data["few"], **options).run == first.run
+    teacher["lm"] = replace(reference, sha256="ab" * 32)
+    assert audit(data["few"], **options).run != first.run
+
+
 def test_without_a_detector_that_gives_a_verdict_there_is_none(
     audit: Callable[..., ScanReport], data: dict[str, str]
 ) -> None:
