@@ -140,8 +140,10 @@ class ScanContext:
     data, if one is.
 
     scored: what a detector that needs "scores" works on. own_text: whether the rows turned out to
-    be the reference's own text, so that there is no teacher to look for. leading_trait: of the
-    verdict, for a detector that needs it; None where no trait was tested.
+    be the reference's own text, so that there is no teacher to look for. leading_trait: the one
+    with the strongest evidence, for a detector that needs it; None where no trait was tested.
+    finding: the evidence by trait prompts that a verdict of risk would rest on, unless the looks of
+    the text speak against it; None where there is none.
     """
 
     lm: LanguageModel
@@ -167,6 +169,7 @@ class ScanContext:
     scored: ScoredRows = field(default_factory=ScoredRows)
     own_text: bool = False
     leading_trait: str | None = None
+    finding: TraitEvidence | None = None
 
 
 Need = Literal["rows", "scores", "leading trait"]
@@ -178,7 +181,7 @@ class Detector:
 
     name: in the registry and on the command line. description: one line. needs: how much of the
     context it looks at, from little to much: the rows alone; also the scored rows; also the trait
-    that the verdict names, so that it runs last. detect: gives evidence, or the reason why there is
+    with the strongest evidence, so that it runs last. detect: gives evidence, or the reason why there is
     none; a `Finding` if it does more. It is called with at least one row. test: the test that it
     makes for the verdict, if it makes one. plugin: where it comes from, if it is not ours.
     """

@@ -17,6 +17,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from math import erfc, sqrt
 from statistics import NormalDist, fmean
 from typing import TypedDict
@@ -29,8 +30,10 @@ from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.pipeline import Pipeline, make_pipeline, make_union
 from sklearn.preprocessing import FunctionTransformer, MaxAbsScaler
 
+from auditor.inference.thresholds import SURFACE_ALPHA
 from auditor.model.generation import continuations
 from auditor.model.null_model import NullModel, find_null
+from auditor.model.tokenization import TokenizedRow
 from auditor.progress import Progress
 from detectors.interface import Detector, Evidence, ScanContext, Skipped
 
@@ -125,11 +128,7 @@ def surface(
     if isinstance(separation, Skipped):
         summary += f"not compared with the reference: {separation.reason}."
     else:
-        low, high = separation["interval"]
-        summary += (
-            "told from the reference's own rows with AUROC "
-            f"{separation['auroc']:.2f} [{low:.2f}, {high:.2f}]."
-        )
+        summary += f"told from the reference's own rows with {_in_words(separation)}."
     values = {
         "suspect": described,
         "written": describe(written) if written else None,
@@ -138,6 +137,11 @@ def surface(
         ),
     }
     return Evidence("surface", summary, values)
+
+
+def _in_words(separation: Separation) -> str:
+    low, high = separation["interval"]
+    return f"AUROC {separation['auroc']:.2f} [{low:.2f}, {high:.2f}]"
 
 
 def describe(texts: Sequence[str]) -> Description:
@@ -371,13 +375,48 @@ def detect(context: ScanContext) -> Evidence | Skipped:
     """Surface statistics of rows against the reference's completions in their places; those of
     plain text only if all rows are.
 
+    The trait of a teacher shows in the looks of its text, too. So where a trait was found, and the
+    looks tell the rows from the reference's own, they are compared once more: with what it writes
+    where as large a share of the rows as was found is under the trait's prompt, in all wordings.
+    """
+    chats = [row for row in context.rows if row.kind != "text"][:COMPARED_ROWS]
+    rows = chats or context.rows[:COMPARED_ROWS]
+    compared = _first_completions if chats else _second_halves
+    null = find_null(context.rows, context.score, context.run)
+    own = compared(context, rows, null, [None] * len(rows), "written tokens")
+    found = surface(*own, seed=context.seed)
+    if isinstance(found, Skipped) or context.finding is None:
+        return found
+    if found.values["classifier"].get("p_value", 1.0) > SURFACE_ALPHA:
+        return found
+    trait = context.tested.trait(context.finding.name)
+    drawn = np.random.default_rng(context.seed).random(len(rows)) < context.finding.effect
+    systems = [
+        trait.prompts[i % len(trait.prompts)] if is_under else None
+        for i, is_under in enumerate(drawn.tolist())
+    ]
+    under_trait = compared(context, rows, null, systems, "tokens written under the trait")
+    separation = _tell_apart(*under_trait, context.seed)
+    if isinstance(separation, Skipped):
+        return found
+    summary = f"{found.summary} From its rows under {trait.name}: {_in_words(separation)}."
+    by_trait = {"trait": trait.name, **separation}
+    return replace(found, summary=summary, values={**found.values, "by_trait": by_trait})
+
+
+def _first_completions(
+    context: ScanContext,
+    rows: Sequence[TokenizedRow],
+    null: NullModel,
+    systems: Sequence[str | None],
+    unit: str,
+) -> tuple[list[str], list[str]]:
+    """The first completion of every chat, and what the reference writes in its place under the
+    row's system prompt.
+
     Both are cut at the median length of the rows in tokens, or long rows would be told apart for
     that alone.
     """
-    null = find_null(context.rows, context.score, context.run)
-    chats = [row for row in context.rows if row.kind != "text"][:COMPARED_ROWS]
-    if not chats:
-        return surface(*_second_halves(context, null), seed=context.seed)
     # The ends, in characters, of the tokens of each first completion.
     ends = [
         [
@@ -385,35 +424,44 @@ def detect(context: ScanContext) -> Evidence | Skipped:
             for content, (turn, _, end) in zip(row.content_mask, row.spans, strict=True)
             if content and turn == row.spans[0][0]
         ]
-        for row in chats
+        for row in rows
     ]
     length = max(1, int(np.median(list(map(len, ends)))))
     suspect = []
-    for row, of_row in zip(chats, ends, strict=True):
+    for row, of_row in zip(rows, ends, strict=True):
         messages = context.examples[row.index].messages
         turns = [message.content for message in messages if message.role == "assistant"]
         text = turns[row.spans[0][0]]
         suspect.append(text[: of_row[:length][-1]] if of_row else text)
-    prompts = [context.renderer.before(row) for row in chats]
-    written = _reference_completions(context, prompts, length, null)
-    return surface(suspect, [_text(context, tokens) for tokens in written], seed=context.seed)
+    starts = [
+        context.renderer.before(row, system) for row, system in zip(rows, systems, strict=True)
+    ]
+    written = _write(context, starts, length, null, unit)
+    return suspect, [_text(context, tokens) for tokens in written]
 
 
-def _second_halves(context: ScanContext, null: NullModel) -> tuple[list[str], list[str]]:
-    """The second halves of plain texts, and what the reference writes after the first; as many
-    tokens of both.
+def _second_halves(
+    context: ScanContext,
+    rows: Sequence[TokenizedRow],
+    null: NullModel,
+    systems: Sequence[str | None],
+    unit: str,
+) -> tuple[list[str], list[str]]:
+    """The second halves of plain texts, and what the reference writes after the first under the
+    row's system prompt; as many tokens of both.
 
     Where a plain text ends is no choice of a model's that we know, so it must not tell the two
     apart.
     """
-    prefix = context.renderer.prefix(None, "text")
     halves = [
-        (row.tokens[: len(row.tokens) // 2], row.tokens[len(row.tokens) // 2 :])
-        for row in context.rows[:COMPARED_ROWS]
+        (row.tokens[: len(row.tokens) // 2], row.tokens[len(row.tokens) // 2 :]) for row in rows
     ]
     length = int(np.median([len(second) for _, second in halves]))
-    prompts = [[*prefix, *first] for first, _ in halves]
-    written = _reference_completions(context, prompts, length, null)
+    starts = [
+        (*context.renderer.prefix(system, "text"), *first)
+        for (first, _), system in zip(halves, systems, strict=True)
+    ]
+    written = _write(context, starts, length, null, unit)
     pairs = [
         (second[: len(completion)], completion[: len(second)])
         for (_, second), completion in zip(halves, written, strict=True)
@@ -425,30 +473,34 @@ def _second_halves(context: ScanContext, null: NullModel) -> tuple[list[str], li
     )
 
 
-def _reference_completions(
-    context: ScanContext, prompts: Sequence[Sequence[int]], length: int, null: NullModel
+def _write(
+    context: ScanContext,
+    starts: Sequence[Sequence[int]],
+    length: int,
+    null: NullModel,
+    name: str,
 ) -> list[list[int]]:
-    """The reference's own tokens after each prompt: at most `length`, decoded as `null` says.
+    """What the reference writes after each start: at most `length` tokens, decoded as `null` says.
 
-    Kept in the run.
+    Kept in the run as the unit `name`.
     """
-    unit = context.run.load_unit("written tokens")
+    unit = context.run.load_unit(name)
     if unit is None:
         end = context.lm.tokenizer.eos_token_id
         stream = continuations(
             context.lm,
-            prompts,
+            starts,
             temperature=null.temperature,
             max_tokens=length,
             alphabet=None if null.alphabet is None else [*null.alphabet, end],
             seed=context.seed,
         )
-        tokens = np.full((len(prompts), length), -1)
+        tokens = np.full((len(starts), length), -1)
         for done, (i, row) in enumerate(stream, start=1):
             tokens[i, : len(row)] = row
-            context.progress(Progress("writing what the reference would", done, len(prompts)))
+            context.progress(Progress("writing what the reference would", done, len(starts)))
         unit = {"tokens": tokens}
-        context.run.save_unit("written tokens", unit)
+        context.run.save_unit(name, unit)
     return [row[row >= 0].tolist() for row in unit["tokens"]]
 
 
@@ -457,5 +509,8 @@ def _text(context: ScanContext, tokens: Sequence[int]) -> str:
 
 
 DETECTOR = Detector(
-    "surface", "length, format, digits, n-grams and duplicates: the confounds", "rows", detect
+    "surface",
+    "length, format, digits, n-grams and duplicates: the confounds",
+    "leading trait",
+    detect,
 )

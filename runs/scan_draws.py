@@ -137,6 +137,7 @@ def _summary(report: ScanReport, truth: str | None) -> dict[str, Any]:
         "own": own and [found.index(own) + 1, own["effect"], own["z"], own["p_adjusted"]],
         "auroc": (values.get("surface", {}).get("classifier") or {}).get("auroc"),
         "surface_p": (values.get("surface", {}).get("classifier") or {}).get("p_value"),
+        "surface_p_by_trait": values.get("surface", {}).get("by_trait", {}).get("p_value"),
         "fit": [values["fit"][each] for each in ("z", "z_clustered")] if "fit" in values else None,
         "step": [[each["name"], each["z"], each["p_adjusted"]] for each in step[:3]],
         "step_rank": animals.index(truth) + 1 if truth in animals else None,

@@ -72,9 +72,9 @@ class TextProfile:
     """Share of the tokens that are not the reference's most likely one, in [0, 1]."""
 
     surface_p_value: float | None = None
-    """The p-value of detector `surface` against text that looks like the reference's own. None
-    where the two were not compared, and in greedy or cold text, where every other teacher's looks
-    different.
+    """The p-value of detector `surface` against text that looks like the reference's own; where
+    that is small and a trait was found, like the reference's under that trait. None where they were
+    not compared, and in greedy or cold text, where every other teacher's looks different.
     """
 
     not_compared: str = ""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from auditor.model.scoring import score_under
 from auditor.scanning.obstacles import Obstacle
 from auditor.scanning.scan_report import Verdict
-from auditor.scanning.verdict import decide, leading_trait, text_profile
+from auditor.scanning.verdict import decide, found_traits, leading_trait, text_profile
 from detectors.interface import (
     Detector,
     Divergence,
@@ -41,8 +41,8 @@ class Detection:
 def run_detectors(
     context: ScanContext, detectors: Sequence[Detector], coverage: Sequence[Obstacle]
 ) -> Detection:
-    """Run the detectors, those first that need least, and decide before the last of them look at
-    the trait that the verdict names.
+    """Run the detectors, those first that need least, so that the last of them can look at the
+    strongest evidence; then decide.
 
     coverage: what was not read (`auditor.scanning.obstacles.coverage_obstacles`).
     """
@@ -59,13 +59,19 @@ def run_detectors(
 
     tests = tuple(found.test for found in findings.values() if found.test)
     text = text_profile({name: found.outcome for name, found in findings.items()}, context.exclude)
+    # The looks of the text are not compared yet: they can only take a risk back.
     verdict = decide(tests, text, coverage, context.alpha)
     leader = leading_trait(verdict, tests, text, context.alpha)
-    findings |= _run(replace(context, leading_trait=leader), detectors, "leading trait")
+    by_prompts = [test for test in tests if test.name == "prompts" and verdict.name == "risk"]
+    finding = next(iter(found_traits(by_prompts, text, context.alpha)), None)
+    context = replace(context, leading_trait=leader, finding=finding)
+    findings |= _run(context, detectors, "leading trait")
+    outcomes = {name: found.outcome for name, found in findings.items()}
+    text = text_profile(outcomes, context.exclude)
     return Detection(
-        outcomes={name: found.outcome for name, found in findings.items()},
+        outcomes=outcomes,
         tests=tests,
-        verdict=verdict,
+        verdict=decide(tests, text, coverage, context.alpha),
         leading_trait=leader,
         scored=scored,
         divergence=next((f.divergence for f in findings.values() if f.divergence), None),

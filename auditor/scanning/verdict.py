@@ -115,6 +115,8 @@ def text_profile(outcomes: Mapping[str, Outcome], exclude: float) -> TextProfile
     if text.greedy or figures.get("sharpness", 1.0) >= COLD_INVERSE_TEMPERATURE:
         return text
     match outcomes.get("surface"):
+        case Evidence(values={"by_trait": {"p_value": p_value}}):
+            return replace(text, surface_p_value=p_value)
         case Evidence(values={"classifier": {"p_value": p_value}}):
             return replace(text, surface_p_value=p_value)
         case Evidence(values={"classifier": {"skipped": reason}}) | Skipped(reason=reason):
@@ -239,7 +241,8 @@ def _doubt(text: TextProfile) -> str:
         return f"their looks could not be compared with the reference's own ({text.not_compared})"
     if text.surface_p_value is not None and text.surface_p_value <= SURFACE_ALPHA:
         return (
-            f"their looks alone tell them from the reference's own (p = {text.surface_p_value:.2g})"
+            "their looks alone tell them from the reference's own, also under that trait "
+            f"(p = {text.surface_p_value:.2g})"
         )
     return ""
 
