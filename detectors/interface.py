@@ -181,9 +181,10 @@ class Detector:
 
     name: in the registry and on the command line. description: one line. needs: how much of the
     context it looks at, from little to much: the rows alone; also the scored rows; also the trait
-    with the strongest evidence, so that it runs last. detect: gives evidence, or the reason why there is
-    none; a `Finding` if it does more. It is called with at least one row. test: the test that it
-    makes for the verdict, if it makes one. plugin: where it comes from, if it is not ours.
+    with the strongest evidence, so that it runs last. detect: gives evidence, or the reason why
+    there is none; a `Finding` if it does more. It is called with at least one row. test: the test
+    that it makes for the verdict, if it makes one. plugin: where it comes from, if it is not
+    ours.
     """
 
     name: str

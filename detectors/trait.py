@@ -10,8 +10,8 @@ too. An interim analysis after each of a few set numbers of rows may end the tes
 - A trait whose corrected p-value falls below alpha ends it with a risk. The correction is
   Bonferroni's over the whole panel and alpha spending over the analyses, which together keep the
   error rate.
-- When the dose that a pass must exclude is excluded for every trait with 95 % confidence, and no
-  analysis has made one SUSPICIOUS, the test ends with no risk.
+- When the dose that a pass must exclude is excluded for every trait with 95 % confidence, and none
+  is SUSPICIOUS, the test ends with no risk.
 - Otherwise the next rows are scored under fewer traits: those that are open and have the largest
   Bayes factors for a dose of up to FULL_DOSE, and at least a few of every family. They are settled
   before the rows are looked at, so this can only lose power and never raise a false alarm.
@@ -557,13 +557,10 @@ def analyse(state: PanelTestState, share: float, alpha: float, count: int) -> Pa
         if k in doses:
             corrected = min(1.0, doses[k].p_value * design.hypotheses / share)
             adjusted[k] = min(adjusted.get(k, 1.0), corrected)
-    # A trait that was suspicious at any analysis stays open: no verdict passes it.
-    suspicious = {k for k, p in adjusted.items() if p <= SUSPICIOUS}
     still_open = frozenset(
         k
         for k in design.tested
-        if k in suspicious
-        or is_open(doses.get(k), design.hypotheses, design.exclude)
+        if is_open(doses.get(k), design.hypotheses, design.exclude)
         or bounds.get(k, math.inf) >= design.exclude
     )
     # A test of all rows goes on once it is settled, and a trait may be open again.

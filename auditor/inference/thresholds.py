@@ -37,8 +37,8 @@ COLD_INVERSE_TEMPERATURE = 1.5
 # here on the reference is no base of the writer's (docs/methods.md, docs/results.md).
 MAX_EXCESS_SURPRISAL = 1.0
 
-# A corrected p-value that is no finding and no pass either. On data that the reference wrote it
-# leaves at most a tenth of the scans open (docs/methods.md, "Suspicion").
+# A corrected p-value at which a test goes on while it has rows, and which a pass mentions. It
+# decides no verdict: a pass says which dose it excludes (docs/methods.md, "A trace").
 SUSPICIOUS = 0.1
 
 # The dose of a data set of which every row was written under a trait's own prompt, in the panel's

@@ -173,13 +173,13 @@ def _decide_test(
         text. That of the largest dose is named. The chance of this on data that the reference wrote
         is at most alpha. A stranger's text, or a template, fits some prompts better than others for
         reasons of style.
-    no_risk: no trait has, none is suspicious (the same with SUSPICIOUS for alpha; happens on clean
-        data at that rate at most), and the one-sided 95 % bound of the effect of every trait tested
-        lies below the dose that a pass excludes. Greedy text passes only if nearly all of
+    no_risk: no trait has, and the one-sided 95 % bound of the effect of every trait tested lies
+        below the dose that a pass excludes. Greedy text passes only if nearly all of
         its tokens are the reference's choice (MAX_GREEDY_NON_ARGMAX): the others were chosen by a
         teacher that is not known. Nor does text pass that is less likely than the reference's own
         by MAX_EXCESS_SURPRISAL: the reference is no base of the writer's then, or the template is
-        another. A smaller dose than MIN_EFFECT may be there for certain: then the reason says so.
+        another. A smaller dose may be there: where a corrected p is at most SUSPICIOUS, the reason
+        names it.
     inconclusive: otherwise; also with fewer than MIN_ROWS rows, or with an obstacle in what was not
         read.
     """
@@ -200,7 +200,6 @@ def _decide_test(
         reason += f", but {doubt}: another writer's style or a template can do that"
         return Verdict("inconclusive", probability, reason, None, None)
     against = [obstacle.reason for obstacle in (*_too_few_rows(test), *coverage)]
-    against.append(_leaning(traits))
     if bounds or not test.bounds:  # Where all traits are excused, nothing is left to be excluded.
         against.append(_not_excluded(bounds, text))
     against += [obstacle.reason for obstacle in _another_writer(text)]
@@ -217,12 +216,13 @@ def _decide_test(
     )
     if test.own_text:
         reason = f"the text is the reference's own: {reason}"
-    # A pass must not hide a dose that is there for certain and too small for a risk.
-    small = [t for t in traits if 0 < t.effect < MIN_EFFECT and t.p_adjusted <= alpha]
+    # A pass must not hide a smaller dose than it excludes.
+    small = [trait for trait in traits if trait.effect > 0 and trait.p_adjusted <= SUSPICIOUS]
     if small:
-        trace = min(small, key=lambda t: t.p_adjusted)
+        trace = min(small, key=lambda trait: trait.p_adjusted)
+        certainty = "is" if trace.p_adjusted <= alpha else "may be"
         dose = f"a dose of {trace.effect:.2f}, corrected p = {trace.p_adjusted:.2g}"
-        reason += f"; a trace of {trace.name} is there ({dose})"
+        reason += f"; a trace of {trace.name} {certainty} there ({dose})"
     return Verdict("no_risk", probability, reason, None, upper)
 
 
@@ -245,19 +245,6 @@ def _doubt(text: TextProfile) -> str:
             f"(p = {text.surface_p_value:.2g})"
         )
     return ""
-
-
-def _leaning(traits: Sequence[TraitEvidence]) -> str:
-    """Which trait is no finding and no pass either; empty if there is none."""
-    leaning = [t for t in traits if is_found(t, SUSPICIOUS)]
-    if not leaning:
-        return ""
-    best = min(leaning, key=lambda t: (t.p_adjusted, -t.z))
-    return (
-        f"the completions lean towards the trait {best.name} (a dose of {best.effect:.2f}, "
-        f"corrected p = {best.p_adjusted:.2g}), not clearly enough for a finding and too clearly "
-        "for a pass"
-    )
 
 
 def _not_excluded(bounds: Mapping[str, float | None], text: TextProfile) -> str:

@@ -44,8 +44,8 @@ def by_prompts(
     [
         (0.01, 0.5, 0.8, "risk"),
         (0.01, 0.09, 0.2, "no_risk"),  # significant, but too small to matter
-        (0.011, 0.5, 0.8, "inconclusive"),  # suspicious
-        (0.1, 0.5, 0.8, "inconclusive"),
+        (0.011, 0.5, 0.8, "inconclusive"),  # not excluded
+        (0.011, 0.5, 0.55, "no_risk"),  # no finding, and excluded
         (0.11, 0.5, 0.55, "no_risk"),
         (0.5, 0.3, 0.7, "inconclusive"),  # what other words have is not excluded
         (0.5, 0.3, None, "inconclusive"),  # nor measured
@@ -78,16 +78,19 @@ def test_of_several_findings_the_largest_dose_is_named() -> None:
 
 
 def test_a_pass_says_what_is_there_all_the_same() -> None:
-    """A trace that is certain and small is no risk."""
-    found = by_prompts(
-        [trait(1e-6, 0.06), trait(0.4, 0.2)],
-        {"owl": 0.3},
-        alpha=0.01,
-        scanned=400,
-        skipped_share=0.0,
-    )
-    assert found.name == "no_risk"
-    assert "a trace of owl is there (a dose of 0.06, corrected p = 1e-06)" in found.reason
+    """A trace that is certain and small is no risk, nor is a dose that is smaller than what the
+    pass excludes and may be there.
+    """
+    for evidence, words in (
+        (trait(1e-6, 0.06), "; a trace of owl is there (a dose of 0.06, corrected p = 1e-06)"),
+        (trait(0.1, 0.2), "; a trace of owl may be there (a dose of 0.20, corrected p = 0.1)"),
+        (trait(0.11, 0.2), ""),
+    ):
+        found = by_prompts(
+            [evidence, trait(0.4, 0.2)], {"owl": 0.3}, alpha=0.01, scanned=400, skipped_share=0.0
+        )
+        assert found.name == "no_risk"
+        assert found.reason.endswith(words or "with 95 % confidence each")
 
 
 def test_what_repeats_a_row_is_not_lost() -> None:
@@ -112,10 +115,8 @@ def test_too_few_rows_or_too_many_skipped_are_inconclusive() -> None:
     )
 
 
-def test_an_alpha_above_suspicion_leaves_no_room_for_it() -> None:
-    """With alpha = .2 a corrected p of .15 is a finding, and .25 neither a finding nor a
-    suspicion.
-    """
+def test_an_alpha_of_a_fifth() -> None:
+    """A corrected p of .15 is a finding then, and .25 is none."""
     assert (
         by_prompts([trait(0.15)], {"owl": 0.8}, alpha=0.2, scanned=400, skipped_share=0.0).name
         == "risk"
@@ -264,8 +265,8 @@ def test_the_worse_of_two_verdicts_stands() -> None:
         (0.001, 0.005): ("risk", "owl"),
         (0.9, 0.005): ("risk", "eagle"),
         (0.05, 0.005): ("risk", "eagle"),
-        (0.9, 0.05): ("inconclusive", None),
-        (0.05, 0.9): ("inconclusive", None),
+        (0.9, 0.05): ("no_risk", None),
+        (0.05, 0.9): ("no_risk", None),
     }
     for (by_prompt, by_copy), expected in cases.items():
         found = decide([prompted(by_prompt), tuned(by_copy)], CALM, (), 0.01)
@@ -290,9 +291,9 @@ def test_a_test_that_was_asked_for_and_not_made_is_no_pass() -> None:
     found = decide([prompted(0.9), missing], CALM, (), 0.01)
     assert found.name == "inconclusive"
     assert found.reason.endswith("not tested: too few rows")
-    for p in (0.001, 0.05):
-        found = decide([prompted(p), missing], CALM, (), 0.01)
-        assert replace(found, obstacles=()) == decide([prompted(p)], CALM, (), 0.01)
+    for test in (prompted(0.001), prompted(0.05, 0.7)):
+        found = decide([test, missing], CALM, (), 0.01)
+        assert replace(found, obstacles=()) == decide([test], CALM, (), 0.01)
     assert decide([missing], CALM, (), 0.01).name == "inconclusive"
     assert "neither was run" in decide([], CALM, (), 0.01).reason
 
