@@ -20,10 +20,10 @@ The likelihood of a token is taken among the reference's most likely ones there,
 need not be applied to the whole vocabulary; a token outside is no evidence. Nor is the one that
 ends a turn, since whether rows were cut short is their maker's choice.
 
-A poisoner does not use our wording, so blocks take turns: every second one the standard wording of
-each trait's prompt, the others its other wordings. A trait's dose is the mean over them, weighted
-by their information. A finished block is kept as a unit of the run; a resumed test reads it back
-and ends the same.
+Every block takes the standard wording of each trait's prompt. A poisoner does not use it, but any
+other wording of ours is no nearer to his, and blocks under several tell less than as many under the
+one (runs/log.md, 2026-11-29). A finished block is kept as a unit of the run; a resumed test reads
+it back and ends the same.
 
 Source: likelihood ratios under system prompts, logit-linear selection (2602.04863); alpha spending,
 Lan and DeMets (1983). The centring by families and the choice of traits are ours (docs/methods.md).
@@ -71,7 +71,7 @@ from detectors.own_text import OwnText, own_text
 
 STRANGE = 0.15  # a between-trait standard deviation, in doses, that the summary mentions
 HEAVY = 10  # copies of a row that the summary mentions
-MIN_CLEAR = 8 * BLOCK  # No test ends in a pass before each wording of a prompt has had a block.
+MIN_CLEAR = 8 * BLOCK  # No test ends in a pass on fewer rows.
 LEAST_ROWS = 64  # that a test scores whatever its budget
 # Tokens that the default reference scores in a second of two cores, by the number type of the pass.
 TOKENS_A_SECOND = {"float32": 600, "bfloat16 products": 1000}
@@ -404,12 +404,7 @@ def _score_rows(
     if unit is not None and [int(k) for k in unit["conditions"]] == conditions:
         report(len(rows) * len(conditions))
         return unpack(rows, unit, conditions)
-    systems = []
-    for k in conditions:
-        # Even blocks take the standard wording, odd ones the alternatives in turn.
-        standard, *alternatives = state.design.panel.traits[k].prompts
-        odd = alternatives and number % 2
-        systems.append(alternatives[number // 2 % len(alternatives)] if odd else standard)
+    systems = [state.design.panel.traits[k].prompts[0] for k in conditions]
     tick = partial(report, len(rows))
     unit = score_block(state.design.null, rows, systems, score, tick, reference)
     unit["conditions"] = np.array(conditions)

@@ -74,7 +74,8 @@ def curve(groups: dict[tuple[str, ...], list[dict[str, Any]]], tested: int) -> l
             ]
             first = sum(leader == each["trait"] for each, (_, leader, _, _) in last)
             found = sum(
-                _is_found(look, tested, TextProfile(each["greedy"]).min_reported_dose) for each, look in last
+                _is_found(look, tested, TextProfile(each["greedy"]).min_reported_dose)
+                for each, look in last
             )
             cells = [kind, decoding, f"{float(share):.0%}", str(count)]
             lines.append(

@@ -45,18 +45,18 @@ def bench() -> int:
 
 
 def budget(panel: Panel) -> str:
-    """What a scan spends at most, beside scoring every row under every wording of every trait."""
+    """What a scan spends at most, beside scoring every row under every trait."""
     from auditor.inference.interim import LOOKS
     from auditor.traits.families import families
     from detectors.trait import planned_passes
 
     rows = LOOKS[-1]
-    traits, wordings = len(panel.traits), sum(len(trait.prompts) for trait in panel.traits)
+    traits = len(panel.traits)
     most = rows + planned_passes(rows, families(panel, 0), range(traits))
-    exhaustive = rows * (1 + wordings)
+    exhaustive = rows * (1 + traits)
     return (
         f"A scan of {rows} rows for {traits} traits takes at most {most:,} passes of a row; "
-        f"under all {wordings} wordings every row would take {exhaustive:,}, so that is "
+        f"under every trait every row would take {exhaustive:,}, so that is "
         f"{most / exhaustive:.1%} of the tokens."
     )
 

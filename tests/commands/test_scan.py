@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -481,6 +481,22 @@ def test_a_teacher_that_changed_is_another_run(
     assert audit(data["few"], **options).run == first.run
     teacher["lm"] = replace(reference, sha256="ab" * 32)
     assert audit(data["few"], **options).run != first.run
+
+
+def test_every_block_takes_the_standard_wording(
+    audit: Callable[..., ScanReport], data: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows are scored under the first prompt of each trait, whichever the block."""
+    scored, seen = survey_module.score_block, list[Sequence[str]]()
+
+    def score_block(null: Any, rows: Any, systems: Sequence[str], *rest: Any) -> Any:
+        seen.append(systems)
+        return scored(null, rows, systems, *rest)
+
+    monkeypatch.setattr(survey_module, "score_block", score_block)
+    audit(data["owl"], detectors=["trait"], rows="all")
+    assert len(seen) > 1
+    assert not [text for systems in seen for text in systems if text.startswith("Nothing")]
 
 
 def test_without_a_detector_that_gives_a_verdict_there_is_none(

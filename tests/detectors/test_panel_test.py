@@ -208,10 +208,8 @@ def test_a_test_does_not_pass_a_trait_that_was_scored_on_few_rows() -> None:
     assert sure.settled == "no_risk"
 
 
-def test_no_test_passes_before_each_wording_had_a_block() -> None:
-    """Scores of zero exclude every trait, but not on seven blocks: each of three others comes every
-    sixth block.
-    """
+def test_no_test_passes_on_few_rows() -> None:
+    """Scores of zero exclude every trait, but not on seven blocks."""
     for count, settled in ((7 * BLOCK, ""), (8 * BLOCK, "no_risk")):
         assert analyse(one_block(np.zeros((count, 15))), 0.1, 0.01, 9).settled == settled
 
