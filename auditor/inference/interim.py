@@ -13,8 +13,8 @@ from auditor.inference.estimates import Array
 # Rows that are scored together and kept as one unit of a run.
 BLOCK = 32
 # Rows at which the evidence is analysed, and the share of the traits tested that are scored after
-# each analysis. Of the schedules that runs/schedule_power.py compares, this one finds as much as
-# scoring every trait to the end, for a third of the tokens (docs/results.md).
+# each analysis. Of the schedules that were compared by simulation (runs/results.md, "Tokens for a
+# verdict"), this one finds as much as scoring every trait to the end, for a third of the tokens.
 LOOKS: tuple[int, ...] = (32, 64, 96, 160, 256, 400)
 KEEP: tuple[float, ...] = (0.7, 0.42, 0.32, 0.2, 0.16)
 

@@ -49,7 +49,7 @@ FULL_DOSE = 1.0
 # quarter of the rows. A convention, not a measurement.
 EXCLUDE = 0.25
 
-# Rows: the first interim analysis, below which nothing is tested (runs/schedule_power.py).
+# Rows: the first interim analysis, below which nothing is tested.
 MIN_ROWS = 32
 
 # The share of rows that may be unread, for whatever reason, in a pass: whoever writes the data
