@@ -514,7 +514,7 @@ def _estimate(
             for family in state.design.families
         )
         columns.append(score_test.TraitColumns(block.columns[k], centres))
-    return score_test.estimate(moments, columns, weight)
+    return score_test.estimate(moments, columns, weight, state.design.text.null_dose)
 
 
 def trait_evidence(state: PanelTestState, alpha: float) -> tuple[TraitEvidence, ...]:

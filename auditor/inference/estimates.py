@@ -20,7 +20,7 @@ MIN_ROWS = 8
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """An estimate whose mean is zero under the null.
+    """An estimate of an effect that is at most `null` under the null hypothesis.
 
     effect: the point estimate. se: its standard error. df: degrees of freedom of the t distribution
     that it is held against.
@@ -29,6 +29,7 @@ class Estimate:
     effect: float
     se: float
     df: float
+    null: float = 0.0
 
     @property
     def z(self) -> float:
@@ -37,8 +38,10 @@ class Estimate:
 
     @property
     def p_value(self) -> float:
-        """One-sided: large effects are evidence. 1 without an error to judge by."""
-        return float(stats.t.sf(self.z, self.df)) if self.se > 0 else 1.0
+        """Of an effect of at most `null`; 1 without an error to judge by."""
+        if self.se <= 0:
+            return 1.0
+        return float(stats.t.sf((self.effect - self.null) / self.se, self.df))
 
     def interval(self, level: float = 0.95) -> tuple[float, float]:
         """Two-sided confidence interval."""

@@ -12,6 +12,7 @@ at dose 0 gives .57 to .70 for data wholly under the prompt (docs/methods.md).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -39,6 +40,7 @@ def estimate(
     blocks: Sequence[Moments],
     columns: Sequence[TraitColumns],
     weights: Sequence[Array] | None = None,
+    null: float = 0.0,
 ) -> Estimate | None:
     """The dose of one trait: its efficient score after the temperature and the mean of each centre
     are taken out.
@@ -52,8 +54,14 @@ def estimate(
     and signal [R, 1 + K, K]. columns: where the trait and its centres stand in each block, as many
     centres in all of them; their traits may differ between blocks, but must be settled before a
     block is scored. weights: [R] for each block, above 0, how much each row counts beside the
-    others; all alike if None. None for too few rows (`auditor.inference.estimates.MIN_ROWS`), or
-    when next to no information is left after centring.
+    others; all alike if None. null: the dose that text without the trait has at most, above 0 for
+    greedy text only. None for too few rows (`auditor.inference.estimates.MIN_ROWS`), or when next
+    to no information is left after centring.
+
+    Greedy text follows a share of a trait's choices whichever its teacher, so a dose of 0 is no
+    null for it. Its error is what remains of the rows' scores once the dose is taken out, and at
+    least that of as many independent choices at the null: text that follows every choice leaves
+    nothing, and seven of seven are not certain.
 
     Rows of unequal weight tell as much as (sum w)^2 / sum(w^2) equal ones (Kish 1965). So many must
     be there, and they give the degrees of freedom.
@@ -71,24 +79,28 @@ def estimate(
     ]
     score = np.concatenate([scores for scores, _, _ in reduced])
     covariance = np.sum([covariances for _, covariances, _ in reduced], axis=0)
-    signal = np.sum([signals for _, _, signals in reduced], axis=0)
+    signal = np.concatenate([signals for _, _, signals in reduced])
     # The last direction is the trait; its projection on the nuisance directions before it is what
     # they explain, and is taken out of score and information alike.
     slope = np.linalg.lstsq(covariance[:-1, :-1], covariance[:-1, -1], rcond=1e-10)[0]
     information = float(covariance[-1, -1] - covariance[-1, :-1] @ slope)
     if information < _MIN_INFORMATION_SHARE * covariance[-1, -1]:
         return None
-    expected = float(signal[-1] - slope @ signal[:-1])
-    dose = score_estimate(score[:, -1] - score[:, :-1] @ slope, expected)
+    scores, expected = (each[:, -1] - each[:, :-1] @ slope for each in (score, signal))
+    dose = score_estimate(scores, float(expected.sum()))
     effective_rows = float(total.sum() ** 2 / np.square(total).sum())
     if dose is None or effective_rows < MIN_ROWS:
         return None
+    if null:
+        rest = np.square(scores - dose.effect * expected).sum()
+        choices = null * (1 - null) * float(total / mean @ expected)
+        dose = replace(dose, se=math.sqrt(max(rest, choices)) / expected.sum(), null=null)
     return replace(dose, df=min(dose.df, effective_rows - 1))
 
 
 def _reduce(block: Moments, columns: TraitColumns, weights: Array) -> tuple[Array, Array, Array]:
-    """The block's weighted scores [R, C + 2], their summed covariance and their expectation under
-    the trait's prompt, for the temperature, the mean of each centre, and the trait.
+    """The block's weighted scores [R, C + 2], their summed covariance and their expectation [R, C +
+    2] under the trait's prompt, for the temperature, the mean of each centre, and the trait.
     """
     # Directions are columns of one matrix, so that scores and covariance are combined alike. Column
     # 0 of a block is the temperature; trait k of the block is column 1 + k.
@@ -98,5 +110,9 @@ def _reduce(block: Moments, columns: TraitColumns, weights: Array) -> tuple[Arra
         mix[[1 + k for k in centre], direction] = 1.0 / max(1, len(centre))
     mix[1 + columns.column, -1] = 1.0
     covariance = np.einsum("r,rij->ij", weights, block.covariance)
-    signal = weights @ block.signal[:, :, columns.column]
-    return weights[:, None] * (block.score @ mix), mix.T @ covariance @ mix, mix.T @ signal
+    signal = block.signal[:, :, columns.column] @ mix
+    return (
+        weights[:, None] * (block.score @ mix),
+        mix.T @ covariance @ mix,
+        weights[:, None] * signal,
+    )

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 # dose is significant, and a pass names a smaller one as a trace (docs/methods.md, "A trace").
 MIN_EFFECT = 0.1
 
-# The same in greedy text. Whatever prompt its teacher had, such text follows the choices of some
-# trait or other at a dose of .16 to .29 (runs/log.md, default model, false alarms).
+# The same in greedy text, and the largest dose under its null hypothesis. Whatever prompt its
+# teacher had, such text follows the choices of some trait or other at a dose of .16 to .29
+# (runs/log.md, default model, false alarms).
 MIN_GREEDY_EFFECT = 1 / 3
 
 # Greedy text with a larger share of tokens that the reference would not choose has another teacher,
@@ -90,3 +91,8 @@ class TextProfile:
     def min_reported_dose(self) -> float:
         """The smallest dose that is called a risk."""
         return MIN_GREEDY_EFFECT if self.greedy else MIN_EFFECT
+
+    @property
+    def null_dose(self) -> float:
+        """The largest dose of a trait in text that does not carry it."""
+        return MIN_GREEDY_EFFECT if self.greedy else 0.0

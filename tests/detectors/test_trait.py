@@ -4,8 +4,11 @@ null.
 
 from __future__ import annotations
 
+from math import sqrt
+
 import numpy as np
 import pytest
+from scipy import stats
 
 from auditor.inference.estimates import Estimate
 from auditor.inference.random_effects import add_random_effect, between_trait_variance, inflation
@@ -286,6 +289,36 @@ def test_choices_by_hand() -> None:
     assert list(found.score) == [0, 1, 0]
     assert found.covariance[1, 1] == 2
     assert found.covariance[1, 2] == found.covariance[2, 2] == 0
+
+
+def test_a_dose_of_choices_by_hand() -> None:
+    """Sixteen rows with a choice of the trait's each. All follow it: nothing is left of the scores,
+    and the error is that of sixteen choices of which a third follow. Half follow it: what is left
+    is a half each.
+    """
+    trait = TraitColumns(0, ())
+    for following, error in ((16, sqrt(16 * 2 / 9) / 16), (8, sqrt(16 / 4) / 16)):
+        tokens = np.arange(16) < following
+        rows = [choices(np.array([x]), np.array([0]), np.array([[1]])) for x in tokens.astype(int)]
+        dose = estimate([_stack(rows)], [trait], null=1 / 3)
+        assert dose is not None
+        assert dose.effect == following / 16
+        assert dose.se == pytest.approx(error)
+        assert dose.p_value == pytest.approx(stats.t.sf((dose.effect - 1 / 3) / error, 15))
+
+
+def test_a_few_choices_of_any_teachers_are_no_finding() -> None:
+    """A quarter of a trait's choices, by chance: p-values are no smaller than chance gives."""
+    rng, trait = np.random.default_rng(5), TraitColumns(0, ())
+    p_values = []
+    for _ in range(400):
+        tokens = (rng.random((64, 3)) < 1 / 3).astype(int)
+        rows = [choices(row, np.zeros(3, int), np.ones((1, 3), int)) for row in tokens]
+        dose = estimate([_stack(rows)], [trait], null=1 / 3)
+        assert dose is not None
+        p_values.append(dose.p_value)
+    assert np.mean(np.array(p_values) < 0.05) < 0.08
+    assert np.mean(np.array(p_values) < 0.01) < 0.03
 
 
 def test_the_references_own_choices_score_nothing() -> None:
