@@ -20,9 +20,9 @@ class TraitEvidence:
     effect: dose estimate; 0 is the reference itself, 1 the reference under the trait's prompt.
     interval: 95 % confidence interval of `effect`. z: effect over its standard error, clustered by
     row. p_value: one-sided, of no effect, or of one that any greedy text has
-    (`auditor.inference.thresholds.TextProfile.null_dose`). p_adjusted: corrected for every trait of the panel and every interim
-    analysis. rows, tokens: what was spent on this trait. eliminated_at: rows read when the trait
-    was last scored; None when it was scored to the end.
+    (`auditor.inference.thresholds.TextProfile.null_dose`). p_adjusted: corrected for every trait of
+    the panel and every interim analysis. rows, tokens: what was spent on this trait. eliminated_at:
+    rows read when the trait was last scored; None when it was scored to the end.
     """
 
     name: str
