@@ -17,12 +17,14 @@ app = typer.Typer(help="Show the settings in force here.", rich_markup_mode=None
 
 def resolved(**options: object) -> Resolved:
     """The configuration in the working directory; `options` are those of the command line,
-    "policy_x" for the key "policy.x". Settings above that are passed over are told on stderr.
+    "policy_x" for the key "policy.x". Settings above that are passed over are told on stderr. Its
+    limits are in force for what the command reads from here on.
     """
     import os
     from pathlib import Path
 
     from auditor.cli.configuration import resolve
+    from auditor.data.limits import IN_FORCE, Limits
     from auditor.report.shared.words import safe
 
     named = {key.replace("policy_", "policy.", 1): value for key, value in options.items()}
@@ -30,6 +32,7 @@ def resolved(**options: object) -> Resolved:
     if settings.passed_over is not None:
         path = safe(str(settings.passed_over))
         typer.echo(f"Note: {path} is not read; settings are those of this folder.", err=True)
+    IN_FORCE.set(Limits(**settings.config.limits.model_dump()))
     return settings
 
 
@@ -44,6 +47,8 @@ def config(context: typer.Context) -> None:
 @with_logging
 def show() -> int:
     """Print every setting, its value, and where that comes from."""
+    from operator import attrgetter
+
     from rich.text import Text
 
     from auditor.cli.configuration import DEFAULT, keys
@@ -53,8 +58,7 @@ def show() -> int:
     settings = resolved()
     rows = table("setting", "value", "from")
     for key in keys():
-        group = settings.config.policy if key.startswith("policy.") else settings.config
-        value = getattr(group, key.removeprefix("policy."))
+        value = attrgetter(key)(settings.config)
         origin = settings.origins.get(key, DEFAULT)
         rows.add_row(key, Text(safe(written(value))), Text(safe(origin)))
     console().print(rows)

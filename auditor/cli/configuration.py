@@ -17,12 +17,13 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import Field, ValidationError
 
 from auditor.cli.parsing import BUDGET, parse_budget
+from auditor.data.limits import DEFAULTS as LIMITS
 from auditor.errors import AuditError
 from auditor.release.policy import Policy, Text, Texts, _Keys
 from auditor.scanning.settings import ScanSettings
@@ -45,8 +46,30 @@ LOOKALIKES = {FILE, "audit.yml", "audit.toml", ".audit.yaml", ".audit.yml", ".au
 TABLE_LOOKALIKES = {"audit", "subliminal-audit", "subliminal_audit"}
 
 
+Bytes = Annotated[int, Field(ge=1 << 10, lt=2**63)]
+
+
+class LimitSettings(_Keys):
+    """How large what is read may be."""
+
+    row_bytes: Bytes = LIMITS.row_bytes
+    """Bytes of one row, line or value of a data file."""
+
+    expansion: Annotated[int, Field(ge=1, lt=2**31)] = LIMITS.expansion
+    """How many bytes a compressed byte may become."""
+
+    expanded_bytes: Bytes = LIMITS.expanded_bytes
+    """Bytes up to which `expansion` does not matter."""
+
+    batch_bytes: Bytes = LIMITS.batch_bytes
+    """Bytes of memory that rows of a Parquet file may take at a time."""
+
+    nesting: Annotated[int, Field(ge=8, le=64)] = LIMITS.nesting
+    """Lists and groups within each other in a Parquet column; a deeper one is not read."""
+
+
 class Config(_Keys):
-    """Settings of a scan, and the policy."""
+    """Settings of a scan, limits of what is read, and the policy."""
 
     reference: Text = DEFAULTS.reference
     """Base model of the students: built-in, hub name or folder."""
@@ -72,6 +95,8 @@ class Config(_Keys):
     dtype: Literal["float32", "bfloat16"] | None = None
     """Number type of the reference; by device, when it is not set."""
 
+    limits: LimitSettings = LimitSettings()
+
     policy: Policy = Policy()
 
     def scan_settings(self) -> ScanSettings:
@@ -86,6 +111,10 @@ class Config(_Keys):
             budget=parse_budget(self.budget) or DEFAULTS.budget,
             dtype=self.dtype,
         )
+
+
+GROUPS: dict[str, type[_Keys]] = {"limits": LimitSettings, "policy": Policy}
+"""Keys of the configuration that hold keys of their own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +133,9 @@ class Resolved:
 
 def keys() -> dict[str, str]:
     """Every key, as `policy.max_dose`, with its meaning."""
-    fields = {name: field for name, field in Config.model_fields.items() if name != "policy"}
-    fields |= {f"policy.{name}": field for name, field in Policy.model_fields.items()}
+    fields = {name: field for name, field in Config.model_fields.items() if name not in GROUPS}
+    for group, model in GROUPS.items():
+        fields |= {f"{group}.{name}": field for name, field in model.model_fields.items()}
     return {key: field.description or "" for key, field in fields.items()}
 
 
@@ -143,8 +173,10 @@ def resolve(
     origins: dict[str, str] = {}
     for origin, settings in layers:
         values = settings.model_dump(exclude_unset=True)
-        policy = values.pop("policy", {})
-        for key, value in (values | {f"policy.{key}": policy[key] for key in policy}).items():
+        for group in GROUPS:
+            members = values.pop(group, {})
+            values |= {f"{group}.{name}": value for name, value in members.items()}
+        for key, value in values.items():
             merged[key], origins[key] = value, origin
     return Resolved(Config.model_validate(_nested(merged)), origins, passed_over)
 
@@ -223,13 +255,13 @@ def _valid(values: Mapping[str, object], origin: str, *, strict: bool = False) -
         first = error.errors()[0]
         path = [str(name) for name in first["loc"]]
         if first["type"] == "extra_forbidden":
-            fields = list((Policy if path[0] == "policy" else Config).model_fields)
+            fields = list(GROUPS.get(path[0], Config).model_fields)
             message = f"{origin}: there is no setting {'.'.join(path)!r}."
             raise AuditError(message, _nearest(path[-1], fields)) from error
-        key = ".".join(path[: 2 if path[0] == "policy" else 1])
+        key = ".".join(path[: 2 if path[0] in GROUPS else 1])
         reasons = [detail["msg"][:1].lower() + detail["msg"][1:] for detail in error.errors()]
         message = f"{origin}: {key}: {'; '.join(dict.fromkeys(reasons))}."
-        hint = keys().get(key, "The policy is a group of keys; see docs/gate.md.")
+        hint = keys().get(key, f"{key} is a group of keys; see docs/gate.md.")
         raise AuditError(message, hint) from error
 
 
@@ -241,9 +273,12 @@ def _nearest(name: str, names: list[str]) -> str:
 
 
 def _nested(values: Mapping[str, object]) -> dict[str, object]:
-    """Values by key, those of the policy in a mapping of their own, as the file has them."""
-    nested: dict[str, object] = {}
-    policy: dict[str, object] = {}
+    """Values by key, those of a group in a mapping of their own, as the file has them."""
+    nested: dict[str, Any] = {}
     for key, value in values.items():
-        (policy if key.startswith("policy.") else nested)[key.removeprefix("policy.")] = value
-    return nested | ({"policy": policy} if policy else {})
+        group, _, name = key.rpartition(".")
+        if group:
+            nested.setdefault(group, {})[name] = value
+        else:
+            nested[key] = value
+    return nested

@@ -7,6 +7,7 @@ from typing import Annotated
 
 from typer import Argument, Option
 
+from auditor.cli.config import resolved
 from auditor.cli.output import check_outputs
 from auditor.cli.parsing import parse_file
 
@@ -32,6 +33,7 @@ def diff(
     """
     targets = [parse_file(value, ["json"], example="diff.json") for value in output or ()]
     check_outputs([path for _, path in targets], [run_a, run_b], None)
+    resolved()  # for the limits: the rows are read again
 
     from auditor.cli.console import show
     from auditor.commands.diff import diff as compare

@@ -15,6 +15,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Sequence
+from contextvars import copy_context
 from functools import partial
 from types import FrameType
 from typing import Annotated, Any
@@ -102,7 +103,8 @@ def run(arguments: Sequence[str]) -> int:
         # Not app(): that ends with 1, our "risk found", when it is interrupted or its reader goes
         # away.
         with command.make_context("audit", list(arguments)) as context:
-            return int(command.invoke(context) or 0)
+            # What a command puts in force, as the limits of its readers, ends with it.
+            return int(copy_context().run(command.invoke, context) or 0)
     except typer.Exit as done:
         # 1 is typer's word on a shell that it cannot complete for; ours is "risk found", and is
         # returned, not raised.

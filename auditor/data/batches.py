@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
-from auditor.data.limits import LIMITS
+from auditor.data.coverage import Unread
+from auditor.data.limits import IN_FORCE
 from auditor.errors import InputError, first_line
 
 Row = Mapping[str, object] | str
@@ -54,10 +55,13 @@ class Block(Protocol):
 
 @dataclass(frozen=True)
 class DataFile:
-    """One file of a data set: its name for messages and its blocks in order."""
+    """One file of a data set: its name for messages, its blocks in order, and what is in none of
+    them.
+    """
 
     name: str
     blocks: tuple[Block, ...]
+    unread: tuple[Unread, ...] = ()
 
     def head(self) -> list[Row]:
         """The first rows (up to 100), with every column."""
@@ -85,7 +89,7 @@ class AmbiguousError(InputError):
 
 
 class OversizedError(InputError):
-    """Content beyond one of `limits.LIMITS`."""
+    """Content beyond one of the limits in force."""
 
     def __init__(self, detail: str, hint: str, name: str = "The data set") -> None:
         super().__init__(f"{name} is not read: {detail}.", hint)
@@ -94,8 +98,10 @@ class OversizedError(InputError):
 
 def oversized(what: str) -> OversizedError:
     """The error for a row, line or value that is larger than a row may be."""
-    size = f"{LIMITS.row_bytes / 2**20:.0f} MiB"
-    return OversizedError(f"{what} has more than {size}", "Split or shorten it.")
+    return OversizedError(
+        f"{what} has more than {IN_FORCE.get().row_bytes:,} bytes",
+        "Split or shorten it, or raise limits.row_bytes in the settings.",
+    )
 
 
 @contextmanager

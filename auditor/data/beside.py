@@ -89,7 +89,8 @@ def _has_text(value: object, depth: int = _DEPTH) -> bool:
     if isinstance(value, (str, bytes)):
         return bool(value.strip())
     if depth == 0:
-        return False
+        # What holds values this deep is taken for text, and not searched on.
+        return isinstance(value, Mapping) or is_turns(value)
     if isinstance(value, Mapping):
         return any(_has_text(item, depth - 1) for item in value.values())
     return is_turns(value) and any(_has_text(item, depth - 1) for item in value)

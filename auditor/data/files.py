@@ -38,9 +38,9 @@ class Source:
 
     sha256: of the file's bytes, of the (relative name, digest) pairs of a folder; None for a hub
     data set. total: number of rows if known without reading. note: what `DatasetInfo.sampling` has
-    to add, or "". unread: files of a folder that a trainer may load and that are not in `files`.
-    revision: the commit of a hub data set. states: of the files on this machine before anything was
-    read.
+    to add, or "". unread_files: those of a folder that a trainer may load and that are not in
+    `files`. revision: the commit of a hub data set. states: of the files on this machine before
+    anything was read.
     """
 
     name: str
@@ -48,7 +48,7 @@ class Source:
     sha256: str | None
     total: int | None = None
     note: str = ""
-    unread: tuple[Unread, ...] = ()
+    unread_files: tuple[Unread, ...] = ()
     revision: str = ""
     states: Mapping[Path, FileState] = field(default_factory=dict)
 
@@ -68,6 +68,12 @@ class Source:
                 raise InputError(
                     f"{path} was changed while it was read.", "Run again when it stays as it is."
                 )
+
+    @property
+    def unread(self) -> tuple[Unread, ...]:
+        """What of a folder or of a file is in none of the blocks."""
+        columns = dict.fromkeys(item for file in self.files for item in file.unread)
+        return (*self.unread_files, *columns)
 
     @property
     def blocks(self) -> tuple[Block, ...]:
@@ -136,7 +142,7 @@ def _folder(source: str, folder: Path) -> Source:
     prefix = source.rstrip("/")
     files = tuple(_data_file(folder / name, f"{prefix}/{name}") for name in listing.names)
     states = {folder / name: state for name, state in listing.states.items()}
-    return Source(source, files, listing.sha256, unread=listing.unread, states=states)
+    return Source(source, files, listing.sha256, unread_files=listing.unread, states=states)
 
 
 def _hub(source: str, rows: int | None) -> Source:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import TextIO
 
 from auditor.data.batches import AmbiguousError, DamagedError, Record, oversized
-from auditor.data.limits import LIMITS
+from auditor.data.limits import IN_FORCE
 
 _CHUNK = 1 << 20
 _SPACE = re.compile(r"[ \t\r\n]*")
@@ -174,6 +174,8 @@ class _Scanner:
             # A number that ends with the window may go on behind it.
             if end == len(self._text) and not isinstance(value, (dict, list)) and self._more():
                 continue
+            if end - self._at > IN_FORCE.get().row_bytes:
+                raise oversized("a value")
             self._at = end
             return value
 
@@ -184,7 +186,7 @@ class _Scanner:
         return text
 
     def _more(self) -> bool:
-        if len(self._before) + len(self._text) - self._passed > LIMITS.row_bytes:
+        if len(self._before) + len(self._text) - self._passed > IN_FORCE.get().row_bytes:
             raise oversized("a value")
         # At least double the window: one huge row would otherwise be parsed again for every chunk.
         chunk = self._stream.read(max(_CHUNK, len(self._text) - self._at))

@@ -4,6 +4,7 @@ that exceeds a limit is one clear error.
 
 from __future__ import annotations
 
+from contextvars import ContextVar
 from dataclasses import dataclass
 
 
@@ -25,4 +26,7 @@ class Limits:
     nesting: int = 16
 
 
-LIMITS = Limits()
+DEFAULTS = Limits()
+# In one place for all readers, and no parameter of them: one that forgot to hand it on would read
+# without the limits that somebody has set.
+IN_FORCE: ContextVar[Limits] = ContextVar("limits in force", default=DEFAULTS)

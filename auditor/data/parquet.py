@@ -12,7 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from auditor.data.batches import BATCH_ROWS, AmbiguousError, DataFile, OversizedError, Row, reading
-from auditor.data.limits import LIMITS
+from auditor.data.coverage import Unread
+from auditor.data.limits import IN_FORCE
 from auditor.errors import InputError
 
 MAGIC = b"PAR1"
@@ -78,6 +79,7 @@ class RowGroup:
         """Yield the group in batches of at most `size` rows, with those of `columns` that the file
         has (None: all).
         """
+        limits = IN_FORCE.get()
         with (
             reading(self.name, pa.ArrowException),
             pq.ParquetFile(self.path, metadata=self.metadata, buffer_size=BUFFER_BYTES) as file,
@@ -86,20 +88,22 @@ class RowGroup:
                 field.name
                 for field in file.schema_arrow
                 if (columns is None or field.name in columns)
-                and _depth(field.type) <= LIMITS.nesting
+                and _depth(field.type) <= limits.nesting
             ]
             group = self.metadata.row_group(self.number)
             chunks = [group.column(number) for number in range(group.num_columns)]
             chunks = [chunk for chunk in chunks if chunk.path_in_schema.split(".")[0] in present]
-            most = LIMITS.expansion * sum(chunk.total_compressed_size for chunk in chunks)
-            expanded, most = 0, max(LIMITS.expanded_bytes, most)
+            most = limits.expansion * sum(chunk.total_compressed_size for chunk in chunks)
+            expanded, most = 0, max(limits.expanded_bytes, most)
             # Each row can name the whole of a dictionary, which the file holds once.
             widest = sum(_dictionary_bytes(self.path, chunk) for chunk in chunks)
-            if widest * _BLOCK > 2 * LIMITS.batch_bytes:
-                limit = f"{2 * LIMITS.batch_bytes // _BLOCK >> 20} MiB"
-                detail = f"the dictionaries of a row group have more than {limit}"
-                raise OversizedError(detail, "Write it anew with smaller dictionaries.")
-            blocks = max(1, LIMITS.batch_bytes // max(1, widest) // _BLOCK)
+            if widest * _BLOCK > 2 * limits.batch_bytes:
+                raise OversizedError(
+                    "the dictionaries of a row group have more than "
+                    f"{2 * limits.batch_bytes // _BLOCK:,} bytes",
+                    "Write it anew with smaller ones, or raise limits.batch_bytes in the settings.",
+                )
+            blocks = max(1, limits.batch_bytes // max(1, widest) // _BLOCK)
             size = min(size, blocks * _BLOCK)
             for records in file.iter_batches(
                 size, [self.number], columns=present, use_threads=False
@@ -110,9 +114,11 @@ class RowGroup:
                         records = records.set_column(number, name, column)
                 expanded += records.nbytes
                 if expanded > most:
-                    times = f"{LIMITS.expansion} times its size"
-                    detail = f"unpacked a row group has more than {times}"
-                    raise OversizedError(detail, "Write it anew without dictionaries and check it.")
+                    raise OversizedError(
+                        f"unpacked a row group has more than {limits.expansion} times its size",
+                        "Write it anew without dictionaries and check it, or raise "
+                        "limits.expansion in the settings.",
+                    )
                 yield ArrowBatch(records)
 
 
@@ -149,16 +155,28 @@ def _depth(kind: pa.DataType) -> int:
     return 1 + max(map(_depth, fields)) if fields else 0
 
 
+def _metadata(path: Path) -> pq.FileMetaData:
+    try:
+        return pq.read_metadata(path)
+    except OSError as error:
+        if "too deeply nested" not in str(error):
+            raise
+        # pyarrow's own limit, about 50 lists, and no damage.
+        hint = "Leave the column out, or write it as text."
+        raise OversizedError("a column is nested too deeply for pyarrow", hint) from error
+
+
 def parquet_file(path: Path, name: str) -> DataFile:
-    """Return the Parquet file at `path` as one block a row group.
+    """Return the Parquet file at `path` as one block a row group, without columns that are nested
+    too deeply.
 
     Raises InputError if the footer cannot be read, or a column stands twice.
     """
     try:
         with reading(name, pa.ArrowException):
-            metadata = pq.read_metadata(path)
-            names = Counter(metadata.schema.to_arrow_schema().names)
-            repeated = [column for column, count in names.items() if count > 1]
+            metadata = _metadata(path)
+            schema = metadata.schema.to_arrow_schema()
+            repeated = [column for column, count in Counter(schema.names).items() if count > 1]
             if repeated:
                 raise AmbiguousError(f"the column {repeated[0][:60]!r} stands twice")
     except UnicodeEncodeError as error:
@@ -166,4 +184,10 @@ def parquet_file(path: Path, name: str) -> DataFile:
             f"{name} has a name that is no UTF-8; pyarrow cannot open it.", "Rename it."
         ) from error
     groups = (RowGroup(path, name, number, metadata) for number in range(metadata.num_row_groups))
-    return DataFile(name, tuple(groups))
+    most = IN_FORCE.get().nesting
+    unread = (
+        Unread("column", field.name, None, f"it is nested more than {most} levels deep")
+        for field in schema
+        if _depth(field.type) > most
+    )
+    return DataFile(name, tuple(groups), tuple(unread))

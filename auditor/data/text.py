@@ -30,7 +30,7 @@ from auditor.data.batches import (
     reading,
 )
 from auditor.data.json_stream import DECODER, array_records, is_array
-from auditor.data.limits import LIMITS
+from auditor.data.limits import IN_FORCE
 from auditor.errors import InputError
 
 Kind = Literal["jsonl", "array", "csv", "tsv"]
@@ -143,6 +143,7 @@ class _Bounded(io.RawIOBase):
         self._stream = stream
         self._most = most
         self._by_lines = by_lines
+        self._limits = IN_FORCE.get()
         self._bytes = self._line_bytes = 0
 
     def readable(self) -> bool:
@@ -156,14 +157,16 @@ class _Bounded(io.RawIOBase):
         size = self._stream.readinto(buffer)
         self._bytes += size
         if self._bytes > self._most:
-            times = f"{LIMITS.expansion} times its size"
-            raise OversizedError(f"unpacked it has more than {times}", "Unpack it and check it.")
+            raise OversizedError(
+                f"unpacked it has more than {self._limits.expansion} times its size",
+                "Unpack it and check it, or raise limits.expansion in the settings.",
+            )
         if self._by_lines:
             content = bytes(buffer[:size])
             end = content.rfind(b"\n")
             end = content.rfind(b"\r") if end < 0 else end
             self._line_bytes = size - 1 - end + (self._line_bytes if end < 0 else 0)
-            if self._line_bytes > LIMITS.row_bytes:
+            if self._line_bytes > self._limits.row_bytes:
                 raise oversized("a line")
         return size
 
@@ -174,7 +177,8 @@ def open_bytes(path: Path, *, by_lines: bool = False) -> io.BufferedReader:
     by_lines: whether the limit of a row holds for its lines.
     """
     is_packed = compression.compression_of(path) is not None
-    most = max(LIMITS.expanded_bytes, LIMITS.expansion * path.stat().st_size)
+    limits = IN_FORCE.get()
+    most = max(limits.expanded_bytes, limits.expansion * path.stat().st_size)
     stream = compression.unpacked(path)
     return io.BufferedReader(
         _Bounded(stream, most if is_packed else math.inf, by_lines=by_lines), _CHUNK
@@ -225,6 +229,7 @@ def json_lines(stream: io.BufferedReader) -> Iterator[list[bytes]]:
     that share a line are lines of their own. Raises AmbiguousError for what shares a line with an
     object and is none.
     """
+    row_bytes = IN_FORCE.get().row_bytes
     chunk = stream.read(_CHUNK).removeprefix(codecs.BOM_UTF8)
     while chunk:
         # What follows may belong to the last line: its end, or the other half of its end.
@@ -236,6 +241,8 @@ def json_lines(stream: io.BufferedReader) -> Iterator[list[bytes]]:
             continue
         lines = chunk.splitlines(keepends=True)
         start = lines.pop() if following else b""
+        if max(map(len, lines), default=0) > row_bytes:
+            raise oversized("a line")
         # With no more braces than lines there cannot be two objects on one.
         if chunk.count(b"{") > len(lines) and _JOINED.search(chunk):
             lines = [value for line in lines for value in _split(line)]
@@ -270,16 +277,19 @@ def csv_table(text: TextIO, kind: Kind) -> tuple[list[str], str, Iterator[Record
     Raises AmbiguousError for a column that stands twice, and where a reader that takes commas to
     part the cells, as `datasets` does, would find other columns.
     """
-    csv.field_size_limit(LIMITS.row_bytes)
+    row_bytes = IN_FORCE.get().row_bytes
+    csv.field_size_limit(row_bytes)
     first = text.readline()
     delimiter = "\t" if kind == "tsv" else max(",;\t|", key=first.count)
     lines: list[str] = []  # of the record that is being read: one of them, or more with quoted ends
 
     def noted() -> Iterator[str]:
+        size = 0
         for line in chain([first], text):
-            lines.append(line)
-            if len(lines) % 1024 == 0 and sum(map(len, lines)) > LIMITS.row_bytes:
+            size = len(line) + (size if lines else 0)
+            if size > row_bytes:
                 raise oversized("a row")
+            lines.append(line)
             yield line
 
     table = csv.reader(noted(), delimiter=delimiter)

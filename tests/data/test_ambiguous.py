@@ -11,10 +11,10 @@ from pathlib import Path
 import datasets
 import pytest
 
-from auditor.data import batches, json_stream, text
-from auditor.data.limits import Limits
+from auditor.data import text
 from auditor.data.sample import read_sample
 from auditor.errors import InputError
+from tests.support.limits import limited
 
 ROWS = [{"prompt": f"Go on {i}:", "completion": f"{i}, {i + 1}"} for i in range(12)]
 LINES = [json.dumps(row) for row in ROWS]
@@ -99,13 +99,8 @@ def test_what_can_be_read_in_two_ways_is_refused(case: str, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("case", ["a line", "a value", "a cell", "white space", "unpacked"])
-def test_what_is_too_large_is_one_error(
-    case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_is_too_large_is_one_error(case: str, tmp_path: Path) -> None:
     """Beyond a limit the reading ends, before the memory is taken."""
-    limits = Limits(row_bytes=1 << 20, expanded_bytes=1 << 20)
-    for module in (batches, json_stream, text):
-        monkeypatch.setattr(module, "LIMITS", limits)
     long = "x" * (3 << 20)
     name, content = {
         "a line": ("d.jsonl", f'{LAST}\n{{"prompt": "{long}"}}'),
@@ -117,7 +112,10 @@ def test_what_is_too_large_is_one_error(
     path = tmp_path / name
     data = content.encode()
     path.write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
-    with pytest.raises(InputError, match="is not read"):
+    with (
+        limited(row_bytes=1 << 20, expanded_bytes=1 << 20),
+        pytest.raises(InputError, match="is not read"),
+    ):
         read_sample(str(path), rows=None, seed=0)
 
 

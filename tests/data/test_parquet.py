@@ -8,11 +8,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from auditor.data import parquet
-from auditor.data.limits import Limits
 from auditor.data.parquet import parquet_file
 from auditor.data.sample import read_sample
 from auditor.errors import InputError
+from tests.support.limits import limited
 
 TEXTS = pa.array([f"c {i}" for i in range(5)])
 DEEP = pa.array([None] * 5, pa.string())
@@ -61,26 +60,45 @@ def test_a_column_that_stands_twice_is_refused(tmp_path: Path) -> None:
         read_sample(path, rows=None, seed=0)
 
 
-def test_a_dictionary_that_every_row_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dictionary_that_every_row_names(tmp_path: Path) -> None:
     """Two megabytes in the file and a gigabyte in memory: refused, and never held."""
     path = tmp_path / "data.parquet"
     big = pa.array(["x" * (1 << 21)] * 600).dictionary_encode()
     pq.write_table(pa.table({"prompt": ["A"] * 600, "completion": big}), path)
-    monkeypatch.setattr(parquet, "LIMITS", Limits(batch_bytes=256 << 21, expanded_bytes=1 << 30))
-    batches = parquet_file(path, "d").blocks[0].batches(None)
-    assert len(next(batches)) == 256
-    with pytest.raises(InputError, match="100 times its size"):
-        list(batches)
+    with limited(batch_bytes=256 << 21, expanded_bytes=1 << 30):
+        batches = parquet_file(path, "d").blocks[0].batches(None)
+        assert len(next(batches)) == 256
+        with pytest.raises(InputError, match="100 times its size"):
+            list(batches)
 
 
-def test_a_column_that_is_nested_too_deeply_is_passed_over(tmp_path: Path) -> None:
-    """The text beside it is read."""
-    kind = pa.int64()
-    for _ in range(20):
-        kind = pa.list_(kind)
-    table = pa.table({"completion": ["a", "b"], "deep": pa.array([None, None], kind)})
-    pq.write_table(table, tmp_path / "data.parquet")
-    assert parquet_file(tmp_path / "data.parquet", "d").head() == [
-        {"completion": "a"},
-        {"completion": "b"},
-    ]
+def with_deep_column(folder: Path, kind: str, levels: int) -> str:
+    """A file with texts and a column of lists or groups within each other."""
+    value: object = "poison"
+    type_of = pa.string()
+    for _ in range(levels):
+        value = [value] if kind == "lists" else {"a": value}
+        type_of = pa.list_(type_of) if kind == "lists" else pa.struct({"a": type_of})
+    columns = [TEXTS, TEXTS, pa.array([value] * 5, type_of)]
+    return written(folder, columns, ["prompt", "completion", "deep"])
+
+
+def test_a_column_that_pyarrow_cannot_open_is_one_error(tmp_path: Path) -> None:
+    """It takes the whole file for unreadable."""
+    with pytest.raises(InputError, match="nested too deeply") as error:
+        read_sample(with_deep_column(tmp_path, "lists", 60), rows=None, seed=0)
+    assert "Leave the column out" in error.value.hint
+
+
+@pytest.mark.parametrize(("kind", "levels"), [("lists", 20), ("groups", 20), ("groups", 60)])
+def test_a_column_that_is_nested_too_deeply_is_named(
+    kind: str, levels: int, tmp_path: Path
+) -> None:
+    """The text beside it is read, and the column is said not to be."""
+    path = with_deep_column(tmp_path, kind, levels)
+    sample = read_sample(path, rows=None, seed=0)
+    assert len(sample.examples) == 5
+    assert [item.name for item in sample.info.unread] == ["deep"]
+    with limited(nesting=levels):
+        sample = read_sample(path, rows=None, seed=0)
+    assert [item.name for item in sample.info.unread] == ["deep"]
