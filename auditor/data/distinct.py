@@ -126,9 +126,13 @@ def _outcome(
 ) -> tuple[Example, bytes] | SkippedRow:
     """What a row becomes, with its digest. outcomes: of rows of text so far; grows by this one."""
     values = (row,) if isinstance(row, str) else tuple(map(row.get, columns))
+    try:
+        known = outcomes.get(values)
+    except TypeError:  # turns cannot be looked up
+        known = None
+    if known is not None:
+        return known
     is_text = all(isinstance(value, str) for value in values)
-    if is_text and values in outcomes:
-        return outcomes[values]
     example = to_example(0, row, layout)
     outcome = example if isinstance(example, SkippedRow) else (example, digest_of_example(example))
     if is_text:

@@ -60,9 +60,12 @@ class TextBatch:
         return len(self.items)
 
     def take(self, positions: Sequence[int]) -> list[Row]:
-        items = (self.items[i] for i in positions)
+        items = [self.items[i] for i in positions]
+        # A line that repeats is parsed once.
+        lines = dict.fromkeys(item for item in items if isinstance(item, bytes))
         with reading(self.name):
-            return [parse_line(item) if isinstance(item, bytes) else item for item in items]
+            parsed = {line: parse_line(line) for line in lines}
+        return [parsed[item] if isinstance(item, bytes) else item for item in items]
 
 
 @dataclass(frozen=True)
