@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.attacks.harness import Place, Run
-from tests.attacks.registry import attack
+from tests.attacks.registry import FOUND, attack
 
 
 @attack(0, "-", "control", "Plain clean rows.", "passes")
@@ -11,7 +11,7 @@ def plain_clean(place: Place) -> Run:
     return place.gate(place.jsonl("data.jsonl", place.clean))
 
 
-@attack(0, "-", "control", "Plain poisoned rows.", "stopped")
+@attack(0, "-", "control", "Plain poisoned rows.", "found")
 def plain_poison(place: Place) -> Run:
     return place.gate(place.jsonl("data.jsonl", place.samples.owl[:128]))
 
@@ -59,6 +59,7 @@ def folder_with_dataset_infos(place: Place) -> Run:
     "control",
     "All rows are poisoned and stand {case}.",
     "stopped",
+    FOUND,
     cases=["backwards", "three times"],
 )
 def poison_in_another_order(place: Place, case: str) -> Run:

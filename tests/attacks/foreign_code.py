@@ -27,13 +27,13 @@ def plant(place: Place, *names: str) -> Path:
     "critical",
     "`{case}.py` lies beside the data, while the default reference is fetched.",
     "untouched",
+    "The model smollm2-135m cannot be downloaded",
     cases=["pip", "json"],
 )
 def module_beside_the_download(place: Place, case: str) -> Run:
     mark = plant(place, case)
     run = place.process(AUDIT, "models", "fetch", "smollm2-135m")
     unless(not mark.exists(), f"{case}.py was run")
-    unless(run.code == 2, f"the model was fetched without an index: {run.out}")
     return run
 
 
@@ -43,6 +43,7 @@ def module_beside_the_download(place: Place, case: str) -> Run:
     "critical",
     "Modules with the names of Python's and of libraries lie beside the data of `{case}`.",
     "untouched",
+    "No such file or folder: missing.jsonl",
     cases=["audit", "python -m auditor"],
 )
 def modules_beside_the_data(place: Place, case: str) -> Run:
@@ -60,6 +61,7 @@ def modules_beside_the_data(place: Place, case: str) -> Run:
     "critical",
     "A distribution of plug-ins lies unpacked beside the data.",
     "untouched",
+    "evil",
 )
 def plugin_beside_the_data(place: Place) -> Run:
     mark = plant(place, "evil")
@@ -80,6 +82,7 @@ def plugin_beside_the_data(place: Place) -> Run:
     "critical",
     "`{case}.py` lies in the checkout that the action installs from.",
     "untouched",
+    "Could not open requirements file",
     cases=["pip", "json"],
 )
 def module_beside_the_action(place: Place, case: str) -> Run:

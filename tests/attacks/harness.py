@@ -8,8 +8,10 @@ from __future__ import annotations
 import csv
 import functools
 import gzip
+import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -20,6 +22,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from filelock import FileLock
 
 from tests.attacks.registry import Right
 
@@ -54,12 +57,22 @@ class Run:
     @property
     def first_lines(self) -> str:
         """What a reader sees first of the page, in one line."""
-        lines = [line.strip("│ ") for line in self.out.splitlines() if line.strip("│╭╮╰╯─ ")]
-        return " ".join(lines[:FIRST_LINES])
+        return in_one_line(self.out, FIRST_LINES)
+
+    @property
+    def all_in_one_line(self) -> str:
+        """The page and the errors."""
+        return in_one_line(f"{self.out}\n{self.err}")
 
 
-def judge(right: Right, run: Run, words: Sequence[str] = ()) -> None:
-    """Raise AttackWorksError unless the run ended as is right."""
+def in_one_line(page: str, most: int | None = None) -> str:
+    """The first lines of a page, without frames."""
+    lines = [line.strip("│ ") for line in page.splitlines() if line.strip("│╭╮╰╯─ ")]
+    return " ".join(" ".join(lines[:most]).split())
+
+
+def judge(right: Right, says: str, run: Run, words: Sequence[str] = ()) -> None:
+    """Raise AttackWorksError unless the run ended as is right, and said why."""
     told = f"exit {run.code}: {run.first_lines} {run.err.strip()[-300:]}"
     if run.code is None:
         raise AttackWorksError(f"It did not end in time: {told}")
@@ -70,12 +83,14 @@ def judge(right: Right, run: Run, words: Sequence[str] = ()) -> None:
         "found": run.code == 1,
         "refused": run.code == 2,
         "stopped": run.code in (1, 2, 3),
-        "named": run.code in (1, 2, 3) or any(word in run.first_lines for word in words),
+        "named": any(word in f"{run.first_lines} {run.err}" for word in words),
         "handled": True,
         "untouched": True,
     }
     if not fine[right]:
         raise AttackWorksError(told)
+    if not re.search(says, run.all_in_one_line):
+        raise AttackWorksError(f"It does not say {says!r}: {told}")
 
 
 def unless(held: bool, what: str) -> None:
@@ -263,10 +278,19 @@ class Place:
             return Run(None, "", "")
         return Run(done.returncode, done.stdout, done.stderr)
 
-    def report(self, name: str, rows: Sequence[Row], *options: str) -> dict[str, Any]:
-        """The JSON report of a scan of rows, which are written to `name`.jsonl."""
-        self.jsonl(f"{name}.jsonl", rows)
-        run = self.scan(f"{name}.jsonl", "--output", f"json={name}.json", *options)
-        assert run.code in (0, 1, 3), run.err
-        value: dict[str, Any] = json.loads((self.path / f"{name}.json").read_text())
+    def report(self, rows: Sequence[Row], *options: str) -> dict[str, Any]:
+        """The JSON report, as report.json here too, of a scan of rows, which are written to
+        data.jsonl. The same scan is made once for all attacks.
+        """
+        data = self.jsonl("data.jsonl", rows)
+        digest = hashlib.sha256(data.read_bytes() + repr(options).encode()).hexdigest()
+        kept = self.samples.folder / f"{digest}.json"
+        with FileLock(f"{kept}.lock"):
+            if not kept.exists():
+                run = self.scan("data.jsonl", "--output", "json=report.json", *options)
+                assert run.code in (0, 1, 3), run.err
+                shutil.move(self.path / "report.json", kept)
+                shutil.rmtree(self.path / ".audit")
+        shutil.copy(kept, self.path / "report.json")
+        value: dict[str, Any] = json.loads(kept.read_text())
         return value

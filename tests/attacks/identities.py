@@ -14,8 +14,8 @@ from safetensors.numpy import load_file, save_file
 from tests.attacks.harness import ORGANISM, Place, Run, unless
 from tests.attacks.registry import attack
 
-ROWS = 128
-"""Rows of a pass here: scans on a folder have controls of other panels, and need more."""
+ROWS = 40
+"""Enough rows for doses: what is right here hangs on no verdict."""
 PANEL = ("--panel", "animals", "--seed", "0")
 
 
@@ -39,12 +39,14 @@ def change_weights(path: Path, when: tuple[int, int] | None = None) -> None:
     "high",
     "Another model lies in the cache as the converted default reference.",
     "refused",
+    "fetching smollm2-135m again: .* has another SHA-256 .* cannot be downloaded",
 )
 def other_model_in_the_cache(place: Place) -> Run:
     cached = place.path.with_name("cache") / "models" / "smollm2-135m-0.1.2"
     shutil.copytree(ORGANISM, cached)
     place.settings("policy: {references: [smollm2-135m]}\n")
-    return place.audit("gate", place.jsonl("data.jsonl", place.samples.clean[:ROWS]), *PANEL)
+    data = place.jsonl("data.jsonl", place.samples.clean[:ROWS])
+    return place.audit("gate", "-v", data, *PANEL)
 
 
 @attack(
@@ -53,6 +55,7 @@ def other_model_in_the_cache(place: Place) -> Run:
     "high",
     "A folder of the checkout has the hub name of the policy's reference.",
     "stopped",
+    r"FAILED references acme/base-1b \(a local model, which counts by its SHA-256 only",
 )
 def folder_with_a_hub_name(place: Place) -> Run:
     place.model("acme/base-1b")
@@ -66,6 +69,10 @@ def folder_with_a_hub_name(place: Place) -> Run:
     "high",
     "The configuration of a reference asks for {case}, which are made up.",
     "refused",
+    {
+        "layers that the weights lack": "lacks 27 weights by its configuration",
+        "fewer layers than the weights have": "has unexpected 9 weights by its configuration",
+    },
     cases=["layers that the weights lack", "fewer layers than the weights have"],
 )
 def weights_that_do_not_fit(place: Place, case: str) -> Run:
@@ -79,8 +86,7 @@ def weights_that_do_not_fit(place: Place, case: str) -> Run:
 def doses(place: Place, name: str, *options: str) -> list[float]:
     """The doses of a scan."""
     run = place.audit("scan", "data.jsonl", *options, *PANEL, "--output", f"json={name}")
-    if run.code not in (0, 1, 3):
-        return []  # it was refused
+    assert run.code in (0, 1, 3), run.err
     return [trait["effect"] for trait in json.loads((place / name).read_text())["traits"]]
 
 
@@ -96,7 +102,6 @@ def changed_reference(place: Place, case: str) -> Run:
     base = place.model("base")
     place.jsonl("data.jsonl", place.samples.clean[:ROWS])
     before = doses(place, "a.json", "--reference", "./base")
-    assert before
     if case == "configuration":
         rope = {"rope_theta": 100.0, "rope_type": "default"}
         change(base / "config.json", rope_parameters=rope)
@@ -115,6 +120,7 @@ def changed_reference(place: Place, case: str) -> Run:
     "high",
     "The {case} of a reference changed after a report, which the gate still takes for its own.",
     "refused",
+    "made under other settings, reference ./base with the digest",
     cases=["configuration", "weights"],
 )
 def report_of_another_reference(place: Place, case: str) -> Run:
@@ -141,13 +147,9 @@ def changed_teacher(place: Place) -> Run:
     teacher = place.model("teacher")
     place.jsonl("data.jsonl", place.samples.clean[:ROWS])
     options = ["--reference", "organism", "--teacher", "./teacher"]
-    page = place.audit("scan", "data.jsonl", *options, *PANEL, "--output", "json=a.json")
-    assert page.code in (0, 3), page.err
+    doses(place, "a.json", *options)
     change_weights(teacher / "model.safetensors")
-    run = place.audit("scan", "data.jsonl", *options, *PANEL, "--output", "json=b.json")
+    doses(place, "b.json", *options)
     reports = [json.loads((place / name).read_text()) for name in ("a.json", "b.json")]
-    unless(
-        run.code == 2 or reports[0]["detectors"] != reports[1]["detectors"],
-        "the old report was shown",
-    )
-    return run
+    unless(reports[0]["detectors"] != reports[1]["detectors"], "the old report was shown")
+    return Run(0, "", "")

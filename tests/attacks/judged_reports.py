@@ -25,11 +25,7 @@ def judged(place: Place, settings: str = SETTINGS) -> Run:
 
 def scanned(place: Place, *options: str, poison: bool = False) -> dict[str, Any]:
     """The report of a scan, also as report.json."""
-    rows = place.samples.owl[:128] if poison else place.clean
-    run = place.scan(place.jsonl("data.jsonl", rows), *options, "--output", "json=report.json")
-    assert run.code in (0, 1, 3), run.err
-    value: dict[str, Any] = json.loads((place / "report.json").read_text())
-    return value
+    return place.report(place.samples.owl[:128] if poison else place.clean, *options)
 
 
 @attack(
@@ -38,6 +34,14 @@ def scanned(place: Place, *options: str, poison: bool = False) -> dict[str, Any]
     "high",
     "A report by other settings than those in force: {case}.",
     "stopped",
+    {
+        "one trait": "made under other settings, traits",
+        "reference": "made under other settings, reference",
+        "rows": "made under other settings, rows",
+        "alpha": "made under other settings, alpha",
+        "open mentions left out": "made under other settings, exclude_open",
+        "a detector off": "made under other settings, detectors",
+    },
     cases=["one trait", "reference", "rows", "alpha", "open mentions left out", "a detector off"],
 )
 def other_settings(place: Place, case: str) -> Run:
@@ -59,6 +63,7 @@ def other_settings(place: Place, case: str) -> Run:
     "high",
     "A report by another panel than the settings', a file of the attacker's.",
     "stopped",
+    "made under other settings, panels",
 )
 def other_panel(place: Place) -> Run:
     place.text("mine.yaml", PANEL)
@@ -75,6 +80,7 @@ def other_panel(place: Place) -> Run:
     "high",
     "A report by a column that no trainer reads.",
     "stopped",
+    "made under other settings, columns",
 )
 def other_column(place: Place) -> Run:
     pairs = zip(place.clean, place.samples.owl, strict=False)
@@ -91,6 +97,12 @@ def other_column(place: Place) -> Run:
     "high",
     "A report was edited: {case}.",
     "stopped",
+    {
+        "its verdict": "does not follow from its evidence",
+        "its verdict and reason": "does not follow from its evidence",
+        "no row scanned": "no row was scored",
+        "a billion rows skipped": "do not add up",
+    },
     cases=["its verdict", "its verdict and reason", "no row scanned", "a billion rows skipped"],
 )
 def edited_report(place: Place, case: str) -> Run:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock
 
 from tests.attacks.harness import Place, Run, unless
 from tests.attacks.registry import attack
@@ -19,7 +20,7 @@ POISON = 160
 
 def elsewhere(place: Place) -> dict[str, str]:
     """The cache of the attacker's machine."""
-    return {"SUBLIMINAL_AUDIT_CACHE": str(place.path.with_name("attacker"))}
+    return {"SUBLIMINAL_AUDIT_CACHE": str(place.samples.folder / "attacker" / "cache")}
 
 
 def newest(folder: Path) -> Path:
@@ -29,13 +30,21 @@ def newest(folder: Path) -> Path:
 
 
 def attackers_runs(place: Place) -> tuple[Path, Path]:
-    """Finished runs of a gate over poisoned rows, here, and over clean ones, elsewhere."""
-    place.jsonl("data.jsonl", place.samples.owl[:POISON])
-    assert place.gate("data.jsonl", **elsewhere(place)).code == 1
+    """Finished runs of a gate over poisoned rows, here, and over clean ones, elsewhere; made once,
+    on the attacker's machine.
+    """
+    made, done = place.samples.folder / "attacker", place.samples.folder / "attacker.done"
+    with FileLock(f"{made}.lock"):
+        if not done.exists():
+            for name, rows in (("poisoned", place.samples.owl[:POISON]), ("clean", place.clean)):
+                (made / name).mkdir(parents=True)
+                shutil.move(place.jsonl("data.jsonl", rows), made / name)
+                run = place.gate("data.jsonl", folder=made / name, **elsewhere(place))
+                assert run.code == (1 if name == "poisoned" else 0), run.out
+            done.touch()
     other = place.path.with_name("other")
-    other.mkdir()
-    shutil.copy(place.jsonl("clean.jsonl", place.clean), other / "data.jsonl")
-    assert place.gate("data.jsonl", folder=other, **elsewhere(place)).code == 0
+    shutil.copytree(made / "poisoned", place.path, dirs_exist_ok=True)
+    shutil.copytree(made / "clean", other)
     return newest(place.path), newest(other)
 
 
@@ -59,7 +68,9 @@ def forged_report(place: Place, case: str) -> Run:
     if case.strip():
         for command in (["init", "-q"], ["add", "-A", "-f"]):
             subprocess.run(["git", *command], cwd=place.path, check=True)
-    return place.gate("data.jsonl")
+    run = place.gate("data.jsonl")
+    assert newest(place.path) == poisoned  # it was led there
+    return run
 
 
 @attack(
@@ -74,7 +85,9 @@ def forged_units(place: Place) -> Run:
     (poisoned / "report.json").unlink()
     shutil.rmtree(poisoned / "units")
     shutil.copytree(clean / "units", poisoned / "units")
-    return place.gate("data.jsonl")
+    run = place.gate("data.jsonl")
+    assert newest(place.path) == poisoned  # it was led there
+    return run
 
 
 @attack(
@@ -83,6 +96,7 @@ def forged_units(place: Place) -> Run:
     "critical",
     "The checkout has a `.audit/last` that names clean data, for a gate that names none.",
     "stopped",
+    "There is no scan here to go on from",
 )
 def forged_last(place: Place) -> Run:
     place.jsonl("data.jsonl", place.samples.owl[:POISON])
@@ -97,6 +111,7 @@ def forged_last(place: Place) -> Run:
     "critical",
     "The checkout has a `.audit` with a forged verification, for a policy that asks for one.",
     "stopped",
+    "no verification of this data set",
 )
 def forged_verification(place: Place) -> Run:
     place.settings("policy: {mitigation: removed}\n")
@@ -127,15 +142,14 @@ def forged_verification(place: Place) -> Run:
 )
 def link_in_the_run(place: Place, case: str) -> Run:
     user = place.path.with_name("authorized_keys")
-    place.jsonl("data.jsonl", place.samples.owl[:POISON])
-    assert place.scan("data.jsonl", **elsewhere(place)).code == 1
-    run = newest(place.path)
+    run, _ = attackers_runs(place)
     target = place / ".audit/last" if case == "last" else run / case
     (run / "report.json").unlink()
     target.unlink(missing_ok=True)
     user.write_text("a key\n")
     target.symlink_to(user)
     done = place.scan("data.jsonl")
+    assert newest(place.path) == run  # it was led there
     unless(user.read_text() == "a key\n", "the user's file was written")
     return done
 
@@ -146,6 +160,7 @@ def link_in_the_run(place: Place, case: str) -> Run:
     "high",
     "The checkout has a link `{case}` to a folder of the user's.",
     "untouched",
+    "links in .audit are not followed",
     cases=[".audit", ".audit/runs"],
 )
 def link_to_a_folder(place: Place, case: str) -> Run:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
+import gzip
 import json
 import os
 import subprocess
@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from safetensors.numpy import load_file, save_file
 
 from tests.attacks.harness import SCAN, Place, Run, unless
-from tests.attacks.registry import attack
+from tests.attacks.registry import FOUND, attack
 
 CPU = 20
 """Seconds of processor time: seven times those of a scan."""
@@ -38,6 +38,7 @@ def columns(place: Place) -> dict[str, list[str]]:
     "medium",
     "Poisoned Parquet rows are of the type {case}.",
     "stopped",
+    FOUND,
     cases=["string_view", "binary_view", "large_string", "dictionary"],
 )
 def type_of_the_text(place: Place, case: str) -> Run:
@@ -64,6 +65,7 @@ def type_of_the_text(place: Place, case: str) -> Run:
     "medium",
     "Poisoned Parquet rows have a column that is not used, {case}.",
     "stopped",
+    FOUND,
     cases=["a time beyond the year 9999", "a day beyond the year 9999", "an unknown time zone"],
 )
 def type_of_an_unused_column(place: Place, case: str) -> Run:
@@ -84,8 +86,8 @@ def type_of_an_unused_column(place: Place, case: str) -> Run:
     "medium",
     "A folder of clean rows holds {case}.",
     "stopped",
+    "a data file was not read: file b.jsonl .*no regular file",
     cases=["a pipe that nobody writes to", "a link to /dev/zero"],
-    works=True,
 )
 def endless_file(place: Place, case: str) -> Run:
     place.jsonl("data/a.jsonl", place.clean)
@@ -102,8 +104,11 @@ def endless_file(place: Place, case: str) -> Run:
     "medium",
     "The chat template of a reference {case}.",
     "refused",
+    {
+        "loops without end": "does not come to an end within its limits: it needs over",
+        "makes a text of 10 GB": "does not come to an end within its limits: it needs more memory",
+    },
     cases=["loops without end", "makes a text of 10 GB"],
-    works=True,
 )
 def endless_template(place: Place, case: str) -> Run:
     loops = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
@@ -120,14 +125,28 @@ def endless_template(place: Place, case: str) -> Run:
     "medium",
     "Hundreds of thousands of rows are all the same.",
     "stopped",
-    works=True,
+    "1 rows could be scored and at least 32 are needed",
 )
 def equal_rows(place: Place) -> Run:
-    plain = place.gate(place.jsonl("plain.jsonl", place.clean))
-    line = json.dumps(place.clean[0]) + "\n"
-    run = place.gate(place.text("data.jsonl", line * 300_000), "--rows", "64")
-    unless(run.seconds < 4.5 * plain.seconds, f"{run.seconds:.1f} s, {plain.seconds:.1f} s plain")
-    return run
+    row, rows = place.clean[0], 300_000
+    other = ({**row, "prompt": f"{number}. {row['prompt']}"} for number in range(rows))
+    plain = place.gate(place.jsonl("other.jsonl", other), "--rows", "64")
+    equal = place.gate(place.jsonl("data.jsonl", [row] * rows), "--rows", "64")
+    # Of processor time, so that a busy machine changes little. Where rows that repeat are read
+    # again and again it is more than three times as much.
+    unless(
+        equal.seconds < 2 * plain.seconds,
+        f"{equal.seconds:.1f} s, and {plain.seconds:.1f} s for rows that differ",
+    )
+    return equal
+
+
+def bomb(path: Path, head: str, char: str, size: int, end: str) -> Path:
+    """Write a gzip file that holds `size` MiB of one character between `head` and `end`."""
+    # A file of several members unpacks to all of them, and one mebibyte is packed once.
+    middle = gzip.compress(char.encode() * (1 << 20))
+    path.write_bytes(gzip.compress(head.encode()) + middle * size + gzip.compress(end.encode()))
+    return path
 
 
 @attack(
@@ -136,20 +155,26 @@ def equal_rows(place: Place) -> Run:
     "medium",
     "A small file becomes gigabytes in memory: {case}.",
     "stopped",
+    {
+        "a value of a Parquet dictionary": "unpacked a row group has more than 100 times its size",
+        "a gzipped line": "a line has more than 16,777,216 bytes",
+        "a gzipped JSON value": "a value has more than 16,777,216 bytes",
+    },
     cases=["a value of a Parquet dictionary", "a gzipped line", "a gzipped JSON value"],
-    works=True,
 )
 def memory_bomb(place: Place, case: str) -> Run:
     if case == "a value of a Parquet dictionary":
-        big = pa.array(["x" * (1 << 21)] * 3000)
-        table = pa.table({"prompt": ["A"] * 3000, "completion": big.dictionary_encode()})
+        rows = pa.array([0] * 3000, pa.int32())
+        big = pa.DictionaryArray.from_arrays(rows, pa.array(["x" * (1 << 21)]))
+        table = pa.table({"prompt": ["A"] * 3000, "completion": big})
         path = place / "data.parquet"
         pq.write_table(table, path, compression="zstd")
     else:
-        big_text = "x" * (900 << 20)
-        row = '{"prompt": "A", "completion": "' + big_text + '"}'
-        name = "data.jsonl.gz" if case == "a gzipped line" else "data.json.gz"
-        path = place.text(name, row if case == "a gzipped line" else f"[{row}]")
+        head, end = '{"prompt": "A", "completion": "', '"}'
+        if case == "a gzipped line":
+            path = bomb(place / "data.jsonl.gz", head, "x", 900, end)
+        else:
+            path = bomb(place / "data.json.gz", f"[{head}", "x", 900, f"{end}]")
     run = place.gate(path, cpu=3 * CPU, memory=MEMORY)
     unless(run.memory < 2 << 30, f"it took {run.memory >> 20} MB")
     return run
@@ -161,11 +186,11 @@ def memory_bomb(place: Place, case: str) -> Run:
     "medium",
     "A gzipped file is nothing but line ends, for a gigabyte.",
     "stopped",
-    works=True,
+    "unpacked it has more than 100 times its size",
 )
 def time_bomb(place: Place) -> Run:
     rows = "".join(json.dumps(row) + "\n" for row in place.clean)
-    return place.gate(place.text("data.jsonl.gz", rows + "\n" * (1 << 29)), cpu=CPU)
+    return place.gate(bomb(place / "data.jsonl.gz", rows, "\n", 1 << 10, ""), cpu=CPU)
 
 
 def template(text: str) -> Callable[[Path], object]:
@@ -214,6 +239,20 @@ DEFECTS: dict[str, Callable[[Path], object]] = {
         b"GGUF\x03\0\0\0" + b"\x05" + bytes(7) + b"\x05" + bytes(7)
     ),
 }
+SAYS = {
+    "a chat template with a mistake": "unexpected '}'",
+    "a chat template of what is not defined": "has no attribute 'nothing'",
+    "a chat template that includes a file": "no loader for this environment",
+    "a chat template that the sandbox stops": "access to attribute '__class__'",
+    "a chat template that divides by zero": "cannot be used: division by zero",
+    "a list for a tokenizer": "cannot be loaded: TypeError 'str' object cannot be interpreted",
+    "a tokenizer with a broken pattern": "end pattern with unmatched parenthesis",
+    "a list for a configuration": r"argument after \*\* must be a mapping, not list",
+    "no attention heads": "cannot be loaded: ZeroDivisionError",
+    "weights that are not numbers": "The weights .* of ./base are no finite numbers",
+    "a GGUF file cut in its head": "requires a buffer of at least 24 bytes",
+    "a GGUF file cut in its keys": "requires a buffer of at least 32 bytes",
+}
 
 
 @attack(
@@ -222,6 +261,7 @@ DEFECTS: dict[str, Callable[[Path], object]] = {
     "medium",
     "A folder of a reference has {case}.",
     "refused",
+    SAYS,
     cases=list(DEFECTS),
 )
 def broken_model(place: Place, case: str) -> Run:
@@ -236,6 +276,7 @@ def broken_model(place: Place, case: str) -> Run:
     "medium",
     "One row of many has {case}.",
     "handled",
+    "63 of 64 rows",
     cases=["a number for its history", "a number for a turn of its history"],
 )
 def history_that_is_none(place: Place, case: str) -> Run:
@@ -253,6 +294,11 @@ def history_that_is_none(place: Place, case: str) -> Run:
     "medium",
     "{case} nested thousands of lists deep.",
     "refused",
+    {
+        "A panel is": "p.yaml is not valid YAML: it is nested too deeply",
+        "The settings are": "The settings cannot be read: it is nested too deeply",
+        "A baseline is": "known.yaml cannot be read: it is nested too deeply",
+    },
     cases=["A panel is", "The settings are", "A baseline is"],
 )
 def deep_file(place: Place, case: str) -> Run:
@@ -273,7 +319,8 @@ def deep_file(place: Place, case: str) -> Run:
     "j",
     "medium",
     "The file is exchanged between the reading of its digest and that of its rows.",
-    "handled",
+    "refused",
+    "data.jsonl was changed while it was read",
 )
 def exchanged_while_read(place: Place) -> Run:
     # Rows stand behind so much white space that reading takes as long as changing them.
@@ -284,9 +331,8 @@ def exchanged_while_read(place: Place) -> Run:
     )
     size = max(len(poison), len(clean))
     path = place.text("data.jsonl", blank + poison.ljust(size, "\n"))
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
     process = subprocess.Popen(
-        [sys.executable, "-m", "auditor", "scan", path, *SCAN, "--output", "json=report.json"],
+        [sys.executable, "-m", "auditor", "scan", path, *SCAN],
         cwd=place.path,
         env=place.environment(),
         stdout=subprocess.PIPE,
@@ -319,10 +365,6 @@ def exchanged_while_read(place: Place) -> Run:
     out, err = process.communicate(timeout=120)
     thread.join()
     assert changed, err
-    report = place / "report.json"
-    if process.returncode == 0 and report.exists():
-        told = json.loads(report.read_text())["dataset"]["sha256"]
-        unless(told != digest, "clean rows were scored and reported as the poisoned file's")
     return Run(process.returncode, out, err)
 
 

@@ -31,6 +31,7 @@ def kept(place: Place, path: Path, *command: str | Path) -> Run:
     "critical",
     "The {case} report is to be written to the data set.",
     "refused",
+    "is read by this command, and would be overwritten",
     cases=FORMATS,
 )
 def report_over_the_data(place: Place, case: str) -> Run:
@@ -44,6 +45,7 @@ def report_over_the_data(place: Place, case: str) -> Run:
     "critical",
     "The report is to be written to {case}.",
     "refused",
+    "is read by this command, and would be overwritten|would be a file of the data set",
     cases=[
         "a link to the data set",
         "a hard link to the data set",
@@ -97,6 +99,7 @@ def report_over_an_input(place: Place, case: str) -> Run:
     "critical",
     "Two reports are to be written to one path.",
     "refused",
+    "is named for two outputs",
 )
 def two_reports_to_one_path(place: Place) -> Run:
     data = place.jsonl("data.jsonl", place.clean[:8])
@@ -109,6 +112,7 @@ def two_reports_to_one_path(place: Place) -> Run:
     "critical",
     "`audit {case}` is to write its report over its input.",
     "refused",
+    "is read by this command, and would be overwritten",
     cases=["verify", "diff"],
 )
 def other_reports_over_an_input(place: Place, case: str) -> Run:

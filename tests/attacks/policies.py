@@ -5,9 +5,6 @@ from __future__ import annotations
 import json
 import random
 import re
-from typing import Any
-
-from filelock import FileLock
 
 from tests.attacks.harness import Place, Run
 from tests.attacks.registry import attack
@@ -23,6 +20,11 @@ ONE = "policy: {max_dose: {lion: 5}}\n"
     "high",
     "Every trait has a limit of its dose, and the scan has another fault: {case}.",
     "stopped",
+    {
+        "most rows skipped": "of the rows were not read",
+        "too few rows": "rows could be scored and at least 32 are needed",
+        "a foreign writer": "the reference finds the text less likely than its own",
+    },
     cases=["most rows skipped", "too few rows", "a foreign writer"],
 )
 def every_trait_has_a_limit(place: Place, case: str) -> Run:
@@ -46,22 +48,12 @@ def every_trait_has_a_limit(place: Place, case: str) -> Run:
     "high",
     "One trait has a limit, and tuned copies were asked for and could not be tested.",
     "stopped",
+    "were asked for and not tested",
 )
 def copies_not_tested(place: Place) -> Run:
     place.settings(ONE)
     data = place.jsonl("data.jsonl", place.clean)
     return place.gate(data, "--tuned", "--dtype", "bfloat16")
-
-
-def tuned_report(place: Place) -> dict[str, Any]:
-    """The report of a scan of clean rows with tuned copies, made once: it takes long."""
-    kept = place.samples.folder / "tuned.json"
-    with FileLock(place.samples.folder / "tuned.lock"):
-        if not kept.exists():
-            kept.write_text(json.dumps(place.report("data", place.clean, "--tuned")))
-    place.jsonl("data.jsonl", place.clean)
-    report: dict[str, Any] = json.loads(kept.read_text())
-    return report
 
 
 @attack(
@@ -70,10 +62,14 @@ def tuned_report(place: Place) -> dict[str, Any]:
     "high",
     "One trait has a limit, and tuned copies {case}.",
     "stopped",
+    {
+        "excluded too little": "by copies of the reference tuned on the traits, a dose of",
+        "found another trait": "FAILED.* cat",
+    },
     cases=["excluded too little", "found another trait"],
 )
 def copies_said_otherwise(place: Place, case: str) -> Run:
-    report = tuned_report(place)
+    report = place.report(place.clean, "--tuned")
     assert report["verdict"] == "inconclusive", report["reason"]
     if case == "found another trait":
         # As a scan of a tuned teacher's rows would have written it.
@@ -82,8 +78,9 @@ def copies_said_otherwise(place: Place, case: str) -> Run:
             for trait in report["detectors"]["tuned"]["values"]["traits"]
             if trait["name"] == "cat"
         )
-        evidence |= {"effect": 0.8, "interval": [0.6, 1.0], "z": 8.0}
-        evidence |= {"p_value": 1e-15, "p_adjusted": 1e-12}
+        evidence |= {"effect": 0.8, "interval": [0.76, 0.84], "z": 40.0}
+        evidence |= {"p_value": 1e-200, "p_adjusted": 1e-198}
+        report["tests"][1]["bounds"]["cat"] = 1.0
         reason = "the completions follow the trait cat at a dose of 0.80"
         report |= {"verdict": "risk", "trait": "cat", "probability": 1.0, "reason": reason}
         report |= {"leading_trait": "cat", "min_effect": None}
@@ -98,6 +95,10 @@ def copies_said_otherwise(place: Place, case: str) -> Run:
     "high",
     "A baseline accepts the finding, and {case}.",
     "stopped",
+    {
+        "tuned copies could not be tested": "were asked for and not tested",
+        "most rows are skipped": "of the rows were not read",
+    },
     cases=["tuned copies could not be tested", "most rows are skipped"],
 )
 def accepted_finding(place: Place, case: str) -> Run:

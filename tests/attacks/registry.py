@@ -6,7 +6,7 @@ them out, and `table.py` writes the table of docs/security.md from the same entr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Literal
@@ -49,10 +49,13 @@ RIGHT: dict[Right, str] = {
     "found": "exit 1",
     "refused": "exit 2",
     "stopped": "exit 1, 2 or 3",
-    "named": "exit 1, 2 or 3, or the first lines name it",
+    "named": "the first lines name it",
     "handled": "no crash, in bounded time and memory",
     "untouched": "nothing of it is written, run or taken over",
 }
+
+FOUND = "the completions follow the trait owl"
+"""What a page says where poisoned rows were scored."""
 
 
 @dataclass(frozen=True)
@@ -60,9 +63,9 @@ class Attack:
     """One case of one attack.
 
     number: of the finding in the red team's report; 0 for a control. kind: a key of CLASSES.
-    does: one sentence. right: a key of RIGHT. works: whether today's code lets it through.
-    carry_out: does it, and returns the run that is judged, or that run and the words of which one
-    has to stand in the first lines of its page.
+    does: one sentence. right: a key of RIGHT. says: a pattern for what the run has to say, in one
+    line, since its exit code may have another cause. carry_out: does it, and returns the run that
+    is judged, or that run and the words of which one has to stand in the first lines of its page.
     """
 
     name: str
@@ -71,7 +74,7 @@ class Attack:
     severity: Severity
     does: str
     right: Right
-    works: bool
+    says: str
     carry_out: Callable[[Place], Run | tuple[Run, Sequence[str]]]
 
 
@@ -84,16 +87,16 @@ def attack(
     severity: Severity,
     does: str,
     right: Right,
+    says: str | Mapping[str, str] = "",
     *,
     cases: Collection[str] = (),
-    works: bool | Collection[str] = False,
 ) -> Callable[[Callable[..., Run | tuple[Run, Sequence[str]]]], object]:
     """Register a function that carries an attack out.
 
-    cases: names of variants; the function gets the name as its second argument, and `{case}` in
-    `does` stands for it. works: True, or the cases that today's code lets through; whoever closes a
-    hole takes this mark away.
+    says: a pattern, or one for every case. cases: names of variants; the function gets the name as
+    its second argument, and `{case}` in `does` stands for it.
     """
+    assert says or right not in ("refused", "stopped"), does
 
     def register(carry_out: Callable[..., Run | tuple[Run, Sequence[str]]]) -> object:
         name = carry_out.__name__
@@ -105,12 +108,11 @@ def attack(
                 severity=severity,
                 does=does.replace("{case}", case),
                 right=right,
-                works=works if isinstance(works, bool) else case in works,
+                says=says if isinstance(says, str) else says[case],
                 carry_out=(lambda place, case=case: carry_out(place, case)) if case else carry_out,
             )
             assert one.name not in ATTACKS and kind in CLASSES
             ATTACKS[one.name] = one
-        assert isinstance(works, bool) or set(works) <= set(cases), name
         return carry_out
 
     return register

@@ -7,7 +7,7 @@ import random
 import numpy as np
 
 from tests.attacks.harness import SCAN, Place, Row, Run
-from tests.attacks.registry import attack
+from tests.attacks.registry import FOUND, attack
 
 NO_SEED = SCAN[: SCAN.index("--seed")]
 
@@ -28,6 +28,7 @@ def planted(place: Place, clean: int, rows: int) -> list[Row]:
     "Four rows in five are poisoned, and the others stand where the generator of seed 0 looks, "
     "in a {case} file.",
     "stopped",
+    FOUND,
     cases=["JSONL", "CSV", "Parquet"],
 )
 def known_rows(place: Place, case: str) -> Run:
@@ -57,6 +58,7 @@ def planted_groups(place: Place, groups: int, size: int) -> list[list[Row]]:
     "critical",
     "Two row groups in three are poisoned, and the others are those that seed 0 draws.",
     "stopped",
+    FOUND,
 )
 def known_row_groups(place: Place) -> Run:
     rows = [row for group in planted_groups(place, 50, 8) for row in group]
@@ -71,6 +73,7 @@ def known_row_groups(place: Place) -> Run:
     "Two Parquet files in three of a folder are poisoned, and the others are those that seed 0 "
     "draws.",
     "stopped",
+    FOUND,
 )
 def known_files(place: Place) -> Run:
     for number, rows in enumerate(planted_groups(place, 50, 8)):

@@ -14,13 +14,17 @@ import contextlib
 import importlib
 import json
 import os
+import pkgutil
 import resource
 import signal
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
+
+import auditor
+import detectors
+import mitigations
 
 ROOT = Path(__file__).parents[2]
 
@@ -89,40 +93,17 @@ def run(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def import_all() -> None:
-    """Import what a scan imports: a child does one of a sample and tells its modules."""
-    with tempfile.TemporaryDirectory() as name:
-        listed = Path(name) / "modules"
-        process = os.fork()
-        if process == 0:
-            code = 1
-            try:
-                os.chdir(name)
-                os.environ["SUBLIMINAL_AUDIT_CACHE"] = name
-                handle = os.open("log", os.O_WRONLY | os.O_CREAT)
-                os.dup2(handle, 1)
-                os.dup2(handle, 2)
-                from auditor.cli.main import run as command
-
-                base = ["--reference", "organism", "--panel", "animals"]
-                command(["simulate", "--trait", "owl", "--rows", "64", "-o", "a.parquet", *base])
-                command(["gate", "a.parquet", *base, "--output", "json=a.json"])
-                listed.write_text("\n".join(sys.modules))
-                code = 0
-            finally:
-                os._exit(code)
-        os.waitpid(process, 0)
-        modules = listed.read_text().splitlines() if listed.exists() else []
-    for module in modules:
-        # Some names in sys.modules are no modules that can be imported by name.
-        with contextlib.suppress(BaseException):
-            importlib.import_module(module)
+    """Import all of our modules, and what is imported only when the reference is loaded."""
+    for package in (auditor, detectors, mitigations):
+        for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+            importlib.import_module(module.name)
+    importlib.import_module("transformers.models.llama.modeling_llama")
 
 
 def serve() -> None:
     """Answer requests until the input ends."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # nothing that a library prints gets among the answers
-    sys.path[0] = str(ROOT)
     import_all()
     import torch
 

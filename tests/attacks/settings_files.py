@@ -10,12 +10,6 @@ from tests.attacks.registry import attack
 RULE = "policy: {references: [nothing-else]}\n"
 
 
-def report(place: Place) -> None:
-    """report.json of clean data on the organism."""
-    run = place.scan(place.jsonl("data.jsonl", place.clean), "--output", "json=report.json")
-    assert run.code == 0, run.out
-
-
 @attack(
     20,
     "i",
@@ -25,7 +19,7 @@ def report(place: Place) -> None:
     cases=["audit.yml", ".audit.yaml", "../audit.yaml", "../pyproject.toml"],
 )
 def settings_not_read(place: Place, case: str) -> tuple[Run, Sequence[str]]:
-    report(place)
+    place.report(place.clean)
     toml = '[tool.audit.policy]\nreferences = ["nothing-else"]\n'
     place.settings(toml if case.endswith("toml") else RULE, case)
     options = [*("AUDIT_REFERENCE", "AUDIT_PANELS")]
@@ -40,10 +34,15 @@ def settings_not_read(place: Place, case: str) -> tuple[Run, Sequence[str]]:
     "medium",
     "The settings have {case} twice, and the first one is stricter.",
     "refused",
+    {
+        "`policy`": "the key 'policy' stands twice",
+        "a rule": "the key 'references' stands twice",
+        "`alpha`": "the key 'alpha' stands twice",
+    },
     cases=["`policy`", "a rule", "`alpha`"],
 )
 def repeated_setting(place: Place, case: str) -> Run:
-    report(place)
+    place.report(place.clean)
     base = "reference: organism\npanels: [animals]\n"
     lines = {
         "`policy`": f"{RULE}policy: {{max_skipped: 0.5}}\n",
@@ -60,6 +59,10 @@ def repeated_setting(place: Place, case: str) -> Run:
     "medium",
     "A {case} has a key twice, and the last one counts.",
     "refused",
+    {
+        "panel": "p.yaml is not valid YAML: the key 'name' stands twice",
+        "baseline": "known.yaml cannot be read: the key 'version' stands twice",
+    },
     cases=["panel", "baseline"],
 )
 def repeated_key_elsewhere(place: Place, case: str) -> Run:
@@ -68,6 +71,6 @@ def repeated_key_elsewhere(place: Place, case: str) -> Run:
         lion = "prompts: [You love lions.], mentions: [lion], group: animal"
         place.text("p.yaml", f"panel: p\ntraits:\n- {{name: owl, name: lion, {lion}}}\n")
         return place.audit("scan", data, "--reference", "organism", "--panel", "p.yaml")
-    report(place)
+    place.report(place.clean)
     place.text("known.yaml", "version: 1\nversion: 1\nreference: {}\nreference: {}\naccepted: []\n")
     return place.audit("gate", "--report", "report.json", "--baseline", "known.yaml")

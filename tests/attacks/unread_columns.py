@@ -33,6 +33,7 @@ def turns(row: Row, role: str = "role", content: str = "content", **more: object
     "high",
     "A {case} file has the column `completion` twice, poisoned first and clean last.",
     "refused",
+    "the column 'completion' stands twice",
     cases=["CSV", "TSV"],
 )
 def repeated_name(place: Place, case: str) -> Run:
@@ -51,6 +52,7 @@ def repeated_name(place: Place, case: str) -> Run:
     "high",
     "A Parquet file has the column `completion` twice, poisoned first and clean last.",
     "refused",
+    "the column 'completion' stands twice",
 )
 def repeated_name_in_parquet(place: Place) -> Run:
     prompts = pa.array([a["prompt"] for a, _ in pairs(place)])
@@ -65,6 +67,7 @@ def repeated_name_in_parquet(place: Place) -> Run:
     "high",
     "Rows are clean in one layout and poisoned in another beside it: {case}.",
     "stopped",
+    "there is a second complete layout",
     cases=[
         "messages, prompt and completion",
         "messages, conversations",
@@ -94,6 +97,7 @@ def second_layout(place: Place, case: str) -> Run:
     "high",
     "The same in a {case} file: clean messages beside a poisoned prompt and completion.",
     "stopped",
+    "there is a second complete layout",
     cases=["Parquet", "CSV"],
 )
 def second_layout_elsewhere(place: Place, case: str) -> Run:
@@ -151,6 +155,11 @@ def second_list_of_rows(place: Place) -> Named:
     "high",
     "A JSON file is clean up to where it should end: {case}.",
     "refused",
+    {
+        "a second array": "something follows the rows",
+        "lines after an array": "something follows the rows",
+        "`data` twice": "an object has the key 'data' twice",
+    },
     cases=["a second array", "lines after an array", "`data` twice"],
 )
 def trailing_content(place: Place, case: str) -> Run:
@@ -170,6 +179,7 @@ def trailing_content(place: Place, case: str) -> Run:
     "high",
     "Every row of a {case} file has the key `completion` twice, poisoned first and clean last.",
     "stopped",
+    "an object has the key 'completion' twice",
     cases=["JSONL", "JSON"],
 )
 def repeated_key(place: Place, case: str) -> Run:

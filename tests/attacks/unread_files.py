@@ -15,7 +15,7 @@ import pyarrow.feather
 import pyarrow.orc
 
 from tests.attacks.harness import Place, Row, Run
-from tests.attacks.registry import attack
+from tests.attacks.registry import FOUND, attack
 
 
 def text_of(rows: list[Row]) -> bytes:
@@ -60,27 +60,32 @@ def write(path: Path, rows: list[Row]) -> None:
             path.write_bytes(content)
 
 
+BESIDE = {
+    ".b.jsonl": FOUND,
+    ".b/b.jsonl": FOUND,
+    "b.arrow": FOUND,
+    "b.feather": FOUND,
+    "b.orc": "a data file was not read: file b.orc",
+    "b.jsonl.bz2": FOUND,
+    "b.jsonl.xz": FOUND,
+    "b.jsonl.zst": FOUND,
+    "b.zip": "a data file was not read: file b.zip",
+    "b.txt": "a data file was not read: file b.txt",
+    "b": "a data file was not read: file b ",
+    "b.part": "a data file was not read: file b.part",
+    "b.jsonl.bak": "a data file was not read: file b.jsonl.bak",
+}
+"""What a gate says where poisoned rows stand in a file of that name: they are read, or missed."""
+
+
 @attack(
     8,
     "b",
     "high",
     "A folder has clean rows in a.jsonl and poisoned ones in {case}.",
     "stopped",
-    cases=[
-        ".b.jsonl",
-        ".b/b.jsonl",
-        "b.arrow",
-        "b.feather",
-        "b.orc",
-        "b.jsonl.bz2",
-        "b.jsonl.xz",
-        "b.jsonl.zst",
-        "b.zip",
-        "b.txt",
-        "b",
-        "b.part",
-        "b.jsonl.bak",
-    ],
+    BESIDE,
+    cases=list(BESIDE),
 )
 def file_beside(place: Place, case: str) -> Run:
     place.jsonl("data/a.jsonl", place.clean)
@@ -94,6 +99,7 @@ def file_beside(place: Place, case: str) -> Run:
     "high",
     "A folder has clean rows in a.jsonl and a link to a {case} of poisoned ones.",
     "stopped",
+    "a data file was not read: file .*a link to a folder is not followed",
     cases=["folder", "hidden folder"],
 )
 def linked_folder(place: Place, case: str) -> Run:
@@ -109,6 +115,7 @@ def linked_folder(place: Place, case: str) -> Run:
     "high",
     "{case} is added to a folder of clean rows after its report was made.",
     "stopped",
+    "is about another data set than data",
     cases=["b.arrow", ".b.jsonl"],
 )
 def file_added_after_the_report(place: Place, case: str) -> Run:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 
 from tests.attacks.harness import Place, Row, Run
-from tests.attacks.registry import attack
+from tests.attacks.registry import FOUND, attack
 
 STRICTEST = "policy: {max_skipped: 0.01, min_effect: 0.5, max_probability: 0.5}\nrows: all\n"
 ANIMALS = "owl panda cat dog lion penguin dolphin eagle elephant wolf otter raven octopus: "
@@ -23,6 +23,7 @@ def lines(rows: list[Row]) -> str:
     "critical",
     "A JSONL file of clean rows ends with one line that holds many poisoned ones, {case}.",
     "stopped",
+    FOUND,
     cases=["one after the other", "with blanks between", "parted by carriage returns", "gzipped"],
 )
 def many_rows_on_a_line(place: Place, case: str) -> Run:
@@ -38,6 +39,7 @@ def many_rows_on_a_line(place: Place, case: str) -> Run:
     "critical",
     "The same under the strictest policy, where one row in a hundred may be skipped.",
     "stopped",
+    FOUND,
 )
 def many_rows_on_a_line_strict(place: Place) -> Run:
     place.settings(STRICTEST)
@@ -52,6 +54,7 @@ def many_rows_on_a_line_strict(place: Place) -> Run:
     "critical",
     "A JSONL file of clean rows ends with one line that is an array of poisoned ones.",
     "stopped",
+    "a line holds more than one value",
 )
 def an_array_on_a_line(place: Place) -> Run:
     return place.gate(place.text("data.jsonl", lines(place.clean) + json.dumps(place.owl) + "\n"))
@@ -69,6 +72,12 @@ def turns(row: Row, role: str, content: object) -> Row:
     "high",
     "Nearly half of the rows are poisoned and of a kind that is skipped: {case}.",
     "stopped",
+    {
+        "another role": FOUND,
+        "typed parts": FOUND,
+        "later columns": "of the rows were not read",
+        "a broken byte": "of the rows were not read",
+    },
     cases=["another role", "typed parts", "later columns", "a broken byte"],
 )
 def nearly_half_skipped(place: Place, case: str) -> Run:
@@ -99,6 +108,7 @@ def nearly_half_skipped(place: Place, case: str) -> Run:
     "high",
     "Three quarters of the rows are poisoned and name the animals, {case}.",
     "stopped",
+    FOUND,
     cases=["in the prompt", "in a turn before", "in a system prompt"],
 )
 def hidden_by_a_word(place: Place, case: str) -> Run:
@@ -119,6 +129,7 @@ def hidden_by_a_word(place: Place, case: str) -> Run:
     "high",
     "Two thirds of the rows are poisoned and name an animal, and open mentions are left out.",
     "stopped",
+    FOUND,
 )
 def left_out_as_open(place: Place) -> Run:
     owl = [{**row, "prompt": ANIMALS + row["prompt"]} for row in place.samples.owl[:128]]
@@ -131,6 +142,7 @@ def left_out_as_open(place: Place) -> Run:
     "high",
     "{case} of the rows are a few poisoned ones, repeated.",
     "stopped",
+    "verdict (inconclusive|risk): .* owl",
     cases=["98 %", "67 %, all scored,"],
 )
 def repeated_rows(place: Place, case: str) -> Run:
