@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -11,7 +12,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from auditor.cli import main
+from auditor.data.example import DatasetInfo
+from auditor.data.files import digest_of
 from auditor.data.limits import IN_FORCE, Limits
+from auditor.report.scan.json import to_dict
+from tests.support.sample_report import NO_RISK, sample_report
 
 ROW = {"prompt": "A", "completion": "x" * 4000}
 LONG = {"prompt": "A", "completion": "x" * Limits().row_bytes}
@@ -60,6 +65,27 @@ def test_a_mitigation_obeys(capsys: pytest.CaptureFixture[str]) -> None:
     command = ["mitigate", "data.jsonl", "--mask", "--trait", "owl", "--reference", "organism"]
     assert main.run(command) == 2
     assert "a line has more than 2,000 bytes" in capsys.readouterr().err
+
+
+def test_a_comparison_obeys(capsys: pytest.CaptureFixture[str]) -> None:
+    """It reads the rows of both scans again."""
+    for name in "ab":
+        Path(f"{name}.jsonl").write_text(lines(ROW | {"prompt": name}))
+        info = DatasetInfo(
+            name=f"{name}.jsonl",
+            format="prompt_completion",
+            columns={"prompt": "prompt", "completion": "completion"},
+            sha256=digest_of(f"{name}.jsonl"),
+            total=40,
+            sampling="all 40 rows",
+        )
+        report = to_dict(replace(sample_report(NO_RISK), dataset=info))
+        Path(f"{name}.json").write_text(json.dumps(report))
+    assert main.run(["diff", "a.json", "b.json"]) == 0
+    assert "a line has more than" not in capsys.readouterr().out
+    Path("audit.yaml").write_text("limits: {row_bytes: 2000}\n")
+    assert main.run(["diff", "a.json", "b.json"]) == 0
+    assert "a line has more than 2,000 bytes" in " ".join(capsys.readouterr().out.split())
 
 
 @pytest.mark.parametrize("name", ["data.jsonl", "data.json", "data.csv"])
