@@ -1,4 +1,4 @@
-"""How the cases are counted and seeded, and which of them are known to fail."""
+"""How the cases are counted."""
 
 from __future__ import annotations
 
@@ -8,31 +8,16 @@ from typing import Any
 import pytest
 
 from tests.fuzz import process
-from tests.fuzz.drawing import AS_EVER
-from tests.fuzz.known_failures import KNOWN
 
 HERE = "tests/fuzz/"
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark every test of this folder, and those that are known to fail, which then must."""
-    names = set()
+    """Mark every test of this folder."""
     for item in items:
-        if HERE not in item.nodeid:
-            continue
-        name = item.nodeid.split(HERE)[1]
-        names.add(name)
-        item.add_marker(pytest.mark.fuzz)
-        if name in KNOWN:
-            # AssertionError alone: a mistake in a test is no failure that is known.
-            # In another series a test may not draw what it fails at.
-            mark = pytest.mark.xfail(strict=AS_EVER, reason=KNOWN[name], raises=AssertionError)
-            item.add_marker(mark)
-    files = {name.split("::")[0] for name in names}
-    gone = [name for name in KNOWN if name.split("::")[0] in files and name not in names]
-    if gone and len(files) > 1:
-        raise pytest.UsageError(f"Known failures that are no tests: {', '.join(gone)}")
+        if HERE in item.nodeid:
+            item.add_marker(pytest.mark.fuzz)
 
 
 @pytest.fixture(autouse=True)

@@ -17,8 +17,6 @@ from hypothesis.strategies import SearchStrategy
 _DEFAULT = 1100
 CASES = int(os.environ.get("FUZZ_CASES") or _DEFAULT)
 SEED = int(os.environ.get("FUZZ_SEED") or 0)
-AS_EVER = (CASES, SEED) == (_DEFAULT, 0)
-"""Whether the draws are the usual ones."""
 
 
 def drawn(examples: int, **strategies: SearchStrategy[Any]) -> Callable[..., Any]:
