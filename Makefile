@@ -16,7 +16,7 @@ test: $(VENV)/installed
 slow: $(VENV)/installed
 	$(BIN)/python -m pytest -m slow
 
-# Attacks on the gate, each carried out by processes (tests/attacks).
+# Attacks on the gate, each carried out by processes (tests/attacks), in about four minutes of two cores.
 attacks: $(VENV)/installed
 	$(BIN)/python -m pytest tests/attacks -m attack -n auto --maxprocesses 4
 
