@@ -12,7 +12,17 @@ from typer import Argument, Option, echo
 from auditor.cli import attestation
 from auditor.cli.config import resolved
 from auditor.cli.exit import exit_code
-from auditor.cli.options import Budget, Columns, Device, Exclude, Fresh, Panels, RowFormat, Tuned
+from auditor.cli.options import (
+    Budget,
+    Columns,
+    Device,
+    Exclude,
+    Fresh,
+    Panels,
+    RowFormat,
+    ScanOutput,
+    Tuned,
+)
 from auditor.cli.output import check_outputs, takes_stdout, write_targets
 from auditor.cli.parsing import choose_detectors, parse_columns, parse_rows, parse_targets
 from auditor.errors import AuditError, InputError
@@ -65,10 +75,7 @@ def gate(
         FailOn | None, Option(help="Outcomes that are errors; risk: a failed gate only.")
     ] = None,
     exit_zero: Annotated[bool, Option("--exit-zero", help="As --fail-on never.")] = False,
-    output: Annotated[
-        list[str] | None,
-        Option(metavar="FORMAT=PATH", help="Also write the scan's report; repeatable."),
-    ] = None,
+    output: ScanOutput = None,
     attest: Annotated[
         Path | None,
         Option(metavar="FILE", help="Also write the decision as an in-toto statement."),

@@ -24,6 +24,7 @@ import typer
 from auditor import __version__
 from auditor.cli import (
     bench,
+    clean,
     config,
     demo,
     diff,
@@ -31,6 +32,8 @@ from auditor.cli import (
     locate,
     mitigate,
     models,
+    report,
+    runs,
     scan,
     simulate,
     study,
@@ -55,6 +58,9 @@ for verb in (
     mitigate.mitigate,
     verify.verify,
     diff.diff,
+    runs.runs,
+    report.report,
+    clean.clean,
     study.study,
     locate.locate,
     demo.demo,

@@ -6,6 +6,8 @@ from typing import Annotated
 
 from typer import Option
 
+from auditor.report.scan import FORMATS
+
 Reference = Annotated[
     str | None,
     Option(
@@ -49,6 +51,14 @@ RowFormat = Annotated[
     str | None, Option(metavar="FORMAT", help="Row format, if not to be detected.")
 ]
 Columns = Annotated[str, Option(metavar="ROLE=COLUMN,..", help="Columns, as in prompt=question.")]
+
+ScanOutput = Annotated[
+    list[str] | None,
+    Option(
+        metavar="FORMAT=PATH",
+        help=f"Also write the report, as {', '.join(FORMATS)}; repeatable.",
+    ),
+]
 
 # Of experiments with students.
 Control = Annotated[

@@ -20,6 +20,7 @@ from auditor.cli.options import (
     Panels,
     Reference,
     RowFormat,
+    ScanOutput,
     Tuned,
 )
 from auditor.cli.output import check_outputs, takes_stdout, write_targets
@@ -73,9 +74,7 @@ def scan(
     budget: Budget = None,
     device: Device = None,
     dtype: Dtype = None,
-    output: Annotated[
-        list[str] | None, Option(metavar="FORMAT=PATH", help="Also write a report; repeatable.")
-    ] = None,
+    output: ScanOutput = None,
     fail_on: Annotated[FailOn, Option(help="Verdicts that end with an error.")] = "inconclusive",
     fresh: Fresh = False,
 ) -> int:
