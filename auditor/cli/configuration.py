@@ -124,7 +124,7 @@ def resolve(
     a key that does not exist (with the nearest one that does), a value that is not allowed, a key
     that stands twice, a file that cannot be read or has another name, and two files.
     """
-    name, content = _file(root)
+    name, content = settings_file(root)
     passed_over = None if content is not None else _settings_above(root)
     # Numbers in a file must not be texts; those of variables and options always are.
     layers = [(name, _valid(content or {}, name, strict=True))]
@@ -149,7 +149,7 @@ def resolve(
     return Resolved(Config.model_validate(_nested(merged)), origins, passed_over)
 
 
-def _file(root: Path) -> tuple[str, Mapping[str, object] | None]:
+def settings_file(root: Path) -> tuple[str, Mapping[str, object] | None]:
     """Name and content of the file with settings; without one, the name of the first and None."""
     settings, project = root / FILE, root / PROJECT
     # Not `exists`, which a link that leads nowhere does not: a policy must not be lost in silence.

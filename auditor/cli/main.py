@@ -24,11 +24,13 @@ import typer
 from auditor import __version__
 from auditor.cli import (
     bench,
+    check_data,
     clean,
     config,
     demo,
     diff,
     gate,
+    init,
     locate,
     mitigate,
     models,
@@ -54,6 +56,7 @@ USAGE_ERROR: Any = typer.BadParameter.__base__
 app = typer.Typer(rich_markup_mode=None)
 for verb in (
     scan.scan,
+    check_data.check_data,
     gate.gate,
     mitigate.mitigate,
     verify.verify,
@@ -61,6 +64,7 @@ for verb in (
     runs.runs,
     report.report,
     clean.clean,
+    init.init,
     study.study,
     locate.locate,
     demo.demo,
