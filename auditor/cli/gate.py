@@ -12,6 +12,7 @@ from typer import Argument, Option, echo
 from auditor.cli import attestation
 from auditor.cli.config import resolved
 from auditor.cli.exit import exit_code
+from auditor.cli.last import tell_last_scan
 from auditor.cli.options import (
     Budget,
     Columns,
@@ -154,6 +155,7 @@ def gate(
         from auditor.commands.scan import scan
 
         if dataset is None:
+            tell_last_scan("the data set")
             dataset, scan_settings = as_last_scanned(scan_settings, origins)
         read += [scan_settings.reference, *scan_settings.panels]
         check_outputs(outputs, read, dataset)

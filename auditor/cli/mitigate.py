@@ -11,6 +11,7 @@ from typer import Argument, Context, Option, echo
 
 from auditor.cli.check import conclude, show_check
 from auditor.cli.config import resolved
+from auditor.cli.last import tell_last_scan
 from auditor.cli.mitigation_options import (
     ORDER,
     check_third_party,
@@ -144,6 +145,8 @@ def mitigate(
     from auditor.mitigating.settings import MitigateSettings
     from detectors.divergence import TIE_EPSILON
 
+    if dataset is None:
+        tell_last_scan("the data set")
     errors = console(stderr=True)
     if writers and suspect_teacher is None:
         errors.print(
