@@ -14,7 +14,7 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from types import FrameType
 from typing import Annotated, Any
@@ -42,7 +42,8 @@ from auditor.cli import (
     traits,
     verify,
 )
-from auditor.cli.logs import Quiet, Verbose, configure, with_logging
+from auditor.cli.help import Grouped
+from auditor.cli.logs import NoColor, Quiet, Verbose, colors_off, configure, with_logging
 from auditor.errors import AuditError
 
 INCOMPLETE = 3
@@ -53,28 +54,26 @@ COMPLETION = {"--show-completion", "--install-completion"}
 # What typer raises for a wrong command line, which has no name of its own before typer 0.28.
 USAGE_ERROR: Any = typer.BadParameter.__base__
 
-app = typer.Typer(rich_markup_mode=None)
-for verb in (
-    scan.scan,
-    check_data.check_data,
-    gate.gate,
-    mitigate.mitigate,
-    verify.verify,
-    diff.diff,
-    runs.runs,
-    report.report,
-    clean.clean,
-    init.init,
-    study.study,
-    locate.locate,
-    demo.demo,
-    simulate.simulate,
-    traits.traits,
-    bench.bench,
-):
-    app.command()(with_logging(verb))
-app.add_typer(models.app, name="models")
-app.add_typer(config.app, name="config")
+app = typer.Typer(
+    cls=Grouped, rich_markup_mode=None, context_settings={"help_option_names": ["-h", "--help"]}
+)
+GROUPS: dict[str, list[Callable[..., int]]] = {
+    "Audit and defend": [
+        scan.scan,
+        check_data.check_data,
+        gate.gate,
+        mitigate.mitigate,
+        verify.verify,
+    ],
+    "What is kept here": [runs.runs, report.report, diff.diff, clean.clean, init.init],
+    "Try it": [demo.demo, simulate.simulate, traits.traits, bench.bench],
+    "Research": [locate.locate, study.study],
+}
+for group, verbs in GROUPS.items():
+    for verb in verbs:
+        app.command(rich_help_panel=group)(with_logging(verb))
+app.add_typer(config.app, name="config", rich_help_panel="What is kept here")
+app.add_typer(models.app, name="models", rich_help_panel="Try it")
 
 
 def _version(show: bool) -> None:
@@ -87,10 +86,12 @@ def _version(show: bool) -> None:
 def audit(
     context: typer.Context,
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show version.")
+        bool,
+        typer.Option("--version", "-V", callback=_version, is_eager=True, help="Show version."),
     ] = False,
     verbose: Verbose = 0,
     quiet: Quiet = False,
+    no_color: NoColor = False,
 ) -> None:
     """Score fine-tuning data sets for hidden-trait (subliminal) poisoning.
 
@@ -98,6 +99,8 @@ def audit(
     error; 3 inconclusive or not completed; 130 interrupted.
     """
     configure(verbose, quiet)
+    if no_color:
+        colors_off()
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
         raise typer.Exit(2)

@@ -28,6 +28,7 @@ from auditor.cli.parsing import choose_detectors, parse_columns, parse_rows, par
 from auditor.errors import AuditError
 from auditor.release.decision import FailOn
 from auditor.scanning.scan_report import OUTCOMES
+from detectors import DETECTORS
 
 
 def scan(
@@ -53,7 +54,8 @@ def scan(
         int | None, Option(metavar="N", min=0, help="Seed of every random choice.  [default: 0]")
     ] = None,
     detectors: Annotated[
-        list[str] | None, Option(metavar="A,B", help="Only these detectors.")
+        list[str] | None,
+        Option(metavar="A,B", help=f"Only these detectors, of {', '.join(DETECTORS)}."),
     ] = None,
     without: Annotated[
         list[str] | None, Option(metavar="A,B", help="All detectors but these.")

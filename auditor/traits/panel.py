@@ -23,12 +23,10 @@ from pathlib import Path
 import yaml
 
 from auditor.errors import TraitError
+from auditor.traits import BUILT_IN, DEFAULT
 from auditor.yaml_text import read_yaml
 
 LOG = logging.getLogger(__name__)
-
-BUILT_IN = ("animals", "trees", "broad")
-DEFAULT = "default"
 
 _LISTS = ("prompts", "probes", "stems", "answers", "mentions")
 _SHARED = ("group", "prompts", "probes", "stems")

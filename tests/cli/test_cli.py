@@ -181,7 +181,7 @@ def test_usage_errors(verb: Verb, capfd: pytest.CaptureFixture[str], arguments: 
 def test_no_command_shows_help(capfd: pytest.CaptureFixture[str]) -> None:
     """`audit` alone says what there is, and is a usage error."""
     assert main.run([]) == 2
-    assert "Commands:" in capfd.readouterr().out
+    assert "Audit and defend:" in capfd.readouterr().out
 
 
 def test_version(capfd: pytest.CaptureFixture[str]) -> None:
