@@ -35,6 +35,11 @@ DEFAULT = "default"
 COMMAND_LINE = "command line"
 PREFIX = "AUDIT_"
 NOT_SETTINGS = {"AUDIT_DEBUG"}
+# In place of what pydantic says, by the type of its error.
+_REASONS = {
+    "dict_type": "should be names with numbers, as {owl: 0.1}",
+    "model_type": "should be a group of keys",
+}
 # Settings of earlier releases, which no other name is near to.
 RENAMED = {
     "max_risk": "max_probability",
@@ -227,9 +232,11 @@ def _valid(values: Mapping[str, object], origin: str, *, strict: bool = False) -
             message = f"{origin}: there is no setting {'.'.join(path)!r}."
             raise AuditError(message, _nearest(path[-1], fields)) from error
         key = ".".join(path[: 2 if path[0] == "policy" else 1])
-        reasons = [detail["msg"][:1].lower() + detail["msg"][1:] for detail in error.errors()]
-        message = f"{origin}: {key}: {'; '.join(dict.fromkeys(reasons))}."
-        hint = keys().get(key, "The policy is a group of keys; see docs/gate.md.")
+        reasons = [_REASONS.get(detail["type"], detail["msg"]) for detail in error.errors()]
+        lowered = [reason[:1].lower() + reason[1:] for reason in dict.fromkeys(reasons)]
+        message = f"{origin}: {key}: {'; '.join(lowered)}."
+        meaning = " ".join(keys().get(key, "").split())
+        hint = f"Change it. {key} is: {meaning}" if meaning else "Its keys stand in docs/gate.md."
         raise AuditError(message, hint) from error
 
 

@@ -9,7 +9,7 @@ from typer import Argument, Option
 
 from auditor.cli.last import tell_last_scan
 from auditor.cli.options import Columns, Control, Fresh, RowFormat
-from auditor.cli.output import check_outputs
+from auditor.cli.output import check_data_sets, check_outputs
 from auditor.cli.parsing import parse_columns, parse_file, parse_layers
 from auditor.cli.student_options import with_student_options
 from auditor.errors import AuditError
@@ -64,6 +64,7 @@ def locate(
             "--trait none has nothing to locate.", "Name one; `audit traits` lists them."
         )
     targets = [parse_file(value, ("json", "svg")) for value in output or ()]
+    check_data_sets(dataset, control)
     read = [control, settings.reference, *settings.panels]
     check_outputs([path for _, path in targets], read, dataset)
 

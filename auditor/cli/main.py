@@ -121,15 +121,11 @@ def run(arguments: Sequence[str]) -> int:
         # returned, not raised.
         return AuditError.exit_code if done.exit_code == 1 else done.exit_code
     except USAGE_ERROR as error:
-        return _fail(
-            error.format_message(),
-            "Run `audit --help`, or `audit COMMAND --help`.",
-            AuditError.exit_code,
-        )
+        return _wrong_use(error)
     except AuditError as error:
         return _fail(error.message, error.hint, error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
-        return _interrupted()
+        return _interrupted(arguments)
     except OSError as error:
         if error.errno != errno.ENOSPC:
             return _bug(error)
@@ -137,7 +133,7 @@ def run(arguments: Sequence[str]) -> int:
     except (Exception, SystemExit) as error:
         # SystemExit: a library that ends the process would choose our exit code.
         if INTERRUPT.is_set():
-            return _interrupted()
+            return _interrupted(arguments)
         shown = isinstance(error, SystemExit) and not error.code and {*arguments} & COMPLETION
         return 0 if shown else _bug(error)
 
@@ -183,9 +179,19 @@ def _ignore_interrupts() -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _interrupted() -> int:
+def _interrupted(arguments: Sequence[str]) -> int:
     _ignore_interrupts()
-    return _fail("Interrupted.", "The same command goes on from what is finished.", INTERRUPTED)
+    same = "The same command without --fresh" if "--fresh" in arguments else "The same command"
+    return _fail("Interrupted.", f"{same} goes on from what is finished.", INTERRUPTED)
+
+
+def _wrong_use(error: Any) -> int:
+    """What typer says, on one line and without the words of the library that it asks."""
+    message = " ".join(error.format_message().split()).replace("Value error, ", "")
+    hint = f"Run `{error.ctx.command_path} --help`." if error.ctx else "Run `audit --help`."
+    if "unexpected extra argument" in message:
+        hint += " Several files are one data set as a folder."
+    return _fail(message, hint, AuditError.exit_code)
 
 
 def _bug(error: BaseException) -> int:

@@ -20,7 +20,7 @@ from auditor.cli.mitigation_options import (
     with_mitigation_options,
 )
 from auditor.cli.options import Columns, Device, Dtype, Fresh, Panels, RowFormat, Seed
-from auditor.cli.output import check_outputs
+from auditor.cli.output import check_data_sets, check_outputs
 from auditor.cli.parsing import choose, parse_budget, parse_columns
 from auditor.cli.student_options import DEFAULT_BUDGET
 from auditor.errors import AuditError
@@ -126,6 +126,7 @@ def mitigate(
             "No defence is named.", "Start with --paraphrase --mix 0.5; see audit mitigate --help."
         )
     steps = selected(names, options)
+    check_data_sets(dataset)
     writers = [name for step in steps for name in step.writers]
     for writer in writers:
         # An endpoint is URL#MODEL.

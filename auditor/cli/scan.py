@@ -23,7 +23,7 @@ from auditor.cli.options import (
     ScanOutput,
     Tuned,
 )
-from auditor.cli.output import check_outputs, takes_stdout, write_targets
+from auditor.cli.output import check_data_sets, check_outputs, takes_stdout, write_targets
 from auditor.cli.parsing import choose_detectors, parse_columns, parse_rows, parse_targets
 from auditor.errors import AuditError
 from auditor.release.decision import FailOn
@@ -105,6 +105,8 @@ def scan(
         budget=budget,
         dtype=dtype,
     ).config
+
+    check_data_sets(dataset)
 
     from auditor.cli.console import console, show
     from auditor.cli.progress import progress_on

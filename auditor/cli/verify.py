@@ -11,7 +11,7 @@ from typer import Argument, Option
 from auditor.cli.exit import exit_code
 from auditor.cli.last import tell_last_scan
 from auditor.cli.options import Columns, Control, Fresh, RowFormat
-from auditor.cli.output import check_outputs
+from auditor.cli.output import check_data_sets, check_outputs
 from auditor.cli.parsing import parse_columns, parse_file
 from auditor.cli.student_options import with_student_options
 from auditor.errors import AuditError
@@ -66,6 +66,7 @@ def verify(
         raise AuditError(
             "The open readout has no plot.", "Leave out --output svg=..., or name a --trait."
         )
+    check_data_sets(*datasets, control)
     read = [control, settings.reference, *settings.panels]
     for dataset in datasets:
         check_outputs([path for _, path in targets], read, dataset)

@@ -159,7 +159,7 @@ def test_a_local_reference_whose_files_changed(
     ("arguments", "message"),
     [
         (["--report", "data.jsonl"], "no report of audit scan"),
-        (["--report", "none.json"], "no report of audit scan"),
+        (["--report", "none.json"], "none.json does not exist"),
         (["--report", "report.json", "--fresh"], "scans nothing"),
         (["--report", "report.json", "--rows", "5"], "rows auto; in force is 5"),
         (["--report", "report.json", "--reference", "organism"], "reference smollm2-135m; in"),
