@@ -27,7 +27,8 @@ def clean(
 
     Left in place, unless they are named or --all is given: the last scan and finished
     verifications, from which later commands go on, and runs that this machine has not written.
-    Data sets that audit mitigate wrote are never removed.
+    Data sets that lie under .audit, those of audit mitigate and rows that a program scanned, are
+    never removed.
     """
     if runs and every:
         raise AuditError("--all removes every run.", "Leave it out, or name no run.")

@@ -274,6 +274,18 @@ class RunDir:
             shutil.rmtree(self.path / "units", ignore_errors=True)
 
 
+def keep_data(root: Path, content: bytes, suffix: str) -> Path:
+    """Keep data that were in no file under `root`/.audit/data, by a name that follows from their
+    content, so that the same data find the same run. Raises RunError.
+    """
+    folder = root / HOME / "data"
+    path = folder / f"{hashlib.sha256(content).hexdigest()[:16]}{suffix}"
+    refuse_links(root / HOME, folder, path)
+    _write_atomic(path, lambda stream: stream.write(content))
+    _keep_out_of_git(root / HOME)
+    return path
+
+
 def set_last(root: Path, run: Path, dataset: str) -> None:
     """Note that later commands in `root` are to work on `run`, which audited `dataset`."""
     note = {"run": os.path.relpath(run, root), "dataset": dataset}
