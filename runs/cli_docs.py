@@ -33,7 +33,8 @@ def pages() -> dict[str, str]:
     """File name -> page: index.md for `audit` itself, then a page a command in the order of `audit
     --help`.
     """
-    root = Context(get_command(app), info_name="audit", terminal_width=WIDTH)
+    command = get_command(app)
+    root = Context(command, info_name="audit", terminal_width=WIDTH, **command.context_settings)
     commands = list(below(root))
     links = "".join(f"- [`audit {each.info_name}`]({each.info_name}.md)\n" for each in commands)
     made = {"index.md": f"{INTRODUCTION}{links}\n{block(root)}"}

@@ -36,6 +36,11 @@ DEFAULT = "default"
 COMMAND_LINE = "command line"
 PREFIX = "AUDIT_"
 NOT_SETTINGS = {"AUDIT_DEBUG"}
+# In place of what pydantic says, by the type of its error.
+_REASONS = {
+    "dict_type": "should be names with numbers, as {owl: 0.1}",
+    "model_type": "should be a group of keys",
+}
 # Settings of earlier releases, which no other name is near to.
 RENAMED = {
     "max_risk": "max_probability",
@@ -154,7 +159,7 @@ def resolve(
     a key that does not exist (with the nearest one that does), a value that is not allowed, a key
     that stands twice, a file that cannot be read or has another name, and two files.
     """
-    name, content = _file(root)
+    name, content = settings_file(root)
     passed_over = None if content is not None else _settings_above(root)
     # Numbers in a file must not be texts; those of variables and options always are.
     layers = [(name, _valid(content or {}, name, strict=True))]
@@ -181,7 +186,7 @@ def resolve(
     return Resolved(Config.model_validate(_nested(merged)), origins, passed_over)
 
 
-def _file(root: Path) -> tuple[str, Mapping[str, object] | None]:
+def settings_file(root: Path) -> tuple[str, Mapping[str, object] | None]:
     """Name and content of the file with settings; without one, the name of the first and None."""
     settings, project = root / FILE, root / PROJECT
     # Not `exists`, which a link that leads nowhere does not: a policy must not be lost in silence.
@@ -259,9 +264,11 @@ def _valid(values: Mapping[str, object], origin: str, *, strict: bool = False) -
             message = f"{origin}: there is no setting {'.'.join(path)!r}."
             raise AuditError(message, _nearest(path[-1], fields)) from error
         key = ".".join(path[: 2 if path[0] in GROUPS else 1])
-        reasons = [detail["msg"][:1].lower() + detail["msg"][1:] for detail in error.errors()]
-        message = f"{origin}: {key}: {'; '.join(dict.fromkeys(reasons))}."
-        hint = keys().get(key, f"{key} is a group of keys; see docs/gate.md.")
+        reasons = [_REASONS.get(detail["type"], detail["msg"]) for detail in error.errors()]
+        lowered = [reason[:1].lower() + reason[1:] for reason in dict.fromkeys(reasons)]
+        message = f"{origin}: {key}: {'; '.join(lowered)}."
+        meaning = " ".join(keys().get(key, "").split())
+        hint = f"Change it. {key} is: {meaning}" if meaning else "Its keys stand in docs/gate.md."
         raise AuditError(message, hint) from error
 
 

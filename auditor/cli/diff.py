@@ -10,16 +10,21 @@ from typer import Argument, Option
 from auditor.cli.config import resolved
 from auditor.cli.output import check_outputs
 from auditor.cli.parsing import parse_file
+from auditor.errors import AuditError
 
 NOT_WORSE, WORSE, NOT_COMPARABLE = 0, 1, 3
 
 
 def diff(
     run_a: Annotated[
-        str,
-        Argument(metavar="RUN_A", help="The earlier run: directory, key or its beginning, report."),
-    ],
-    run_b: Annotated[str, Argument(metavar="RUN_B", help="The later run.")],
+        str | None,
+        Argument(
+            metavar="RUN_A",
+            help="The earlier run: directory, key or its beginning, report; default of both: the "
+            "last two finished scans here.",
+        ),
+    ] = None,
+    run_b: Annotated[str | None, Argument(metavar="RUN_B", help="The later run.")] = None,
     output: Annotated[
         list[str] | None,
         Option(metavar="json=PATH", help="Also write the comparison as JSON; repeatable."),
@@ -31,6 +36,11 @@ def diff(
     nothing got worse, but the scans cannot be compared (another reference, tokenizer, template,
     number format or panel).
     """
+    if run_a is not None and run_b is None:
+        raise AuditError(
+            f"{run_a} is compared with nothing.",
+            "Name two runs, or none for the last two scans; `audit runs` lists them.",
+        )
     targets = [parse_file(value, ["json"], example="diff.json") for value in output or ()]
     check_outputs([path for _, path in targets], [run_a, run_b], None)
     resolved()  # for the limits: the rows are read again
@@ -39,8 +49,11 @@ def diff(
     from auditor.commands.diff import diff as compare
     from auditor.report.diff import terminal_page, to_dict
     from auditor.report.shared.json_text import json_text
+    from auditor.runs.kept import last_two_scans
     from auditor.runs.run_directory import write_file
 
+    if run_a is None or run_b is None:
+        run_a, run_b = map(str, last_two_scans(Path.cwd()))
     changes = compare(run_a, run_b, root=Path.cwd())
     for _, path in targets:
         write_file(path, json_text(to_dict(changes)).encode())

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+import difflib
+from collections.abc import Container, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,13 +13,25 @@ from typer import Argument, Option, echo
 from auditor.cli import attestation
 from auditor.cli.config import resolved
 from auditor.cli.exit import exit_code
-from auditor.cli.options import Budget, Columns, Device, Exclude, Fresh, Panels, RowFormat, Tuned
-from auditor.cli.output import check_outputs, takes_stdout, write_targets
+from auditor.cli.last import tell_last_scan
+from auditor.cli.options import (
+    Budget,
+    Columns,
+    Device,
+    Exclude,
+    Fresh,
+    Panels,
+    RowFormat,
+    ScanOutput,
+    Tuned,
+)
+from auditor.cli.output import check_data_sets, check_outputs, takes_stdout, write_targets
 from auditor.cli.parsing import choose_detectors, parse_columns, parse_rows, parse_targets
 from auditor.errors import AuditError, InputError
 from auditor.release.decision import FailOn
 
 if TYPE_CHECKING:
+    from auditor.release.policy import Policy
     from auditor.scanning.settings import ScanSettings
 
 
@@ -65,10 +78,7 @@ def gate(
         FailOn | None, Option(help="Outcomes that are errors; risk: a failed gate only.")
     ] = None,
     exit_zero: Annotated[bool, Option("--exit-zero", help="As --fail-on never.")] = False,
-    output: Annotated[
-        list[str] | None,
-        Option(metavar="FORMAT=PATH", help="Also write the scan's report; repeatable."),
-    ] = None,
+    output: ScanOutput = None,
     attest: Annotated[
         Path | None,
         Option(metavar="FILE", help="Also write the decision as an in-toto statement."),
@@ -144,12 +154,13 @@ def gate(
         scanned = verb.read_report(report, dataset, scan_settings)
         check_outputs(outputs, read, scanned.dataset.name)
     else:
+        check_data_sets(dataset)
         from auditor.commands.scan import scan
 
         if dataset is None:
             dataset, scan_settings = as_last_scanned(scan_settings, origins)
-        read += [scan_settings.reference, *scan_settings.panels]
-        check_outputs(outputs, read, dataset)
+        check_doses(policy, scan_settings.panels)
+        check_outputs(outputs, [*read, scan_settings.reference, *scan_settings.panels], dataset)
         with progress_on(console(stderr=True)) as progress:
             scanned = scan(dataset, scan_settings, fresh=fresh, root=Path.cwd(), progress=progress)
     # Before anything can go wrong with the rules: a report is worth having whatever they say.
@@ -185,6 +196,24 @@ def check_files(baseline: str | None, dataset: str | None, new_baseline: Path | 
         raise InputError(f"{new_baseline} exists already or cannot be written.", "Name a new file.")
 
 
+def check_doses(policy: Policy, panels: Sequence[str]) -> None:
+    """Raise AuditError where the policy limits the dose of a trait or a group that no panel has:
+    after the scan the rule could not be judged.
+    """
+    from auditor.traits.panel import load_panels
+
+    traits = load_panels(panels).traits
+    known = [*dict.fromkeys(trait.group for trait in traits), *(trait.name for trait in traits)]
+    for name in policy.max_dose:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            raise AuditError(
+                f"policy.max_dose: no trait or group of the panels {', '.join(panels)} is named "
+                f"{name}.",
+                f"Did you mean {near[0]}?" if near else f"Known: {', '.join(known)}.",
+            )
+
+
 def as_last_scanned(settings: ScanSettings, named: Container[str]) -> tuple[str, ScanSettings]:
     """The data set last scanned in this directory, and `settings` with those of that scan where
     none of the same name is in `named`. Raises InputError where it was standard input.
@@ -192,6 +221,7 @@ def as_last_scanned(settings: ScanSettings, named: Container[str]) -> tuple[str,
     from auditor.runs.last_scan import last_scan
 
     last = last_scan(Path.cwd())
+    tell_last_scan("the data set")
     if last.dataset == "-":
         raise InputError(
             "The last scan here was of standard input.", "Name the data set: audit gate DATASET"

@@ -7,9 +7,10 @@ from typing import Annotated
 
 from typer import Argument, Option
 
-from auditor.cli.options import Control, Fresh
-from auditor.cli.output import check_outputs
-from auditor.cli.parsing import parse_file, parse_layers
+from auditor.cli.last import tell_last_scan
+from auditor.cli.options import Columns, Control, Fresh, RowFormat
+from auditor.cli.output import check_data_sets, check_outputs
+from auditor.cli.parsing import parse_columns, parse_file, parse_layers
 from auditor.cli.student_options import with_student_options
 from auditor.errors import AuditError
 from auditor.students.settings import StudentSettings
@@ -35,6 +36,8 @@ def locate(
         ),
     ] = None,
     control: Control = None,
+    format_of: RowFormat = None,
+    columns: Columns = "",
     layers: Annotated[
         str | None,
         Option(
@@ -55,11 +58,13 @@ def locate(
     Exit codes: 0 layers are named; 3 it cannot be said, or the students show no transfer.
     """
     single = () if layers == "none" else parse_layers(layers)
+    roles = parse_columns(columns)
     if trait == "none":
         raise AuditError(
             "--trait none has nothing to locate.", "Name one; `audit traits` lists them."
         )
     targets = [parse_file(value, ("json", "svg")) for value in output or ()]
+    check_data_sets(dataset, control)
     read = [control, settings.reference, *settings.panels]
     check_outputs([path for _, path in targets], read, dataset)
 
@@ -71,6 +76,8 @@ def locate(
     from auditor.report.shared.json_text import json_text
     from auditor.runs.run_directory import write_file
 
+    if trait is None:
+        tell_last_scan("the trait")
     with progress_on(console(stderr=True)) as progress:
         report = find(
             dataset,
@@ -78,6 +85,8 @@ def locate(
             trait=trait,
             counterfactual=counterfactual,
             control=control,
+            format_of=format_of,
+            columns=roles,
             layers=single,
             places=places,
             fresh=fresh,

@@ -1,10 +1,13 @@
-"""What `-v`, `-vv` and `-q` do: the one place where logging is configured."""
+"""What the options of every command do: `-v`, `-vv`, `-q` and `--no-color`. The one place where
+logging is configured.
+"""
 
 from __future__ import annotations
 
 import functools
 import inspect
 import logging
+import os
 import sys
 from collections.abc import Callable
 from typing import Annotated, Any
@@ -24,6 +27,7 @@ Verbose = Annotated[
     ),
 ]
 Quiet = Annotated[bool, Option("--quiet", "-q", help="Show the result and errors only.")]
+NoColor = Annotated[bool, Option("--no-color", help="No colours; as NO_COLOR=1.")]
 
 
 class _StandardError(logging.StreamHandler[Any]):
@@ -65,16 +69,31 @@ def configure(verbose: int, quiet: bool) -> None:
             logger.propagate = False
 
 
+def colors_off() -> None:
+    """Have every console that is opened from now on, of worker processes too, use no colours."""
+    os.environ["NO_COLOR"] = "1"
+
+
 def is_quiet() -> bool:
     """Whether `-q` was given, before or after the command."""
     return not logging.getLogger(PACKAGES[0]).isEnabledFor(logging.WARNING)
 
 
 def with_logging(command: Callable[..., int]) -> Callable[..., int]:
-    """The same command with the options -v and -q; without them what stands before it holds."""
+    """The same command with the options -v, -q and --no-color; without them what stands before it
+    holds.
+    """
 
     @functools.wraps(command)
-    def logged(*values: object, verbose: int = 0, quiet: bool = False, **named: object) -> int:
+    def logged(
+        *values: object,
+        verbose: int = 0,
+        quiet: bool = False,
+        no_color: bool = False,
+        **named: object,
+    ) -> int:
+        if no_color:
+            colors_off()
         if verbose or quiet:
             configure(verbose, quiet)
         return command(*values, **named)
@@ -84,6 +103,7 @@ def with_logging(command: Callable[..., int]) -> Callable[..., int]:
         *inspect.signature(command, eval_str=True).parameters.values(),
         keyword("verbose", default=0, annotation=Verbose),
         keyword("quiet", default=False, annotation=Quiet),
+        keyword("no_color", default=False, annotation=NoColor),
     ]
     # Typer reads the options of a command from its signature.
     setattr(logged, "__signature__", inspect.Signature(parameters))  # noqa: B010

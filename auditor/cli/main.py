@@ -14,7 +14,7 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextvars import copy_context
 from functools import partial
 from types import FrameType
@@ -25,20 +25,26 @@ import typer
 from auditor import __version__
 from auditor.cli import (
     bench,
+    check_data,
+    clean,
     config,
     demo,
     diff,
     gate,
+    init,
     locate,
     mitigate,
     models,
+    report,
+    runs,
     scan,
     simulate,
     study,
     traits,
     verify,
 )
-from auditor.cli.logs import Quiet, Verbose, configure, with_logging
+from auditor.cli.help import Grouped
+from auditor.cli.logs import NoColor, Quiet, Verbose, colors_off, configure, with_logging
 from auditor.errors import AuditError
 
 INCOMPLETE = 3
@@ -49,23 +55,26 @@ COMPLETION = {"--show-completion", "--install-completion"}
 # What typer raises for a wrong command line, which has no name of its own before typer 0.28.
 USAGE_ERROR: Any = typer.BadParameter.__base__
 
-app = typer.Typer(rich_markup_mode=None)
-for verb in (
-    scan.scan,
-    gate.gate,
-    mitigate.mitigate,
-    verify.verify,
-    diff.diff,
-    study.study,
-    locate.locate,
-    demo.demo,
-    simulate.simulate,
-    traits.traits,
-    bench.bench,
-):
-    app.command()(with_logging(verb))
-app.add_typer(models.app, name="models")
-app.add_typer(config.app, name="config")
+app = typer.Typer(
+    cls=Grouped, rich_markup_mode=None, context_settings={"help_option_names": ["-h", "--help"]}
+)
+GROUPS: dict[str, list[Callable[..., int]]] = {
+    "Audit and defend": [
+        scan.scan,
+        check_data.check_data,
+        gate.gate,
+        mitigate.mitigate,
+        verify.verify,
+    ],
+    "What is kept here": [runs.runs, report.report, diff.diff, clean.clean, init.init],
+    "Try it": [demo.demo, simulate.simulate, traits.traits, bench.bench],
+    "Research": [locate.locate, study.study],
+}
+for group, verbs in GROUPS.items():
+    for verb in verbs:
+        app.command(rich_help_panel=group)(with_logging(verb))
+app.add_typer(config.app, name="config", rich_help_panel="What is kept here")
+app.add_typer(models.app, name="models", rich_help_panel="Try it")
 
 
 def _version(show: bool) -> None:
@@ -78,10 +87,12 @@ def _version(show: bool) -> None:
 def audit(
     context: typer.Context,
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show version.")
+        bool,
+        typer.Option("--version", "-V", callback=_version, is_eager=True, help="Show version."),
     ] = False,
     verbose: Verbose = 0,
     quiet: Quiet = False,
+    no_color: NoColor = False,
 ) -> None:
     """Score fine-tuning data sets for hidden-trait (subliminal) poisoning.
 
@@ -89,6 +100,8 @@ def audit(
     error; 3 inconclusive or not completed; 130 interrupted.
     """
     configure(verbose, quiet)
+    if no_color:
+        colors_off()
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
         raise typer.Exit(2)
@@ -110,15 +123,11 @@ def run(arguments: Sequence[str]) -> int:
         # returned, not raised.
         return AuditError.exit_code if done.exit_code == 1 else done.exit_code
     except USAGE_ERROR as error:
-        return _fail(
-            error.format_message(),
-            "Run `audit --help`, or `audit COMMAND --help`.",
-            AuditError.exit_code,
-        )
+        return _wrong_use(error)
     except AuditError as error:
         return _fail(error.message, error.hint, error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
-        return _interrupted()
+        return _interrupted(arguments)
     except OSError as error:
         if error.errno != errno.ENOSPC:
             return _bug(error)
@@ -126,7 +135,7 @@ def run(arguments: Sequence[str]) -> int:
     except (Exception, SystemExit) as error:
         # SystemExit: a library that ends the process would choose our exit code.
         if INTERRUPT.is_set():
-            return _interrupted()
+            return _interrupted(arguments)
         shown = isinstance(error, SystemExit) and not error.code and {*arguments} & COMPLETION
         return 0 if shown else _bug(error)
 
@@ -172,9 +181,19 @@ def _ignore_interrupts() -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _interrupted() -> int:
+def _interrupted(arguments: Sequence[str]) -> int:
     _ignore_interrupts()
-    return _fail("Interrupted.", "The same command goes on from what is finished.", INTERRUPTED)
+    same = "The same command without --fresh" if "--fresh" in arguments else "The same command"
+    return _fail("Interrupted.", f"{same} goes on from what is finished.", INTERRUPTED)
+
+
+def _wrong_use(error: Any) -> int:
+    """What typer says, on one line and without the words of the library that it asks."""
+    message = " ".join(error.format_message().split()).replace("Value error, ", "")
+    hint = f"Run `{error.ctx.command_path} --help`." if error.ctx else "Run `audit --help`."
+    if "unexpected extra argument" in message:
+        hint += " Several files are one data set as a folder."
+    return _fail(message, hint, AuditError.exit_code)
 
 
 def _bug(error: BaseException) -> int:

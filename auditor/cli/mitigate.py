@@ -11,6 +11,7 @@ from typer import Argument, Context, Option, echo
 
 from auditor.cli.check import conclude, show_check
 from auditor.cli.config import resolved
+from auditor.cli.last import tell_last_scan
 from auditor.cli.mitigation_options import (
     ORDER,
     check_third_party,
@@ -19,7 +20,7 @@ from auditor.cli.mitigation_options import (
     with_mitigation_options,
 )
 from auditor.cli.options import Columns, Device, Dtype, Fresh, Panels, RowFormat, Seed
-from auditor.cli.output import check_outputs
+from auditor.cli.output import check_data_sets, check_outputs
 from auditor.cli.parsing import choose, parse_budget, parse_columns
 from auditor.cli.student_options import DEFAULT_BUDGET
 from auditor.errors import AuditError
@@ -125,6 +126,7 @@ def mitigate(
             "No defence is named.", "Start with --paraphrase --mix 0.5; see audit mitigate --help."
         )
     steps = selected(names, options)
+    check_data_sets(dataset)
     writers = [name for step in steps for name in step.writers]
     for writer in writers:
         # An endpoint is URL#MODEL.
@@ -144,6 +146,8 @@ def mitigate(
     from auditor.mitigating.settings import MitigateSettings
     from detectors.divergence import TIE_EPSILON
 
+    if dataset is None:
+        tell_last_scan("the data set")
     errors = console(stderr=True)
     if writers and suspect_teacher is None:
         errors.print(

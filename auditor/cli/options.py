@@ -6,6 +6,10 @@ from typing import Annotated
 
 from typer import Option
 
+from auditor.data.formats import FORMATS as ROW_FORMATS
+from auditor.report.scan import FORMATS
+from auditor.traits import BUILT_IN, DEFAULT
+
 Reference = Annotated[
     str | None,
     Option(
@@ -14,7 +18,8 @@ Reference = Annotated[
     ),
 ]
 Panels = Annotated[
-    list[str] | None, Option(metavar="PANEL", help="Built-in or YAML file; repeatable.")
+    list[str] | None,
+    Option(metavar="PANEL", help=f"{', '.join((DEFAULT, *BUILT_IN))}, or a YAML file; repeatable."),
 ]
 Seed = Annotated[int, Option(metavar="N", min=0, help="Seed of every random choice.")]
 Device = Annotated[
@@ -46,9 +51,19 @@ Budget = Annotated[
     ),
 ]
 RowFormat = Annotated[
-    str | None, Option(metavar="FORMAT", help="Row format, if not to be detected.")
+    str | None,
+    Option(metavar="FORMAT", help=f"Row format, if not to be detected: {', '.join(ROW_FORMATS)}."),
 ]
 Columns = Annotated[str, Option(metavar="ROLE=COLUMN,..", help="Columns, as in prompt=question.")]
+
+ScanOutput = Annotated[
+    list[str] | None,
+    Option(
+        metavar="FORMAT=PATH",
+        help=f"Also write the report, as {', '.join(FORMATS)}; repeatable. Of a path alone the "
+        "suffix says the format.",
+    ),
+]
 
 # Of experiments with students.
 Control = Annotated[

@@ -1,4 +1,6 @@
-"""What a command writes: where it may, and the reports of a scan, `--output FORMAT=PATH`."""
+"""What a command reads and writes: what must be there, where it may write, and the reports of a
+scan, `--output FORMAT=PATH`.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +20,15 @@ from auditor.scanning.scan_report import ScanReport
 _ALWAYS_READ = ("audit.yaml", "pyproject.toml", HOME)
 # What no trainer takes for rows: such a file may lie in the folder of the data, as its card does.
 _PAGES = (".html", ".md", ".sarif", ".svg", ".xml")
+
+
+def check_data_sets(*sources: str | None) -> None:
+    """Raise InputError for a data set that is not there, before torch is imported; None is none."""
+    from auditor.data.files import check_source
+
+    for source in sources:
+        if source is not None:
+            check_source(source)
 
 
 def check_outputs(

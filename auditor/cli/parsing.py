@@ -18,6 +18,16 @@ from auditor.report.scan import FORMATS, load
 from auditor.scanning.settings import Rows
 
 STDOUT = "-"
+# The format that the suffix of a path stands for, where no format is named.
+SUFFIXES = {
+    ".csv": "csv",
+    ".html": "html",
+    ".json": "json",
+    ".md": "markdown",
+    ".sarif": "sarif",
+    ".svg": "svg",
+    ".xml": "junit",
+}
 
 T = TypeVar("T", bound=str)
 
@@ -140,17 +150,28 @@ class Target:
             ) from error
 
 
+def _format_and_path(value: str, formats: Sequence[str]) -> tuple[str, str]:
+    """The two parts of `FORMAT=PATH`; of a path alone, the format of `formats` by its suffix. An
+    empty path stands for neither.
+    """
+    name, _, path = value.partition("=")
+    if "=" not in value and SUFFIXES.get(Path(value).suffix.lower()) in formats:
+        return SUFFIXES[Path(value).suffix.lower()], value
+    return name, path
+
+
 def parse_targets(values: Sequence[str]) -> tuple[Target, ...]:
     """`FORMAT=PATH` values of a scan. It takes minutes, so whatever can be wrong with them is found
     before it: the format, the path, and two reports for standard output.
     """
     targets = []
     for value in values:
-        name, _, path = value.partition("=")
+        name, path = _format_and_path(value, FORMATS)
         if not path:
             raise AuditError(
                 f"--output {value!r} is not FORMAT=PATH.",
-                "Write for example --output json=report.json.",
+                "Write for example --output html=report.html or --output report.html; formats: "
+                f"{', '.join(FORMATS)}.",
             )
         if name not in FORMATS:
             raise AuditError(f"Unknown report format {name!r}.", f"Known: {', '.join(FORMATS)}.")
@@ -181,7 +202,7 @@ def parse_file(
     """`FORMAT=PATH` of a command whose reports are files, and only in `formats`: the format and the
     path, in a directory that exists.
     """
-    name, _, path = value.partition("=")
+    name, path = _format_and_path(value, formats)
     if name not in formats or not path:
         relation = "none of" if len(formats) > 1 else "not"
         allowed = ", ".join(f"{name}=PATH" for name in formats)

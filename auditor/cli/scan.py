@@ -20,13 +20,15 @@ from auditor.cli.options import (
     Panels,
     Reference,
     RowFormat,
+    ScanOutput,
     Tuned,
 )
-from auditor.cli.output import check_outputs, takes_stdout, write_targets
+from auditor.cli.output import check_data_sets, check_outputs, takes_stdout, write_targets
 from auditor.cli.parsing import choose_detectors, parse_columns, parse_rows, parse_targets
 from auditor.errors import AuditError
 from auditor.release.decision import FailOn
 from auditor.scanning.scan_report import OUTCOMES
+from detectors import DETECTORS
 
 
 def scan(
@@ -52,7 +54,8 @@ def scan(
         int | None, Option(metavar="N", min=0, help="Seed of every random choice.  [default: 0]")
     ] = None,
     detectors: Annotated[
-        list[str] | None, Option(metavar="A,B", help="Only these detectors.")
+        list[str] | None,
+        Option(metavar="A,B", help=f"Only these detectors, of {', '.join(DETECTORS)}."),
     ] = None,
     without: Annotated[
         list[str] | None, Option(metavar="A,B", help="All detectors but these.")
@@ -73,9 +76,7 @@ def scan(
     budget: Budget = None,
     device: Device = None,
     dtype: Dtype = None,
-    output: Annotated[
-        list[str] | None, Option(metavar="FORMAT=PATH", help="Also write a report; repeatable.")
-    ] = None,
+    output: ScanOutput = None,
     fail_on: Annotated[FailOn, Option(help="Verdicts that end with an error.")] = "inconclusive",
     fresh: Fresh = False,
 ) -> int:
@@ -104,6 +105,8 @@ def scan(
         budget=budget,
         dtype=dtype,
     ).config
+
+    check_data_sets(dataset)
 
     from auditor.cli.console import console, show
     from auditor.cli.progress import progress_on

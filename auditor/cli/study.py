@@ -29,7 +29,7 @@ PartName = Literal["leakage", "entanglement", "divergence", "fragility", "all"]
 def study(
     part: Annotated[
         PartName,
-        Argument(metavar="leakage|entanglement|divergence|fragility|all", help="Which claims."),
+        Argument(metavar="PART", help="Which claims."),
     ],
     settings: StudentSettings,
     output: Annotated[

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-import typer
+from auditor.cli.options import Panels
 
 
 def traits(
-    panel: Annotated[
-        list[str] | None, typer.Option(help="Trait panel, built-in or YAML file; repeatable.")
-    ] = None,
+    panel: Panels = None,
 ) -> int:
     """List trait panels and their traits."""
     from rich.text import Text

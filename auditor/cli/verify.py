@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 from typer import Argument, Option
 
 from auditor.cli.exit import exit_code
-from auditor.cli.options import Control, Fresh
-from auditor.cli.output import check_outputs
-from auditor.cli.parsing import parse_file
+from auditor.cli.last import tell_last_scan
+from auditor.cli.options import Columns, Control, Fresh, RowFormat
+from auditor.cli.output import check_data_sets, check_outputs
+from auditor.cli.parsing import parse_columns, parse_file
 from auditor.cli.student_options import with_student_options
 from auditor.errors import AuditError
 from auditor.release.decision import WORST_FIRST, FailOn
@@ -38,6 +39,8 @@ def verify(
         ),
     ] = None,
     control: Control = None,
+    format_of: RowFormat = None,
+    columns: Columns = "",
     output: Annotated[
         list[str] | None,
         Option(metavar="FORMAT=PATH", help="Also write html, json or svg; repeatable."),
@@ -58,10 +61,12 @@ def verify(
     """
     # An experiment is long: whatever can be wrong with its reports is found before it.
     targets = [parse_file(value, ("html", "json", "svg")) for value in output or ()]
+    roles = parse_columns(columns)
     if trait == "none" and any(name == "svg" for name, _ in targets):
         raise AuditError(
             "The open readout has no plot.", "Leave out --output svg=..., or name a --trait."
         )
+    check_data_sets(*datasets, control)
     read = [control, settings.reference, *settings.panels]
     for dataset in datasets:
         check_outputs([path for _, path in targets], read, dataset)
@@ -75,6 +80,8 @@ def verify(
     from auditor.runs.run_directory import write_file
     from auditor.students import processes
 
+    if trait is None and processes.is_first():
+        tell_last_scan("the trait")
     # Under `accelerate launch` all processes have the terminal; only the first one uses it.
     errors = console(stderr=True)
     errors.quiet = not processes.is_first()
@@ -85,6 +92,8 @@ def verify(
             settings,
             trait=trait,
             control=control,
+            format_of=format_of,
+            columns=roles,
             fresh=fresh,
             root=Path.cwd(),
             progress=progress,

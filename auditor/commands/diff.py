@@ -8,10 +8,11 @@ import logging
 from collections.abc import Iterator
 from pathlib import Path
 
+from auditor.commands.kept_report import kept_report
 from auditor.data.dataset import read_rows
 from auditor.data.example import DatasetInfo, Example
 from auditor.data.fields import to_example
-from auditor.errors import AuditError, InputError, RunError
+from auditor.errors import AuditError, InputError
 from auditor.inference.trait_evidence import is_found
 from auditor.release.comparison import (
     Diff,
@@ -23,9 +24,6 @@ from auditor.release.comparison import (
     count_rows,
     difference,
 )
-from auditor.report.scan.json import from_dict
-from auditor.runs import HOME
-from auditor.runs.signing import read_signed
 from auditor.scanning.scan_report import ScanReport, VerdictName
 from auditor.scanning.verdict import reported_text
 from detectors.interface import Skipped
@@ -47,12 +45,13 @@ NOTED = ("tested", "alpha", "rows", "seed", "teacher", "exclude_open", "exclude"
 
 
 def diff(before: str, after: str, *, root: Path = Path()) -> Diff:
-    """Compare run `before` (A) with run `after` (B); each as for `read_run`.
+    """Compare run `before` (A) with run `after` (B); each as for
+    `auditor.commands.kept_report.kept_report`.
 
     Rows are counted where both data sets still lie where they were scanned from. Raises InputError
     for a run that cannot be found or read.
     """
-    first, second = read_run(before, root), read_run(after, root)
+    first, second = kept_report(before, root), kept_report(after, root)
     LOG.info("comparing the scan of %s with that of %s", first.dataset.name, second.dataset.name)
     changes = compare(first, second, count_changes(first.dataset, second.dataset, root))
     LOG.info("worse: %s; not on one scale: %s", changes.worse, changes.unfair or "no")
@@ -76,54 +75,6 @@ def compare(before: ScanReport, after: ScanReport, rows: RowChanges | Skipped) -
         notes=tuple(_notes(before, after)),
         worse=worse or appeared,
     )
-
-
-def read_run(run: str, root: Path = Path()) -> ScanReport:
-    """The report of a run: its directory, the beginning of its key under `root`/.audit/runs, or a
-    JSON report. A run that is found by its key counts only where this machine has signed it; a path
-    is the user's own word.
-
-    Raises InputError when there is none or more than one, or when it is no report of a scan.
-    """
-    path = root / run
-    is_named = path.exists()
-    if not path.is_file():
-        runs = [path]
-        if not path.is_dir():
-            # Nothing is not a beginning: every key would begin with it.
-            runs = sorted((root / HOME / "runs").glob("*")) if run else []
-            runs = [directory for directory in runs if directory.name.startswith(run)]
-        if not runs:
-            raise InputError(
-                f"There is no run {run}.",
-                "Name a directory under .audit/runs, its key, or a JSON report.",
-            )
-        if len(runs) > 1:
-            keys = ", ".join(directory.name for directory in runs[:5])
-            raise InputError(f"{len(runs)} runs begin with {run}: {keys}.", "Give more of the key.")
-        path = runs[0] / "report.json"
-        if not path.is_file():
-            raise InputError(
-                f"{runs[0]} holds no finished audit.",
-                "Let `audit scan` finish: the same command goes on.",
-            )
-        if not is_named and read_signed(path) is None:
-            raise InputError(
-                f"{path} was not written on this machine.", "Scan again, or name the file itself."
-            )
-    LOG.debug("reading %s", path)
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"{path} cannot be read as a report.", "Name a run, or a file of --output json=."
-        ) from error
-    if not isinstance(content, dict) or "verdict" not in content:
-        raise InputError(f"{path} is no report of audit scan.", "Name a run of `audit scan`.")
-    try:
-        return from_dict(content)
-    except RunError as error:
-        raise InputError(f"{path}: {error.message}", error.hint) from error
 
 
 def count_changes(before: DatasetInfo, after: DatasetInfo, root: Path) -> RowChanges | Skipped:

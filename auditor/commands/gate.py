@@ -115,7 +115,8 @@ def read_report(
             else []
         )
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        raise InputError(f"{path} is no report of audit scan.", hint) from error
+        what = "is no report of audit scan" if path.exists() else "does not exist"
+        raise InputError(f"{path} {what}.", hint) from error
     if wrong is not None:
         raise InputError(f"{path} contradicts itself: {wrong}.", "Scan the data set again.")
     place = data or str(name)

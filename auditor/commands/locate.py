@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,8 @@ def locate(
     trait: str | None = None,
     counterfactual: str | None = None,
     control: str | None = None,
+    format_of: str | None = None,
+    columns: Mapping[str, str] | None = None,
     layers: Sequence[int] | None = None,
     places: int = PLACES,
     fresh: bool = False,
@@ -68,7 +71,8 @@ def locate(
     trait: of the panels; None is the one that the last scan in `root` found. counterfactual:
     another trait that the trait-prompted run is compared with; None is the reference without a
     trait. layers: trained one by one; None is a spread of them, and none at all leaves out
-    everything that trains. places: rows attributed at most. control, fresh, root: as for `verify`.
+    everything that trains. places: rows attributed at most. control, format_of, columns, fresh,
+    root: as for `verify`.
 
     The report, its heat map, the recipe files and the finished work are kept under `root`/.audit;
     the same arguments on the same data resume an unfinished run, unless `fresh`. Raises: AuditError
@@ -77,7 +81,7 @@ def locate(
     settings = replace(settings or StudentSettings(), **changes)
     panel = load_panels(settings.panels)
     if trait is None:
-        trait = trait_of_last_scan(root)
+        trait = trait_of_last_scan(root, "Name one with --trait; `audit traits` lists them.")
     # Two runs are compared: there must be a trait, and another one or none beside it.
     if trait in (OPEN, counterfactual):
         hint = "Name a --trait, and a --counterfactual that differs."
@@ -85,11 +89,12 @@ def locate(
     trait_prompt = panel.trait(trait).prompts[0]
     other_prompt = None if counterfactual is None else panel.trait(counterfactual).prompts[0]
     progress(Progress("reading the data set", 0, None))
-    original = read_arm(dataset, manifest=False)
+    read = partial(read_arm, format_of=format_of, columns=columns, manifest=False)
+    original = read(dataset)
     progress(Progress("loading the reference", 0, None))
     lm = models.load(settings.reference, device=settings.device, dtype="float32")
     settings, single = settings.resolved(lm), single_layers(lm, layers)
-    clean = None if control is None else read_arm(control, original=original, manifest=False)
+    clean = None if control is None else read(control, original=original)
     reference, versions = identity_of(lm), installed_versions()
     report_settings = {
         "trait": trait,

@@ -9,12 +9,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
+from auditor.data.at_hand import as_jsonl
 from auditor.data.sample import read_sample
 from auditor.model import load as models
 from auditor.model.identity import identity_of
 from auditor.progress import Progress
 from auditor.report.scan.json import from_dict, to_dict
-from auditor.runs.run_directory import RunDir, installed_versions, set_last
+from auditor.runs.run_directory import RunDir, installed_versions, keep_data, set_last
 from auditor.runs.signing import secret_seed
 from auditor.scanning.detection import run_detectors
 from auditor.scanning.example_rows import example_rows
@@ -32,15 +33,15 @@ LOG = logging.getLogger(__name__)
 
 
 def scan(
-    source: str,
+    source: object,
     settings: ScanSettings | None = None,
     *,
     reference: str | None = None,
-    panels: Sequence[str] | None = None,
-    traits: Sequence[str] | None = None,
+    panels: str | Sequence[str] | None = None,
+    traits: str | Sequence[str] | None = None,
     rows: Rows | None = None,
     seed: int | None = None,
-    detectors: Sequence[str] | None = None,
+    detectors: str | Sequence[str] | None = None,
     root: Path = Path(),
     fresh: bool = False,
     remember: bool = True,
@@ -48,7 +49,9 @@ def scan(
 ) -> ScanReport:
     """Score the data set `source` and return the report, which is also kept under `root`/.audit.
 
-    settings: see `ScanSettings`; its defaults when None. reference, panels, traits, rows, seed,
+    source: a path or the name of a hub data set; or rows at hand, as `auditor.data.at_hand` takes
+    them, which are then kept under `root`/.audit/data. settings: see `ScanSettings`; its defaults
+    when None. reference, panels, traits, rows, seed,
     detectors: the settings of these names, where they differ from `settings`. fresh: forget what an
     earlier scan with the same settings has done. remember: whether later commands in `root` go on
     from this scan.
@@ -57,29 +60,30 @@ def scan(
     unless `fresh`. Raises: AuditError (auditor.errors) for input, model, trait or disk trouble,
     with the next step.
     """
+    name = _named(source, root)
     settings = settings or ScanSettings()
     settings = replace(
         settings,
         reference=settings.reference if reference is None else reference,
-        panels=settings.panels if panels is None else panels,
-        traits=settings.traits if traits is None else traits,
+        panels=_several(settings.panels if panels is None else panels),
+        traits=_several(settings.traits if traits is None else traits),
         rows=settings.rows if rows is None else rows,
         seed=settings.seed if seed is None else seed,
-        detectors=settings.detectors if detectors is None else detectors,
+        detectors=_several(settings.detectors if detectors is None else detectors),
     )
     panel = load_panels(settings.panels)
     tested = panel.select(list(settings.traits)) if settings.traits else panel
     LOG.info(
         "scanning %s for %d traits of panel %s with the detectors %s",
-        source,
+        name,
         len(tested.traits),
         panel.name,
         ", ".join(settings.detectors),
     )
     progress(Progress("reading the data set", 0, None))
-    selected = [load(name) for name in settings.detectors]
+    selected = [load(detector) for detector in settings.detectors]
     sample = read_sample(
-        source,
+        name,
         rows=settings.most_rows,
         seed=secret_seed if settings.seed is None else settings.seed,
         format_of=settings.format_of,
@@ -151,6 +155,18 @@ def scan(
                 report.timing["total_seconds"],
             )
         if remember:
-            set_last(root, run.path, source)
+            set_last(root, run.path, name)
     # Not from the notes of a finished run: the directory may have been moved since.
     return replace(report, run=os.path.relpath(run.path))
+
+
+def _named(source: object, root: Path) -> str:
+    """The name of a data set: rows at hand are put into a file."""
+    if isinstance(source, str | os.PathLike):
+        return os.fspath(source)
+    return str(keep_data(root, as_jsonl(source), ".jsonl"))
+
+
+def _several(names: str | Sequence[str]) -> Sequence[str]:
+    """One name is a list of one, and not of its letters."""
+    return (names,) if isinstance(names, str) else names

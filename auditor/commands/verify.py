@@ -28,6 +28,7 @@ from auditor.traits.panel import load_panels
 
 OPEN = "none"
 PLOT = "dose.svg"
+OPEN_READOUT = "Name one with --trait, or use --trait none for the open readout."
 
 
 def verify(
@@ -66,7 +67,7 @@ def verify(
     settings = replace(settings or StudentSettings(), **changes)
     panel = load_panels(settings.panels)
     if trait is None:
-        trait = trait_of_last_scan(root)
+        trait = trait_of_last_scan(root, OPEN_READOUT)
     read_out = None if trait == OPEN else trait
     prompt = None if read_out is None else panel.trait(read_out).prompts[0]
     progress(Progress("reading the data sets", 0, None))
@@ -123,9 +124,10 @@ def verify(
     return report
 
 
-def trait_of_last_scan(root: Path) -> str:
-    """The trait that the last scan in `root` found. Raises TraitError when there is none."""
-    hint = "Name one with --trait, or use --trait none for the open readout."
+def trait_of_last_scan(root: Path, hint: str) -> str:
+    """The trait that the last scan in `root` found. Raises TraitError, with `hint`, when there is
+    none.
+    """
     try:
         trait = (read_json(last_run(root) / "report.json") or {})["trait"]
     except (RunError, LookupError) as error:

@@ -122,7 +122,26 @@ def open_source(
         yield opened
         opened.check_unchanged()
     else:
+        check_source(source)
         yield _hub(source, rows)
+
+
+def check_source(source: str) -> None:
+    """Raise InputError where `source` can be no data set by its name alone, before anything that
+    takes time: there is no such file or folder, and a hub data set has another name.
+    """
+    with reading(source):
+        if source == "-" or Path(source).exists() or is_hub_name(source):
+            return
+    hint = "Check the path; a hub data set is named owner/name."
+    if "://" in source:
+        raise InputError(
+            f"{source} is an address, and only files are read.",
+            "Download it and give its path; a hub data set is named owner/name.",
+        )
+    if any(sign in source for sign in "*?["):
+        hint = "Patterns are not taken: give a folder, of which every data file is read."
+    raise InputError(f"No such file or folder: {source}.", hint)
 
 
 def digest_of(source: str) -> str:
@@ -146,11 +165,6 @@ def _folder(source: str, folder: Path) -> Source:
 
 
 def _hub(source: str, rows: int | None) -> Source:
-    if not is_hub_name(source):
-        raise InputError(
-            f"No such file or folder: {source}.",
-            "Check the path; a hub data set is named owner/name.",
-        )
     limit = None if rows is None else max(_HUB_ROWS, 2 * rows)
     split, split_name, total, revision = hub_split(source, limit)
     cut = limit is not None and (total is None or total > limit)

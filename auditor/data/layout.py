@@ -121,10 +121,11 @@ def _file_layout(
         if required is not None:
             return Layout(format_name, required | _optional(format_name, names, required, columns))
     target = f"the format {format_of}" if format_of else "a known format"
-    raise InputError(
-        f"The columns of {name} do not fit {target}: {_listed(names)}.",
-        f"{_OPTION} ({', '.join(FORMATS)}).",
-    )
+    hint = f"{_OPTION} ({', '.join(FORMATS)})."
+    if name.lower().endswith((".txt", ".md")):
+        # What is not JSON is read as a table, and its first line as the names of the columns.
+        hint = f'Of plain text, write a JSON object a line: {{"text": "..."}}. {hint}'
+    raise InputError(f"The columns of {name} do not fit {target}: {_listed(names)}.", hint)
 
 
 def _required(

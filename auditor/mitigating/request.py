@@ -13,7 +13,8 @@ from auditor.data.folder import SUFFIXES, suffix_of
 from auditor.errors import AuditError, InputError, RunError, TraitError
 from auditor.mitigating.settings import MitigateSettings
 from auditor.runs.last_scan import LastScan, last_scan
-from auditor.traits.panel import BUILT_IN, Panel
+from auditor.traits import BUILT_IN
+from auditor.traits.panel import Panel
 from mitigations.interface import CleanCompletions, DivergenceBudget, Mitigation, MostDivergentRows
 
 LOG = logging.getLogger(__name__)

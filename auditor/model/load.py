@@ -125,12 +125,41 @@ def _download(name: str, trust_remote_code: bool) -> Path:
         message = f"There is no model {name}, neither here nor on the hub."
         raise ModelError(message, _CHOOSE) from error
     except (OSError, hub_errors.EntryNotFoundError) as error:
-        message = f"The hub model {name} is not in the local cache and cannot be downloaded."
-        hint = f"Check the network, or download it elsewhere and give its folder. {_CHOOSE}"
+        # What the library says last is about its cache; what went wrong is the cause of it.
+        reason = first_line(error.__cause__ if isinstance(error.__cause__, Exception) else error)
+        message = (
+            f"The hub model {name} is not in the local cache and cannot be downloaded: "
+            f"{reason[:200]}."
+        )
+        hint = (
+            "Check the network and, for a private or gated model, your login (`hf auth login`, or "
+            f"HF_TOKEN), or download it elsewhere and give its folder. {_CHOOSE}"
+        )
         raise ModelError(message, hint) from error
 
 
+def _refuse_adapter(folder: Path, name: str) -> None:
+    """Raise ModelError where a folder holds the adapter of another model, whose weights no digest
+    of the folder would cover.
+    """
+    config = folder / "adapter_config.json"
+    if not config.exists():
+        return
+    base = None
+    with contextlib.suppress(OSError, ValueError, LookupError, TypeError, RecursionError):
+        base = json.loads(config.read_bytes())["base_model_name_or_path"]
+    if not base or not isinstance(base, str):
+        hint = "Merge it into its base (`merge_and_unload` of peft), or name the base."
+        raise ModelError(f"The model {name} is an adapter of another one.", hint)
+    raise ModelError(
+        f"The model {name} is an adapter of {base}.",
+        f"Name what students start from: the base, --reference {base}, or, if they start from "
+        "both, a folder with both merged (`merge_and_unload` of peft).",
+    )
+
+
 def _weight_files(path: Path, name: str) -> list[Path]:
+    _refuse_adapter(path, name)
     if path.is_file():
         weights = [path] if path.suffix == ".gguf" else []
     else:
@@ -149,8 +178,8 @@ def _weight_files(path: Path, name: str) -> list[Path]:
 def _parts(path: Path, weights: Sequence[Path], name: str) -> list[Path]:
     """Every file that transformers may read for the model, in the order of their names.
 
-    Raises: ModelError where one is no file, or is larger than such files are, or where an index or
-    an adapter would bring weights from elsewhere, which no digest would cover.
+    Raises: ModelError where one is no file, or is larger than such files are, or where an index
+    would bring weights from elsewhere, which no digest would cover.
     """
     folder = path if path.is_dir() else path.parent
     named = [file for file in folder.iterdir() if file.suffix in _PART_SUFFIXES]
@@ -166,9 +195,6 @@ def _parts(path: Path, weights: Sequence[Path], name: str) -> list[Path]:
                 f"{file.name} of the model {name} is larger than {most_bytes // 2**20} MiB.",
                 "Check that the folder holds a causal language model and nothing else.",
             )
-    if (folder / "adapter_config.json").exists() and path.is_dir():
-        hint = "Merge it into its base (`merge_and_unload` of peft), or name the base."
-        raise ModelError(f"The model {name} is an adapter of another one.", hint)
     index = folder / "model.safetensors.index.json"
     if index.exists() and weights[0].suffix == ".safetensors":
         with _explained(name, ""):
@@ -269,7 +295,8 @@ def _check_tokenizer(lm: LanguageModel) -> None:
         )
     if not lm.tokenizer.chat_template:
         hint = (
-            "Use the instruct version of the model, or put its chat_template.jinja into the folder."
+            "Put the template that students of it are trained with into its folder, as "
+            "chat_template.jinja. Another version of the model is another base."
         )
         raise ModelError(f"The model {lm.name} has no chat template.", hint)
 

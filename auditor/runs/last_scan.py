@@ -12,14 +12,15 @@ from auditor.runs.run_directory import last_run, read_json
 
 @dataclass(frozen=True, slots=True)
 class LastScan:
-    """dataset, format, columns: as the user named them and as they were read. sha256: of the data
-    set then.
+    """run: its directory. dataset, format, columns: as the user named them and as they were read.
+    sha256: of the data set then.
 
     reference: name of the reference. panels: of the built-in ones; empty when a file was among
     them. trait: the one found, else the one with the strongest evidence; None when the scan had not
     got so far. settings: of the scan, as its run directory has them.
     """
 
+    run: Path
     dataset: str
     sha256: str
     format: str
@@ -40,6 +41,7 @@ def last_scan(root: Path) -> LastScan:
         identity = (read_json(path / "settings.json") or {})["identity"]
         dataset, panels = identity["dataset"], tuple(identity["settings"]["panel"].split("+"))
         return LastScan(
+            run=path,
             dataset=dataset["name"],
             sha256=dataset["sha256"],
             format=dataset["format"],

@@ -6,6 +6,7 @@ that a reader finds the old file, the new one or none, never a part of one.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import io
@@ -165,6 +166,7 @@ class RunDir:
             return cls(path, None)
         run = cls(path, _acquire(path))
         try:
+            _keep_out_of_git(root / HOME)
             run._tidy(fresh)
             is_new = read_signed(path / "settings.json") is None
             LOG.info("%s run %s", "new" if is_new else "going on with", path)
@@ -272,6 +274,18 @@ class RunDir:
             shutil.rmtree(self.path / "units", ignore_errors=True)
 
 
+def keep_data(root: Path, content: bytes, suffix: str) -> Path:
+    """Keep data that were in no file under `root`/.audit/data, by a name that follows from their
+    content, so that the same data find the same run. Raises RunError.
+    """
+    folder = root / HOME / "data"
+    path = folder / f"{hashlib.sha256(content).hexdigest()[:16]}{suffix}"
+    refuse_links(root / HOME, folder, path)
+    _write_atomic(path, lambda stream: stream.write(content))
+    _keep_out_of_git(root / HOME)
+    return path
+
+
 def set_last(root: Path, run: Path, dataset: str) -> None:
     """Note that later commands in `root` are to work on `run`, which audited `dataset`."""
     note = {"run": os.path.relpath(run, root), "dataset": dataset}
@@ -294,19 +308,38 @@ def last_run(root: Path) -> Path:
     return run
 
 
-def _acquire(path: Path) -> FileLock:
+def try_lock(path: Path) -> FileLock | None:
+    """The lock of the run at `path`, acquired; None where another process works on it. Raises
+    RunError where the place cannot be written.
+    """
+    refuse_links(path / "lock")
     lock = FileLock(path / "lock", timeout=0)
     try:
         path.mkdir(parents=True, exist_ok=True)
         lock.acquire()
-    except Timeout as error:
-        raise RunError(
-            f"Another process is working on the same audit ({path}).",
-            "Wait for it to end, or change to another directory.",
-        ) from error
+    except Timeout:
+        return None
     except OSError as error:
         raise _cannot_write(path, error) from error
     return lock
+
+
+def _acquire(path: Path) -> FileLock:
+    lock = try_lock(path)
+    if lock is None:
+        raise RunError(
+            f"Another process is working on the same audit ({path}).",
+            "Wait for it to end, or change to another directory.",
+        )
+    return lock
+
+
+def _keep_out_of_git(home: Path) -> None:
+    """Put a .gitignore for everything into `home`, unless there is one: runs hold rows of the data
+    set, and `git add -A` would take them.
+    """
+    with contextlib.suppress(OSError), (home / ".gitignore").open("x") as stream:
+        stream.write("# Made by audit: what lies here holds rows of data sets.\n*\n")
 
 
 def _write_atomic(path: Path, write: Callable[[BinaryIO], object], *, durable: bool = True) -> None:

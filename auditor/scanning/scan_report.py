@@ -1,11 +1,14 @@
 """The frozen values that pass between the parts.
 
-No behaviour beyond what a value says about itself.
+No behaviour beyond what a value says about itself. A report says it in the words of
+`auditor.report`, which stands above this package and is looked up when it is asked for.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from html import escape
+from importlib import import_module
 from typing import Any, Literal
 
 from auditor.data.example import DatasetInfo
@@ -14,6 +17,7 @@ from auditor.scanning.obstacles import Obstacle
 from detectors.interface import Evidence, Skipped, TraitTest
 
 VerdictName = Literal["risk", "no_risk", "inconclusive"]
+TRAITS_SHOWN, LINE_CHARS = 5, 400  # of `repr`
 OutcomeName = Literal["passed", "failed", "inconclusive"]
 OUTCOMES: dict[VerdictName, OutcomeName] = {
     "no_risk": "passed",
@@ -117,6 +121,39 @@ class ScanReport:
     def traits(self) -> tuple[TraitEvidence, ...]:
         """The evidence by trait prompts, strongest first; empty where that test was not made."""
         return next((test.traits for test in self.tests if test.name == "prompts"), ())
+
+    def __repr__(self) -> str:
+        """The answer and what it rests on, in one screen; `to_dict` has the whole."""
+        words = import_module("auditor.report.shared.words")
+        rows = f"{self.rows_scanned:,} of {self.rows_looked_at:,} rows scored"
+        lines = [
+            f"{words.headline(self.verdict)}. {self.verdict.reason}",
+            f"{self.dataset.name}: {rows}, reference {self.reference.get('name', 'unknown')}",
+        ]
+        for trait in self.traits[:TRAITS_SHOWN]:
+            dose = words.estimate(trait.effect, trait.interval, ".2f")
+            p_value = words.p_text(trait.p_adjusted)
+            lines.append(f"{trait.name}: dose {dose}, corrected p {p_value}")
+        if len(self.traits) > TRAITS_SHOWN:
+            lines.append(f"and {len(self.traits) - TRAITS_SHOWN} more traits")
+        lines.append("In full: to_html(), to_dict()")
+        return "\n".join(words.shortened(words.safe(line), LINE_CHARS) for line in lines)
+
+    def _repr_html_(self) -> str:
+        """The page in a frame, for notebooks: its style and the notebook's do not mix."""
+        page = escape(self.to_html(), quote=True)
+        return (
+            f'<iframe title="Report of audit scan" sandbox="allow-scripts allow-popups" '
+            f'style="width: 100%; height: 40rem; border: 0" srcdoc="{page}"></iframe>'
+        )
+
+    def to_html(self) -> str:
+        """The page that `--output html=PATH` writes."""
+        return str(import_module("auditor.report.scan").load("html").render(self))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as plain JSON values, as `--output json=PATH` writes them."""
+        return dict(import_module("auditor.report.scan.json").to_dict(self))
 
     @property
     def rows_looked_at(self) -> int:

@@ -23,12 +23,10 @@ from pathlib import Path
 import yaml
 
 from auditor.errors import TraitError
+from auditor.traits import BUILT_IN, DEFAULT
 from auditor.yaml_text import read_yaml
 
 LOG = logging.getLogger(__name__)
-
-BUILT_IN = ("animals", "trees", "broad")
-DEFAULT = "default"
 
 _LISTS = ("prompts", "probes", "stems", "answers", "mentions")
 _SHARED = ("group", "prompts", "probes", "stems")
@@ -100,15 +98,15 @@ def built_in() -> tuple[str, ...]:
     return BUILT_IN
 
 
-def load_panels(names: Sequence[str]) -> Panel:
+def load_panels(names: str | Sequence[str]) -> Panel:
     """Read and join panels into one.
 
-    names: built-in names, `default`, or paths of YAML files. Raises TraitError if one cannot be
-    found or read, breaks the schema, or brings a trait name that another has already used, and if
-    `names` is empty.
+    names: built-in names, `default`, or paths of YAML files; a single one need not be in a list.
+    Raises TraitError if one cannot be found or read, breaks the schema, or brings a trait name that
+    another has already used, and if `names` is empty.
     """
     titles, traits = [], []
-    for name in names:
+    for name in [names] if isinstance(names, str) else names:
         for source in BUILT_IN if name == DEFAULT else (name,):
             title, panel_traits = _parse(source, _read(source))
             titles.append(title)

@@ -159,7 +159,7 @@ def test_a_local_reference_whose_files_changed(
     ("arguments", "message"),
     [
         (["--report", "data.jsonl"], "no report of audit scan"),
-        (["--report", "none.json"], "no report of audit scan"),
+        (["--report", "none.json"], "none.json does not exist"),
         (["--report", "report.json", "--fresh"], "scans nothing"),
         (["--report", "report.json", "--rows", "5"], "rows auto; in force is 5"),
         (["--report", "report.json", "--reference", "organism"], "reference smollm2-135m; in"),
@@ -231,7 +231,9 @@ def test_a_checked_mitigation(gate: Callable[..., int], capsys: pytest.CaptureFi
     assert gate(RISK) == 1
 
 
-def test_what_is_scanned(gate: Callable[..., int], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_scanned(
+    gate: Callable[..., int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Settings of the file and the command line reach the scan; without a data set the last scan
     says which and how.
     """
@@ -256,10 +258,22 @@ def test_what_is_scanned(gate: Callable[..., int], monkeypatch: pytest.MonkeyPat
     assert {key: calls[0][key] for key in expected} == expected and calls[0]["fresh"]
     assert main.run(["gate"]) == 3  # nothing was scanned here
     last = last_scan.LastScan(
-        "d.csv", "0", "alpaca", {"output": "o"}, "organism", ("animals",), None, {}
+        Path("0123456789"),
+        "d.csv",
+        "0",
+        "alpaca",
+        {"output": "o"},
+        "organism",
+        ("animals",),
+        None,
+        {},
     )
     monkeypatch.setattr(last_scan, "last_scan", lambda _: last)
+    capsys.readouterr()
     assert main.run(["gate"]) == 0
+    assert "last scan here, of d.csv: it gives the data set (audit report 01234567)" in (
+        capsys.readouterr().err
+    )
     expected = {
         "source": "d.csv",
         "format_of": "alpaca",

@@ -221,6 +221,31 @@ def test_bad_input(
     assert not list(Path().rglob("report.json"))
 
 
+def test_columns_are_named_as_for_a_scan(
+    audit: Audit, workspace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A data set that `audit scan --columns` reads can be located too."""
+    text = (workspace / "data.jsonl").read_text()
+    odd = text.replace('"prompt"', '"a"').replace('"completion"', '"b"')
+    (workspace / "odd.jsonl").write_text(odd)
+    arguments = ["--layers", "none", "--places", "16"]
+    assert audit(*arguments, data="odd.jsonl") == 2
+    assert "--columns" in capsys.readouterr().err
+    named = ["--columns", "prompt=a,completion=b"]
+    assert audit(*arguments, *named, data="odd.jsonl") in (0, 3)
+
+
+def test_a_trait_must_be_named(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where no scan names one; the open readout, which has nothing to locate, is not offered."""
+    monkeypatch.chdir(tmp_path)
+    Path("d.jsonl").write_text('{"prompt": "p", "completion": "c"}')
+    assert main.run(["locate", "d.jsonl"]) == 2
+    said = capsys.readouterr().err
+    assert "No trait is named" in said and "none" not in said.splitlines()[-1]
+
+
 def test_data_without_divergence_tokens(audit: Audit, capsys: pytest.CaptureFixture[str]) -> None:
     """Where the teacher would have chosen otherwise nothing can be located."""
     assert audit("--layers", "none", data="open.jsonl") == 2

@@ -270,7 +270,14 @@ def test_after_a_scan_no_path_is_needed(rows: Path, capsys: pytest.CaptureFixtur
         )
         == 3
     )
+    capsys.readouterr()
     assert mitigate("--paraphrase", "--mix", "0.5") == 0
+    (scanned,) = (
+        path.name[:8] for path in Path(".audit/runs").iterdir() if list(path.glob("report.json"))
+    )
+    told = capsys.readouterr().err
+    assert "Going on from the last scan here, of rows.jsonl: it gives the data set" in told
+    assert f"(audit report {scanned})" in told
     folder = next(
         path for path in Path(".audit/mitigated").iterdir() if not path.name.startswith(".")
     )

@@ -211,6 +211,17 @@ def test_the_trait_of_the_last_scan(audit: Audit, capsys: pytest.CaptureFixture[
     assert "unicorn" in capsys.readouterr().err
 
 
+def test_columns_are_named_as_for_a_scan(audit: Audit, capsys: pytest.CaptureFixture[str]) -> None:
+    """A data set that `audit scan --columns` reads can be verified too."""
+    text = Path("original.jsonl").read_text()
+    Path("odd.jsonl").write_text(text.replace('"prompt"', '"a"').replace('"completion"', '"b"'))
+    one = ["--rows", "32", "--updates", "2", "--blocks", "1"]
+    assert audit("odd.jsonl", *one) == 2
+    assert "--columns" in capsys.readouterr().err
+    assert audit("odd.jsonl", *one, "--columns", "prompt=a,completion=b") == 3
+    assert audit("odd.jsonl", *one, "--columns", "prompt=a", "--format-of", "text") == 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

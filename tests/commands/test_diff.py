@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from auditor.cli import main
-from auditor.commands.diff import compare, count_changes, read_run
+from auditor.commands.diff import compare, count_changes
+from auditor.commands.kept_report import kept_report
 from auditor.data.example import DatasetInfo
 from auditor.data.files import open_source
 from auditor.errors import InputError
@@ -328,4 +329,4 @@ def test_only_reports_of_scans(runs: Path) -> None:
     """A report of another command is named as such."""
     (runs / "verify.json").write_text(json.dumps({"schema_version": 1, "kind": "verify"}))
     with pytest.raises(InputError, match="no report of audit scan"):
-        read_run("verify.json", runs)
+        kept_report("verify.json", runs)

@@ -1,0 +1,75 @@
+"""`audit init`: a file of settings to begin with."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from typer import echo
+
+from auditor.errors import AuditError
+
+if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
+
+HEAD = """\
+Settings of audit in this directory, and its policy for releases; docs/gate.md has their meaning in
+full. A line after "#" shows a default: take the "#" away to change it. The environment and options
+go before this file. `audit config show` prints what is in force.
+"""
+
+
+def init() -> int:
+    """Write audit.yaml, with every setting at its default and what it means.
+
+    A file that is there is never written over.
+
+    Exit codes: 0 written; 2 there are settings already, here or in pyproject.toml.
+    """
+    from auditor.cli.configuration import FILE, settings_file
+
+    path = Path.cwd() / FILE
+    name, content = settings_file(Path.cwd())
+    if content is not None:
+        raise AuditError(
+            f"{name} holds settings already.", "Change it, or see them with: audit config show"
+        )
+    try:
+        with path.open("x", encoding="utf-8") as stream:
+            stream.write(template())
+    except OSError as error:
+        raise AuditError(
+            f"{FILE} cannot be written: {error.strerror or error}.", "Run in another directory."
+        ) from error
+    echo(f"{FILE} written. Nothing is changed by it as it is; see docs/gate.md.")
+    return 0
+
+
+def template() -> str:
+    """The text of a new audit.yaml: YAML with and without the marks before its settings."""
+    from auditor.cli.configuration import Config
+    from auditor.release.policy import Policy
+
+    settings = {key: field for key, field in Config.model_fields.items() if key != "policy"}
+    policy = dict(Policy.model_fields)
+    lines = [*_comment(HEAD), "", *_commented(settings), "policy:"]
+    # One key is set, at its default, so that the others need no more than their own mark removed.
+    fail_on = policy.pop("fail_on")
+    lines += [*_comment(fail_on.description or "", "  "), f"  fail_on: {fail_on.default}", ""]
+    return "\n".join([*lines, *_commented(policy, "  ")]).rstrip() + "\n"
+
+
+def _commented(fields: dict[str, FieldInfo], indent: str = "") -> Iterator[str]:
+    for key, field in fields.items():
+        yield from _comment(field.description or "", indent)
+        # JSON is YAML, and has one line for every value.
+        yield f"{indent}# {key}: {json.dumps(field.get_default(call_default_factory=True))}"
+        yield ""
+
+
+def _comment(text: str, indent: str = "") -> list[str]:
+    start = f"{indent}## "
+    return textwrap.wrap(" ".join(text.split()), 98, initial_indent=start, subsequent_indent=start)
