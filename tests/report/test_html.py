@@ -17,7 +17,7 @@ import pytest
 from auditor.inference.effect import Effect, Ratio
 from auditor.model.identity import ModelIdentity
 from auditor.report.scan import charts, html, load
-from auditor.report.shared.words import headline
+from auditor.report.shared.words import GLOSSARY, headline, sentence
 from auditor.report.verify import to_html
 from auditor.scanning.scan_report import ExampleRow, ScanReport, TokenChoice, TokenSpan
 from auditor.students.result import (
@@ -152,8 +152,8 @@ class _Tags(HTMLParser):
 def test_the_verdict_is_the_report_s(verdict: Any) -> None:
     """The page has the verdict and the reason of the report, and no other verdict."""
     page = page_of(sample_report(verdict))
-    assert f'<h1 id="headline">{headline(verdict)}</h1>' in page
-    assert verdict.reason in page
+    assert f'<p class="badge">{headline(verdict)}</p>' in page
+    assert sentence(verdict.reason) in page
     assert f'class="verdict {verdict.name}"' in page
     assert "What it does not mean" in page
 
@@ -175,11 +175,14 @@ def test_text_from_outside_adds_no_tag_and_no_attribute(text: str) -> None:
 
 @pytest.mark.parametrize("page", [page_of(report()), to_html(verify_report())])
 def test_nothing_is_loaded(page: str) -> None:
-    """No tag names a place outside the page, and the policy forbids what a tag could."""
+    """No tag names a place outside the page but links to the glossary, and the policy forbids what
+    a tag could load.
+    """
     for tag, attributes in _Tags(page).found:
         assert tag not in {"img", "iframe", "object", "embed", "base"}
         assert not attributes.get("src")
-        assert (attributes.get("href") or "#").startswith(("#", "data:"))
+        allowed = ("#", "data:", *[f"{GLOSSARY}#"] * (tag == "a"))
+        assert (attributes.get("href") or "#").startswith(allowed)
         assert "style" not in attributes
     policy = next(each["content"] for _, each in _Tags(page).found if "http-equiv" in each)
     assert policy is not None and policy.startswith("default-src 'none'")
