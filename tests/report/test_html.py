@@ -35,6 +35,7 @@ from tests.support.sample_report import (
     NO_RISK,
     OWL,
     RISK,
+    consistent_report,
     hostile_report,
     prompts,
     sample_report,
@@ -437,6 +438,49 @@ def test_prints(browser: Any, tmp_path: Path, trouble: list[str]) -> None:
     assert tab.get_by_text(f"trait{html.TRAITS_OPEN + 4}").is_visible()
     assert tab.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert tab.pdf().startswith(b"%PDF")
+
+
+def many_rows(count: int = 40) -> ScanReport:
+    """A risk report with more rows than are in view."""
+    rows = [ExampleRow(n, f"Prompt {n}", tokens(3)) for n in range(count)]
+    return replace(report(), examples=tuple(rows))
+
+
+def test_the_first_screen_answers(browser: Any, tmp_path: Path, trouble: list[str]) -> None:
+    """What was decided, on what, and what to do next are in view before anybody scrolls; the next
+    step is the first link as well.
+    """
+    for size in ({"width": 1280, "height": 720}, {"width": 390, "height": 844}):
+        tab = opened(browser, page_of(many_rows()), tmp_path, trouble, viewport=size)
+        for part in (".badge", "#headline", ".tiles li:last-child", "#next pre"):
+            box = tab.locator(part).first.bounding_box()
+            assert box["y"] + box["height"] <= size["height"], part
+        assert tab.locator("nav a").first.get_attribute("href") == "#next"
+
+
+def test_more_rows_are_folded(browser: Any, tmp_path: Path, trouble: list[str]) -> None:
+    """Five are in view, the others behind one line; sorting and filtering are over all of them."""
+    tab = opened(browser, page_of(many_rows()), tmp_path, trouble)
+    assert shown_rows(tab) == [0, 1, 2, 3, 4]
+    tab.get_by_text("Show all 40 rows").click()
+    assert shown_rows(tab) == list(range(40))
+    tab.get_by_text("Show all 40 rows").click()
+    tab.get_by_label("Contains").fill("prompt 3")
+    assert shown_rows(tab) == [3, 30, 31, 32, 33]
+    assert tab.locator("output").inner_text() == "11 of 40 rows"
+    calm = opened(browser, page_of(replace(many_rows(), verdict=NO_RISK)), tmp_path, trouble)
+    assert shown_rows(calm) == [] and not calm.locator("#divergence svg").is_visible()
+
+
+def test_prints_on_four_pages(browser: Any, tmp_path: Path, trouble: list[str]) -> None:
+    """With forty rows, the traits of the default panel, and settings as a scan has them."""
+    found = consistent_report()
+    by_name = {trait.name: trait for trait in found.traits}
+    names = found.settings["tested"]
+    traits = [by_name.get(name, replace(EAGLE, name=name)) for name in names]
+    full = replace(many_rows(), settings=found.settings, tests=prompts(traits))
+    pdf = opened(browser, page_of(full), tmp_path, trouble).pdf(format="A4")
+    assert pdf.count(b"/Type /Page\n") in range(1, 5)
 
 
 def test_works_without_script(browser: Any, tmp_path: Path, trouble: list[str]) -> None:
