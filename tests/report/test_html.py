@@ -494,7 +494,7 @@ def test_works_without_script(browser: Any, tmp_path: Path, trouble: list[str]) 
 def test_the_experiment_s_page(browser: Any, tmp_path: Path, trouble: list[str]) -> None:
     """Before, after, what is left, the plot and the warnings; the open readout has no plot."""
     tab = opened(browser, to_html(verify_report()), tmp_path, trouble)
-    text = tab.locator("main").inner_text()
+    text = " ".join(tab.locator("main").inner_text().split())
     for part in (
         "TRANSFER SHOWN: owl",
         "+0.800 [+0.700, +0.900]",
@@ -504,6 +504,10 @@ def test_the_experiment_s_page(browser: Any, tmp_path: Path, trouble: list[str])
     ):
         assert part in text
     assert tab.locator("#dose svg polyline").count() == 2
+    phone = opened(browser, to_html(verify_report()), tmp_path, trouble, viewport=PHONE)
+    for name in ("Verdict", "Left"):
+        box = phone.locator(f"td[data-name={name}]").last.bounding_box()
+        assert box["x"] >= 0 and box["x"] + box["width"] <= PHONE["width"]
     open_ = opened(browser, to_html(verify_report(None)), tmp_path, trouble)
     assert open_.locator("#dose").count() == 0
     assert trouble == []
