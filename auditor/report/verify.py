@@ -4,6 +4,7 @@ as JSON and as an HTML page.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 
 from markupsafe import Markup
@@ -49,8 +50,12 @@ def to_dict(report: VerifyReport) -> dict[str, object]:
     }
 
 
-def to_html(report: VerifyReport) -> str:
-    """The report as a page: before and after each mitigation."""
+def to_html(report: VerifyReport, scans: Sequence[tuple[str, str, str]] = ()) -> str:
+    """The report as a page: before and after each mitigation.
+
+    scans: of the original and of a mitigated set, where they were made: what is compared, and its
+    value before and after.
+    """
     result = report.result
     # In the open readout no trait is read out, so that there is no curve and no rank.
     closed = result.trait is not None
@@ -63,6 +68,7 @@ def to_html(report: VerifyReport) -> str:
         "decision": decision(result),
         "size": size_of_effect(result),
         "advice": advice(result),
+        "scans": scans,
         "dose_plot": Markup(dose_plot(result)) if closed else None,
         "family": {arm.name: family_size(arm, result.trait) for arm in result.arms if closed},
     }
