@@ -248,7 +248,8 @@ def test_a_wrapped_command_is_still_one(
     joined = "\n".join(lines[: end + 1]).replace("\\\n", "")
     assert shlex.split(joined) == shlex.split(next_steps(report)[0][0])
     assert shell_lines("audit scan 'a --b.parquet' --rows all", 20) == [
-        "audit scan 'a --b.parquet' --rows all"
+        "audit scan 'a --b.parquet' \\",
+        "    --rows all",
     ]
 
 

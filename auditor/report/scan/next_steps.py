@@ -82,16 +82,20 @@ def shell_lines(command: str, width: int) -> list[str]:
     >>> shell_lines("audit scan owls.parquet --reference organism --panel animals", 46)
     ['audit scan owls.parquet --reference organism \\\\', '    --panel animals']
     """
-    if "'" in command:  # a blank within quotes is no place to break
-        return [command]
-    first, *options = command.split(" --")
+    # An option stays with its value, and what is quoted stays whole.
+    options: list[list[str]] = [[]]
+    for word in map(shlex.quote, shlex.split(command)):
+        if word.startswith("--"):
+            options.append([])
+        options[-1].append(word)
+    first, *rest = map(" ".join, options)
     lines = [first]
-    for option in options:
-        if len(lines[-1]) + len(option) + 5 > width:
+    for option in rest:
+        if len(f"{lines[-1]} {option} \\") > width:
             lines[-1] += " \\"
-            lines.append(f"    --{option}")
+            lines.append(f"    {option}")
         else:
-            lines[-1] += f" --{option}"
+            lines[-1] += f" {option}"
     return lines
 
 
