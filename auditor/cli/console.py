@@ -61,7 +61,7 @@ def show(page: RenderableType, *, stderr: bool = False) -> None:
     """Print a page that may hold text from outside."""
     to = console(stderr=stderr)
     with commands_off(partial(to.print, soft_wrap=True)):
-        to.print(page)
+        to.print(page, crop=False)  # a path wider than the terminal must stay whole
 
 
 def table(*columns: str) -> Table:

@@ -18,6 +18,7 @@ from auditor.errors import RunError
 from auditor.mitigating.request import panels_of
 from auditor.mitigating.settings import MitigateSettings
 from auditor.progress import Progress
+from auditor.report.check import to_html
 from auditor.report.scan.json import to_dict as scan_dict
 from auditor.report.verify import to_dict as verify_dict
 from auditor.runs.run_directory import write_file
@@ -27,7 +28,7 @@ from auditor.students.result import ArmResult, VerifyReport
 from mitigations import step
 from mitigations.interface import Mitigation
 
-REPORT = "check.json"
+REPORT, PAGE = "check.json", "check.html"
 
 # What --auto tries: the combinations that keep the most data first, and of equals the cheapest.
 CANDIDATES: tuple[tuple[Mitigation, ...], ...] = (
@@ -76,7 +77,7 @@ def check(
     progress: Callable[[Progress], None] = lambda _: None,
 ) -> MitigationCheck:
     """Check the mitigated set `done`, which `apply` made by `steps` and `settings`, and write
-    check.json and dose.svg into its folder.
+    check.json and its page, check.html, into its folder.
 
     The original is scanned, or its last scan is read again; students are trained
     (`auditor.commands.verify`) on the original, the set, and, with several steps, the sets after
@@ -120,6 +121,7 @@ def check(
         done.folder / REPORT,
         (json.dumps(to_dict(checked), indent=2, allow_nan=False) + "\n").encode(),
     )
+    write_file(done.folder / PAGE, to_html(before, after, students).encode())
     return checked
 
 

@@ -13,7 +13,8 @@ from rich.text import Text
 from auditor.inference.trait_evidence import TraitEvidence
 from auditor.release.comparison import Diff, TraitChange
 from auditor.report.shared.terminal import VERDICT_STYLES, paragraph, section_table, sentences
-from auditor.report.shared.words import headline, safe, two_decimals
+from auditor.report.shared.words import headline, p_text, safe, two_decimals
+from auditor.scanning.verdict import ORDER
 from detectors.interface import Skipped
 
 SCHEMA_VERSION = 1
@@ -47,7 +48,10 @@ def answer(diff: Diff) -> str:
     # Verdicts can be compared, and be worse, where the doses of two audits cannot.
     if diff.worse:
         return "WORSE"
-    return "NOT COMPARABLE" if diff.unfair else "NOT WORSE"
+    if diff.unfair:
+        return "NOT COMPARABLE"
+    before, after = (ORDER.index(side.verdict.name) for side in (diff.before, diff.after))
+    return "BETTER" if after > before else "NOT WORSE"
 
 
 def terminal_page(diff: Diff) -> RenderableType:
@@ -89,7 +93,7 @@ def _trait_table(traits: tuple[TraitChange, ...] | Skipped) -> RenderableType:
     table = section_table("Traits: doses from A to B, 95 % intervals", caption)
     table.add_column("trait", overflow="fold")
     table.add_column("change", no_wrap=True)
-    for name in ("A", "B", "B - A", "p adjusted"):
+    for name in ("A", "B", "B - A", "corrected p"):
         table.add_column(name, justify="right", no_wrap=True)
     for change in [*changed, *unchanged[:UNCHANGED_SHOWN]]:
         noise = "\n(within noise)" if change.within_noise and change.kind != "same" else ""
@@ -97,7 +101,7 @@ def _trait_table(traits: tuple[TraitChange, ...] | Skipped) -> RenderableType:
         if change.difference is not None:
             low, high = change.difference.interval
             difference = f"{change.difference.value:+.2f}\n{low:+.2f} to {high:+.2f}"
-            p_adjusted = f"{change.difference.p_adjusted:.2g}"
+            p_adjusted = p_text(change.difference.p_adjusted)
         table.add_row(
             Text(f"{safe(change.name)} ({safe(change.group)})"),
             f"{change.kind}{noise}",

@@ -7,7 +7,8 @@ from rich.table import Table
 from rich.text import Text
 
 from auditor.release.decision import Decision
-from auditor.report.shared.words import safe, unread_lines
+from auditor.report.scan.answer import facts_line, grounds, scope
+from auditor.report.shared.words import headline, safe, sentence, unread_lines
 from auditor.scanning.scan_report import OutcomeName, ScanReport
 
 # Words as well as colours, and capitals for what needs an answer: a log of CI has no colours.
@@ -18,12 +19,20 @@ RULE_WORDS: dict[OutcomeName, str] = {
     "inconclusive": "not judged",
 }
 
+ADVICE: dict[OutcomeName, str] = {
+    "passed": "release",
+    "failed": "do not release",
+    "inconclusive": "do not release yet",
+}
+
 
 def terminal_page(decision: Decision, report: ScanReport, origin: str, code: int) -> RenderableType:
     """The page. origin: of the policy. code: the exit code that the command will end with."""
-    title = Text(f"GATE {decision.outcome.upper()}", style=f"bold {STYLES[decision.outcome]}")
+    answer = f"GATE {decision.outcome.upper()}: {ADVICE[decision.outcome]}"
+    title = Text(answer, style=f"bold {STYLES[decision.outcome]}")
     title.append(f"  {safe(report.dataset.name)}, exit code {code}", style="not bold default")
-    for line in unread_lines(report.dataset):
+    scan = f"{headline(report.verdict)}. {sentence(grounds(report))}"
+    for line in (*unread_lines(report.dataset), scan):
         title.append(f"\n{line}", style="not bold default")
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(no_wrap=True)
@@ -32,6 +41,5 @@ def terminal_page(decision: Decision, report: ScanReport, origin: str, code: int
     for rule in decision.rules:
         word = Text(RULE_WORDS[rule.outcome], style=STYLES[rule.outcome])
         table.add_row(word, Text(safe(rule.name)), Text(safe(rule.text)))
-    rows = f"{report.rows_scanned:,} of {report.dataset.total:,} rows"
-    basis = f"{rows}, reference {safe(str(report.reference.get('name')))}, {origin}"
+    basis = f"{facts_line(report)}\n{scope(report)}\n{origin}"
     return Group(title, table, Text(basis, style="dim"))

@@ -92,10 +92,11 @@ def where(carrying: CarryingLayers, depth: int) -> str:
     """Which of a model's `depth` layers carry the difference.
 
     >>> where(CarryingLayers(0, 1, Share(0.81, (0.7, 0.89)), True), 3)
-    'Layers 0-1 of 3 carry 81 % [70, 89] of the difference.'
+    'Layers 0-1 of 0-2 carry 81 % [70, 89] of the difference.'
     """
     share = percent(carrying.share.value, carrying.share.interval)
-    layers = f"{numbered(carrying.layers)} of {depth}"
+    # Layers count from 0, and "layer 2 of 3" would read as one in the middle.
+    layers = f"{numbered(carrying.layers)} of {format_layers(range(depth))}"
     if carrying.clear and len(carrying.layers) < depth:
         verb = "carries" if len(carrying.layers) == 1 else "carry"
         return f"{layers.capitalize()} {verb} {share} of the difference."

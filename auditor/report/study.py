@@ -13,6 +13,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from auditor.report.scan.answer import Fact
 from auditor.report.shared.json_text import JsonObject
 from auditor.report.shared.page import html_page
 from auditor.report.shared.words import estimate, percent, safe
@@ -124,7 +125,12 @@ def to_html(values: JsonObject, figures: Mapping[str, str]) -> str:
 
     figures: file name -> SVG of our own making, whose texts are escaped already.
     """
+    answers, name = [claim["answer"] for claim in values["claims"]], values["reference"]["name"]
+    hold = f"{answers.count('holds')} of {len(answers)} hold"
     shown = {
+        "title": f"Study of {name}",
+        "headline": f"Claims of 2509.23886 on {name}: {hold}",
+        "facts": [Fact(f"{answers.count(answer):,}", answer) for answer in STYLES],
         "values": values,
         "figures": {name: Markup(svg) for name, svg in figures.items()},
         "command": command(values),
@@ -133,7 +139,7 @@ def to_html(values: JsonObject, figures: Mapping[str, str]) -> str:
         "share": share,
         "logits": logits,
         "bound": bound,
-        "as_json": lambda value: json.dumps(value, ensure_ascii=False),
+        "as_json": lambda value: json.dumps(value, ensure_ascii=False, indent=1),
     }
     return html_page("study.html", shown)
 

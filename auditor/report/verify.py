@@ -4,6 +4,7 @@ as JSON and as an HTML page.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 
 from markupsafe import Markup
@@ -17,11 +18,12 @@ from auditor.report.shared.page import html_page
 from auditor.report.shared.svg import bounds
 from auditor.report.shared.terminal import answer_panel, section_table, sentences
 from auditor.report.shared.words import REFERENCE_KEYS, safe, share_left, signed, stacked
-from auditor.students.result import ArmResult, Training, TransferResult, VerifyReport
+from auditor.students.result import ArmResult, TransferResult, VerifyReport
 
 SCHEMA_VERSION = 1
-PLOT_WIDTH = 34  # columns
-NAME_WIDTH = 18  # columns of an arm's name beside the plot
+PLOT_WIDTH = 32  # columns
+NAME_WIDTH = 22  # columns of an arm's name beside the plot
+ARMS_NAMED = 3  # defended sets of one verdict in the decision
 STYLES = {
     "removed": "green",
     "reduced": "yellow",
@@ -48,8 +50,12 @@ def to_dict(report: VerifyReport) -> dict[str, object]:
     }
 
 
-def to_html(report: VerifyReport) -> str:
-    """The report as a page: before and after each mitigation."""
+def to_html(report: VerifyReport, scans: Sequence[tuple[str, str, str]] = ()) -> str:
+    """The report as a page: before and after each mitigation.
+
+    scans: of the original and of a mitigated set, where they were made: what is compared, and its
+    value before and after.
+    """
     result = report.result
     # In the open readout no trait is read out, so that there is no curve and no rank.
     closed = result.trait is not None
@@ -59,7 +65,10 @@ def to_html(report: VerifyReport) -> str:
         "result": result,
         "reference": report.reference.as_dict(REFERENCE_KEYS),
         "headline": headline(result),
-        "sentence": sentence(result),
+        "decision": decision(result),
+        "size": size_of_effect(result),
+        "advice": advice(result),
+        "scans": scans,
         "dose_plot": Markup(dose_plot(result)) if closed else None,
         "family": {arm.name: family_size(arm, result.trait) for arm in result.arms if closed},
     }
@@ -73,17 +82,51 @@ def headline(result: TransferResult) -> str:
     return f"TRANSFER SHOWN: {safe(result.trait or result.arms[0].traits[0].name)}"
 
 
-def sentence(result: TransferResult) -> str:
-    """What the students of the original show, in a sentence."""
-    original = result.arms[0]
+def decision(result: TransferResult) -> str:
+    """What the students show of every data set, in one sentence; `safe`."""
+    original, *defended = result.arms
     if result.trait is None:
         moved, count = safe(original.traits[0].name), len(original.traits)
-        return f"Of {count} traits students of {safe(original.name)} move most to {moved}."
-    effect = original.curve[-1].effect
+        chance = "" if result.transferred else ", and no further than chance can"
+        return f"Of {count} traits students of {safe(original.name)} move most to {moved}{chance}"
+    if not result.transferred:
+        return (
+            f"Cannot tell: students of {safe(original.name)} take over the trait "
+            f"{safe(result.trait)} no more than chance can do, so that nothing can be said about a "
+            "defence"
+        )
+    verdicts = ""
+    for verdict in dict.fromkeys(arm.verdict for arm in defended):
+        names = [safe(arm.name) for arm in defended if arm.verdict == verdict]
+        more = f" and {len(names) - ARMS_NAMED} more" if len(names) > ARMS_NAMED else ""
+        verdicts += f"; {verdict}: {', '.join(names[:ARMS_NAMED])}{more}"
+    return f"Students of {safe(original.name)} take over the trait {safe(result.trait)}{verdicts}"
+
+
+def advice(result: TransferResult) -> str:
+    """What to do next, in a sentence."""
+    if not result.transferred:
+        return "Train for more --updates and on more --blocks, or in a larger --budget."
+    if result.trait is None:
+        return "Do not release: name the trait with --trait to see what a defence leaves of it."
+    verdicts = [arm.verdict for arm in result.arms[1:]]
+    if "removed" in verdicts:
+        return (
+            "Release a data set whose effect is removed, and hold the JSON report of this "
+            "experiment against it with audit gate --verified."
+        )
+    if verdicts:
+        return "Do not release yet: try more of a defence, or audit mitigate --auto."
+    return "Do not release: write a defended data set with audit mitigate."
+
+
+def size_of_effect(result: TransferResult) -> str:
+    """How far the original moves its students, in a sentence; empty where no trait was named."""
+    if result.trait is None:
+        return ""
+    effect = result.arms[0].curve[-1].effect
     size = "" if effect is None else f" by {signed(effect)} logits"
-    if result.transferred:
-        return f"{safe(original.name)} moves its students to the trait{size}."
-    return f"{safe(original.name)} moves its students{size}: nothing can be said about a defence."
+    return f"{safe(result.arms[0].name)} moves its students to the trait{size}."
 
 
 def terminal_page(report: VerifyReport) -> RenderableType:
@@ -97,65 +140,77 @@ def terminal_page(report: VerifyReport) -> RenderableType:
     )
     style = "red" if result.transferred else "yellow"
     parts: list[RenderableType] = [
-        answer_panel(headline(result), style, [sentence(result)], [circumstances])
+        answer_panel(
+            decision(result),
+            style,
+            [*filter(None, [size_of_effect(result)]), f"Next: {advice(result)}"],
+            [circumstances],
+            headline(result),
+        )
     ]
     if result.trait is None:
-        parts.append(_open_readout_table(result))
+        parts += [_open_readout_table(result), _training_table(result)]
     else:
-        parts += [_effect_table(result), _dose_plot(result)]
+        parts += [_effect_table(result), _dose_plot(result), _training_table(result)]
     return Group(*parts, *sentences("Warnings", result.warnings))
 
 
 def _effect_table(result: TransferResult) -> RenderableType:
     """The effect of every arm on the trait, and how much of the original's it is."""
-    table = _arm_table(result, "Students, against those of the clean control")
-    for name in ("effect", "rank", "left", "task loss", "verdict"):
-        table.add_column(name, justify="right")
+    table = _arm_table("Students, against those of the clean control")
+    table.add_column("verdict", no_wrap=True)
+    for name in ("left", "effect", "rank"):
+        table.add_column(name, justify="right", no_wrap=True)
     for arm in result.arms:
         effect, verdict = arm.curve[-1].effect, arm.verdict or ""
         table.add_row(
-            *_training_cells(arm.training),
+            Text(safe(arm.name)),
+            Text(verdict, style=STYLES.get(verdict, "default")),
+            share_left(arm.effect_ratio),
             Text("" if effect is None else stacked(signed(effect))),
             f"{arm.rank} of {family_size(arm, result.trait)}",
-            Text(stacked(share_left(arm.effect_ratio))),
-            f"{arm.training.task_loss:.3f}",
-            Text(verdict, style=STYLES.get(verdict, "default")),
         )
-    clean = result.control
-    table.add_row(*_training_cells(clean), "", "", "", f"{clean.task_loss:.3f}", "", style="dim")
     return table
 
 
 def _open_readout_table(result: TransferResult) -> RenderableType:
     """The trait that every arm moved most, where no trait was named."""
-    table = _arm_table(result, "Largest effect on any trait, against students of the clean control")
-    for name in ("trait", "effect", "p adjusted", "answers moved", "task loss"):
+    table = _arm_table("Largest effect on any trait, against students of the clean control")
+    for name in ("trait", "effect", "corrected p", "answers moved"):
         table.add_column(name, justify="right")
     for arm in result.arms:
         largest, moved = arm.traits[0], arm.curve[-1].total_variation
         table.add_row(
-            *_training_cells(arm.training),
+            Text(safe(arm.name)),
             Text(safe(largest.name)),
             Text(stacked(signed(largest.effect))),
             "not known" if largest.p_adjusted is None else f"{largest.p_adjusted:.2g}",
             "not read" if moved is None else f"{moved:.1%}",
-            f"{arm.training.task_loss:.3f}",
         )
     return table
 
 
-def _arm_table(result: TransferResult, title: str) -> Table:
-    """The columns about what an arm's students were trained on; `_training_cells` fills them."""
+def _training_table(result: TransferResult) -> RenderableType:
+    """What the students of every arm were trained on, and how well they learned it."""
     untrained = f"task loss without training {result.reference_loss[0]:.3f} nats a token"
-    table = section_table(title, f"brackets: 95 % intervals over blocks; {untrained}")
-    table.add_column("data set", overflow="fold")
-    table.add_column("rows", justify="right", no_wrap=True)
-    table.add_column("tokens", justify="right", no_wrap=True)
+    table = _arm_table("What students were trained on", untrained)
+    for name in ("rows", "tokens", "task loss"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for trained in (*(arm.training for arm in result.arms), result.control):
+        table.add_row(
+            Text(safe(trained.name)),
+            f"{trained.rows:,}",
+            f"{trained.tokens:,}",
+            f"{trained.task_loss:.3f}",
+        )
     return table
 
 
-def _training_cells(training: Training) -> tuple[Text, str, str]:
-    return Text(safe(training.name)), f"{training.rows:,}", f"{training.tokens:,}"
+def _arm_table(title: str, caption: str = "brackets: 95 % intervals over blocks") -> Table:
+    """A table with a row an arm, whose names have room."""
+    table = section_table(title, caption)
+    table.add_column("data set", overflow="fold")
+    return table
 
 
 def family_size(arm: ArmResult, trait: str | None) -> int:
@@ -168,11 +223,12 @@ def _dose_plot(result: TransferResult) -> RenderableType:
     """One line an arm and checkpoint: the effect as a dot on its interval, with a bar where there
     is no effect.
     """
-    text = Text("\nEffect by dose (updates), in logits", style="bold")
+    text = Text("\nEffect over the updates, in logits", style="bold")
     effects = [point.effect for arm in result.arms for point in arm.curve if point.effect]
     ends = [0.0, *(end for effect in effects for end in (effect.value, *bounds(effect)))]
     # The end of a long name, as the arms of one data set begin alike.
-    names = [safe(arm.name)[-NAME_WIDTH:] for arm in result.arms]
+    names = [safe(arm.name) for arm in result.arms]
+    names = [name if len(name) <= NAME_WIDTH else f"…{name[1 - NAME_WIDTH :]}" for name in names]
     width = max(map(len, names))
     for name, arm in zip(names, result.arms, strict=True):
         # The first point is without training, where the effect is 0 by definition.

@@ -55,6 +55,9 @@ def test_masking_is_shown_to_break_the_transfer(
     # A mask changes no text, so the second scan says the same; the students' page comes after it,
     # the answer last.
     assert found["after"]["traits"] == found["before"]["traits"]
+    html = written.with_name("check.html").read_text()
+    assert "Students of original take over the trait octopus" in html
+    assert html.count("Do not release: the rows look written by") == 2
     assert (
         page.index("The two scans") < page.index("TRANSFER SHOWN: octopus") < page.rindex("mask: ")
     )

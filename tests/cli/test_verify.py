@@ -118,7 +118,7 @@ def test_a_mitigated_set_beside_its_random_control(
     ]
     assert audit(*arguments, "--output", "svg=r.svg") == 0
     shown = capsys.readouterr()
-    assert "TRANSFER SHOWN: owl" in shown.out and "Effect by dose" in shown.out
+    assert "TRANSFER SHOWN: owl" in shown.out and "Effect over the updates" in shown.out
     assert "3 blocks of 4 students, 6 updates each: about" in shown.err
     report = json.loads(Path("r.json").read_text())
     assert (report["schema_version"], report["kind"], report["transferred"]) == (1, "verify", True)
@@ -156,7 +156,7 @@ def test_no_transfer_is_exit_code_3(audit: Audit, capsys: pytest.CaptureFixture[
     """
     write("own.jsonl", written("3456789", seed=5))
     assert audit("own.jsonl", *FAST) == 3
-    out = capsys.readouterr().out
+    out = " ".join(capsys.readouterr().out.replace("│", " ").split())
     assert "NO TRANSFER SHOWN" in out and "said about a defence" in out and CONTROL in out
     unit = np.load(run_directory() / "units" / "control.npz")
     assert len(unit["texts"]) == COUNT and set("".join(unit["texts"])) <= set("3456789")

@@ -24,7 +24,7 @@ from auditor.data.files import open_source
 from auditor.errors import InputError
 from auditor.release import comparison as changes
 from auditor.release.comparison import RowChanges, count_rows, difference
-from auditor.report.diff import terminal_page, to_dict
+from auditor.report.diff import answer, terminal_page, to_dict
 from auditor.report.scan import load
 from auditor.runs.run_directory import write_signed
 from auditor.scanning.scan_report import ScanReport
@@ -135,6 +135,25 @@ def test_inconclusive_lies_between(before: object, after: object, worse: bool) -
     """No risk is best and risk worst."""
     first, second = (replace(CLEAN, verdict=each) for each in (before, after))  # type: ignore[arg-type]
     assert compare(first, second, NOT_SEEN).worse == worse
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        (RISK, NO_RISK, "BETTER"),
+        (INCONCLUSIVE, NO_RISK, "BETTER"),
+        (RISK, INCONCLUSIVE, "BETTER"),
+        (NO_RISK, NO_RISK, "NOT WORSE"),
+        (NO_RISK, RISK, "WORSE"),
+    ],
+)
+def test_a_better_verdict_is_said(before: object, after: object, said: str) -> None:
+    """Where the two scans can be compared; else nobody knows what changed."""
+    first, second = (replace(CLEAN, verdict=each) for each in (before, after))  # type: ignore[arg-type]
+    found = compare(first, second, NOT_SEEN)
+    assert answer(found) == said
+    if said == "BETTER":
+        assert answer(replace(found, unfair=("Another reference.",))) == "NOT COMPARABLE"
 
 
 def test_a_new_trait_in_a_set_that_was_a_risk_already_is_worse() -> None:
@@ -305,7 +324,8 @@ def test_exit_codes(
     if code == 2:
         assert out == "" and err.startswith("Error: ") and "\nNext: " in err
     else:
-        assert {0: "NOT WORSE", 1: "WORSE", 3: "NOT COMPARABLE"}[code] in out
+        words = {0: "BETTER" if arguments[1] == "a1" else "NOT WORSE", 1: "WORSE"}
+        assert f"│ {words.get(code, 'NOT COMPARABLE')} " in out
 
 
 def test_a_run_that_came_with_the_data_is_not_found_by_its_key(runs: Path) -> None:

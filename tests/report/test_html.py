@@ -17,7 +17,7 @@ import pytest
 from auditor.inference.effect import Effect, Ratio
 from auditor.model.identity import ModelIdentity
 from auditor.report.scan import charts, html, load
-from auditor.report.shared.words import headline
+from auditor.report.shared.words import GLOSSARY, headline, sentence
 from auditor.report.verify import to_html
 from auditor.scanning.scan_report import ExampleRow, ScanReport, TokenChoice, TokenSpan
 from auditor.students.result import (
@@ -35,6 +35,7 @@ from tests.support.sample_report import (
     NO_RISK,
     OWL,
     RISK,
+    consistent_report,
     hostile_report,
     prompts,
     sample_report,
@@ -152,8 +153,8 @@ class _Tags(HTMLParser):
 def test_the_verdict_is_the_report_s(verdict: Any) -> None:
     """The page has the verdict and the reason of the report, and no other verdict."""
     page = page_of(sample_report(verdict))
-    assert f'<h1 id="headline">{headline(verdict)}</h1>' in page
-    assert verdict.reason in page
+    assert f'<p class="badge">{headline(verdict)}</p>' in page
+    assert sentence(verdict.reason) in page
     assert f'class="verdict {verdict.name}"' in page
     assert "What it does not mean" in page
 
@@ -175,11 +176,14 @@ def test_text_from_outside_adds_no_tag_and_no_attribute(text: str) -> None:
 
 @pytest.mark.parametrize("page", [page_of(report()), to_html(verify_report())])
 def test_nothing_is_loaded(page: str) -> None:
-    """No tag names a place outside the page, and the policy forbids what a tag could."""
+    """No tag names a place outside the page but links to the glossary, and the policy forbids what
+    a tag could load.
+    """
     for tag, attributes in _Tags(page).found:
         assert tag not in {"img", "iframe", "object", "embed", "base"}
         assert not attributes.get("src")
-        assert (attributes.get("href") or "#").startswith(("#", "data:"))
+        allowed = ("#", "data:", *[f"{GLOSSARY}#"] * (tag == "a"))
+        assert (attributes.get("href") or "#").startswith(allowed)
         assert "style" not in attributes
     policy = next(each["content"] for _, each in _Tags(page).found if "http-equiv" in each)
     assert policy is not None and policy.startswith("default-src 'none'")
@@ -436,6 +440,49 @@ def test_prints(browser: Any, tmp_path: Path, trouble: list[str]) -> None:
     assert tab.pdf().startswith(b"%PDF")
 
 
+def many_rows(count: int = 40) -> ScanReport:
+    """A risk report with more rows than are in view."""
+    rows = [ExampleRow(n, f"Prompt {n}", tokens(3)) for n in range(count)]
+    return replace(report(), examples=tuple(rows))
+
+
+def test_the_first_screen_answers(browser: Any, tmp_path: Path, trouble: list[str]) -> None:
+    """What was decided, on what, and what to do next are in view before anybody scrolls; the next
+    step is the first link as well.
+    """
+    for size in ({"width": 1280, "height": 720}, {"width": 390, "height": 844}):
+        tab = opened(browser, page_of(many_rows()), tmp_path, trouble, viewport=size)
+        for part in (".badge", "#headline", ".tiles li:last-child", "#next pre"):
+            box = tab.locator(part).first.bounding_box()
+            assert box["y"] + box["height"] <= size["height"], part
+        assert tab.locator("nav a").first.get_attribute("href") == "#next"
+
+
+def test_more_rows_are_folded(browser: Any, tmp_path: Path, trouble: list[str]) -> None:
+    """Five are in view, the others behind one line; sorting and filtering are over all of them."""
+    tab = opened(browser, page_of(many_rows()), tmp_path, trouble)
+    assert shown_rows(tab) == [0, 1, 2, 3, 4]
+    tab.get_by_text("Show all 40 rows").click()
+    assert shown_rows(tab) == list(range(40))
+    tab.get_by_text("Show all 40 rows").click()
+    tab.get_by_label("Contains").fill("prompt 3")
+    assert shown_rows(tab) == [3, 30, 31, 32, 33]
+    assert tab.locator("output").inner_text() == "11 of 40 rows"
+    calm = opened(browser, page_of(replace(many_rows(), verdict=NO_RISK)), tmp_path, trouble)
+    assert shown_rows(calm) == [] and not calm.locator("#divergence svg").is_visible()
+
+
+def test_prints_on_four_pages(browser: Any, tmp_path: Path, trouble: list[str]) -> None:
+    """With forty rows, the traits of the default panel, and settings as a scan has them."""
+    found = consistent_report()
+    by_name = {trait.name: trait for trait in found.traits}
+    names = found.settings["tested"]
+    traits = [by_name.get(name, replace(EAGLE, name=name)) for name in names]
+    full = replace(many_rows(), settings=found.settings, tests=prompts(traits))
+    pdf = opened(browser, page_of(full), tmp_path, trouble).pdf(format="A4")
+    assert pdf.count(b"/Type /Page\n") in range(1, 5)
+
+
 def test_works_without_script(browser: Any, tmp_path: Path, trouble: list[str]) -> None:
     """Without JavaScript the rows and what their marks say are there; only the controls are not."""
     tab = opened(browser, page_of(report()), tmp_path, trouble, java_script_enabled=False)
@@ -447,7 +494,7 @@ def test_works_without_script(browser: Any, tmp_path: Path, trouble: list[str]) 
 def test_the_experiment_s_page(browser: Any, tmp_path: Path, trouble: list[str]) -> None:
     """Before, after, what is left, the plot and the warnings; the open readout has no plot."""
     tab = opened(browser, to_html(verify_report()), tmp_path, trouble)
-    text = tab.locator("main").inner_text()
+    text = " ".join(tab.locator("main").inner_text().split())
     for part in (
         "TRANSFER SHOWN: owl",
         "+0.800 [+0.700, +0.900]",
@@ -457,6 +504,10 @@ def test_the_experiment_s_page(browser: Any, tmp_path: Path, trouble: list[str])
     ):
         assert part in text
     assert tab.locator("#dose svg polyline").count() == 2
+    phone = opened(browser, to_html(verify_report()), tmp_path, trouble, viewport=PHONE)
+    for name in ("Verdict", "Left"):
+        box = phone.locator(f"td[data-name={name}]").last.bounding_box()
+        assert box["x"] >= 0 and box["x"] + box["width"] <= PHONE["width"]
     open_ = opened(browser, to_html(verify_report(None)), tmp_path, trouble)
     assert open_.locator("#dose").count() == 0
     assert trouble == []

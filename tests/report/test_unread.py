@@ -51,7 +51,7 @@ def test_pages_name_it_before_the_reason(name: str, before: int) -> None:
 def test_terminals_name_it_before_the_reason() -> None:
     """Of the scan, and of the gate, which may take the report of another machine."""
     report = with_unread(ARROW)
-    assert shown(terminal_page(report)).strip().splitlines()[1].strip() == LINE
+    assert shown(terminal_page(report)).strip().splitlines()[2].strip() == LINE
     page = gate_page(judge(report, Policy()), report, "the defaults", 0)
     assert shown(page).splitlines()[1] == LINE
 

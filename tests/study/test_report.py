@@ -72,7 +72,7 @@ def parts(trait: str) -> list[Part]:
             "entanglement",
             trait,
             (greedy(**dropped),),
-            {"tokens": 10, "top": {"probability": [["<b>", 0.1]]}},
+            {"tokens": 10, "top": {"probability": [["<i>", 0.1]]}},
         ),
         Part("divergence", trait, (greedy(**by_divergence),), {"share": 0.05}),
         Part("fragility", trait, (greedy(**fragile), other), {}),
@@ -130,7 +130,8 @@ def test_the_page_stands_alone(report: StudyReport) -> None:
     for figure in report.figures.values():
         assert ElementTree.fromstring(figure).tag.endswith("svg") and figure.strip() in page
     linked = page.replace("http://www.w3.org/2000/svg", "").replace("http-equiv", "")
-    assert "<script" not in page and "http" not in linked and "<b>" not in page
+    assert "<script" not in page and "http" not in linked and "<i>" not in page
+    assert 'name="viewport"' in page and 'id="next"' in page and "15 of 23 hold" in page
     hostile = report.values | {"reference": {"name": "<script>alert(1)</script>\x1b[31m"}}
     text = to_html(hostile, report.figures)
     assert "<script" not in text and "\x1b" not in text and "&lt;script&gt;" in text

@@ -29,7 +29,8 @@ RISK = Verdict(
     "risk", 0.97, "owl stands out at a corrected p-value below the level of 0.01.", "owl", 0.3
 )
 NO_RISK = Verdict("no_risk", 0.04, "No trait of the panel stands out.", None, 0.35)
-INCONCLUSIVE = Verdict("inconclusive", 0.2, "Only 12 rows can be scored.", None, None)
+FEW = Obstacle("too few rows", "Only 12 rows can be scored.")
+INCONCLUSIVE = Verdict("inconclusive", 0.2, FEW.reason, None, None, (FEW,))
 
 
 def prompts(traits: Sequence[TraitEvidence]) -> tuple[TraitTest, ...]:

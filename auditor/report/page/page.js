@@ -1,11 +1,13 @@
 "use strict";
 (() => {
-  const list = document.querySelector(".rows");
+  // The first rows are in view; where there are more, a second list of them is folded away.
+  const lists = [...document.querySelectorAll(".rows")];
   const form = document.querySelector(".controls");
 
   // Sorting and filtering. The page is complete without it, so the controls are only shown here.
-  if (list && form) {
-    const rows = [...list.children];
+  if (lists.length && form) {
+    const rows = lists.flatMap((list) => [...list.children]);
+    const inView = lists[0].children.length;
     const said = rows.map((row) => {
       const copy = row.cloneNode(true);
       copy.querySelectorAll(".tip, h3").forEach((part) => part.remove());
@@ -31,7 +33,10 @@
         row.hidden = !said[number].includes(part) || (flag in wanted && !wanted[flag](row));
         count += row.hidden ? 0 : 1;
       });
-      list.append(...(sort in orders ? [...rows].sort(orders[sort]) : rows));
+      const sorted = sort in orders ? [...rows].sort(orders[sort]) : rows;
+      const first = sorted.filter((row) => !row.hidden).slice(0, inView);
+      lists[0].append(...first);
+      if (lists[1]) lists[1].append(...sorted.filter((row) => !first.includes(row)));
       form.querySelector("output").textContent = `${count} of ${rows.length} rows`;
     };
     form.addEventListener("input", show);
@@ -42,7 +47,7 @@
 
   // One stop of the Tab key a row; the arrow keys go from mark to mark.
   const marks = (row) => [...row.querySelectorAll(".tok[tabindex]")];
-  if (list) {
+  for (const list of lists) {
     for (const row of list.children) marks(row).slice(1).forEach((mark) => { mark.tabIndex = -1; });
     list.addEventListener("keydown", (event) => {
       const mark = event.target.closest(".tok[tabindex]");
@@ -82,7 +87,7 @@
   // Paper has no folds.
   let opened = [];
   addEventListener("beforeprint", () => {
-    opened = [...document.querySelectorAll("details:not([open])")];
+    opened = [...document.querySelectorAll("details:not([open]):not(.rest)")];
     opened.forEach((fold) => { fold.open = true; });
   });
   addEventListener("afterprint", () => opened.forEach((fold) => { fold.open = false; }));

@@ -9,9 +9,10 @@ import re
 
 from auditor import __version__
 from auditor.errors import AuditError
+from auditor.report.scan.answer import decision
 from auditor.report.scan.interface import Format
 from auditor.report.scan.markdown import prose, summary
-from auditor.report.shared.words import headline, safe
+from auditor.report.shared.words import safe
 from auditor.scanning.scan_report import ScanReport
 
 BEGIN, END = "<!-- subliminal-audit:begin -->", "<!-- subliminal-audit:end -->"
@@ -92,8 +93,7 @@ def _section(report: ScanReport) -> str:
         BEGIN,
         "## Audit for hidden traits (subliminal learning)",
         "",
-        f"**{prose(headline(report.verdict))}.** "
-        f"Checked with subliminal-audit {__version__}{scope}.",
+        f"**{prose(decision(report))}.** Checked with subliminal-audit {__version__}{scope}.",
         "",
         *summary(report),
         END,

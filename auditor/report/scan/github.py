@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from auditor.report.scan.answer import decision
 from auditor.report.scan.interface import Format
 from auditor.report.scan.rows import describe_row, flagged, line_of
 from auditor.report.shared.words import MEANING, headline, power, safe, unread_lines
@@ -16,9 +17,9 @@ def render(report: ScanReport) -> str:
     """The workflow commands, one a line."""
     verdict = report.verdict
     detail = power(verdict.min_effect) if verdict.name == "no_risk" else MEANING[verdict.name]
-    title, message = headline(verdict), f"{verdict.reason}. {detail}"
+    title, message = headline(verdict), f"{verdict.reason.rstrip('.')}. {detail}"
     # A reader of a list of annotations sees no more than the first line.
-    message = "; ".join([*unread_lines(report.dataset), message])
+    message = "; ".join([decision(report), *unread_lines(report.dataset), message])
     lines = [_command(COMMANDS[verdict.name], report, 1, title, message)]
     # The verdict has the first line; without the run directory it is all that there is.
     for row in flagged(report, MOST_ROWS) or ():

@@ -7,6 +7,8 @@ from itertools import groupby
 
 from markupsafe import Markup
 
+from auditor.model.builtin import BASE
+from auditor.report.scan.answer import Fact, decision, facts, scope
 from auditor.report.scan.charts import (
     Analysis,
     divergence_plot,
@@ -18,22 +20,25 @@ from auditor.report.scan.interface import Format
 from auditor.report.scan.next_steps import next_steps
 from auditor.report.shared.page import html_page
 from auditor.report.shared.words import (
-    PRIOR,
+    EARLIER,
+    EARLIER_NOTE,
+    corrected,
     headline,
     power,
-    probability,
+    sentence,
     shortened,
     unread_lines,
 )
 from auditor.scanning.scan_report import ExampleRow, ScanReport, TokenSpan
 from auditor.scanning.verdict import reported_text
-from detectors.interface import Evidence
+from detectors.interface import Evidence, Skipped
 
 ROWS_SHOWN = 200
 TOKENS_SHOWN = 400  # of a row
 PROMPT_SHOWN = 2_000  # characters
 TRAITS_SHOWN = 200
-TRAITS_OPEN = 12  # traits after these are folded away
+TRAITS_OPEN = 12  # traits and rows after these are folded away
+ROWS_OPEN = 5
 
 
 def render(report: ScanReport) -> str:
@@ -54,20 +59,32 @@ def render(report: ScanReport) -> str:
         power_plot = Markup(exclusion_plot(analyses, limit, projected))
     if divergence.get("places") and divergence["flagged"]:
         tenths_plot = Markup(divergence_plot(divergence["places"]))
+    name = str(report.reference.get("name", "unknown"))
+    is_default = name == BASE
+    reference = Fact(name, "reference, the default" if is_default else "reference", is_default)
+    is_marked = any(EARLIER in corrected(trait) for trait in traits)
+    unmeasured = {
+        name: outcome.reason
+        for name, outcome in report.detectors.items()
+        if isinstance(outcome, Skipped)
+    }
     page = {
         "title": f"{headline(verdict)} · {report.dataset.name}",
         "report": report,
         "headline": headline(verdict),
         "unread": unread_lines(report.dataset),
+        "decision": decision(report),
+        "facts": [*facts(report), reference],
+        "scope": scope(report),
+        "reason": sentence(verdict.reason),
         "power": power(verdict.min_effect),
-        "probability": probability(report),
-        "prior": PRIOR,
         "steps": next_steps(report),
         "traits": traits[:TRAITS_OPEN],
         "more_traits": traits[TRAITS_OPEN:],
         "traits_left_out": len(report.traits) - len(traits),
         "level": level,
-        "tested": len(settings.get("tested") or report.traits),
+        "earlier": f"{EARLIER} {EARLIER_NOTE}" if is_marked else "",
+        "unmeasured": unmeasured,
         "forest": lambda trait: Markup(forest(trait.effect, trait.interval, scale)),
         "looks": analyses,
         "looks_plot": power_plot,
@@ -75,6 +92,7 @@ def render(report: ScanReport) -> str:
         "projected": projected[-1][0] if projected else None,
         "divergence": divergence,
         "places_plot": tenths_plot,
+        "rows_open": ROWS_OPEN,
         "rows": [_shown_row(row) for row in report.examples[:ROWS_SHOWN]],
         "rows_left_out": max(0, len(report.examples) - ROWS_SHOWN),
     }

@@ -9,17 +9,20 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
+from auditor.report.scan.answer import decision, facts_line, scope
 from auditor.report.scan.interface import Format
+from auditor.report.scan.next_steps import next_steps
 from auditor.report.scan.rows import flagged, line_of
 from auditor.report.shared.words import (
+    EARLIER,
+    EARLIER_NOTE,
     MEANING,
-    PRIOR,
+    corrected,
     finding,
     headline,
-    p_text,
     power,
-    probability,
     safe,
+    sentence,
     shortened,
     unread_lines,
 )
@@ -43,7 +46,7 @@ def render(report: ScanReport) -> str:
     """
     verdict = report.verdict
     lines = [
-        f"## {SIGNS[verdict.name]} {prose(headline(verdict))}",
+        f"## {SIGNS[verdict.name]} {prose(decision(report))}",
         "",
         *summary(report),
         *_trait_table(report),
@@ -56,25 +59,28 @@ def render(report: ScanReport) -> str:
 
 
 def summary(report: ScanReport) -> list[str]:
-    """What was not read, the reason, what it means, and on what it rests."""
+    """What was not read, the verdict, on what it rests, what to do next, why and what it means."""
     verdict = report.verdict
-    meaning, reference = MEANING[verdict.name], str(report.reference.get("name", "unknown"))
+    meaning = MEANING[verdict.name]
+    command, purpose = next_steps(report)[0]
     return [
         *(f"- N{line[1:]}" for line in map(prose, unread_lines(report.dataset))),
         *[""] * bool(report.dataset.unread),
-        f"{prose(verdict.reason)}.",
+        f"{prose(headline(verdict))}. {code(report.dataset.name)}: {prose(facts_line(report))}. "
+        f"{prose(scope(report))}",
+        "",
+        f"Next, to {purpose}: {code(command, SENTENCE_CHARS)}",
+        "",
+        prose(sentence(verdict.reason)),
         "",
         f"{power(verdict.min_effect)} {meaning}" if verdict.name == "no_risk" else meaning,
         "",
-        f"- Data set: {code(report.dataset.name)}, {report.rows_scanned:,} of "
-        f"{report.dataset.total:,} rows scored, SHA-256 `{report.dataset.sha256}`",
-        f"- Reference: {code(reference)}; results hold for students of this model",
-        f"- P{probability(report)[1:]} ({PRIOR})",
+        f"SHA-256 of the data set: `{report.dataset.sha256}`",
         "",
     ]
 
 
-def code(text: str) -> str:
+def code(text: str, most: int = TEXT_CHARS) -> str:
     """Text from outside as a code span: no markup, HTML, link or mention in it acts, in a table
     neither.
 
@@ -82,7 +88,7 @@ def code(text: str) -> str:
     '``a `b` \\\\x7c <script>``'
     """
     # A bar would end the cell of a table even within a code span.
-    shown = shortened(safe(text[: TEXT_CHARS + 1]), TEXT_CHARS).replace("|", "\\x7c")
+    shown = shortened(safe(text[: most + 1]), most).replace("|", "\\x7c")
     # A code span ends at a run of as many backticks as it begins with, and at no other run.
     fence = "`" * (1 + max((len(run) for run in re.findall("`+", shown)), default=0))
     # Markdown takes one blank off both ends of a span; without it a backtick would join the fence.
@@ -110,14 +116,17 @@ def _trait_table(report: ScanReport) -> Iterator[str]:
     if not traits:
         return
     # Markdown needs an empty line after a table; the last yield of every part is that line.
-    yield "| trait | dose | 95 % interval | p adjusted | rows |"
+    yield "| trait | dose | 95 % interval | corrected p | rows |"
     yield "|---|--:|--:|--:|--:|"
     for trait in traits[:TRAITS_SHOWN]:
         low, high = trait.interval
         estimate = f"{trait.effect:.2f} | {low:.2f} to {high:.2f}"
-        evidence = f"{prose(p_text(trait.p_adjusted))} | {trait.rows:,}"
+        evidence = f"{prose(corrected(trait))} | {trait.rows:,}"
         yield f"| {code(trait.name)} ({code(trait.group)}) | {estimate} | {evidence} |"
     yield ""
+    if any(EARLIER in corrected(trait) for trait in traits[:TRAITS_SHOWN]):
+        yield f"{prose(EARLIER)} {EARLIER_NOTE}"
+        yield ""
     if len(traits) > TRAITS_SHOWN:
         yield f"and {len(traits) - TRAITS_SHOWN} more in the JSON report"
         yield ""

@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterator, Sequence
 
 from auditor.model.builtin import BASE
 from auditor.report.shared.words import safe
 from auditor.scanning.scan_report import ScanReport, VerdictName
-from auditor.traits.panel import built_in
+from auditor.scanning.settings import ScanSettings
+from auditor.traits.panel import built_in, load_panels
 from detectors.interface import Evidence
 
 TRAIN_STUDENTS = (
     "audit verify DATASET --trait none",
-    "or train students on the data, and see what they like",
+    "train students on the data, and see what they like",
 )
-# (command, what it is for)
+# (command, what it is for); the first is the one that a page shows beside its verdict.
 NEXT_STEPS: dict[VerdictName, tuple[tuple[str, str], ...]] = {
     "risk": (
         (
-            "audit scan DATASET --seed 1",
-            "hold the release, and see whether another draw of rows says the same",
+            "audit mitigate DATASET --paraphrase --mix 0.5",
+            "write a defended data set, and train students to check it",
         ),
         (
-            "audit mitigate --paraphrase --mix 0.5",
-            "write a defended data set, and check it by training students",
+            "audit scan DATASET --seed 1",
+            "see whether another draw of rows says the same",
         ),
         (
             "audit scan DATASET --rows all",
@@ -51,24 +53,91 @@ NEXT_STEPS: dict[VerdictName, tuple[tuple[str, str], ...]] = {
 
 
 def next_steps(report: ScanReport) -> tuple[tuple[str, str], ...]:
-    """What to do next, as (command, what it is for), less what the scan did already.
+    """What to do next, as (command, what it is for), less what the scan did already; `safe`.
 
-    Commands on the data set name the reference and the panels of the scan, unless they are the
-    defaults; a panel of the user's is left out, since its file's name is not in the report.
+    Commands on the data set name its path, and whatever of the scan is not a default, so that they
+    work on the same rows. DATASET stands for standard input, which cannot be read again, and FILE
+    for a panel of the user's, since a report does not say where that lies.
     """
+    every_row = report.settings.get("rows") == "all" or report.rows_scanned >= report.dataset.total
     tuned = isinstance(report.detectors.get("tuned"), Evidence)
-    done = ("--tuned",) * tuned + ("--rows all",) * (report.settings.get("rows") == "all")
+    done = ("--tuned",) * tuned + ("--rows all",) * every_row
+    steps = [step for step in NEXT_STEPS[report.verdict.name] if not step[0].endswith(done)]
+    if report.reference.get("name") != BASE:
+        # Somebody who named a base needs this least.
+        steps.sort(key=lambda step: step[0].endswith("MODEL"))
+    name = "DATASET" if report.dataset.name == "-" else shlex.quote(report.dataset.name)
+    named = []
+    for command, purpose in steps:
+        options = [shlex.quote(word) for word in _same(report, command)]
+        words = [name if word == "DATASET" else word for word in command.split()]
+        named.append((safe(" ".join([*words, *options])), purpose))
+    return tuple(named)
+
+
+def shell_lines(command: str, width: int) -> list[str]:
+    """A command on lines of at most `width` characters where its words allow it, each but the last
+    with a backslash, so that a shell reads them as one.
+
+    >>> shell_lines("audit scan owls.parquet --reference organism --panel animals", 46)
+    ['audit scan owls.parquet --reference organism \\\\', '    --panel animals']
+    """
+    # An option stays with its value, and what is quoted stays whole.
+    options: list[list[str]] = [[]]
+    for word in map(shlex.quote, shlex.split(command)):
+        if word.startswith("--"):
+            options.append([])
+        options[-1].append(word)
+    first, *rest = map(" ".join, options)
+    lines = [first]
+    for option in rest:
+        if len(f"{lines[-1]} {option} \\") > width:
+            lines[-1] += " \\"
+            lines.append(f"    {option}")
+        else:
+            lines[-1] += f" {option}"
+    return lines
+
+
+def _same(report: ScanReport, command: str) -> Iterator[str]:
+    """The words that make a command on the data set work on the same rows, reference and panel."""
+    if "DATASET" not in command:
+        return
     reference = str(report.reference.get("name", BASE))
-    panels = str(report.settings.get("panel", "")).split("+")
-    steps = []
-    for command, purpose in NEXT_STEPS[report.verdict.name]:
-        if command.endswith(done):
-            continue
-        # The commands must find what this scan found, so that they name the same model and panels.
-        options = []
-        if "DATASET" in command and "--reference" not in command and reference != BASE:
-            options += ["--reference", shlex.quote(reference)]
-        if "DATASET" in command and set(panels) < set(built_in()):
-            options += [word for panel in panels for word in ("--panel", panel)]
-        steps.append((" ".join([command, *map(safe, options)]), purpose))
-    return tuple(steps)
+    if "--reference" not in command and reference != BASE:
+        yield from ("--reference", reference)
+    panels = str(report.settings.get("panel", "+".join(built_in()))).split("+")
+    if set(panels) != set(built_in()):
+        for panel in panels:
+            yield from ("--panel", panel if panel in built_in() else "FILE")
+    renamed = [f"{role}={name}" for role, name in report.dataset.columns.items() if role != name]
+    if renamed and not command.startswith("audit verify"):
+        yield from ("--columns", ",".join(renamed))
+    if command.startswith("audit scan"):
+        yield from _settings(report, command, panels)
+
+
+def _settings(report: ScanReport, command: str, panels: Sequence[str]) -> Iterator[str]:
+    """The settings of the scan that are no defaults, as options, but for those that the command has
+    itself: with them a finished scan is read back and not made again.
+    """
+    settings, defaults = report.settings, ScanSettings()
+    tested = list(settings.get("tested", ()))
+    if set(panels) <= set(built_in()) and tested:
+        known = [trait.name for trait in load_panels(panels).traits]
+        for trait in tested if tested != known else ():
+            yield from ("--trait", str(trait))
+    if settings.get("teacher"):
+        yield from ("--teacher", str(settings["teacher"]))
+    for key in ("rows", "seed", "alpha", "exclude"):
+        default = getattr(defaults, key)
+        value = settings.get(key) or default  # a report of an earlier release may lack it
+        if value != default and f"--{key}" not in command:
+            yield from (f"--{key}", str(value))
+    if settings.get("exclude_open"):
+        yield "--exclude-open"
+    detectors = list(settings.get("detectors", defaults.detectors))
+    if {*detectors, "tuned"} != {*defaults.detectors, "tuned"}:
+        yield from ("--detectors", ",".join(map(str, detectors)))
+    elif "tuned" in detectors and "--tuned" not in command:
+        yield "--tuned"

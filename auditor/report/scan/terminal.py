@@ -1,14 +1,18 @@
-"""The page that a scan shows at a terminal: verdict, traits, evidence, examples, next steps.
+"""The page that a scan shows at a terminal: the decision, the next step, then what they rest on.
 
 Flags are marked by signs as well as by colour, so that the page says the same without colour.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from auditor.report.scan.next_steps import next_steps
+from auditor.data.example import DatasetInfo
+from auditor.report.scan.answer import decision, facts_line, scope
+from auditor.report.scan.next_steps import next_steps, shell_lines
 from auditor.report.shared.terminal import (
     VERDICT_STYLES,
     answer_panel,
@@ -16,12 +20,15 @@ from auditor.report.shared.terminal import (
     section_table,
 )
 from auditor.report.shared.words import (
+    EARLIER,
+    EARLIER_NOTE,
+    GLOSSARY,
+    corrected,
     finding,
     headline,
-    p_text,
     power,
-    probability,
     safe,
+    sentence,
     shortened,
     two_decimals,
     unread_lines,
@@ -34,6 +41,7 @@ EXAMPLES_SHOWN = 3
 PROMPT_CHARS = 120
 TOKENS_SHOWN = 90
 TOKENS_BEFORE_FLAG = 12
+COMMAND_WIDTH = 78  # of 80 columns, after the indent
 
 # Before a token, after it, and its style, by the token's flag.
 MARKS = {"divergence": ("«", "»", "bold red"), "tie": ("‹", "›", "yellow"), "": ("", "", "default")}
@@ -42,51 +50,70 @@ MARKS = {"divergence": ("«", "»", "bold red"), "tie": ("‹", "›", "yellow")
 def terminal_page(report: ScanReport) -> RenderableType:
     """The page. A part that has nothing to show is left out."""
     verdict = report.verdict
-    reasons = [*unread_lines(report.dataset), safe(verdict.reason)]
-    if verdict.name == "no_risk":
-        reasons.append(power(verdict.min_effect))
-    # The format under the name that forces it, and how rows were drawn: a wrong guess about either
-    # shows here first.
-    dataset = report.dataset
-    columns = [f"{role} {column}" for role, column in dataset.columns.items() if role != column]
-    how_read = f"format {dataset.format}" + f" ({', '.join(columns)})" * bool(columns)
-    if dataset.format == "text":
-        how_read += ": no prompts, so each row is scored as one completion"
-    reference = safe(str(report.reference.get("name", "unknown")))
-    circumstances = (
-        f"{safe(dataset.name)}   {report.rows_scanned:,} of {dataset.total:,} rows   "
-        f"reference {reference}"
+    basis = [f"{safe(report.dataset.name)}: {facts_line(report)}", scope(report)]
+    lines, style = [*unread_lines(report.dataset), *basis], VERDICT_STYLES[verdict.name]
+    parts: list[RenderableType] = [
+        answer_panel(decision(report), style, lines, [], headline(verdict))
+    ]
+    first, *more = next_steps(report)
+    parts += _steps("Next", [first])
+    why = sentence(verdict.reason)
+    parts.append(
+        paragraph("Why", f"{why} {power(verdict.min_effect)}" if verdict.name == "no_risk" else why)
     )
-    basis = [safe(f"{how_read}; {dataset.sampling}"), circumstances, probability(report)]
-    style = VERDICT_STYLES[verdict.name]
-    parts: list[RenderableType] = [answer_panel(headline(verdict), style, reasons, basis)]
+    parts.append(paragraph("How the rows were read", _how_read(report.dataset)))
     if report.traits:
         parts.append(_trait_table(report))
     if report.detectors:
         parts.append(_detector_table(report))
     parts += _counts(report)
-    if report.examples:
+    # Clean data has divergence tokens too, so that they are shown of a finding only.
+    if report.examples and verdict.name == "risk":
         title = Text("\nExample rows: ", style="bold")
         for flag, meaning in (("divergence", " divergence token   "), ("tie", " near-tie")):
             opening, closing, flag_style = MARKS[flag]
             title.append(f"{opening}…{closing}", style=f"not bold {flag_style}")
             title.append(meaning, style="not bold")
         parts += [title, *(_example(row) for row in report.examples[:EXAMPLES_SHOWN])]
-    steps = Text("\nNext:", style="bold")
-    for command, purpose in next_steps(report):
-        steps.append(f"\n  {command}", style="not bold default")
-        steps.append(f"\n      {purpose}", style="not bold dim default")
-    return Group(*parts, steps)
+    parts += _steps("More to do", more)
+    where = f"Scores of every row and token: {safe(report.run)}\n" if report.run else ""
+    parts.append(Text(f"\n{where}Words: {GLOSSARY}", style="dim", overflow="ignore", no_wrap=True))
+    return Group(*parts)
+
+
+def _how_read(dataset: DatasetInfo) -> str:
+    """The format under the name that forces it, and how rows were drawn: a wrong guess about either
+    shows here first.
+    """
+    columns = [f"{role} {column}" for role, column in dataset.columns.items() if role != column]
+    how_read = f"format {dataset.format}" + f" ({', '.join(columns)})" * bool(columns)
+    if dataset.format == "text":
+        how_read += ": no prompts, so each row is scored as one completion"
+    return safe(f"{how_read}; {dataset.sampling}")
+
+
+def _steps(title: str, steps: Sequence[tuple[str, str]]) -> Iterator[RenderableType]:
+    """Commands with what they are for, ready to paste: no line of them is broken by wrapping."""
+    if not steps:
+        return
+    yield Text(f"\n{title}:", style="bold")
+    for command, purpose in steps:
+        for line in shell_lines(command, COMMAND_WIDTH):
+            yield Text(f"  {line}", no_wrap=True, overflow="ignore")
+        yield Text(f"      {purpose}", style="dim")
 
 
 def _trait_table(report: ScanReport) -> RenderableType:
     """The traits with the strongest evidence."""
     traits = report.traits
     more = len(traits) - TRAITS_SHOWN
-    caption = f"and {more} more in the JSON report" if more > 0 else ""
+    notes = [f"and {more} more in the JSON report"] if more > 0 else []
+    if any(EARLIER in corrected(trait) for trait in traits[:TRAITS_SHOWN]):
+        notes.append(f"{EARLIER} {EARLIER_NOTE}")
+    caption = "\n".join(notes)
     table = section_table("Traits, strongest evidence first", caption)
     table.add_column("trait", overflow="fold")
-    for name in ("dose", "95 % interval", "z", "p adjusted", "rows"):
+    for name in ("dose", "95 % interval", "corrected p", "rows"):
         table.add_column(name, justify="right", no_wrap=True)
     for trait in traits[:TRAITS_SHOWN]:
         low, high = trait.interval
@@ -94,8 +121,7 @@ def _trait_table(report: ScanReport) -> RenderableType:
             Text(f"{safe(trait.name)} ({safe(trait.group)})"),
             two_decimals(trait.effect),
             f"{two_decimals(low)} to {two_decimals(high)}",
-            f"{trait.z:+.1f}",
-            p_text(trait.p_adjusted),
+            corrected(trait),
             f"{trait.rows:,}",
         )
     return table

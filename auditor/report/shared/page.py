@@ -17,7 +17,7 @@ from importlib.resources import files
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from auditor.report.shared.words import p_text, safe, two_decimals
+from auditor.report.shared.words import GLOSSARY, corrected, p_text, safe, two_decimals
 
 
 def html_page(template: str, values: Mapping[str, object]) -> str:
@@ -38,7 +38,13 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"lines": _lines, "p": p_text, "percent": _percent, "dose": two_decimals}
+    environment.filters |= {
+        "lines": _lines,
+        "p": p_text,
+        "percent": _percent,
+        "dose": two_decimals,
+        "corrected": corrected,
+    }
     folder = files("auditor.report") / "page"
     style, script = ((folder / name).read_text("utf-8") for name in ("page.css", "page.js"))
     # The policy names style and script by their digests, so that nothing put into the page runs.
@@ -48,6 +54,7 @@ def _environment() -> Environment:
     )
     # Our own style and script are no text from outside: as `Markup` they are not escaped.
     environment.globals |= {"style": Markup(style), "script": Markup(script), "policy": policy}
+    environment.globals["glossary"] = GLOSSARY
     return environment
 
 

@@ -24,16 +24,19 @@ VERDICT_STYLES: dict[VerdictName, str] = {
 
 
 def answer_panel(
-    answer: str, style: str, reasons: Iterable[str], circumstances: Iterable[str]
+    answer: str, style: str, reasons: Iterable[str], circumstances: Iterable[str], title: str = ""
 ) -> Panel:
-    """The answer in the colour of `style`; why below it, and dimmed on what it rests."""
+    """The answer in the colour of `style`; why below it, and dimmed on what it rests. The title
+    stands in the frame.
+    """
     # What is appended inherits the style of the first text, unless it says "not bold default".
     body = Text(answer, style=f"bold {style}")
     for line in reasons:
         body.append(f"\n{line}", style="not bold default")
     for line in circumstances:
         body.append(f"\n{line}", style="not bold dim default")
-    return Panel(body, border_style=style)
+    heading = Text(title, style=f"bold {style}") if title else None
+    return Panel(body, title=heading, title_align="left", border_style=style)
 
 
 def section_table(title: str, caption: str = "", *, pad_edge: bool = False) -> Table:

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from auditor.data.example import DatasetInfo
 from auditor.inference.effect import Effect, Interval, Ratio
+from auditor.inference.trait_evidence import TraitEvidence
 from auditor.scanning.scan_report import ScanReport, Verdict, VerdictName
 from auditor.scanning.verdict import reported_text
 from detectors.interface import Outcome, Skipped
 
+DOCS = "https://subliminal-audit.github.io/subliminal-audit/"
+GLOSSARY = f"{DOCS}glossary.html"
 UNREAD_SHOWN, UNREAD_CHARS = 5, 200
+# A corrected p-value is the smallest of any analysis, and the rest of a line is the last one's.
+EARLIER = "*"
+EARLIER_NOTE = "reached at an earlier interim analysis, on fewer rows than the dose of this line"
 REFERENCE_KEYS = ("name", "sha256", "dtype", "device")  # of a ModelIdentity, in reports
 PRIOR = (
     "if half of all data sets carry no trait, and the others one of those tested, each alike, at "
@@ -74,21 +80,21 @@ def unread_lines(dataset: DatasetInfo) -> list[str]:
     return lines
 
 
+def sentence(reason: str) -> str:
+    """A reason of the verdict as a sentence; `safe`.
+
+    >>> sentence("too few rows")
+    'Too few rows.'
+    """
+    shown = safe(reason).rstrip(".")
+    return f"{shown[:1].upper()}{shown[1:]}."
+
+
 def finding(outcome: Outcome) -> str:
     """What a detector measured, or why it did not; not yet `safe`."""
     if isinstance(outcome, Skipped):
         return f"not measured: {outcome.reason}"
     return outcome.summary
-
-
-def probability(report: ScanReport) -> str:
-    """The probability of the verdict, with what it is of."""
-    value = report.verdict.probability
-    exclude = reported_text(report.detectors, report.settings).exclude
-    return (
-        f"probability of more than {100 * exclude:g} %: "
-        f"{'not measured' if value is None else f'{value:.2f}'}"
-    )
 
 
 def probability_meaning(report: ScanReport) -> str:
@@ -102,18 +108,25 @@ def probability_meaning(report: ScanReport) -> str:
 
 
 def power(min_effect: float | None) -> str:
-    """What an audit that found nothing would have found, in words."""
+    """What an audit that found nothing can have missed, in words."""
     if min_effect is None:
         return "The power of this audit could not be computed."
     return (
-        f"Excluded: a dose of {min_effect:.2f} or more (1 = every row written under a trait's own "
-        "prompt). A weaker one, or a trait outside the panel, can have been missed."
+        f"A dose below {min_effect:.2f} (1 = every row written under a trait's own prompt), or a "
+        "trait outside the panel, can have been missed."
     )
 
 
 def p_text(value: float) -> str:
     """A p-value in five characters or so; never "0"."""
     return "< 0.0001" if value < 1e-4 else f"{value:.4f}"
+
+
+def corrected(trait: TraitEvidence) -> str:
+    """The corrected p-value of a trait, marked where it is below the uncorrected one of the last
+    analysis and so cannot be of that.
+    """
+    return p_text(trait.p_adjusted) + EARLIER * (trait.p_adjusted < trait.p_value)
 
 
 def two_decimals(value: float) -> str:

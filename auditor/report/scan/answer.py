@@ -1,0 +1,189 @@
+"""What a scan decided, on what and for whom, in plain words: every page of it begins with this."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from auditor.data.coverage import Unread
+from auditor.inference.thresholds import HARMLESS_SKIPS
+from auditor.inference.trait_evidence import TraitEvidence
+from auditor.model.builtin import BASE
+from auditor.report.shared.words import headline, safe
+from auditor.scanning.obstacles import ObstacleKind
+from auditor.scanning.scan_report import ScanReport, VerdictName
+from auditor.scanning.verdict import found_traits, reported_text
+
+ADVICE: dict[VerdictName, str] = {
+    "risk": "Do not release",
+    "no_risk": "Nothing found",
+    "inconclusive": "Cannot tell",
+}
+# What an obstacle to a pass is, for a reader who knows no statistics. One that is not listed, and
+# the details of all, are in its own words.
+OBSTACLES: dict[ObstacleKind, str] = {
+    "unread file": "a data file was not read",
+    "second layout": "the rows can be read in two ways",
+    "unread turn key": "a part of the turns that students are trained on was not read",
+    "test not made": "the test by tuned copies could not be made",
+    "too few rows": "too few rows could be scored",
+    "misfit": "the reference is not the model that these rows fit",
+    "another writer": "another model than the reference wrote these rows",
+}
+NAMES_SHOWN = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """A figure of the scan with what it counts; `safe`. is_bad: whether it asks for attention."""
+
+    value: str
+    label: str
+    is_bad: bool = False
+
+
+def decision(report: ScanReport) -> str:
+    """What to do and why, in one sentence; `safe`."""
+    return f"{ADVICE[report.verdict.name]}: {grounds(report)}"
+
+
+def grounds(report: ScanReport) -> str:
+    """Why, in plain words; `safe`."""
+    verdict = report.verdict
+    if verdict.name == "risk":
+        leader = _leader(report)
+        share = f" (about {_percent(leader.effect)} % of the rows)" if leader else ""
+        trait = safe(verdict.trait or "unnamed trait")
+        return f"the rows look written by a model with the hidden trait {trait}{share}"
+    if verdict.name == "no_risk":
+        if verdict.min_effect is None:
+            return "how large a share could have been missed is not known"
+        missed = f"a trait in {percent_up(verdict.min_effect)} % or more of the rows"
+        trace = _trace(report, verdict.min_effect)
+        return f"{missed} would have shown" + (
+            f"; only a trace of {trace} is there" if trace else ""
+        )
+    return safe(_why_open(report)).rstrip(".")
+
+
+def percent_up(share: float) -> int:
+    """A share that is excluded, in whole per cent: rounded up, as more may not be claimed.
+
+    >>> percent_up(0.204), percent_up(0.25)
+    (21, 25)
+    """
+    return max(1, min(100, math.ceil(round(100 * share, 6))))
+
+
+def facts(report: ScanReport) -> list[Fact]:
+    """On what the decision rests, as tiles or one line."""
+    verdict, settings = report.verdict, report.settings
+    names = found_names(report)
+    listed = ", ".join(safe(name) for name in names[:NAMES_SHOWN])
+    more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
+    shown = [
+        Fact(f"{len(settings.get('tested') or report.traits):,}", "traits tested"),
+        Fact(f"{len(names)}", f"found: {listed}{more}" if names else "found", bool(names)),
+        Fact(f"{report.rows_scanned:,} of {report.dataset.total:,}", "rows scored"),
+    ]
+    skipped = report.rows_skipped.items()
+    unread = sum(rows for reason, rows in skipped if reason not in HARMLESS_SKIPS)
+    parts = report.dataset.unread
+    counted = f"rows, {_counted(parts)} not read" if parts else "rows not read"
+    shown.append(Fact(f"{unread:,}", counted, bool(unread or parts)))
+    if verdict.name == "risk":
+        leader = _leader(report)
+        share = "some" if leader is None else f"\N{ALMOST EQUAL TO} {_percent(leader.effect)} %"
+        shown.append(Fact(share, "of the rows", is_bad=True))
+    elif verdict.min_effect is not None and verdict.min_effect <= 1:
+        # In an inconclusive scan it is what was excluded so far, and too much.
+        is_bad = verdict.name == "inconclusive"
+        excluded = f"{percent_up(verdict.min_effect)} %"
+        shown.append(Fact(excluded, "of the rows or more excluded", is_bad))
+    else:
+        shown.append(Fact("no share", "of the rows excluded", is_bad=True))
+    return shown
+
+
+def facts_line(report: ScanReport) -> str:
+    """The same on one line, less the share, which the decision has."""
+    return " · ".join(f"{fact.value} {fact.label}" for fact in facts(report)[:-1])
+
+
+def scope(report: ScanReport) -> str:
+    """For whose students the decision holds; `safe`."""
+    name = safe(str(report.reference.get("name", "unknown")))
+    if name == BASE:
+        return f"Holds for students of {name} only, the default: name your base with --reference."
+    return f"Holds for students of {name} only."
+
+
+def found_names(report: ScanReport) -> list[str]:
+    """The traits found, the verdict's first; none where the evidence has another explanation."""
+    if report.verdict.name != "risk":
+        return []
+    text = reported_text(report.detectors, report.settings)
+    found = found_traits(report.tests, text, _alpha(report))
+    return list(dict.fromkeys([report.verdict.trait or "", *(trait.name for trait in found)]))
+
+
+def _alpha(report: ScanReport) -> float:
+    return float(report.settings.get("alpha", 0))
+
+
+def _trace(report: ScanReport, excluded: float) -> str:
+    """The trait that is there for certain, though in fewer rows than a pass excludes; `safe`."""
+    evidence = [trait for test in report.tests for trait in test.traits]
+    small = [t for t in evidence if 0 < t.effect < excluded and t.p_adjusted <= _alpha(report)]
+    return safe(min(small, key=lambda trait: trait.p_adjusted).name) if small else ""
+
+
+def _leader(report: ScanReport) -> TraitEvidence | None:
+    """The strongest evidence for the trait that the verdict names."""
+    evidence = [trait for test in report.tests for trait in test.traits]
+    named = [trait for trait in evidence if trait.name == report.verdict.trait]
+    return min(named, key=lambda trait: trait.p_adjusted, default=None)
+
+
+def _percent(dose: float) -> int:
+    """The share of the rows that an estimated dose is, which may lie above all of them."""
+    return round(100 * min(1.0, dose))
+
+
+def _why_open(report: ScanReport) -> str:
+    """Why neither answer could be given: the obstacle that the verdict names, else the trait that
+    was in its way; not yet `safe`.
+    """
+    verdict = report.verdict
+    for obstacle in verdict.obstacles:
+        if obstacle.reason in verdict.reason:
+            if obstacle.kind == "unread rows" and obstacle.share is not None:
+                return headline(verdict).partition(": ")[2]
+            return OBSTACLES.get(obstacle.kind, verdict.reason)
+    text = reported_text(report.detectors, report.settings)
+    if found := found_traits(report.tests, text, _alpha(report)):
+        return (
+            f"the rows look like the trait {found[0].name}, but another writer's style or a "
+            "template can look so too"
+        )
+    if verdict.min_effect is not None and verdict.min_effect >= text.exclude:
+        return (
+            f"a trait in {percent_up(text.exclude)} % or more of the rows could have been missed; "
+            "more or longer rows are needed"
+        )
+    return verdict.reason
+
+
+def _counted(parts: tuple[Unread, ...]) -> str:
+    """How many things of each kind were not read.
+
+    >>> _counted((Unread("column", "a", None, ""), Unread("column", "b", None, "")))
+    '2 columns'
+    """
+    kinds = [part.kind for part in parts]
+    counts = {kind: kinds.count(kind) for kind in kinds}
+    # Rows and bytes are plurals already.
+    return ", ".join(
+        f"{count} {kind}{'s' if count > 1 and not kind.endswith('s') else ''}"
+        for kind, count in counts.items()
+    )
