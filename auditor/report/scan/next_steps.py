@@ -111,7 +111,7 @@ def _same(report: ScanReport, command: str) -> Iterator[str]:
         for panel in panels:
             yield from ("--panel", panel if panel in built_in() else "FILE")
     renamed = [f"{role}={name}" for role, name in report.dataset.columns.items() if role != name]
-    if renamed and not command.startswith("audit verify"):
+    if renamed:
         yield from ("--columns", ",".join(renamed))
     if command.startswith("audit scan"):
         yield from _settings(report, command, panels)
