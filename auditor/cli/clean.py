@@ -37,7 +37,8 @@ def clean(
     from auditor.runs.kept import clean as remove
 
     done = remove(Path.cwd(), runs or (), every=every)
-    echo(f"Removed: {done.removed} runs, {done.freed / 1e6:.1f} MB freed.")
+    plural = "" if done.removed == 1 else "s"
+    echo(f"Removed: {done.removed} run{plural}, {done.freed / 1e6:.1f} MB freed.")
     for run, reason in done.left:
         what = f", {safe(run.verb)} of {safe(run.dataset)}" if run.signed else ""
         echo(f"Left: {safe(run.key)}{what}: {reason}.")
