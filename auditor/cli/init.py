@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -50,23 +50,28 @@ def init() -> int:
 
 def template() -> str:
     """The text of a new audit.yaml: YAML with and without the marks before its settings."""
-    from auditor.cli.configuration import Config
-    from auditor.release.policy import Policy
+    from auditor.cli.configuration import GROUPS, Config
 
-    settings = {key: field for key, field in Config.model_fields.items() if key != "policy"}
-    policy = dict(Policy.model_fields)
-    lines = [*_comment(HEAD), "", *_commented(settings), "policy:"]
-    # One key is set, at its default, so that the others need no more than their own mark removed.
-    fail_on = policy.pop("fail_on")
-    lines += [*_comment(fail_on.description or "", "  "), f"  fail_on: {fail_on.default}", ""]
-    return "\n".join([*lines, *_commented(policy, "  ")]).rstrip() + "\n"
+    settings = {key: field for key, field in Config.model_fields.items() if key not in GROUPS}
+    lines = [*_comment(HEAD), "", *_keys(settings)]
+    for group, model in GROUPS.items():
+        lines += [f"{group}:", *_keys(model.model_fields, "  ", first="  ")]
+    return "\n".join(lines).rstrip() + "\n"
 
 
-def _commented(fields: dict[str, FieldInfo], indent: str = "") -> Iterator[str]:
-    for key, field in fields.items():
+def _keys(
+    fields: Mapping[str, FieldInfo], indent: str = "", *, first: str | None = None
+) -> Iterator[str]:
+    """Lines of settings at their defaults, each with its meaning and a mark before it.
+
+    first: what stands before the first key in place of the mark. Of a group one key is set, so that
+    the others need no more than their own mark removed.
+    """
+    for number, (key, field) in enumerate(fields.items()):
         yield from _comment(field.description or "", indent)
+        mark = f"{indent}# " if number or first is None else first
         # JSON is YAML, and has one line for every value.
-        yield f"{indent}# {key}: {json.dumps(field.get_default(call_default_factory=True))}"
+        yield f"{mark}{key}: {json.dumps(field.get_default(call_default_factory=True))}"
         yield ""
 
 

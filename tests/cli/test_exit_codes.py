@@ -207,16 +207,19 @@ def test_interrupts_without_end(world: Path, tmp_path: Path) -> None:
     """A person who presses Ctrl-C again and again sees one error, also while the process ends."""
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
-    command = ["audit", "scan", str(pipe)]
+    # A shell that starts a job in the background lets it ignore interrupts.
+    command = ["env", "--default-signal=INT", "audit", "scan", str(pipe)]
     environment = os.environ | {"PATH": f"{world / 'bin'}:{os.environ['PATH']}", "PYTHONPATH": ""}
     with subprocess.Popen(
         command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True
     ) as process:
         assert process.stderr is not None
         assert "reading the data set" in process.stderr.readline()
-        while process.poll() is None:
+        end = time.monotonic() + 60
+        while process.poll() is None and time.monotonic() < end:
             process.send_signal(signal.SIGINT)
             time.sleep(0.002)
+        process.kill()
         said = process.stderr.read()
     assert process.returncode == 130, said
     assert "Error: Interrupted." in said
