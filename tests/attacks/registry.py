@@ -54,7 +54,7 @@ RIGHT: dict[Right, str] = {
     "untouched": "nothing of it is written, run or taken over",
 }
 
-FOUND = "the completions follow the trait owl"
+FOUND = "[Tt]he completions follow the trait owl"
 """What a page says where poisoned rows were scored."""
 
 
