@@ -381,9 +381,8 @@ def detect(context: ScanContext) -> Evidence | Skipped:
     """
     chats = [row for row in context.rows if row.kind != "text"][:COMPARED_ROWS]
     rows = chats or context.rows[:COMPARED_ROWS]
-    compared = _first_completions if chats else _second_halves
     null = find_null(context.rows, context.score, context.run)
-    own = compared(context, rows, null, [None] * len(rows), "written tokens")
+    own = _side_by_side(context, rows, null, [None] * len(rows), "written tokens")
     found = surface(*own, seed=context.seed)
     if isinstance(found, Skipped) or context.finding is None:
         return found
@@ -395,7 +394,7 @@ def detect(context: ScanContext) -> Evidence | Skipped:
         trait.prompts[i % len(trait.prompts)] if is_under else None
         for i, is_under in enumerate(drawn.tolist())
     ]
-    under_trait = compared(context, rows, null, systems, "tokens written under the trait")
+    under_trait = _side_by_side(context, rows, null, systems, "tokens written under the trait")
     separation = _tell_apart(*under_trait, context.seed)
     if isinstance(separation, Skipped):
         return found
@@ -404,18 +403,43 @@ def detect(context: ScanContext) -> Evidence | Skipped:
     return replace(found, summary=summary, values={**found.values, "by_trait": by_trait})
 
 
-def _first_completions(
+def _side_by_side(
     context: ScanContext,
     rows: Sequence[TokenizedRow],
     null: NullModel,
     systems: Sequence[str | None],
     unit: str,
 ) -> tuple[list[str], list[str]]:
-    """The first completion of every chat, and what the reference writes in its place under the
-    row's system prompt.
+    """The text of every row, all chats or all plain text, and what the reference writes in its
+    place under the row's system prompt.
 
-    Both are cut at the median length of the rows in tokens, or long rows would be told apart for
-    that alone.
+    Of a chat that is the first completion. Of plain text it is the second half, after the first.
+    """
+    is_text = rows[0].kind == "text"
+    cuts = [len(row.tokens) // 2 if is_text else row.positions[0] for row in rows]
+    starts = [
+        (*context.renderer.prefix(system, row.kind), *row.tokens[:cut])
+        for row, system, cut in zip(rows, systems, cuts, strict=True)
+    ]
+    if is_text:
+        halves = [row.tokens[cut:] for row, cut in zip(rows, cuts, strict=True)]
+        length = int(np.median(list(map(len, halves))))
+        written = _write(context, starts, length, null, unit)
+        # Where a plain text ends is no choice of a model's that we know, so it must not tell the
+        # two apart: as many tokens of both.
+        pairs = [pair for pair in zip(halves, written, strict=True) if pair[1]]
+        return (
+            [_text(context, half[: len(completion)]) for half, completion in pairs],
+            [_text(context, completion[: len(half)]) for half, completion in pairs],
+        )
+    suspect, length = _first_completions(context, rows)
+    written = _write(context, starts, length, null, unit)
+    return suspect, [_text(context, tokens) for tokens in written]
+
+
+def _first_completions(context: ScanContext, rows: Sequence[TokenizedRow]) -> tuple[list[str], int]:
+    """The first completion of every chat, cut at the median length of all in tokens, and that
+    length: long rows would be told apart for that alone.
     """
     # The ends, in characters, of the tokens of each first completion.
     ends = [
@@ -427,50 +451,13 @@ def _first_completions(
         for row in rows
     ]
     length = max(1, int(np.median(list(map(len, ends)))))
-    suspect = []
+    completions = []
     for row, of_row in zip(rows, ends, strict=True):
         messages = context.examples[row.index].messages
         turns = [message.content for message in messages if message.role == "assistant"]
         text = turns[row.spans[0][0]]
-        suspect.append(text[: of_row[:length][-1]] if of_row else text)
-    starts = [
-        context.renderer.before(row, system) for row, system in zip(rows, systems, strict=True)
-    ]
-    written = _write(context, starts, length, null, unit)
-    return suspect, [_text(context, tokens) for tokens in written]
-
-
-def _second_halves(
-    context: ScanContext,
-    rows: Sequence[TokenizedRow],
-    null: NullModel,
-    systems: Sequence[str | None],
-    unit: str,
-) -> tuple[list[str], list[str]]:
-    """The second halves of plain texts, and what the reference writes after the first under the
-    row's system prompt; as many tokens of both.
-
-    Where a plain text ends is no choice of a model's that we know, so it must not tell the two
-    apart.
-    """
-    halves = [
-        (row.tokens[: len(row.tokens) // 2], row.tokens[len(row.tokens) // 2 :]) for row in rows
-    ]
-    length = int(np.median([len(second) for _, second in halves]))
-    starts = [
-        (*context.renderer.prefix(system, "text"), *first)
-        for (first, _), system in zip(halves, systems, strict=True)
-    ]
-    written = _write(context, starts, length, null, unit)
-    pairs = [
-        (second[: len(completion)], completion[: len(second)])
-        for (_, second), completion in zip(halves, written, strict=True)
-        if completion
-    ]
-    return (
-        [_text(context, second) for second, _ in pairs],
-        [_text(context, completion) for _, completion in pairs],
-    )
+        completions.append(text[: of_row[:length][-1]] if of_row else text)
+    return completions, length
 
 
 def _write(

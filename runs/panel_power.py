@@ -1,4 +1,4 @@
-"""What a panel test finds and passes, by simulation: docs/results.md, "Power".
+"""What a panel test finds and passes, by simulation.
 
     python runs/panel_power.py --pilot     scores eight rows of the reference, some minutes
     python runs/panel_power.py             draws data sets, half an hour of one core

@@ -14,7 +14,7 @@ import contextlib
 import difflib
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -169,7 +169,7 @@ def resolve(
             continue
         if name not in key_of:
             message = f"There is no setting for the variable {name}."
-            raise AuditError(message, f"{_nearest(name, list(key_of))} Or unset it.")
+            raise AuditError(message, f"{nearest(name, list(key_of))} Or unset it.")
         layers.append((name, _valid(_nested({key_of[name]: text}), name)))
     named = {key: value for key, value in (options or {}).items() if value is not None}
     layers.append((COMMAND_LINE, _valid(_nested(named), COMMAND_LINE)))
@@ -262,7 +262,7 @@ def _valid(values: Mapping[str, object], origin: str, *, strict: bool = False) -
         if first["type"] == "extra_forbidden":
             fields = list(GROUPS.get(path[0], Config).model_fields)
             message = f"{origin}: there is no setting {'.'.join(path)!r}."
-            raise AuditError(message, _nearest(path[-1], fields)) from error
+            raise AuditError(message, nearest(path[-1], fields)) from error
         key = ".".join(path[: 2 if path[0] in GROUPS else 1])
         reasons = [_REASONS.get(detail["type"], detail["msg"]) for detail in error.errors()]
         lowered = [reason[:1].lower() + reason[1:] for reason in dict.fromkeys(reasons)]
@@ -272,7 +272,8 @@ def _valid(values: Mapping[str, object], origin: str, *, strict: bool = False) -
         raise AuditError(message, hint) from error
 
 
-def _nearest(name: str, names: list[str]) -> str:
+def nearest(name: str, names: Sequence[str]) -> str:
+    """What to do about a name that is none of `names`."""
     if name in RENAMED:
         return f"{RENAMED[name]}, a probability, takes its place; see docs/gate.md."
     match = difflib.get_close_matches(name, names, n=1)

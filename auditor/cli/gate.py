@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Container, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -200,17 +199,17 @@ def check_doses(policy: Policy, panels: Sequence[str]) -> None:
     """Raise AuditError where the policy limits the dose of a trait or a group that no panel has:
     after the scan the rule could not be judged.
     """
+    from auditor.cli.configuration import nearest
     from auditor.traits.panel import load_panels
 
     traits = load_panels(panels).traits
     known = [*dict.fromkeys(trait.group for trait in traits), *(trait.name for trait in traits)]
     for name in policy.max_dose:
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
             raise AuditError(
                 f"policy.max_dose: no trait or group of the panels {', '.join(panels)} is named "
                 f"{name}.",
-                f"Did you mean {near[0]}?" if near else f"Known: {', '.join(known)}.",
+                nearest(name, known),
             )
 
 

@@ -53,13 +53,13 @@ def template() -> str:
     from auditor.cli.configuration import GROUPS, Config
 
     settings = {key: field for key, field in Config.model_fields.items() if key not in GROUPS}
-    lines = [*_comment(HEAD), "", *_keys(settings)]
+    lines = [*_comment(HEAD), "", *_setting_lines(settings)]
     for group, model in GROUPS.items():
-        lines += [f"{group}:", *_keys(model.model_fields, "  ", first="  ")]
+        lines += [f"{group}:", *_setting_lines(model.model_fields, "  ", first="  ")]
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _keys(
+def _setting_lines(
     fields: Mapping[str, FieldInfo], indent: str = "", *, first: str | None = None
 ) -> Iterator[str]:
     """Lines of settings at their defaults, each with its meaning and a mark before it.

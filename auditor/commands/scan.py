@@ -51,8 +51,8 @@ def scan(
 
     source: a path or the name of a hub data set; or rows at hand, as `auditor.data.at_hand` takes
     them, which are then kept under `root`/.audit/data. settings: see `ScanSettings`; its defaults
-    when None. reference, panels, traits, rows, seed,
-    detectors: the settings of these names, where they differ from `settings`. fresh: forget what an
+    when None. reference, panels, traits, rows, seed, detectors: the settings of these names, where
+    they differ from `settings`; of names a single one need not be in a list. fresh: forget what an
     earlier scan with the same settings has done. remember: whether later commands in `root` go on
     from this scan.
 

@@ -86,7 +86,8 @@ def estimate(
     information = float(covariance[-1, -1] - covariance[-1, :-1] @ slope)
     if information < _MIN_INFORMATION_SHARE * covariance[-1, -1]:
         return None
-    scores, expected = (each[:, -1] - each[:, :-1] @ slope for each in (score, signal))
+    scores = score[:, -1] - score[:, :-1] @ slope
+    expected = signal[:, -1] - signal[:, :-1] @ slope
     dose = score_estimate(scores, float(expected.sum()))
     effective_rows = float(total.sum() ** 2 / np.square(total).sum())
     if dose is None or effective_rows < MIN_ROWS:

@@ -147,11 +147,11 @@ class ChatTokenizer:
             raise TraitError(message, hint)
         return ids
 
-    def before(self, row: TokenizedRow, system: str | None = None) -> tuple[int, ...]:
-        """Token ids before the first completion token of `row` under the trait prompt `system`:
-        what the reference goes on from when it writes in the row's place. At least one.
+    def before(self, row: TokenizedRow) -> tuple[int, ...]:
+        """Token ids before the first completion token of `row`, without a trait prompt: what the
+        reference goes on from when it writes in the row's place. At least one.
         """
-        return (*self.prefix(system, row.kind), *row.tokens[: row.positions[0]])
+        return (*self._bare[row.kind], *row.tokens[: row.positions[0]])
 
     def encode(self, example: Example) -> TokenizedRow | SkippedRow:
         """The row's tokens, or why it cannot be scored.

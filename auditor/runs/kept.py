@@ -112,18 +112,15 @@ def clean(root: Path, keys: Sequence[str] = (), *, every: bool = False) -> Clean
         last = last_run(root).resolve()
     except RunError:
         last = None
+    is_choosy = not (named or every)
     freed, removed, left = 0, 0, []
     for run in kept_runs(root):
         if named and run.path not in named:
             continue
-        if not named and not every and not run.signed:
+        goes_on = run.finished and (run.verb == "verify" or run.path.resolve() == last)
+        if is_choosy and not run.signed:
             left.append((run, "this machine has not written it"))
-        elif (
-            not named
-            and not every
-            and run.finished
-            and (run.verb == "verify" or run.path.resolve() == last)
-        ):
+        elif is_choosy and goes_on:
             left.append((run, "later commands go on from it"))
         elif (size := _remove(run.path)) is None:
             left.append((run, "another process is working on it"))

@@ -62,9 +62,11 @@ def run_detectors(
     # The looks of the text are not compared yet: they can only take a risk back.
     verdict = decide(tests, text, coverage, context.alpha)
     leader = leading_trait(verdict, tests, text, context.alpha)
-    by_prompts = [test for test in tests if test.name == "prompts" and verdict.name == "risk"]
-    finding = next(iter(found_traits(by_prompts, text, context.alpha)), None)
-    context = replace(context, leading_trait=leader, finding=finding)
+    context = replace(context, leading_trait=leader)
+    if verdict.name == "risk":
+        by_prompts = [test for test in tests if test.name == "prompts"]
+        finding = next(iter(found_traits(by_prompts, text, context.alpha)), None)
+        context = replace(context, finding=finding)
     findings |= _run(context, detectors, "leading trait")
     outcomes = {name: found.outcome for name, found in findings.items()}
     text = text_profile(outcomes, context.exclude)

@@ -241,7 +241,7 @@ def _doubt(text: TextProfile) -> str:
         return f"their looks could not be compared with the reference's own ({text.not_compared})"
     if text.surface_p_value is not None and text.surface_p_value <= SURFACE_ALPHA:
         return (
-            "their looks alone tell them from the reference's own, also under that trait "
+            "their looks alone tell them from what the reference writes "
             f"(p = {text.surface_p_value:.2g})"
         )
     return ""
