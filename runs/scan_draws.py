@@ -168,7 +168,7 @@ def make(
         for source, draw in wanted
         if key(source, draw, source.counts[-1]) not in done
     ]
-    threads = max(1, (os.cpu_count() or 1) // processes)
+    threads = max(1, len(os.sched_getaffinity(0)) // processes)
     # Spawned, since a forked process cannot use CUDA.
     pool = ProcessPoolExecutor(
         processes, mp_context=get_context("spawn"), initializer=prepare, initargs=(threads,)
