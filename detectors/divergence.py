@@ -5,13 +5,18 @@ teacher b would choose the token that stands there, argmax_v p_b(v | x_<t) = x_t
 counterfactual teacher b' would not, argmax_v p_b'(v | x_<t) != x_t.
 
 For a trait, the factual teacher is the reference under the trait's prompt, and the counterfactual
-teachers are the reference itself and the reference under the prompts of `counterfactuals`. The
-paper's own set has all other traits of the group and no unprompted model; on the default reference
-most tokens are flagged for the reference alone, so the share without it is given beside. A scan,
-the mitigations that mask, replace or drop, and the study all take the definition from here, so that
-the tokens that a report marks are those that a mask masks.
+teachers are the reference under the prompts of all other traits of its group, as in the paper
+(`counterfactuals`). The reference without a prompt is none of them: on the default reference it
+alone would flag most tokens, since any prompt of the kind moves it there. What it flags is a
+contrast of its own, given beside. A scan, the mitigations that mask, replace or drop, and the study
+all take the definition from here, so that the tokens that a report marks are those that a mask
+masks.
 
-Differs from the paper in two ways more. An argmax that leads its runner-up by less than `epsilon`
+Clean data has divergence tokens too, for any trait, so that their share says nothing. What says
+something is how often the text takes the trait's choice where the teachers part, less the
+probability of that choice under the reference (`followed`).
+
+Differs from the paper in two ways. An argmax that leads its runner-up by less than `epsilon`
 nats, of the factual teacher or of the counterfactual that decides, flips with batch size and number
 format; such a position is reported as a tie and not as a divergence token. And the token that ends
 a turn is neither, since no mitigation may take the end of a turn away.
@@ -27,6 +32,15 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
+from auditor.inference import tempering
+from auditor.model.null_model import (
+    NullModel,
+    Scorer,
+    evidence_logprobs,
+    evidence_mask,
+    find_null,
+    reference_scores,
+)
 from auditor.model.scoring import TokenScores
 from auditor.model.tokenization import TokenizedRow
 from auditor.progress import Progress
@@ -34,8 +48,8 @@ from auditor.traits.panel import Panel
 from detectors.interface import Detector, Divergence, Evidence, Finding, ScanContext, Skipped
 
 TIE_EPSILON = 1e-3  # nats; ten times the tolerance to which the scoring pass is tested
+MIN_INTERVAL_ROWS = 8  # for a t interval with the row as the unit
 DIVERGENCE_ROWS = 64  # rows that a scan compares and its report may show
-COUNTERFACTUALS = 3  # other traits that a trait is compared with, beside the reference
 
 Bools = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.integer]
@@ -53,14 +67,13 @@ class Choice:
 
 
 def counterfactuals(panel: Panel, trait: str) -> tuple[str, ...]:
-    """The traits that `trait` is compared with beside the reference: the first COUNTERFACTUALS
-    others of its group in the order of the panel, or of the whole panel for the only trait of a
-    group.
+    """The traits that `trait` is compared with: all others of its group in the order of the panel,
+    or of the whole panel for the only trait of a group.
     """
     group = panel.trait(trait).group
     rivals = [member for member in panel.traits if member.name != trait]
     relatives = [member for member in rivals if member.group == group]
-    return tuple(member.name for member in (relatives or rivals)[:COUNTERFACTUALS])
+    return tuple(member.name for member in (relatives or rivals))
 
 
 def divergence_tokens(
@@ -120,7 +133,7 @@ def fraction_interval(
     flagged, tokens: counts a row. None for fewer than 8 rows.
     """
     n = len(tokens)
-    if n < 8:
+    if n < MIN_INTERVAL_ROWS:
         return None
     f, t = np.array(flagged, dtype=float), np.array(tokens, dtype=float)
     ratio = f.sum() / t.sum()
@@ -129,40 +142,104 @@ def fraction_interval(
     return max(0.0, float(ratio) - half), min(1.0, float(ratio) + half)
 
 
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """How often a text takes a trait's choice where the teachers part.
+
+    positions: content tokens at which the factual teacher's choice is clear and is not that of some
+    counterfactual. They and the choices are known before the token itself. observed: at how many of
+    them the text takes the factual teacher's choice. excess: `observed` less the number to be
+    expected of the reference's own text, 0 on average if the reference wrote the rows, and positive
+    if their writer leans towards the factual teacher. interval: of the excess, 95 %, with the row
+    as the unit; None below 8 rows.
+    """
+
+    positions: int
+    observed: int
+    excess: float
+    interval: tuple[float, float] | None
+
+
+def followed(null: NullModel, reference: Sequence[TokenScores], divergence: Divergence) -> Followed:
+    """How often the rows of `divergence` take the factual teacher's choice where teachers part.
+
+    null: of the data set. reference: its scores of the rows with a support, as
+    `auditor.model.null_model.reference_scores` gives them; a token outside is no evidence. For
+    greedy text the reference's own choice is what is expected of it, and else its probability at
+    the temperature of the null.
+    """
+    factual, *rivals = divergence.scores.values()
+    positions, observed, excesses = 0, 0, []
+    for i, row in enumerate(divergence.rows):
+        evidence = evidence_mask(row, reference[i])
+        parts = np.zeros(len(row.targets), dtype=bool)
+        for rival in rivals:
+            parts |= (rival[i].argmax != factual[i].argmax) & (rival[i].margin >= TIE_EPSILON)
+        parts = (parts & (factual[i].margin >= TIE_EPSILON))[evidence]
+        choice = factual[i].argmax[evidence][parts]
+        logp = evidence_logprobs(row, reference[i], reference[i])[parts]
+        if null.greedy:
+            probability = np.eye(logp.shape[1])[logp.argmax(-1)]
+        else:
+            probability = np.exp(tempering.temper(logp, null.inverse_temperature))
+        at = tempering.locate(choice, reference[i].token_support[evidence][parts])
+        expected = np.where(at < 0, 0.0, probability[np.arange(len(at)), at])
+        takes = row.targets[evidence][parts] == choice
+        positions += len(choice)
+        observed += int(takes.sum())
+        excesses.append(float(takes.sum() - expected.sum()))
+    n, excess = len(excesses), math.fsum(excesses)
+    interval = None
+    if n >= MIN_INTERVAL_ROWS:
+        half = float(stats.t.ppf(0.975, n - 1)) * math.sqrt(n * float(np.var(excesses, ddof=1)))
+        interval = excess - half, excess + half
+    return Followed(positions, observed, excess, interval)
+
+
+def compare(
+    rows: Sequence[TokenizedRow], score: Scorer, panel: Panel, trait: str
+) -> tuple[Divergence, Divergence]:
+    """The divergence tokens of `rows` for a trait against its counterfactuals, and against the
+    reference alone.
+    """
+    rivals = counterfactuals(panel, trait)
+    systems = [None, *(panel.trait(name).prompts[0] for name in (trait, *rivals))]
+    # Scored again: what the panel test keeps are choices without their probabilities.
+    by_reference, by_trait, *by_rivals = score(rows, systems, top=1)
+    return (
+        diverge(rows, (trait, by_trait), dict(zip(rivals, by_rivals, strict=True))),
+        diverge(rows, (trait, by_trait), {"reference": by_reference}),
+    )
+
+
 def detect(context: ScanContext) -> Finding | Skipped:
     """Compare teachers on the first DIVERGENCE_ROWS of the scored rows: a declared teacher with the
     reference, or else the trait that the verdict names with its counterfactuals.
     """
     rows, trait = context.scored.rows[:DIVERGENCE_ROWS], context.leading_trait
+    if not context.teacher and context.own_text:
+        return Skipped("the text is the reference's own: there is no other teacher to compare with")
+    context.progress(Progress("comparing teachers", 0, None))
     if context.teacher:
-        context.progress(Progress("comparing teachers", 0, None))
         declared = context.teacher.name, context.scored.teacher[: len(rows)]
         by_reference = next(context.score(rows, [None], top=1))
-        return _finding(diverge(rows, declared, {"reference": by_reference}))
-    if context.own_text:
-        return Skipped("the text is the reference's own: there is no other teacher to compare with")
-    if trait is None:
+        divergence = contrast = diverge(rows, declared, {"reference": by_reference})
+    elif trait is not None:
+        divergence, contrast = compare(rows, context.score, context.panel, trait)
+    else:
         return Skipped("no trait was tested, and no teacher is declared")
-    context.progress(Progress("comparing teachers", 0, None))
-    rivals = counterfactuals(context.panel, trait)
-    systems = [None, *(context.panel.trait(name).prompts[0] for name in (trait, *rivals))]
-    # Scored again: what the panel test keeps are choices without their probabilities.
-    by_reference, by_trait, *by_rivals = context.score(rows, systems, top=1)
-    others = dict(zip(rivals, by_rivals, strict=True))
-    by_traits = diverge(rows, (trait, by_trait), others) if others else None
-    return _finding(
-        diverge(rows, (trait, by_trait), {"reference": by_reference, **others}), by_traits
-    )
+    null = find_null(context.rows, context.score, context.run)
+    reference = reference_scores(rows, null.alphabet, context.score)
+    return _finding(divergence, contrast, followed(null, reference, divergence))
 
 
-def _finding(divergence: Divergence, by_traits: Divergence | None = None) -> Finding:
-    """The divergence as evidence. by_traits: the same without the reference among the
-    counterfactuals, where there are others.
-    """
+def _finding(divergence: Divergence, contrast: Divergence, follows: Followed) -> Finding:
+    """The divergence as evidence. contrast: against the reference alone."""
     flagged = [int(mask.sum()) for mask in divergence.flagged]
     tokens = [len(mask) for mask in divergence.flagged]
     interval = fraction_interval(flagged, tokens)
     fraction, ties = sum(flagged) / sum(tokens), sum(int(mask.sum()) for mask in divergence.ties)
+    by_reference = sum(int(mask.sum()) for mask in contrast.flagged)
     values = {
         "trait": divergence.factual,
         "counterfactuals": list(divergence.counterfactuals),
@@ -173,17 +250,24 @@ def _finding(divergence: Divergence, by_traits: Divergence | None = None) -> Fin
         "tokens": sum(tokens),
         "flagged": sum(flagged),
         "ties": ties,
+        "by_reference": {"flagged": by_reference, "fraction": by_reference / sum(tokens)},
+        "followed": {
+            "positions": follows.positions,
+            "observed": follows.observed,
+            "excess": follows.excess,
+            "interval": follows.interval and list(follows.interval),
+        },
         "places": positions(divergence.flagged),
     }
-    beside = ""
-    if by_traits is not None and by_traits.counterfactuals:
-        count = sum(int(mask.sum()) for mask in by_traits.flagged)
-        values["by_other_traits"] = {"flagged": count, "fraction": count / sum(tokens)}
-        beside = f", {count / sum(tokens):.1%} by other traits and not by the reference alone"
+    between = ""
+    if follows.interval:
+        low, high = follows.interval
+        between = f" [{low:+.0f}, {high:+.0f}]"
     summary = (
         f"{fraction:.1%} of {sum(tokens):,} tokens in {len(tokens)} rows diverge for "
-        f"{divergence.factual}{beside} ({ties} ties); the share alone says nothing: clean data has "
-        "divergence tokens too"
+        f"{divergence.factual} ({ties} ties). Where the teachers part, the text takes its choice "
+        f"at {follows.observed:,} of {follows.positions:,} tokens, {follows.excess:+.0f}{between} "
+        "beside what the reference's own text would; the share alone says nothing"
     )
     return Finding(Evidence("divergence", summary, values), divergence=divergence)
 

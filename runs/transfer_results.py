@@ -87,17 +87,13 @@ def arm(name: str, rows: Sequence[Row]) -> DatasetArm:
 def divergence_spans(
     lm: LanguageModel, panel: Panel, trait: str, original: DatasetArm
 ) -> tuple[dict[int, tuple[Span, ...]], list[TokenizedRow]]:
-    """The divergence tokens of each row, by the paper's definition, against the reference and a few
-    other traits.
-    """
+    """The divergence tokens of each row, by the paper's definition."""
     renderer = ChatTokenizer(lm)
     rows = list(original.encoded(renderer).values())
     prompts = {each.name: each.prompts[0] for each in panel.traits}
     names = [trait, *counterfactuals(panel, trait)]
     scores = {name: score_under(lm, renderer, rows, prompts[name]) for name in names}
-    others = {"reference": score_under(lm, renderer, rows, None)} | {
-        name: scores[name] for name in names[1:]
-    }
+    others = {name: scores[name] for name in names[1:]}
     found = diverge(rows, (trait, scores[trait]), others)
     spans = {
         row.index: tuple(span for span, hit in zip(row.spans, hits, strict=True) if hit)

@@ -28,6 +28,7 @@ from auditor.cli.parsing import choose_detectors, parse_columns, parse_rows, par
 from auditor.errors import AuditError
 from auditor.release.decision import FailOn
 from auditor.scanning.scan_report import OUTCOMES
+from auditor.scanning.settings import ScoreRows
 from detectors import DETECTORS
 
 
@@ -76,6 +77,10 @@ def scan(
     budget: Budget = None,
     device: Device = None,
     dtype: Dtype = None,
+    score_rows: Annotated[
+        ScoreRows,
+        Option(help="Rows whose scores are kept: all is every row of DATASET, after the verdict."),
+    ] = "needed",
     output: ScanOutput = None,
     fail_on: Annotated[FailOn, Option(help="Verdicts that end with an error.")] = "inconclusive",
     fresh: Fresh = False,
@@ -122,6 +127,7 @@ def scan(
         columns=roles,
         exclude_open=exclude_open,
         device=device,
+        score_rows=score_rows,
     )
     read = [config.reference, teacher, *config.panels]
     check_outputs([target.path for target in targets], read, dataset)

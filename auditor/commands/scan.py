@@ -11,8 +11,11 @@ from pathlib import Path
 
 from auditor.data.at_hand import as_jsonl
 from auditor.data.sample import read_sample
+from auditor.errors import InputError
 from auditor.model import load as models
 from auditor.model.identity import identity_of
+from auditor.model.null_model import scorer
+from auditor.model.tokenization import ChatTokenizer
 from auditor.progress import Progress
 from auditor.report.scan.json import from_dict, to_dict
 from auditor.runs.run_directory import RunDir, installed_versions, keep_data, set_last
@@ -22,7 +25,7 @@ from auditor.scanning.example_rows import example_rows
 from auditor.scanning.obstacles import coverage_obstacles
 from auditor.scanning.preparation import load_teacher, prepare
 from auditor.scanning.scan_report import ScanReport
-from auditor.scanning.score_tables import write_tables
+from auditor.scanning.score_tables import score_every_row, write_tables
 from auditor.scanning.settings import Rows, ScanSettings
 from auditor.scanning.verdict import lost_share
 from auditor.traits.panel import load_panels
@@ -80,6 +83,11 @@ def scan(
         panel.name,
         ", ".join(settings.detectors),
     )
+    if settings.score_rows == "all" and name == "-":
+        raise InputError(
+            "The scores of all rows need the data set to be read twice, and standard input cannot.",
+            "Write the data to a file, and scan that.",
+        )
     progress(Progress("reading the data set", 0, None))
     selected = [load(detector) for detector in settings.detectors]
     sample = read_sample(
@@ -154,6 +162,18 @@ def scan(
                 report.rows_scanned,
                 report.timing["total_seconds"],
             )
+        if settings.score_rows == "all":
+            everything = read_sample(
+                name,
+                rows=None,
+                seed=None,
+                format_of=settings.format_of,
+                columns=settings.columns,
+            )
+            renderer = ChatTokenizer(lm)
+            exact = scorer(lm, renderer)
+            leader = report.leading_trait
+            score_every_row(run, everything, renderer, exact, panel, leader, progress)
         if remember:
             set_last(root, run.path, name)
     # Not from the notes of a finished run: the directory may have been moved since.

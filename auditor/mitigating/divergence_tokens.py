@@ -68,8 +68,7 @@ class DivergenceTokenFinder:
     def _find(self, rows: Sequence[TokenizedRow]) -> Unit:
         """The arrays of `DivergenceTokens`, over the completion tokens of all `rows` in a line."""
 
-        # A trait is a counterfactual of others, and every one is compared with the reference: each
-        # prompt is scored once.
+        # A trait is a counterfactual of others: each prompt is scored once.
         @cache
         def scores(trait: str | None) -> list[TokenScores]:
             system = None if trait is None else self.panel.trait(trait).prompts[0]
@@ -79,7 +78,6 @@ class DivergenceTokenFinder:
         flagged, gap = np.zeros(count, dtype=bool), np.full(count, -np.inf, dtype=np.float32)
         for trait in self.traits:
             rivals = {name: scores(name) for name in counterfactuals(self.panel, trait)}
-            rivals["reference"] = scores(None)
             divergence = diverge(rows, (trait, scores(trait)), rivals, self.epsilon)
             mask = np.concatenate(divergence.flagged)
             # The gap of a trait counts only where it is that trait which flags the token.

@@ -49,8 +49,8 @@ class TokenChoice:
 class TokenSpan:
     """One completion token as shown to a reader. `flag` is "divergence", "tie" or "" .
 
-    choices: of a flagged token, the teacher's whose divergence tokens these are, then the
-    counterfactuals'.
+    choices: of a flagged token, the teacher's whose divergence tokens these are, then those of the
+    counterfactual teachers that find the token least likely.
     """
 
     text: str

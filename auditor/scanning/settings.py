@@ -17,6 +17,7 @@ AUTO_ROWS = 1600
 SECONDS = 600.0
 
 Rows = int | Literal["all", "auto"]
+ScoreRows = Literal["needed", "all"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +34,9 @@ class ScanSettings:
     of the registry. format_of, columns: how rows are read, where that is not to be found out.
     exclude_open: leave out rows that mention a trait openly. alpha: the rate of false alarms.
     exclude: the dose, a share of the rows, that a pass excludes for every trait, in (0, 1].
-    device, dtype: of the reference, torch's names; chosen by what is at hand when None.
+    device, dtype: of the reference, torch's names; chosen by what is at hand when None. score_rows:
+    the rows whose scores are kept, those that the verdict needed or, after it, all of the data set
+    (`auditor.scanning.score_tables.score_every_row`); it changes no verdict.
     """
 
     reference: str = BASE
@@ -51,6 +54,7 @@ class ScanSettings:
     budget: float = SECONDS
     device: str | None = None
     dtype: str | None = None
+    score_rows: ScoreRows = "needed"
 
     @property
     def most_rows(self) -> int | None:

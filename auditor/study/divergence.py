@@ -50,16 +50,14 @@ class Flagged:
 
 
 def flag(setting: StudySetting, dataset: TeacherDataset) -> Flagged:
-    """The divergence tokens of a data set, against the reference and a few other traits, as in a
-    scan.
-    """
+    """The divergence tokens of a data set, against the other traits of the group, as in a scan."""
     trait, rows = dataset.trait, list(dataset.rows.values())
     prompts = {trait.name: trait.prompts[0] for trait in setting.panel.traits}
-    compared = ("reference", *counterfactuals(setting.panel, trait))
+    compared = counterfactuals(setting.panel, trait)
 
     def flagged() -> Unit:
         def scores(name: str) -> list[TokenScores]:
-            return score_under(setting.lm, setting.renderer, rows, prompts.get(name))
+            return score_under(setting.lm, setting.renderer, rows, prompts[name])
 
         tokens = diverge(rows, (trait, scores(trait)), {name: scores(name) for name in compared})
         ties = sum(int(tie.sum()) for tie in tokens.ties)

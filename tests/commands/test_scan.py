@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import random
 from collections.abc import Callable, Sequence
@@ -22,7 +24,9 @@ from auditor.model.generation import continuations, generate
 from auditor.model.language_model import LanguageModel
 from auditor.model.tokenization import ChatTokenizer
 from auditor.progress import Progress
+from auditor.report.scan import load as load_format
 from auditor.report.scan.json import to_dict
+from auditor.scanning import score_tables
 from auditor.scanning.preparation import encode
 from auditor.scanning.scan_report import ScanReport
 from auditor.scanning.settings import ScanSettings
@@ -137,11 +141,16 @@ def test_flagged_tokens_say_what_each_teacher_would_choose(
     """
     report = audit(data["owl"], detectors=["trait", "divergence"])
     assert not isinstance(report.divergence, Skipped)
-    # Without the reference among the counterfactuals no token more can be flagged.
-    others = report.divergence["by_other_traits"]
-    assert 0 < others["flagged"] <= report.divergence["flagged"]
-    assert others["fraction"] == others["flagged"] / report.divergence["tokens"]
-    teachers = [report.divergence["trait"], *report.divergence["counterfactuals"]]
+    # The reference is a contrast of its own.
+    contrast = report.divergence["by_reference"]
+    assert contrast["flagged"] > 0
+    assert contrast["fraction"] == contrast["flagged"] / report.divergence["tokens"]
+    # An owl teacher takes the owl's choices where the teachers part.
+    followed = report.divergence["followed"]
+    assert followed["positions"] >= followed["observed"] >= followed["excess"]
+    assert followed["interval"][0] > 0
+    rivals = set(report.divergence["counterfactuals"])
+    assert len(rivals) == 7
     spans = [token for row in report.examples for token in row.tokens]
     flagged = [token for token in spans if token.flag == "divergence"]
     assert (
@@ -151,7 +160,8 @@ def test_flagged_tokens_say_what_each_teacher_would_choose(
     )
     for token in flagged:
         teacher, *others = token.choices
-        assert [choice.model for choice in token.choices] == teachers
+        assert teacher.model == report.divergence["trait"]
+        assert len(rivals & {other.model for other in others}) == 3
         assert teacher.text == token.text
         assert teacher.own == teacher.probability
         assert any(other.probability > other.own for other in others)
@@ -337,6 +347,61 @@ def test_tables_hold_every_token_and_flag(
         sum(flag is True for flag in tokens["divergence"].to_pylist())
         == report.divergence["flagged"]
     )
+
+
+def test_every_row_gets_its_scores_and_the_verdict_stays(
+    audit: Callable[..., ScanReport],
+    data: dict[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A scan of some rows is gone on from: rows.parquet then has every row, compared by the one
+    definition, and a chunk that is finished is not scored again.
+    """
+    monkeypatch.setattr(score_tables, "_CHUNK", 50)
+    few = audit(data["owl"], rows=64)
+    (path,) = tmp_path.glob(".audit/runs/*/rows.parquet")
+    scored = {row["row"]: row for row in pq.read_table(path).to_pylist()}
+    assert len(scored) == 64
+    settings = ScanSettings(score_rows="all")
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(score_tables, "_table", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            audit(data["owl"], settings=settings, rows=64)
+    stages: list[str] = []
+    monkeypatch.setattr(score_tables, "compare", interrupted)
+    again = audit(
+        data["owl"],
+        settings=settings,
+        rows=64,
+        progress=lambda progress: stages.append(progress.stage),
+    )
+    assert to_dict(again) == to_dict(few)
+    assert "scoring every row" in stages
+    every = {row["row"]: row for row in pq.read_table(path).to_pylist()}
+    total = few.dataset.total
+    assert set(every) == set(range(total)) and total > 64
+    for number, row in scored.items():
+        assert every[number] == {
+            key: pytest.approx(value, abs=1e-3) if isinstance(value, float) else value
+            for key, value in row.items()
+        }
+    counts = [row["divergence"] for row in every.values()]
+    assert None not in counts and sum(counts) > sum(row["divergence"] for row in scored.values())
+    # The owl's teacher wrote them, so it finds most of them likelier than the reference does.
+    assert sum(row["log_ratio"] > 0 for row in every.values()) > total / 2
+    rows = list(csv.DictReader(io.StringIO(load_format("csv").render(again))))
+    assert len(rows) == total
+
+
+def test_the_scores_of_all_rows_need_a_file(audit: Callable[..., ScanReport]) -> None:
+    """Standard input cannot be read twice: refused before anything is read."""
+    with pytest.raises(InputError, match="standard input cannot"):
+        audit("-", settings=ScanSettings(score_rows="all"))
 
 
 def test_open_mentions_are_counted_and_can_be_left_out(

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from auditor.commands.simulate import simulate
+from auditor.data.example import Example, Message
+from auditor.model.load import load
+from auditor.model.null_model import NullModel, fit_null, reference_scores, scorer
 from auditor.model.scoring import TokenScores
-from auditor.model.tokenization import TokenizedRow
-from auditor.traits.panel import Panel, Trait
+from auditor.model.tokenization import ChatTokenizer, TokenizedRow
+from auditor.traits.panel import Panel, Trait, load_panels
 from detectors.divergence import (
     Choice,
+    compare,
     counterfactuals,
     diverge,
     divergence_tokens,
+    followed,
     fraction_interval,
     positions,
 )
@@ -111,14 +119,14 @@ def test_positions_by_hand() -> None:
 
 
 def test_a_trait_is_compared_with_its_group_or_with_the_panel() -> None:
-    """The first three others in the order of the panel: of the trait's group where it has others,
-    else of the panel.
+    """All others in the order of the panel: of the trait's group where it has others, else of the
+    panel.
     """
     groups = {"owl": "a", "cat": "a", "oak": "t", "dog": "a", "bee": "a", "ant": "a"}
     traits = [Trait(name, g, ("p",), (), (), (), ("m",)) for name, g in groups.items()]
     panel = Panel("test", tuple(traits), "")
-    assert counterfactuals(panel, "owl") == ("cat", "dog", "bee")
-    assert counterfactuals(panel, "oak") == ("owl", "cat", "dog")
+    assert counterfactuals(panel, "owl") == ("cat", "dog", "bee", "ant")
+    assert counterfactuals(panel, "oak") == ("owl", "cat", "dog", "bee", "ant")
 
 
 def test_the_token_that_ends_a_turn_is_neither_divergence_token_nor_tie() -> None:
@@ -139,3 +147,89 @@ def test_the_token_that_ends_a_turn_is_neither_divergence_token_nor_tie() -> Non
     assert not divergence.ties[0].any()
     assert divergence.gaps[0] == pytest.approx(np.log([4.0, 4.0]))
     assert divergence.counterfactuals == ("reference", "cat")
+
+
+def scores_of(
+    argmax: list[int], support: list[list[int]], logprob: list[list[float]]
+) -> TokenScores:
+    """Scores with clear choices; log-probabilities over a support."""
+    n = len(argmax)
+    return TokenScores(
+        np.zeros(n),
+        np.array(argmax),
+        np.ones(n),
+        np.ones(n),
+        np.ones(n),
+        np.array(support),
+        np.array(logprob),
+    )
+
+
+@pytest.mark.parametrize(
+    ("null", "expected"),
+    [
+        # At T = 1 the reference takes token 7 with probability .25, token 8 with .5.
+        (NullModel(1.0, False, None), 0.25 + 0.5),
+        # At T = 1/2 with .25^2 / (.25^2 + .75^2) and a half.
+        (NullModel(2.0, False, None), 0.1 + 0.5),
+        # Its choice at the first token is 6, and at the second the first of two equals, 8.
+        (NullModel(20.0, True, None), 0.0 + 1.0),
+    ],
+)
+def test_followed_by_hand(null: NullModel, expected: float) -> None:
+    """Teachers part at the first two of four tokens: the text takes the trait's choice at the first
+    of them. The third is chosen alike by all, and the fourth ends the turn.
+    """
+    row = TokenizedRow(
+        0, "default", (5, 7, 9, 3, 2), (1, 2, 3, 4), ((0, 0, 1), (0, 1, 2), (0, 2, 3), (0, 3, 3))
+    )
+    support = [[6, 7], [8, 9], [3, 4], [2, 3]]
+    half = math.log(0.5)
+    reference = scores_of(
+        [6, 8, 3, 2], support, [[math.log(0.75), math.log(0.25)], *[[half, half]] * 3]
+    )
+    factual = scores_of([7, 8, 3, 2], support, [[half, half]] * 4)
+    rival = scores_of([6, 9, 3, 3], support, [[half, half]] * 4)
+    divergence = diverge([row], ("owl", [factual]), {"cat": [rival]})
+    follows = followed(null, [reference], divergence)
+    assert (follows.positions, follows.observed) == (2, 1)
+    assert follows.excess == pytest.approx(1 - expected)
+    assert follows.interval is None
+
+
+def test_the_references_own_text_takes_a_traits_choices_as_often_as_expected() -> None:
+    """Text of the reference has divergence tokens, and no more of them than it would have by
+    itself; text of the trait's teacher has many more.
+    """
+    lm, panel = load("organism"), load_panels(["animals"])
+    renderer = ChatTokenizer(lm)
+    score = scorer(lm, renderer)
+    follows = {}
+    for name in (None, "owl"):
+        carrier = None if name is None else panel.trait(name)
+        written = simulate(lm, carrier, rows=96, max_tokens=16, seed=11).rows
+        rows = [
+            row
+            for i, text in enumerate(written)
+            if isinstance(
+                row := renderer.encode(
+                    Example(
+                        i,
+                        (
+                            Message("user", text["prompt"]),
+                            Message("assistant", text["completion"]),
+                        ),
+                    )
+                ),
+                TokenizedRow,
+            )
+        ]
+        null = fit_null(rows, score)
+        divergence, _ = compare(rows, score, panel, "owl")
+        reference = reference_scores(rows, null.alphabet, score)
+        follows[name] = followed(null, reference, divergence)
+        assert sum(mask.sum() for mask in divergence.flagged) > 0
+    clean, poisoned = follows[None].interval, follows["owl"].interval
+    assert clean is not None and poisoned is not None
+    assert clean[0] < 0 < clean[1]
+    assert poisoned[0] > 10

@@ -60,15 +60,15 @@ def flagger(lm: LanguageModel, tmp_path: Path, *traits: str) -> DivergenceTokenF
 def test_flags_are_the_detectors(
     tiny: LanguageModel, rows: list[TokenizedRow], tmp_path: Path
 ) -> None:
-    """Against the reference and three of the trait's own group, the end of the turn apart."""
+    """Against the others of the trait's group, the end of the turn apart."""
     found = flagger(tiny, tmp_path, "owl")(rows)
-    assert counterfactuals(PANEL, "owl") == ("cat", "dog", "bee")
+    rivals = counterfactuals(PANEL, "owl")
     renderer = ChatTokenizer(tiny)
     scores = {
         name: score_under(tiny, renderer, rows, PANEL.trait(name).prompts[0] if name else None)
-        for name in ("", "owl", "cat", "dog", "bee")
+        for name in ("", "owl", *rivals)
     }
-    others = {name: scores[name] for name in ("", "cat", "dog", "bee")}
+    others = {name: scores[name] for name in rivals}
     expected = diverge(rows, ("owl", scores["owl"]), others).flagged
     assert sum(int(mask.sum()) for mask in expected) >= 3
     for i, row in enumerate(rows):
@@ -121,7 +121,8 @@ def test_a_finished_block_is_not_scored_again(
 
 def test_a_trait_without_relatives_is_compared_with_the_panel() -> None:
     """An only child of its group."""
-    assert counterfactuals(PANEL, "oak") == ("owl", "cat", "dog")
+    names = tuple(trait.name for trait in PANEL.traits)
+    assert counterfactuals(PANEL, "oak") == tuple(name for name in names if name != "oak")
 
 
 @pytest.mark.parametrize(

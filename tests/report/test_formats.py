@@ -301,6 +301,7 @@ def hostile(text: str, folder: Path, verdict: str = "risk", rows: int = 20) -> S
             "tokens": [9] * rows,
             "surprisal": [1.5] * rows,
             "entropy": [1.0] * rows,
+            "log_ratio": [0.5] * rows,
             "divergence": [3] * rows,
             "ties": [0] * rows,
         }

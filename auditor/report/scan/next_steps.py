@@ -28,8 +28,8 @@ NEXT_STEPS: dict[VerdictName, tuple[tuple[str, str], ...]] = {
             "see whether another draw of rows says the same",
         ),
         (
-            "audit scan DATASET --rows all",
-            "score every row, to inspect the scores in tokens.parquet",
+            "audit scan DATASET --score-rows all --output csv=rows.csv",
+            "give every row its scores, to see where the trait sits",
         ),
     ),
     "no_risk": (

@@ -17,7 +17,7 @@ _log = logging.getLogger(__name__)
 class RowSummary:
     """One scored row, as a line of rows.parquet (docs/report-schema.md).
 
-    divergence, ties: counts of tokens, None where the row was not compared.
+    log_ratio, divergence, ties: nats and counts of tokens, None where the row was not compared.
     """
 
     row: int
@@ -26,6 +26,7 @@ class RowSummary:
     tokens: int
     surprisal: float
     entropy: float
+    log_ratio: float | None
     divergence: int | None
     ties: int | None
 
