@@ -15,7 +15,7 @@ def table() -> str:
     """The ends that are right, and under every class its attacks, the variants of one in one line,
     as tests/attacks has them.
     """
-    lines = [f"- *{right}*: {words}" for right, words in RIGHT.items()]
+    lines = [f"- {right}: {words}" for right, words in RIGHT.items()]
     for kind, words in CLASSES.items():
         of_kind = [one for one in attacks() if one.kind == kind]
         lines += ["", f"**{words[0].upper()}{words[1:]}**", ""]
@@ -23,8 +23,8 @@ def table() -> str:
             variants = list(group)
             one = variants[0]
             does = one.does.replace("{case}", " / ".join(case.case.strip() for case in variants))
-            severity = "" if one.severity == "control" else f"{one.severity}, "
-            lines.append(f"- {does.removesuffix('.')} ({severity}*{one.right}*, `{name}`)")
+            severity = "" if one.severity == "control" else f"{one.severity}; "
+            lines.append(f"- {does.removesuffix('.')} ({severity}`{name}`: {one.right})")
     return "\n".join(lines)
 
 
