@@ -1,7 +1,7 @@
 """Every attack, with what the attacker does and the outcome that is right.
 
 A module of this folder registers its attacks by the decorator `attack`; `test_attacks.py` carries
-them out, and `table.py` writes attacks.md, and the table of docs/security.md, from the same entries.
+them out, and `table.py` writes attacks.md and the table of docs/security.md from them.
 """
 
 from __future__ import annotations
