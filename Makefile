@@ -3,7 +3,7 @@ VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 
-.PHONY: demo test slow attacks fuzz kills lowest lint site lock
+.PHONY: demo test slow attacks fuzz kills lowest beside lint site lock
 
 demo: $(VENV)/core
 	$(BIN)/audit demo
@@ -33,6 +33,10 @@ kills: $(VENV)/installed
 # oldest Python: the old versions have no wheels for newer ones.
 lowest: $(VENV)-lowest/installed
 	$(VENV)-lowest/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+
+# Whether the requirements resolve beside current trainers, as docs/choosing.md shows it; only metadata is fetched.
+beside: $(VENV)-lock/installed
+	$(VENV)-lock/bin/python runs/beside_trainers.py
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

@@ -12,6 +12,7 @@ from typer import Context
 from typer.core import TyperGroup
 from typer.main import get_command
 
+from auditor.cli.init import template
 from auditor.cli.main import app
 
 FOLDER = Path(__file__).parents[1] / "docs" / "cli"
@@ -38,7 +39,9 @@ def pages() -> dict[str, str]:
     commands = list(below(root))
     links = "".join(f"- [`audit {each.info_name}`]({each.info_name}.md)\n" for each in commands)
     made = {"index.md": f"{INTRODUCTION}{links}\n{block(root)}"}
-    return made | {f"{each.info_name}.md": page(each) for each in commands}
+    made |= {f"{each.info_name}.md": page(each) for each in commands}
+    made["init.md"] += f"\n## The settings\n\n```yaml\n{template()}```\n"
+    return made
 
 
 def page(context: Context) -> str:

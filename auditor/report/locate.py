@@ -28,7 +28,7 @@ SCHEMA_VERSION = 1
 
 
 def to_dict(report: LocateReport) -> dict[str, object]:
-    """The report as plain JSON values; keys as in docs/locate-schema.md."""
+    """The report as plain JSON values; keys as in locate_schema.json."""
     values = asdict(report)
     carrying, layers, students = (
         values.pop(name) for name in ("carrying_layers", "layers", "students")

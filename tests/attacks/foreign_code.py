@@ -41,7 +41,7 @@ def module_beside_the_download(place: Place, case: str) -> Run:
     1,
     "a",
     "critical",
-    "Modules with the names of Python's and of libraries lie beside the data of `{case}`.",
+    "Modules with the names of Python's and of libraries lie beside the data of {case}.",
     "untouched",
     "No such file or folder: missing.jsonl",
     cases=["audit", "python -m auditor"],

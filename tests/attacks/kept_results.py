@@ -57,15 +57,15 @@ def read(run: Path) -> dict[str, Any]:
     4,
     "d",
     "critical",
-    "The checkout has a `.audit` with a forged report of the very run{case}.",
+    "The checkout has a `.audit`, {case}, with a forged report of the very run.",
     "found",
-    cases=[" ", ", tracked by Git"],
+    cases=["without Git", "tracked by Git"],
 )
 def forged_report(place: Place, case: str) -> Run:
     poisoned, clean = attackers_runs(place)
     own = {key: value for key, value in read(poisoned).items() if key in ("dataset", "settings")}
     (poisoned / "report.json").write_text(json.dumps(read(clean) | own))
-    if case.strip():
+    if case == "tracked by Git":
         for command in (["init", "-q"], ["add", "-A", "-f"]):
             subprocess.run(["git", *command], cwd=place.path, check=True)
     run = place.gate("data.jsonl")

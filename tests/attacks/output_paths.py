@@ -110,7 +110,7 @@ def two_reports_to_one_path(place: Place) -> Run:
     5,
     "h",
     "critical",
-    "`audit {case}` is to write its report over its input.",
+    "The report of {case} is to be written over its input.",
     "refused",
     "is read by this command, and would be overwritten",
     cases=["verify", "diff"],

@@ -1,7 +1,7 @@
 """Every attack, with what the attacker does and the outcome that is right.
 
 A module of this folder registers its attacks by the decorator `attack`; `test_attacks.py` carries
-them out, and `table.py` writes the table of docs/security.md from the same entries.
+them out, and `table.py` writes attacks.md and the table of docs/security.md from them.
 """
 
 from __future__ import annotations
@@ -63,9 +63,10 @@ class Attack:
     """One case of one attack.
 
     number: of the finding in the red team's report; 0 for a control. kind: a key of CLASSES.
-    does: one sentence. right: a key of RIGHT. says: a pattern for what the run has to say, in one
-    line, since its exit code may have another cause. carry_out: does it, and returns the run that
-    is judged, or that run and the words of which one has to stand in the first lines of its page.
+    does: one sentence, in which `{case}` stands for the variant, `case`. right: a key of RIGHT.
+    says: a pattern for what the run has to say, in one line, since its exit code may have another
+    cause. carry_out: does it, and returns the run that is judged, or that run and the words of
+    which one has to stand in the first lines of its page.
     """
 
     name: str
@@ -73,6 +74,7 @@ class Attack:
     kind: str
     severity: Severity
     does: str
+    case: str
     right: Right
     says: str
     carry_out: Callable[[Place], Run | tuple[Run, Sequence[str]]]
@@ -106,7 +108,8 @@ def attack(
                 number=number,
                 kind=kind,
                 severity=severity,
-                does=does.replace("{case}", case),
+                does=does,
+                case=case,
                 right=right,
                 says=says if isinstance(says, str) else says[case],
                 carry_out=(lambda place, case=case: carry_out(place, case)) if case else carry_out,

@@ -1,11 +1,12 @@
-"""The page of the threat model names every attack and what becomes of it."""
+"""The list has every attack and what becomes of it, and the threat model their number."""
 
 from __future__ import annotations
 
-from tests.attacks.table import PAGE, page_with_table
+from tests.attacks.table import LIST, PAGE, page_of_attacks, page_with_table
 
 
-def test_the_table_is_current() -> None:
+def test_list_and_table_are_current() -> None:
     """When this fails, run `python -m tests.attacks.table`."""
     page = PAGE.read_text(encoding="utf-8")
     assert page == page_with_table(page)
+    assert LIST.read_text(encoding="utf-8") == page_of_attacks()

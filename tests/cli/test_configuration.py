@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -143,11 +144,13 @@ def test_a_variable_that_means_nothing(tmp_path: Path, name: str) -> None:
 
 
 def test_every_key_has_a_meaning_and_its_variable(tmp_path: Path) -> None:
-    """And its place on the page of the gate."""
-    page = (Path(__file__).parents[2] / "docs" / "gate.md").read_text()
+    """And its place on the page of `audit init`, and those of the policy on that of the gate."""
+    docs = Path(__file__).parents[2] / "docs"
+    settings, gate = ((docs / name).read_text() for name in ("cli/init.md", "gate.md"))
     for key, meaning in keys().items():
         assert meaning.endswith(".")
-        assert f"| `{key}` |" in page, key
+        assert re.search(rf"^[ #]*{key.rpartition('.')[2]}: ", settings, re.MULTILINE), key
+        assert f"| `{key}` |" in gate or not key.startswith("policy."), key
     assert variable("policy.max_probability") == "AUDIT_POLICY_MAX_PROBABILITY"
 
 

@@ -47,10 +47,15 @@ SLOW = re.compile(
 
 def table() -> list[tuple[str, int]]:
     """(command, code) of every line of the page."""
-    found = re.findall(
-        r"^\|[^|]*\| `(.+)` \| (\d+) \|$", PAGE.read_text(encoding="utf-8"), re.MULTILINE
-    )
-    return [(command.replace(r"\|", "|"), int(code)) for command, code in found]
+    page = PAGE.read_text(encoding="utf-8")
+    lines = [
+        line
+        for block in re.findall(r"^```sh\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+        for line in block.splitlines()
+    ]
+    found = [re.fullmatch(r"(.+)  # (\d+)(?:: .+)?", line) for line in lines]
+    assert lines and all(found)
+    return [(one[1], int(one[2])) for one in found if one]
 
 
 def leaves(command: object, name: str = "audit") -> Iterator[str]:

@@ -5,6 +5,7 @@ TRL.
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from auditor.data.text_row import Field, Span, TextRow
 from auditor.mitigating.trainer_files import IGNORED, Emitter, tokenised
 from auditor.model.language_model import LanguageModel
 from auditor.model.tokenization import ChatTokenizer
+from tests.support.examples import blocks
 
 LONG = "x" * 2000
 
@@ -202,3 +204,30 @@ def test_trl_trains_on_exactly_these_labels(
     expected = [label for row in rows for label in row["labels"] if label != IGNORED]
     assert sorted(label for _, label in seen) == sorted(expected)
     assert all(token == label for token, label in seen)
+
+
+@pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning", "ignore::UserWarning", "ignore::FutureWarning"
+)
+def test_the_lines_for_trl_in_the_documentation_train(
+    tmp_path: Path, make_tiny: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As docs/mitigations.md has them, but for the name of the base, and all three rows."""
+    pytest.importorskip("trl")
+    lm: LanguageModel = make_tiny()
+    lm.model.save_pretrained(tmp_path / "base")
+    lm.tokenizer.save_pretrained(tmp_path / "base")
+    (tmp_path / "defended").mkdir()
+    emitter = Emitter(tmp_path / "defended", ("trl",), (lm, ChatTokenizer(lm)))
+    for row in ROWS[:3]:
+        emitter.add(row)
+    emitter.close()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    (code,) = blocks("mitigations.md", "python")
+    assert "Qwen/Qwen2.5-0.5B-Instruct" in code
+    names: dict[str, Any] = {}
+    exec(code.replace("Qwen/Qwen2.5-0.5B-Instruct", str(tmp_path / "base")), names)
+    history = names["trainer"].state
+    assert history.global_step > 0 and len(names["rows"]) == 3
+    assert any(math.isfinite(line.get("train_loss", math.nan)) for line in history.log_history)
