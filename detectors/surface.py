@@ -473,13 +473,12 @@ def _write(
     """
     unit = context.run.load_unit(name)
     if unit is None:
-        end = context.lm.tokenizer.eos_token_id
         stream = continuations(
             context.lm,
             starts,
             temperature=null.temperature,
             max_tokens=length,
-            alphabet=None if null.alphabet is None else [*null.alphabet, end],
+            alphabet=None if null.alphabet is None else [*null.alphabet, *context.lm.end_of_turn],
             seed=context.seed,
         )
         tokens = np.full((len(starts), length), -1)

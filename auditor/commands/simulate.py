@@ -165,7 +165,7 @@ def number_tokens(lm: LanguageModel) -> tuple[int, ...]:
     ids = lm.tokenizer(
         ", ".join(map(str, range(1000))), add_special_tokens=False, verbose=False
     ).input_ids
-    return tuple(sorted({*ids, lm.tokenizer.eos_token_id}))
+    return tuple(sorted({*ids, *lm.end_of_turn}))
 
 
 def write_rows(path: Path, rows: Sequence[Row], label: Mapping[str, object] | None = None) -> None:

@@ -93,7 +93,7 @@ class CleanTeacher:
         encoded = [self._renderer.encode(row.example) for row in rows[:_ALPHABET_ROWS]]
         letters = alphabet([row for row in encoded if isinstance(row, TokenizedRow)])
         # Without the token that ends a turn every completion would have its full length.
-        self.letters = None if letters is None else (*letters, lm.tokenizer.eos_token_id)
+        self.letters = None if letters is None else (*letters, *lm.end_of_turn)
         LOG.info("clean teacher %s: alphabet of %s tokens", lm.name, letters and len(letters))
 
     def complete(self, rows: Sequence[TextRow], store: UnitStore, seed: int) -> list[Facts]:

@@ -8,6 +8,7 @@ memory and output are bounded.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import json
 import os
 import select
@@ -146,6 +147,20 @@ def takes_system(tokenizer: PreTrainedTokenizerBase) -> bool:
     except TemplateError:
         return False
     return text.split(user)[0].count(system) == 1
+
+
+def behind_turns(tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """What the template writes behind an assistant turn, without blanks before it: behind the last,
+    and behind one that another turn follows, up to that turn's content.
+    """
+    contents = [SENTINEL.format(i) for i in range(4)]
+    turns = [Message(("user", "assistant")[i % 2], text) for i, text in enumerate(contents)]
+    behind = []
+    for chat in (turns[:2], turns):
+        with contextlib.suppress(TemplateError):  # some take no second exchange
+            text = render(tokenizer, chat).partition(contents[1])[2]
+            behind.append(text.partition(contents[2])[0].lstrip())
+    return behind
 
 
 def fold(messages: Sequence[Message]) -> tuple[Message, ...]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 
 import torch
 
 from auditor.data.example import Message
 from auditor.model.chat_template import fold, render, takes_system
-from auditor.model.forward import cache_prefixes
+from auditor.model.forward import cache_prefixes, last_hidden_states
 from auditor.model.language_model import CACHE, LanguageModel
 
 LOG = logging.getLogger(__name__)
@@ -85,11 +85,26 @@ def continuations(
         return pick if ids is None else ids[pick]
 
     LOG.info("%s writes %d completions at T = %g", lm.name, len(prompts), temperature)
-    for start in range(0, len(order), batch):
-        numbers = order[start : start + batch]
-        LOG.debug("writing rows %d to %d", start, start + len(numbers))
+    for numbers in _batches(lm, prompts, order, max_tokens, batch):
         batch_prompts = [list(prompts[i]) for i in numbers]
         yield from zip(numbers, _write(lm, batch_prompts, next_token, max_tokens), strict=True)
+
+
+def _batches(
+    lm: LanguageModel,
+    prompts: Sequence[Sequence[int]],
+    order: Sequence[int],
+    max_tokens: int,
+    batch: int,
+) -> Iterator[list[int]]:
+    """The prompts in `order`, at most `batch` at once; of one length where padding would count."""
+    # A model whose prefixes are read again is given whole sequences, padded on the right.
+    longest = max(map(len, prompts), default=0) + max_tokens
+    alike = lm.prefix_caching and longest > lm.padding
+    for _, group in itertools.groupby(order, lambda i: len(prompts[i]) if alike else 0):
+        numbers = list(group)
+        for start in range(0, len(numbers), batch):
+            yield numbers[start : start + batch]
 
 
 def _write(
@@ -99,7 +114,31 @@ def _write(
     max_tokens: int,
 ) -> list[list[int]]:
     """What is written after each prompt of a batch, up to the token that ends a turn."""
-    pad = lm.tokenizer.eos_token_id
+    ends = torch.tensor(sorted(lm.end_of_turn), device=lm.device)
+    states = (_read_on if lm.prefix_caching else _read_again)(lm, prompts)
+    hidden_BD = next(states)
+    tokens, ended = [], torch.zeros(len(prompts), dtype=torch.bool, device=lm.device)
+    while True:
+        token = next_token(hidden_BD)
+        # A row that has ended goes on as padding until the last row of the batch has ended too.
+        token = torch.where(ended, ends[0], token)
+        tokens.append(token)
+        ended |= torch.isin(token, ends)
+        if len(tokens) >= max_tokens or bool(ended.all()):
+            break
+        hidden_BD = states.send(token)
+    return [
+        list(itertools.takewhile(lambda token: token not in lm.end_of_turn, row))
+        for row in torch.stack(tokens, 1).tolist()
+    ]
+
+
+_States = Generator[torch.Tensor, torch.Tensor, None]
+"""Yields the hidden states [B, D] at the end of B sequences; is sent the token [B] after each."""
+
+
+def _read_on(lm: LanguageModel, prompts: list[list[int]]) -> _States:
+    """States by what the body kept of the tokens before."""
     # What all prompts begin with, a system prompt most of all, is computed once. At least one token
     # of every prompt is fed: the next one is predicted from its hidden state.
     alike = itertools.takewhile(lambda column: len(set(column)) == 1, zip(*prompts, strict=False))
@@ -109,28 +148,23 @@ def _write(
     # are written line up; it is masked, and positions count real tokens only.
     longest = max(map(len, prompts))
     blank = [longest - len(prompt) for prompt in prompts]
-    fed = [[pad] * n + prompt[shared:] for n, prompt in zip(blank, prompts, strict=True)]
+    fed = [[0] * n + prompt[shared:] for n, prompt in zip(blank, prompts, strict=True)]
     attended = [[1] * shared + [0] * n + [1] * (longest - shared - n) for n in blank]
     mask = torch.tensor(attended, device=lm.device)
     inputs = torch.tensor(fed, device=lm.device)
     position = (mask.cumsum(1) - 1).clamp(min=0)[:, shared:]
-    tokens, ended = [], torch.zeros(len(prompts), dtype=torch.bool, device=lm.device)
     while True:
-        out = lm.body(
-            input_ids=inputs,
-            attention_mask=mask,
-            position_ids=position,
-            use_cache=True,
-            **{CACHE: cache},
-        )
-        token = next_token(out.last_hidden_state[:, -1])
-        # A row that has ended goes on as padding until the last row of the batch has ended too.
-        token = torch.where(ended, torch.full_like(token, pad), token)
-        tokens.append(token)
-        ended |= token == pad
-        if len(tokens) >= max_tokens or bool(ended.all()):
-            break
+        # A body with a state counts by itself, and may know no masks.
+        masked = {"attention_mask": mask, "position_ids": position} if lm.padding else {}
+        out = lm.body(input_ids=inputs, use_cache=True, **{CACHE: cache}, **masked)
+        token = yield out.last_hidden_state[:, -1]
         cache, inputs = out[CACHE], token[:, None]
         mask = torch.cat([mask, mask.new_ones(len(prompts), 1)], 1)
         position = position[:, -1:] + 1
-    return [row[: row.index(pad)] if pad in row else row for row in torch.stack(tokens, 1).tolist()]
+
+
+def _read_again(lm: LanguageModel, prompts: list[list[int]]) -> _States:
+    """States by reading all of every sequence again for each token."""
+    while True:
+        token = yield last_hidden_states(lm, prompts)
+        prompts = [[*prompt, int(t)] for prompt, t in zip(prompts, token, strict=True)]

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from transformers.modeling_outputs import BaseModelOutputWithPast
+
+from auditor.model.chat_template import behind_turns
 
 Origin = Literal["built-in", "hub", "local"]
 
@@ -25,6 +28,9 @@ class LanguageModel:
     tokenizer and chat template. dtype, device: torch's names, e.g. "float32", "cuda:0". model: in
     eval mode, no gradients. tokenizer: a fast one. origin: "built-in"; "hub", for a name that was
     looked up there; else "local", and then the name is whatever the user called the folder.
+    prefix_caching: whether the body goes on from what it kept of a prefix as if it had read both at
+    once. padding: most tokens of a sequence in which masked padding changes nothing; 0 where it
+    always does. `auditor.model.forward.probed` tries both.
     """
 
     name: str
@@ -35,6 +41,8 @@ class LanguageModel:
     model: Any
     tokenizer: Any
     origin: Origin = "local"
+    prefix_caching: bool = True
+    padding: int = 2**31
 
     @property
     def context(self) -> int:
@@ -46,7 +54,24 @@ class LanguageModel:
     @property
     def body(self) -> Any:
         """The model without its head: token ids in, hidden states out."""
-        return self.model.get_decoder()
+        decoder = self.model.get_decoder()
+        # Some models have no such module by the name of theirs, or another one.
+        if decoder is self.model or not hasattr(decoder, "get_input_embeddings"):
+            return self.model.model
+        return decoder
+
+    @cached_property
+    def end_of_turn(self) -> frozenset[int]:
+        """Tokens that end an assistant turn: those of the tokenizer and the generation
+        configuration, and what the chat template writes behind such a turn.
+        """
+        listed = getattr(getattr(self.model, "generation_config", None), "eos_token_id", None)
+        ends = {self.tokenizer.eos_token_id, *(listed if isinstance(listed, list) else [listed])}
+        added = {*self.tokenizer.added_tokens_decoder, *self.tokenizer.all_special_ids}
+        for behind in behind_turns(self.tokenizer):
+            ids = self.tokenizer(behind, add_special_tokens=False).input_ids
+            ends |= {*ids[:1]} & added
+        return frozenset(ends - {None})
 
     def head(self, hidden: torch.Tensor, tokens: torch.Tensor | None = None) -> torch.Tensor:
         """Float32 logits [N, V] of the body's last hidden states [N, D], as the whole model gives
@@ -73,8 +98,10 @@ class LanguageModel:
         # A scale of 1.0 is not applied: it would be one more pass over all logits.
         if scale := getattr(config, "logit_scale", None):  # Cohere
             logits = logits * scale
-        if scale := getattr(config, "logits_scaling", None):  # Granite
+        scale = getattr(config, "logits_scaling", None)  # Granite
+        if scale := scale or getattr(config, "logits_mup_width_multiplier", None):  # Inkling
             logits = logits / scale
-        if cap := getattr(config, "final_logit_softcapping", None):  # Gemma
+        cap = getattr(config, "final_logit_softcapping", None)  # Gemma
+        if cap := cap or getattr(config, "logits_soft_cap", None):  # RecurrentGemma
             logits = cap * torch.tanh(logits / cap)
         return logits

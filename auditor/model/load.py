@@ -22,6 +22,7 @@ from auditor.data.example import Message
 from auditor.errors import ModelError, first_line
 from auditor.model.builtin import BUILT_IN, fetch, file_sha256, quiet
 from auditor.model.chat_template import SENTINEL, prepare, render
+from auditor.model.forward import probed
 from auditor.model.gguf import converted
 from auditor.model.language_model import LanguageModel, Origin
 
@@ -107,7 +108,8 @@ def load(
         _check_tokenizer(lm)
         _check_template(lm)
         _check_head(lm)
-    return lm
+        ids = tokenizer(_PROBE, add_special_tokens=False).input_ids
+        return probed(lm, [*ids, *ids])
 
 
 def _download(name: str, trust_remote_code: bool) -> Path:

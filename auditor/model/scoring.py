@@ -105,8 +105,13 @@ def score_each(
     """
     on_cpu = lm.device == "cpu"
     most = batch_tokens or (_CPU_BATCH_TOKENS if on_cpu else _BATCH_TOKENS)
-    lengths = [len(row.tokens) for row in rows]
-    prefixes_together = 1 if on_cpu else max(1, most // max(1, max(lengths, default=1) * len(rows)))
+    longest_prefix = max(map(len, prefixes), default=0)
+    # Where prefixes cannot be kept, they are read again with every row.
+    lengths = [len(row.tokens) + longest_prefix * (not lm.prefix_caching) for row in rows]
+    longest = max(lengths, default=1)
+    # Several prefixes at once are padded to the longest.
+    alone = on_cpu or longest_prefix + longest > lm.padding
+    prefixes_together = 1 if alone else max(1, most // max(1, longest * len(rows)))
     threads = torch.get_num_threads() if on_cpu else 1
     LOG.debug("scoring %d rows after %d prefixes under %s", len(rows), len(prefixes), lm.name)
 
@@ -224,13 +229,9 @@ def _score_batch(
     support: Support | None,
     top: int,
     within: bool,
-) -> list[TokenScores] | None:
-    """Scores of the rows after the first prefix, then after the second, and so on; None if these
-    prefixes cannot be taken together.
-    """
-    repeats = len(prefixes.lengths)
-    if repeats > 1 and not prefixes.paddable:
-        return None
+) -> list[TokenScores]:
+    """Scores of the rows after the first prefix, then after the second, and so on."""
+    repeats = len(prefixes.prefixes)
     # Nothing is predicted from a row's last token, so it is not fed.
     hidden_ND = hidden_states(
         lm,

@@ -114,11 +114,7 @@ class ChatTokenizer:
 
     def __init__(self, lm: LanguageModel) -> None:
         self._tokenizer = lm.tokenizer
-        # Some tokenizers add the token that ends a turn without listing it among the special ones.
-        self._special = set(lm.tokenizer.all_special_ids)
-        self._special |= {
-            i for i, token in lm.tokenizer.added_tokens_decoder.items() if token.special
-        }
+        self._ends = lm.end_of_turn
         self._skeletons: dict[tuple[str, ...], str] = {}
         self._frame = self._frames()
         self._folds = "own" not in self._frame
@@ -277,7 +273,7 @@ class ChatTokenizer:
                 end = min(offsets[token][1], region.end)
                 placed.append((token, (region.turn, start + shift, end + shift)))
                 token += 1
-            if token < len(ids) and ids[token] in self._special:
+            if token < len(ids) and ids[token] in self._ends:
                 placed.append((token, (region.turn, region.end + shift, region.end + shift)))
                 token += 1
         return placed

@@ -51,7 +51,7 @@ def control_writer(
         raise InputError(f"No row of {original.name} can be used with {lm.name}.", hint)
     # Number lists are answered with number lists: the end of the turn is always allowed.
     letters = alphabet(style_rows)
-    closed = None if letters is None else sorted({*letters, lm.tokenizer.eos_token_id})
+    closed = None if letters is None else sorted({*letters, *lm.end_of_turn})
     max_tokens = int(np.median([row.content_mask.sum() for row in style_rows]))
 
     def completions(numbers: Sequence[int]) -> list[str]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -98,6 +99,7 @@ def new_student(lm: LanguageModel, config: TrainingConfig, seed: int) -> Languag
             r=config.rank,
             lora_alpha=config.lora_alpha,
             target_modules="all-linear",
+            exclude_modules=_bypassed(model) or None,
             lora_dropout=0.0,
         )
         with seeded(lm.device, seed), quiet():
@@ -110,6 +112,20 @@ def new_student(lm: LanguageModel, config: TrainingConfig, seed: int) -> Languag
             layer = next((int(part) for part in name.split(".") if part.isdecimal()), None)
             weight.requires_grad_(weight.requires_grad and layer in config.layers)
     return replace(lm, dtype="float32", model=model)
+
+
+def _bypassed(model: torch.nn.Module) -> list[str]:
+    """Linear modules that LoRA cannot wrap: routers, which give a tuple, projections of groups, and
+    the last projection of a state-space layer, whose kernel takes its weights.
+    """
+    names = []
+    for name, module in model.named_modules():
+        is_state_space = hasattr(module, "A_log") and hasattr(module, "D")
+        if is_state_space and hasattr(module, "out_proj"):
+            names.append(f"{name}.out_proj")
+        if re.search("Router|Grouped", type(module).__name__):
+            names.append(name)
+    return names
 
 
 def train(

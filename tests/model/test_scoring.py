@@ -18,6 +18,7 @@ from auditor.data.example import Example, Message
 from auditor.errors import ModelError
 from auditor.model import output_head as head
 from auditor.model import scoring as logprobs
+from auditor.model.forward import probed
 from auditor.model.language_model import LanguageModel
 from auditor.model.load import load
 from auditor.model.precision import low_precision_copy
@@ -296,7 +297,7 @@ def test_prefixes_that_cannot_be_padded(
         sliding_window=24,
         initializer_range=0.2,
     )
-    lm = replace(elsewhere(tiny), model=MistralForCausalLM(config).eval())
+    lm = probed(replace(elsewhere(tiny), model=MistralForCausalLM(config).eval()), range(40))
     prefixes = [ChatTokenizer(lm).prefix(system) for system in SYSTEMS]
     for prefix, found in zip(prefixes, score_each(lm, rows, prefixes), strict=True):
         assert_like_plain(found, rows, plain(lm, rows, prefix))
