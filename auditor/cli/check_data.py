@@ -14,6 +14,7 @@ REASONS = {
     "null": "a value is missing",
     "wrong_type": "a value is neither text nor turns, or a role is unknown",
     "broken_utf8": "the text is not UTF-8",
+    "bad_tool_calls": "the tool calls are no list of calls that each name a function",
     "not_json": "the line is not JSON",
     "no_assistant_turn": "nobody answers",
     "empty_completion": "the completion is empty",
@@ -55,6 +56,9 @@ def check_data(
     ]
     for reason, count in done.skipped.items():
         lines.append(("Skipped", f"{count:,} {reason}: {REASONS.get(reason, 'not readable')}"))
+    by_template = "scored if the reference's chat template writes it"
+    for key, share in done.by_template.items():
+        lines.append(("By template", f"{key} ({100 * share:.1f} % of the rows): {by_template}"))
     lines += [("Not read", item.text) for item in done.unread]
     lines += [("No pass", obstacle.reason) for obstacle in done.obstacles]
     lines += [

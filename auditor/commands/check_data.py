@@ -12,7 +12,7 @@ from auditor.data.beside import unread_of
 from auditor.data.coverage import Unread
 from auditor.data.dataset import Rows
 from auditor.data.distinct import digest_of_example
-from auditor.data.example import SkippedRow
+from auditor.data.example import Example, SkippedRow
 from auditor.data.fields import to_example
 from auditor.data.files import open_source
 from auditor.data.layout import find_layout, heads_of
@@ -28,8 +28,10 @@ class DataCheck:
     name, format, columns, sha256: as in `auditor.data.example.DatasetInfo`; sha256 is "" for a hub
     data set. note: what else is to be said of how it was read, or "". files: how many hold the
     rows. rows: how many were read. skipped: rows that cannot be scored by reason, "duplicate" among
-    them. unread: what a trainer may read and a scan does not. obstacles: what of all this makes
-    every scan inconclusive.
+    them. by_template: the keys and columns with reasoning and tool calls, with the share of the
+    rows that have them: they are scored where the reference's chat template writes them. unread:
+    what a trainer may read and a scan does not. obstacles: what of all this makes every scan
+    inconclusive.
     """
 
     name: str
@@ -40,6 +42,7 @@ class DataCheck:
     files: int
     rows: int
     skipped: dict[str, int]
+    by_template: dict[str, float]
     unread: tuple[Unread, ...]
     obstacles: tuple[Obstacle, ...]
 
@@ -57,7 +60,7 @@ def check_data(
 
     Raises InputError as `auditor.data.sample.read_sample` does.
     """
-    skipped, seen, count = Counter[str](), set[bytes](), 0
+    skipped, by_template, seen, count = Counter[str](), Counter[str](), set[bytes](), 0
     # How many rows are wanted matters for a hub data set only: it is cut there.
     with open_source(source, rows=AUTO_ROWS) as data:
         heads = heads_of(data)
@@ -68,6 +71,8 @@ def check_data(
             for row in chain.from_iterable(Rows(data, layout).batches()):
                 outcome = to_example(count, row, layout)
                 count += 1
+                if isinstance(outcome, Example):
+                    by_template.update({key for m in outcome.messages for key in m.more_keys})
                 if isinstance(outcome, SkippedRow):
                     skipped[outcome.reason] += 1
                 elif (digest := digest_of_example(outcome)) in seen:
@@ -97,6 +102,7 @@ def check_data(
         files,
         count,
         reasons,
+        {key: rows / count for key, rows in sorted(by_template.items())},
         unread,
         tuple(obstacles),
     )

@@ -9,7 +9,15 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from auditor.data.batches import Row
 from auditor.data.coverage import Unread, UnreadKind
-from auditor.data.formats import COMPLETIONS, PROMPTS, ROLES, Layout, is_turns, parsed_turns
+from auditor.data.formats import (
+    COMPLETIONS,
+    PROMPTS,
+    REASONING,
+    ROLES,
+    Layout,
+    is_turns,
+    parsed_turns,
+)
 
 _KEYS = {"messages": {"role", "content"}, "sharegpt": {"from", "value"}}
 # The other half of a preference pair: no student is trained to write it.
@@ -49,7 +57,7 @@ def unread_of(groups: Iterable[Iterable[Row]], layout: Layout, *, settled: bool)
     reasons: dict[UnreadKind, str] = {
         "layout": f"only {layout.format} ({read}) is read",
         "column": "its text is not read",
-        "turn key": "only who speaks and the content of a turn are read",
+        "turn key": "of a turn its role, content, reasoning and tool calls are read",
     }
     unread = []
     for kind in reasons:
@@ -80,9 +88,20 @@ def _beside(row: Mapping[str, object], layout: Layout) -> Iterator[Name]:
         turns = parsed_turns(value) if layout.format in _KEYS else value
         for turn in turns if is_turns(turns) else ():
             if isinstance(turn, Mapping) and len(turn) > 1:
-                for key in turn.keys() - keys:
+                for key in turn.keys() - keys - _more_keys(turn):
                     if _has_text(turn[key]):
                         yield "turn key", str(key)
+
+
+def _more_keys(turn: Mapping[str, object]) -> set[str]:
+    """The keys that `fields.turn_of` reads: of several with reasoning the first, and those that say
+    the same.
+    """
+    if ROLES.get(str(turn.get("role", turn.get("from"))).lower()) != "assistant":
+        return set()
+    texts = {key: text for key in REASONING if isinstance(text := turn.get(key), (str, bytes))}
+    read = next((text for text in texts.values() if text.strip()), "")
+    return {"tool_calls", *(key for key, text in texts.items() if text == read)}
 
 
 def _has_text(value: object, depth: int = _DEPTH) -> bool:

@@ -20,6 +20,9 @@ _NAMES_OF_ROLES = {
 ROLES = {name: role for role, names in _NAMES_OF_ROLES.items() for name in names}
 """The role of a turn, by what data sets call it."""
 
+REASONING = ("reasoning_content", "reasoning", "thinking")
+"""Names, of keys of a turn or of columns, of what an assistant thinks before it answers."""
+
 PROMPTS = ("prompt", "question", "instruction", "input", "query")
 COMPLETIONS = ("completion", "response", "answer", "output", "chosen")
 """Names of columns. The chosen answer of a preference pair is what a student would be trained on.

@@ -10,7 +10,15 @@ from auditor.data.batches import Row
 from auditor.data.example import SkippedRow
 from auditor.data.fields import to_example
 from auditor.data.files import Source
-from auditor.data.formats import COMPLETIONS, FORMATS, PROMPTS, Layout, is_turns, parsed_turns
+from auditor.data.formats import (
+    COMPLETIONS,
+    FORMATS,
+    PROMPTS,
+    REASONING,
+    Layout,
+    is_turns,
+    parsed_turns,
+)
 from auditor.errors import InputError
 
 # The roles that a format cannot do without; the most specific format comes first.
@@ -23,8 +31,13 @@ _REQUIRED = {
 }
 _OPTIONAL: dict[str, dict[str, tuple[str, ...]]] = {
     "sharegpt": {"system": ("system",)},
-    "alpaca": {"input": ("input", "context"), "system": ("system",), "history": ("history",)},
-    "prompt_completion": {"system": ("system", "system_prompt")},
+    "alpaca": {
+        "input": ("input", "context"),
+        "system": ("system",),
+        "history": ("history",),
+        "reasoning": REASONING,
+    },
+    "prompt_completion": {"system": ("system", "system_prompt"), "reasoning": REASONING},
 }
 # The most columns, and characters of each, that an error lists.
 _NAMES, _NAME_CHARS = 30, 60

@@ -103,8 +103,7 @@ class Emitter:
             example = row.example
             chat: dict[str, object] = {"text": example.text}
             if example.text is None:
-                turns = [{"role": turn.role, "content": turn.content} for turn in example.messages]
-                chat = {"messages": turns}
+                chat = {"messages": [turn.as_chat() for turn in example.messages]}
             self._chat.write(json.dumps(chat | {"masked": row.masked}, ensure_ascii=False) + "\n")
             self.counts["chat"]["rows"] += 1
         if not self._tables or self._model is None:

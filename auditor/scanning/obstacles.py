@@ -68,5 +68,5 @@ def coverage_obstacles(
             and item.name in RENDERED_KEYS
             and (item.share is None or item.share > limit)
         ):
-            reason = f"chat templates write what was not read: {item.text}"
+            reason = f"students may be trained on what was not read: {item.text}"
             yield Obstacle("unread turn key", reason, item.share)

@@ -103,7 +103,7 @@ def read_arm(
 def digest(arm: DatasetArm) -> str:
     """SHA-256 of what an arm trains on."""
     rows = [
-        [i, [[m.role, m.content] for m in example.messages] or example.text]
+        [i, [[m.role, m.content, *m.more] for m in example.messages] or example.text]
         for i, example in sorted(arm.rows.items())
     ]
     return hashlib.sha256(json.dumps([rows, sorted(arm.masked.items())]).encode()).hexdigest()
