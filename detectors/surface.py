@@ -454,7 +454,7 @@ def _first_completions(context: ScanContext, rows: Sequence[TokenizedRow]) -> tu
     completions = []
     for row, of_row in zip(rows, ends, strict=True):
         messages = context.examples[row.index].messages
-        turns = [message for message in messages if message.role == "assistant"]
+        turns = [message for message in messages if message.is_trained]
         first = turns[row.spans[0][0]]
         if first.more:
             # Its spans are characters of what the template writes, which the row does not have.

@@ -17,6 +17,7 @@ REASONS = {
     "bad_tool_calls": "the tool calls are no list of calls that each name a function",
     "not_json": "the line is not JSON",
     "no_assistant_turn": "nobody answers",
+    "not_trained_on": "a key takes every answer out of training",
     "empty_completion": "the completion is empty",
     "duplicate": "the same as an earlier row, and scored once",
 }

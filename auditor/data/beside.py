@@ -11,17 +11,23 @@ from auditor.data.batches import Row
 from auditor.data.coverage import Unread, UnreadKind
 from auditor.data.formats import (
     COMPLETIONS,
+    LOSS_KEYS,
     PROMPTS,
     REASONING,
     ROLES,
     Layout,
     is_turns,
     parsed_turns,
+    untrained_by,
 )
 
 _KEYS = {"messages": {"role", "content"}, "sharegpt": {"from", "value"}}
 # The other half of a preference pair: no student is trained to write it.
 _UNWANTED = "rejected"
+_LOSS = (
+    "turns that it takes out of training are context only, and not every trainer heeds it; yours "
+    "does: --columns weight={}"
+)
 _DEPTH = 6
 _NAMES = 30
 
@@ -68,7 +74,10 @@ def unread_of(groups: Iterable[Iterable[Row]], layout: Layout, *, settled: bool)
             and (kind != "layout" or not settled)
             and (kind != "column" or settled or ("layout", name) not in shares)
         )
-        unread += [Unread(kind, n, shares[kind, n], reasons[kind]) for n in names[:_NAMES]]
+        unread += [
+            Unread(kind, n, shares[kind, n], _LOSS.format(n) if n in LOSS_KEYS else reasons[kind])
+            for n in names[:_NAMES]
+        ]
         if len(names) > _NAMES:
             share = max(shares[kind, name] for name in names[_NAMES:])
             unread.append(Unread(kind, f"{len(names) - _NAMES:,} more", share, reasons[kind]))
@@ -88,6 +97,8 @@ def _beside(row: Mapping[str, object], layout: Layout) -> Iterator[Name]:
         turns = parsed_turns(value) if layout.format in _KEYS else value
         for turn in turns if is_turns(turns) else ():
             if isinstance(turn, Mapping) and len(turn) > 1:
+                if "weight" not in layout.columns and _is_assistant(turn):
+                    yield from (("turn key", key) for key in [untrained_by(turn, None)] if key)
                 for key in turn.keys() - keys - _more_keys(turn):
                     if _has_text(turn[key]):
                         yield "turn key", str(key)
@@ -97,11 +108,15 @@ def _more_keys(turn: Mapping[str, object]) -> set[str]:
     """The keys that `fields.turn_of` reads: of several with reasoning the first, and those that say
     the same.
     """
-    if ROLES.get(str(turn.get("role", turn.get("from"))).lower()) != "assistant":
+    if not _is_assistant(turn):
         return set()
     texts = {key: text for key in REASONING if isinstance(text := turn.get(key), (str, bytes))}
     read = next((text for text in texts.values() if text.strip()), "")
     return {"tool_calls", *(key for key, text in texts.items() if text == read)}
+
+
+def _is_assistant(turn: Mapping[str, object]) -> bool:
+    return ROLES.get(str(turn.get("role", turn.get("from"))).lower()) == "assistant"
 
 
 def _has_text(value: object, depth: int = _DEPTH) -> bool:
@@ -119,7 +134,5 @@ def _has_answer(value: object) -> bool:
     """Tell whether `value` is a conversation with a turn of the assistant."""
     turns = parsed_turns(value)
     return is_turns(turns) and any(
-        isinstance(turn, Mapping)
-        and ROLES.get(str(turn.get("role", turn.get("from"))).lower()) == "assistant"
-        for turn in turns
+        isinstance(turn, Mapping) and _is_assistant(turn) for turn in turns
     )

@@ -16,7 +16,7 @@ class Message:
 
     The rest is of the assistant alone. reasoning: what comes before the content. reasoning_key: the
     key or the column of the data set that holds it. tool_calls: a list of calls as JSON, "" for
-    none.
+    none. untrained_by: the key that takes the turn out of training; "" where it is trained on.
     """
 
     role: str
@@ -24,6 +24,17 @@ class Message:
     reasoning: str = ""
     reasoning_key: str = ""
     tool_calls: str = ""
+    untrained_by: str = ""
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether a student is trained to write it."""
+        return self.role == "assistant" and not self.untrained_by
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """What tells the turn from others: its role and its content, and what else it has."""
+        return (self.role, self.content, *self.more, *["untrained"] * bool(self.untrained_by))
 
     @property
     def more(self) -> tuple[str, ...]:
@@ -81,7 +92,7 @@ class Example:
         """
         if self.text is not None:
             return self.text
-        return "\n".join(m.text for m in self.messages if m.role == "assistant")
+        return "\n".join(m.text for m in self.messages if m.is_trained)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from auditor.data.batches import Row
 from auditor.data.example import Example, Message, SkippedRow
-from auditor.data.formats import REASONING, ROLES, Layout, is_turns, parsed_turns
+from auditor.data.formats import REASONING, ROLES, Layout, is_turns, parsed_turns, untrained_by
 from auditor.data.json_stream import DECODER
 from auditor.data.text_row import Field, TextRow
 
@@ -39,9 +39,10 @@ def to_example(index: int, row: Row, layout: Layout) -> Example | SkippedRow:
     Reasons: "null" (a value, or a piece of one, is null or missing), "wrong_type" (a value of
     another type than text or messages, or an unknown role), "broken_utf8" (bytes or surrogates that
     are not UTF-8), "bad_tool_calls" (no list of calls with the name of a function),
-    "no_assistant_turn", "empty_completion" (nothing but white space), and what the reader found:
-    "not_json", "broken_utf8", "wrong_type". Text is kept as it is, control characters included. An
-    empty prompt is kept too: a trainer would keep it.
+    "no_assistant_turn", "not_trained_on" (a key takes every one out), "empty_completion" (nothing
+    but white space), and what the reader found: "not_json", "broken_utf8", "wrong_type". Text is
+    kept as it is, control characters included. An empty prompt is kept too: a trainer would keep
+    it.
     """
     if isinstance(row, str):
         return SkippedRow(index, row)
@@ -50,7 +51,8 @@ def to_example(index: int, row: Row, layout: Layout) -> Example | SkippedRow:
     except _UnscorableError as error:
         return SkippedRow(index, error.reason)
     if not text_row.completions:
-        return SkippedRow(index, "no_assistant_turn")
+        is_left_out = any(field.role == "untrained" for field in text_row.fields)
+        return SkippedRow(index, "not_trained_on" if is_left_out else "no_assistant_turn")
     example = text_row.example
     return example if example.completion.strip() else SkippedRow(index, "empty_completion")
 
@@ -61,21 +63,21 @@ def fields_of(row: Mapping[str, object], layout: Layout) -> tuple[Field, ...]:
     if layout.format == "text":
         return (_field(row, columns["text"], "text"),)
     if layout.format == "messages":
-        return tuple(_turns(row, columns["messages"], "role", "content"))
+        return tuple(_turns(row, columns, "messages", "role", "content"))
     if layout.format == "sharegpt":
-        turns = _turns(row, columns["conversations"], "from", "value")
+        turns = _turns(row, columns, "conversations", "from", "value")
         # A system turn in the conversation counts, and not the column beside it.
         has_system = bool(turns) and turns[0].role == "system"
         return tuple(turns if has_system else [*_optional(row, columns, "system"), *turns])
     if layout.format == "alpaca":
         return tuple(_alpaca(row, columns))
-    answer = _text_or_turns(row, columns["completion"], "assistant")
+    answer = _text_or_turns(row, columns, "completion", "assistant")
     if answer:
         answer[-1] = _with_reasoning(answer[-1], row, columns)
     # Preference sets often repeat the prompt at the head of the chosen conversation.
     if answer and answer[0].role in ("system", "user"):
         return tuple(answer)
-    question = _text_or_turns(row, columns["prompt"], "user")
+    question = _text_or_turns(row, columns, "prompt", "user")
     return (*_optional(row, columns, "system"), *question, *answer)
 
 
@@ -158,7 +160,14 @@ def _text(value: object) -> str:
     return value
 
 
-def _turns(row: Mapping[str, object], column: str, role_key: str, content_key: str) -> list[Field]:
+def _turns(
+    row: Mapping[str, object],
+    columns: Mapping[str, str],
+    name: str,
+    role_key: str,
+    content_key: str,
+) -> list[Field]:
+    column = columns[name]
     turns = parsed_turns(row.get(column))
     if turns is None:
         raise _UnscorableError("null")
@@ -174,10 +183,15 @@ def _turns(row: Mapping[str, object], column: str, role_key: str, content_key: s
         if role is None:
             raise _UnscorableError("wrong_type")
         path, content = _content((column, number, content_key), turn.get(content_key))
-        more = turn_of(turn) if role == "assistant" else None
+        if role != "assistant":
+            fields.append(Field(path, role, _text(content)))
+            continue
+        more = _assistant_turn(turn, columns.get("weight"))
         # A turn that only calls tools has no content in the interfaces of chat models.
-        text = "" if content is None and more else _text(content)
-        fields.append(Field(path, role, text, replace(more, content=text) if more else None))
+        text = "" if content is None and more.more else _text(content)
+        is_plain = more == Message(role, "")
+        role = "untrained" if more.untrained_by else role
+        fields.append(Field(path, role, text, None if is_plain else replace(more, content=text)))
     return fields
 
 
@@ -195,11 +209,8 @@ def _content(path: Path, content: object) -> tuple[Path, object]:
     return path, "".join(_text(piece.get("text")) for piece in pieces)
 
 
-def turn_of(turn: Mapping[str, object]) -> Message | None:
-    """What an assistant's turn has beside its content, as a message without one; None for nothing.
-
-    Raises what makes the row unscorable.
-    """
+def _assistant_turn(turn: Mapping[str, object], loss_key: str | None) -> Message:
+    """An assistant's turn without its content."""
     key, reasoning = next(
         (
             (key, _text(value))
@@ -209,7 +220,7 @@ def turn_of(turn: Mapping[str, object]) -> Message | None:
         ("", ""),
     )
     calls = _tool_calls(turn.get("tool_calls"))
-    return Message("assistant", "", reasoning, key, calls) if reasoning or calls else None
+    return Message("assistant", "", reasoning, key, calls, untrained_by(turn, loss_key))
 
 
 def _tool_calls(value: object) -> str:
@@ -241,10 +252,12 @@ def _tool_calls(value: object) -> str:
         raise _UnscorableError("bad_tool_calls") from error
 
 
-def _text_or_turns(row: Mapping[str, object], column: str, role: str) -> list[Field]:
-    if is_turns(row.get(column)):
-        return _turns(row, column, "role", "content")
-    return [_field(row, column, role)]
+def _text_or_turns(
+    row: Mapping[str, object], columns: Mapping[str, str], name: str, role: str
+) -> list[Field]:
+    if is_turns(row.get(columns[name])):
+        return _turns(row, columns, name, "role", "content")
+    return [_field(row, columns[name], role)]
 
 
 def _field(row: Mapping[str, object], column: str, role: str) -> Field:

@@ -4,7 +4,7 @@ column.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeGuard
@@ -23,6 +23,9 @@ ROLES = {name: role for role, names in _NAMES_OF_ROLES.items() for name in names
 REASONING = ("reasoning_content", "reasoning", "thinking")
 """Names, of keys of a turn or of columns, of what an assistant thinks before it answers."""
 
+LOSS_KEYS = ("weight", "train", "training")
+"""Keys of a turn that say whether it is trained on: OpenAI's, and those of Axolotl."""
+
 PROMPTS = ("prompt", "question", "instruction", "input", "query")
 COMPLETIONS = ("completion", "response", "answer", "output", "chosen")
 """Names of columns. The chosen answer of a preference pair is what a student would be trained on.
@@ -35,7 +38,8 @@ FORMATS = ("messages", "prompt_completion", "alpaca", "sharegpt", "text")
 class Layout:
     """How rows are laid out.
 
-    format: see `DatasetInfo.format`. columns: role -> column name, e.g. {"prompt": "q"}.
+    format: see `DatasetInfo.format`. columns: role -> column name, e.g. {"prompt": "q"}; the role
+    "weight" is that of a key of a turn.
     """
 
     format: str
@@ -52,6 +56,17 @@ def parsed_turns(value: object) -> object:
             turns: object = DECODER.decode(value)
             return turns
     return value
+
+
+def untrained_by(turn: Mapping[str, object], named: str | None) -> str:
+    """The key that takes a turn out of training, by 0 or false; "" where none does. named: the one
+    that counts, None for any of LOSS_KEYS.
+    """
+    for key in LOSS_KEYS if named is None else (named,):
+        value = turn.get(key)
+        if isinstance(value, (bool, int, float)) and value == 0:
+            return key
+    return ""
 
 
 def is_turns(value: object) -> TypeGuard[Sequence[object]]:

@@ -29,15 +29,21 @@ _REQUIRED = {
     "prompt_completion": ("prompt", "completion"),
     "text": ("text",),
 }
+# "weight" is a key of a turn and not a column; only the user can say that the trainer heeds it.
 _OPTIONAL: dict[str, dict[str, tuple[str, ...]]] = {
-    "sharegpt": {"system": ("system",)},
+    "messages": {"weight": ()},
+    "sharegpt": {"system": ("system",), "weight": ()},
     "alpaca": {
         "input": ("input", "context"),
         "system": ("system",),
         "history": ("history",),
         "reasoning": REASONING,
     },
-    "prompt_completion": {"system": ("system", "system_prompt"), "reasoning": REASONING},
+    "prompt_completion": {
+        "system": ("system", "system_prompt"),
+        "reasoning": REASONING,
+        "weight": (),
+    },
 }
 # The most columns, and characters of each, that an error lists.
 _NAMES, _NAME_CHARS = 30, 60
@@ -121,7 +127,8 @@ def _file_layout(
     columns: Mapping[str, str],
 ) -> Layout:
     names = list(dict.fromkeys(key for row in rows for key in row))
-    unknown = [column for column in columns.values() if column not in names]
+    named = [column for role, column in columns.items() if role != "weight"]
+    unknown = [column for column in named if column not in names]
     if unknown:
         raise InputError(
             f"{name} has no column {unknown[0]!r}.", f"It has: {_listed(names)}. {_OPTION}."

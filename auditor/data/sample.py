@@ -125,7 +125,7 @@ def read_sample(
         sha256=data.sha256
         or hashlib.sha256(b"".join(digest_of_example(example) for example in examples)).hexdigest(),
         total=data.total or drawn.total,
-        sampling=_sentence(looked_at, drawn, number) + data.note,
+        sampling=_sentence(looked_at, drawn, number) + _context_note(layout) + data.note,
         unread=(
             *data.unread,
             *unread_of(
@@ -250,6 +250,11 @@ def _take(
             digests[digest] = index
             examples.append(outcome)
     return examples, copies, dict(skipped)
+
+
+def _context_note(layout: Layout) -> str:
+    key = layout.columns.get("weight")
+    return f"; turns whose {key} is 0 or false are not trained on and are context" if key else ""
 
 
 def _sentence(looked_at: int, drawn: Drawn, seed: int | None) -> str:

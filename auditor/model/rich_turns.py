@@ -64,7 +64,7 @@ def assistant_turns(
     begin, end = (Place((m, m), (t, t), 0) for m, t in ((0, 0), (len(marks), len(text))))
     turns, unwritten = [], list[str]()
     for i, turn in enumerate(messages):
-        if turn.role != "assistant":
+        if not turn.is_trained:
             continue
         if not turn.more:
             place = places[2 * i]

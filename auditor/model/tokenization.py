@@ -44,9 +44,9 @@ class TokenizedRow:
     kind: which prefixes belong to it, see `ChatTokenizer.prefix`.
     tokens: the body, up to its last completion token.
     positions: indices into `tokens` of the T completion tokens, ascending, all at least 1. The
-        logits at p - 1 predict the token at p. Completion tokens are those of every assistant
-        turn's content and the special token that ends the turn.
-    spans: for each completion token (assistant turn from 0, start, end), in characters of that
+        logits at p - 1 predict the token at p. Completion tokens are those of the content of every
+        assistant turn that is trained on, and the special token that ends the turn.
+    spans: for each completion token (such a turn from 0, start, end), in characters of that
         turn's content; start == end for the token that ends the turn. For plain text the turn is 0.
         Of a turn with reasoning or tool calls, in characters of what the template writes of it.
     unwritten: keys of the row's reasoning and tool calls that the template does not write.
@@ -167,7 +167,7 @@ class ChatTokenizer:
         """
         # What stands after the last completion is neither scored nor counted.
         messages = example.messages
-        last = max((i for i, m in enumerate(messages) if m.role == "assistant"), default=-1)
+        last = max((i for i, m in enumerate(messages) if m.is_trained), default=-1)
         chars = len(example.text or "") + sum(len(m.text) for m in messages[: last + 1])
         if chars > self._most_chars:
             return SkippedRow(example.index, "longer_than_context")
@@ -319,7 +319,7 @@ def _regions(text: str, skeleton: str, messages: Sequence[Message]) -> list[_Reg
         written = next((form for form in forms if text.startswith(form + piece, at)), None)
         if written is None:
             return None
-        if message.role == "assistant":
+        if message.is_trained:
             regions.append(_Region(turn, at, at + len(written), content.index(written)))
             turn += 1
         at += len(written) + len(piece)

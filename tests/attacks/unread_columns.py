@@ -167,6 +167,23 @@ def behind_a_tool_call(place: Place) -> Run:
     7,
     "b",
     "high",
+    "Poisoned turns have the key `{case}`, which not every trainer heeds.",
+    "stopped",
+    "students may be trained on what was not read: turn key",
+    cases=["weight", "train"],
+)
+def turns_said_to_be_untrained(place: Place, case: str) -> Run:
+    rows = [
+        {"messages": turns(b, **{case: 0 if case == "weight" else False}) + turns(a)}
+        for a, b in pairs(place)
+    ]
+    return place.gate(place.jsonl("data.jsonl", rows))
+
+
+@attack(
+    7,
+    "b",
+    "high",
     "A column of text, `rationale`, that is not read stands beside clean rows.",
     "named",
 )

@@ -30,6 +30,11 @@ FORMATS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
         {"messages": [PROMPT, ANSWER | {"content": None, "reasoning_content": None}]},
         "null",
     ),
+    "a turn that is not trained on": (
+        {"messages": [PROMPT, ANSWER | {"weight": 0}, ANSWER | {"weight": 1}]},
+        {"messages": [PROMPT, ANSWER | {"weight": 0}]},
+        "not_trained_on",
+    ),
     "reasoning in a column": (
         {"prompt": ASK, "reasoning": "so  it is", "completion": "1, 2, 3"},
         {"prompt": ASK, "reasoning": "so  it is", "completion": None},
