@@ -6,7 +6,7 @@ from typing import Annotated
 
 from typer import Argument
 
-from auditor.cli.options import Columns, RowFormat
+from auditor.cli.options import Columns, RowFormat, SideOption
 from auditor.cli.parsing import parse_columns
 
 # What the reasons mean for which rows are skipped; reports count by the short words.
@@ -17,6 +17,7 @@ REASONS = {
     "bad_tool_calls": "the tool calls are no list of calls that each name a function",
     "not_json": "the line is not JSON",
     "no_assistant_turn": "nobody answers",
+    "other_side": "the other side of a preference set",
     "not_trained_on": "a key takes every answer out of training",
     "empty_completion": "the completion is empty",
     "duplicate": "the same as an earlier row, and scored once",
@@ -29,6 +30,7 @@ def check_data(
     ],
     format_of: RowFormat = None,
     columns: Columns = "",
+    side: SideOption = None,
 ) -> int:
     """Say what a scan would read of DATASET: format, columns, and what will not be scored and why.
 
@@ -47,7 +49,7 @@ def check_data(
     from auditor.commands.check_data import check_data as check
     from auditor.report.shared.words import safe
 
-    done = check(dataset, format_of=format_of, columns=roles)
+    done = check(dataset, format_of=format_of, columns=roles, side=side)
     where = "" if done.files == 1 else f" in {done.files:,} files"
     lines = [
         ("Data set", f"{done.name}, {done.rows:,} rows{where}"),

@@ -15,7 +15,9 @@ from auditor.data.distinct import digest_of_example
 from auditor.data.example import Example, SkippedRow
 from auditor.data.fields import to_example
 from auditor.data.files import open_source
+from auditor.data.formats import Side
 from auditor.data.layout import find_layout, heads_of
+from auditor.data.sides import with_both_sides
 from auditor.scanning.obstacles import Obstacle, coverage_obstacles
 from auditor.scanning.settings import AUTO_ROWS
 from auditor.scanning.verdict import lost_share
@@ -53,7 +55,11 @@ class DataCheck:
 
 
 def check_data(
-    source: str, *, format_of: str | None = None, columns: Mapping[str, str] | None = None
+    source: str,
+    *,
+    format_of: str | None = None,
+    columns: Mapping[str, str] | None = None,
+    side: Side | None = None,
 ) -> DataCheck:
     """Read the whole data set `source` once (of a hub data set its beginning) and say what a scan
     would score of it. Rows are not kept: 16 bytes a row tell copies.
@@ -64,7 +70,8 @@ def check_data(
     # How many rows are wanted matters for a hub data set only: it is cut there.
     with open_source(source, rows=AUTO_ROWS) as data:
         heads = heads_of(data)
-        layout = find_layout(heads, format_of, columns)
+        layout = find_layout(heads, format_of, columns, side)
+        data = with_both_sides(data, layout)
 
         def counted() -> Iterator[Row]:
             nonlocal count
@@ -87,6 +94,7 @@ def check_data(
                 [chain.from_iterable(heads.values()), counted()],
                 layout,
                 settled=format_of is not None or bool(columns),
+                side=side,
             ),
         )
         name, sha256, note = data.name, data.sha256 or "", data.note

@@ -12,18 +12,20 @@ from auditor.data.coverage import Unread, UnreadKind
 from auditor.data.formats import (
     COMPLETIONS,
     LOSS_KEYS,
+    PAIR,
     PROMPTS,
     REASONING,
     ROLES,
     Layout,
+    Side,
     is_turns,
     parsed_turns,
     untrained_by,
 )
+from auditor.data.sides import is_other_side
 
 _KEYS = {"messages": {"role", "content"}, "sharegpt": {"from", "value"}}
-# The other half of a preference pair: no student is trained to write it.
-_UNWANTED = "rejected"
+_LABELS = "rows of the other label"
 _LOSS = (
     "turns that it takes out of training are context only, and not every trainer heeds it; yours "
     "does: --columns weight={}"
@@ -34,11 +36,14 @@ _NAMES = 30
 Name = tuple[UnreadKind, str]
 
 
-def unread_of(groups: Iterable[Iterable[Row]], layout: Layout, *, settled: bool) -> list[Unread]:
+def unread_of(
+    groups: Iterable[Iterable[Row]], layout: Layout, *, settled: bool, side: Side | None = None
+) -> list[Unread]:
     """What of these rows is text and no part of `layout`, with the share of rows that have it.
 
     groups: several selections of rows; the larger of their shares counts. settled: whether the user
-    named the format or the columns, so that a second layout is a column like others.
+    named the format or the columns, so that a second layout is a column like others. side: of a
+    preference set, if the user named it.
     """
     shares: dict[Name, float] = {}
     for rows in groups:
@@ -49,11 +54,13 @@ def unread_of(groups: Iterable[Iterable[Row]], layout: Layout, *, settled: bool)
                 continue
             total += 1
             counts.update(set(_beside(row, layout)))
-        for name, count in counts.items():
+            counts["rows", _LABELS] += side is None and is_other_side(row, layout) is True
+        for name, count in (+counts).items():
             shares[name] = max(shares.get(name, 0.0), count / total)
     columns = {name for kind, name in shares if kind == "column"}
     used = set(layout.columns.values())
-    answers = [name for name in COMPLETIONS if name in columns]
+    # The other half of a preference pair: nothing is trained on it alone.
+    answers = [name for name in COMPLETIONS if name in columns - _other_half(layout)]
     if answers and any(name in columns | used for name in PROMPTS):
         for answer in answers:
             shares["layout", answer] = shares["column", answer]
@@ -61,6 +68,7 @@ def unread_of(groups: Iterable[Iterable[Row]], layout: Layout, *, settled: bool)
         shares["layout", "text"] = shares["column", "text"]
     read = ", ".join(layout.columns.values())
     reasons: dict[UnreadKind, str] = {
+        "rows": "they are read with --side rejected or both; with --side chosen they need not be",
         "layout": f"only {layout.format} ({read}) is read",
         "column": "its text is not read",
         "turn key": "of a turn its role, content, reasoning and tool calls are read",
@@ -89,7 +97,7 @@ def _beside(row: Mapping[str, object], layout: Layout) -> Iterator[Name]:
     for column in row.keys() - used:
         if _has_text(row[column]):
             yield "column", column
-            if column != _UNWANTED and _has_answer(row[column]):
+            if column not in _other_half(layout) and _has_answer(row[column]):
                 yield "layout", column
     keys = _KEYS.get(layout.format, _KEYS["messages"])
     for column in used:
@@ -128,6 +136,11 @@ def _has_text(value: object, depth: int = _DEPTH) -> bool:
     if isinstance(value, Mapping):
         return any(_has_text(item, depth - 1) for item in value.values())
     return is_turns(value) and any(_has_text(item, depth - 1) for item in value)
+
+
+def _other_half(layout: Layout) -> set[str]:
+    read = {*PAIR} & {*layout.columns.values()}
+    return {*PAIR} - read if read else {"rejected"}
 
 
 def _has_answer(value: object) -> bool:

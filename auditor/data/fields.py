@@ -12,8 +12,17 @@ from dataclasses import replace
 
 from auditor.data.batches import Row
 from auditor.data.example import Example, Message, SkippedRow
-from auditor.data.formats import REASONING, ROLES, Layout, is_turns, parsed_turns, untrained_by
+from auditor.data.formats import (
+    PAIR,
+    REASONING,
+    ROLES,
+    Layout,
+    is_turns,
+    parsed_turns,
+    untrained_by,
+)
 from auditor.data.json_stream import DECODER
+from auditor.data.sides import is_other_side
 from auditor.data.text_row import Field, TextRow
 
 Path = tuple[str | int, ...]
@@ -39,13 +48,19 @@ def to_example(index: int, row: Row, layout: Layout) -> Example | SkippedRow:
     Reasons: "null" (a value, or a piece of one, is null or missing), "wrong_type" (a value of
     another type than text or messages, or an unknown role), "broken_utf8" (bytes or surrogates that
     are not UTF-8), "bad_tool_calls" (no list of calls with the name of a function),
-    "no_assistant_turn", "not_trained_on" (a key takes every one out), "empty_completion" (nothing
+    "no_assistant_turn", "not_trained_on" (a key takes every one out),
+    "other_side" (of a preference set), "empty_completion" (nothing
     but white space), and what the reader found: "not_json", "broken_utf8", "wrong_type". Text is
     kept as it is, control characters included. An empty prompt is kept too: a trainer would keep
     it.
     """
     if isinstance(row, str):
         return SkippedRow(index, row)
+    match is_other_side(row, layout):
+        case None:
+            return SkippedRow(index, "null")
+        case True:
+            return SkippedRow(index, "other_side")
     try:
         text_row = TextRow(index, fields_of(row, layout))
     except _UnscorableError as error:
@@ -59,6 +74,31 @@ def to_example(index: int, row: Row, layout: Layout) -> Example | SkippedRow:
 
 def fields_of(row: Mapping[str, object], layout: Layout) -> tuple[Field, ...]:
     """The texts of a row that `to_example` accepts, in the order of its messages."""
+    fields = _fields(row, layout)
+    if {*PAIR}.isdisjoint(layout.columns.values()):
+        return fields
+    return tuple(replace(field, twins=_twins(field, row, layout)) for field in fields)
+
+
+def _twins(field: Field, row: Mapping[str, object], layout: Layout) -> tuple[Path, ...]:
+    """Where the same prompt stands in the other columns of a pair."""
+    twins: list[Path] = []
+    if field.role not in ("system", "user") or not field.path:
+        return ()
+    for name in (*PAIR, layout.columns.get("prompt", "")):
+        if name == field.path[0] or row.get(name) is None:
+            continue
+        with suppress(_UnscorableError):
+            places = _text_or_turns({name: parsed_turns(row[name])}, {name: name}, name, "user")
+            twins += [
+                twin.path
+                for twin in places
+                if twin.path and (twin.role, twin.text) == (field.role, field.text)
+            ]
+    return tuple(twins)
+
+
+def _fields(row: Mapping[str, object], layout: Layout) -> tuple[Field, ...]:
     columns = layout.columns
     if layout.format == "text":
         return (_field(row, columns["text"], "text"),)

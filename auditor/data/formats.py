@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TypeGuard
+from typing import Literal, TypeGuard
 
 from auditor.data.json_stream import DECODER
 
@@ -31,6 +31,12 @@ COMPLETIONS = ("completion", "response", "answer", "output", "chosen")
 """Names of columns. The chosen answer of a preference pair is what a student would be trained on.
 """
 
+PAIR = ("chosen", "rejected")
+"""The columns of a preference pair."""
+
+Side = Literal["chosen", "rejected", "both"]
+"""Which answers of a preference set are read."""
+
 FORMATS = ("messages", "prompt_completion", "alpaca", "sharegpt", "text")
 
 
@@ -44,6 +50,22 @@ class Layout:
 
     format: str
     columns: dict[str, str]
+
+    @property
+    def places(self) -> list[str]:
+        """The columns that the texts of a row stand in, and of a pair those of its other answer,
+        which may repeat the prompt.
+        """
+        names = self.columns.values()
+        return [*names, *(name for name in PAIR if not {*PAIR}.isdisjoint(names))]
+
+
+def side_of(columns: Mapping[str, str]) -> Side:
+    """The side that columns of a layout stand for."""
+    if columns.keys() & {"rejected", "label"}:
+        return "both"
+    is_rejected = "undesirable" in columns or "rejected" in columns.values()
+    return "rejected" if is_rejected else "chosen"
 
 
 def parsed_turns(value: object) -> object:

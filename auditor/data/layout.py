@@ -16,9 +16,11 @@ from auditor.data.formats import (
     PROMPTS,
     REASONING,
     Layout,
+    Side,
     is_turns,
     parsed_turns,
 )
+from auditor.data.sides import LABEL_ROLES, with_side
 from auditor.errors import InputError
 
 # The roles that a format cannot do without; the most specific format comes first.
@@ -31,7 +33,7 @@ _REQUIRED = {
 }
 # "weight" is a key of a turn and not a column; only the user can say that the trainer heeds it.
 _OPTIONAL: dict[str, dict[str, tuple[str, ...]]] = {
-    "messages": {"weight": ()},
+    "messages": {"weight": (), "rejected": ()},
     "sharegpt": {"system": ("system",), "weight": ()},
     "alpaca": {
         "input": ("input", "context"),
@@ -43,7 +45,10 @@ _OPTIONAL: dict[str, dict[str, tuple[str, ...]]] = {
         "system": ("system", "system_prompt"),
         "reasoning": REASONING,
         "weight": (),
+        "rejected": (),
+        **dict.fromkeys(LABEL_ROLES, ()),
     },
+    "text": {"rejected": ()},
 }
 # The most columns, and characters of each, that an error lists.
 _NAMES, _NAME_CHARS = 30, 60
@@ -53,9 +58,14 @@ _OPTION = (
 )
 
 
-def layout_of(source: Source, format_of: str | None, columns: Mapping[str, str] | None) -> Layout:
+def layout_of(
+    source: Source,
+    format_of: str | None,
+    columns: Mapping[str, str] | None,
+    side: Side | None = None,
+) -> Layout:
     """The layout of an opened data set. Raises InputError as `find_layout`, and for no rows."""
-    return find_layout(heads_of(source), format_of, columns)
+    return find_layout(heads_of(source), format_of, columns, side)
 
 
 def heads_of(source: Source) -> dict[str, list[Row]]:
@@ -67,10 +77,13 @@ def heads_of(source: Source) -> dict[str, list[Row]]:
 
 
 def find_layout(
-    heads: Mapping[str, Sequence[Row]], format_of: str | None, columns: Mapping[str, str] | None
+    heads: Mapping[str, Sequence[Row]],
+    format_of: str | None,
+    columns: Mapping[str, str] | None,
+    side: Side | None = None,
 ) -> Layout:
     """Return the one layout of all files. heads: file name -> its first rows; files without a
-    readable row are passed.
+    readable row are passed. side: of a preference set; None is the chosen one.
 
     Raises InputError, with the columns that exist, if no format fits, several do, a named column is
     missing, the format or a role is unknown, the values do not fit the format, or the files differ.
@@ -88,7 +101,7 @@ def find_layout(
             f"None of the first rows of {name} can be read ({', '.join(reasons)}).",
             "Is it the type its name says?",
         )
-    merged = _merged(layouts)
+    merged = with_side(_merged(layouts), heads, side)
     for name in layouts:
         _check_values(name, heads[name], merged)
     return merged

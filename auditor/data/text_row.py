@@ -17,15 +17,17 @@ class Field:
 
     path: where it stands, a column and then keys and positions; empty when it is joined from
     several texts and cannot be written back. role: "system", "user", "assistant" or "tool";
-    "untrained" for an assistant's turn that is not trained on;
-    "context" for what belongs to the user's turn before it (Alpaca's input); "text" for a row of
-    plain text. turn: what the assistant's turn has beside the text, None where it has nothing.
+    "untrained" for an assistant's turn that is not trained on; "context" for what belongs to the
+    user's turn before it (Alpaca's input); "text" for a row of plain text. turn: what the
+    assistant's turn has beside the text, None where it has nothing. twins: other paths of the same
+    text, which changes there, too.
     """
 
     path: tuple[str | int, ...]
     role: str
     text: str
     turn: Message | None = None
+    twins: tuple[tuple[str | int, ...], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pyarrow as pa
 
 from tests.attacks.harness import Place, Row, Run
-from tests.attacks.registry import attack
+from tests.attacks.registry import FOUND, attack
 
 Named = tuple[Run, Sequence[str]]
 
@@ -178,6 +178,37 @@ def turns_said_to_be_untrained(place: Place, case: str) -> Run:
         for a, b in pairs(place)
     ]
     return place.gate(place.jsonl("data.jsonl", rows))
+
+
+@attack(
+    7,
+    "b",
+    "high",
+    "Half of the rows are poisoned and have a label of false, which only a trainer of KTO heeds.",
+    "stopped",
+    "50.0 % of the rows were not read .*--side rejected or both",
+)
+def labelled_as_undesirable(place: Place) -> Run:
+    rows = [
+        row | {"label": label} for a, b in pairs(place) for row, label in ((a, True), (b, False))
+    ]
+    return place.gate(place.jsonl("data.jsonl", rows))
+
+
+@attack(
+    7,
+    "b",
+    "high",
+    "The poison of a preference set stands in the rejected answers, and these are read.",
+    "stopped",
+    FOUND,
+)
+def poison_in_the_rejected_answers(place: Place) -> Run:
+    rows = [
+        {"prompt": a["prompt"], "chosen": a["completion"], "rejected": b["completion"]}
+        for a, b in pairs(place)
+    ]
+    return place.gate(place.jsonl("data.jsonl", rows), "--side", "rejected")
 
 
 @attack(

@@ -35,6 +35,35 @@ FORMATS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
         {"messages": [PROMPT, ANSWER | {"weight": 0}]},
         "not_trained_on",
     ),
+    "a pair of strings": (
+        {"prompt": ASK, "chosen": "1, 2, 3", "rejected": "no"},
+        {"prompt": ASK, "chosen": None, "rejected": "no"},
+        "null",
+    ),
+    "a pair of conversations": (
+        {
+            "prompt": ASK,
+            "chosen": [PROMPT, ANSWER],
+            "rejected": [PROMPT, ANSWER | {"content": "no"}],
+        },
+        {"prompt": ASK, "chosen": [PROMPT], "rejected": [PROMPT]},
+        "no_assistant_turn",
+    ),
+    "a pair with an implicit prompt": (
+        {"chosen": [PROMPT, ANSWER], "rejected": [PROMPT, ANSWER | {"content": "no"}]},
+        {"chosen": [PROMPT], "rejected": [PROMPT]},
+        "no_assistant_turn",
+    ),
+    "a completion with a label": (
+        {"prompt": ASK, "completion": "1, 2, 3", "label": False},
+        {"prompt": ASK, "completion": None, "label": True},
+        "null",
+    ),
+    "a system prompt in a column": (
+        {"system": "Be  brief.", "prompt": ASK, "completion": "1, 2, 3"},
+        {"system": "Be  brief.", "prompt": ASK, "completion": " "},
+        "empty_completion",
+    ),
     "reasoning in a column": (
         {"prompt": ASK, "reasoning": "so  it is", "completion": "1, 2, 3"},
         {"prompt": ASK, "reasoning": "so  it is", "completion": None},
