@@ -454,8 +454,13 @@ def _first_completions(context: ScanContext, rows: Sequence[TokenizedRow]) -> tu
     completions = []
     for row, of_row in zip(rows, ends, strict=True):
         messages = context.examples[row.index].messages
-        turns = [message.content for message in messages if message.role == "assistant"]
-        text = turns[row.spans[0][0]]
+        turns = [message for message in messages if message.is_trained]
+        first = turns[row.spans[0][0]]
+        if first.more:
+            # Its spans are characters of what the template writes, which the row does not have.
+            completions.append(_text(context, row.targets[: min(length, len(of_row))].tolist()))
+            continue
+        text = first.content
         completions.append(text[: of_row[:length][-1]] if of_row else text)
     return completions, length
 

@@ -23,5 +23,7 @@ def with_texts(row: TextRow, roles: Sequence[str], texts: Sequence[str]) -> Text
 
 
 def writable(row: TextRow, roles: Sequence[str]) -> bool:
-    """Whether every text of these roles stands in one place of the data set."""
-    return all(field.path for field in row.fields if field.role in roles)
+    """Whether every text of these roles stands in one place of the data set and is all of its
+    turn: to another completion the reasoning and the tool calls of the old one do not belong.
+    """
+    return all(field.path and field.turn is None for field in row.fields if field.role in roles)

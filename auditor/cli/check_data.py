@@ -6,7 +6,7 @@ from typing import Annotated
 
 from typer import Argument
 
-from auditor.cli.options import Columns, RowFormat
+from auditor.cli.options import Columns, RowFormat, SideOption
 from auditor.cli.parsing import parse_columns
 
 # What the reasons mean for which rows are skipped; reports count by the short words.
@@ -14,8 +14,11 @@ REASONS = {
     "null": "a value is missing",
     "wrong_type": "a value is neither text nor turns, or a role is unknown",
     "broken_utf8": "the text is not UTF-8",
+    "bad_tool_calls": "the tool calls are no list of calls that each name a function",
     "not_json": "the line is not JSON",
     "no_assistant_turn": "nobody answers",
+    "other_side": "the other side of a preference set",
+    "not_trained_on": "a key takes every answer out of training",
     "empty_completion": "the completion is empty",
     "duplicate": "the same as an earlier row, and scored once",
 }
@@ -27,6 +30,7 @@ def check_data(
     ],
     format_of: RowFormat = None,
     columns: Columns = "",
+    side: SideOption = None,
 ) -> int:
     """Say what a scan would read of DATASET: format, columns, and what will not be scored and why.
 
@@ -45,7 +49,7 @@ def check_data(
     from auditor.commands.check_data import check_data as check
     from auditor.report.shared.words import safe
 
-    done = check(dataset, format_of=format_of, columns=roles)
+    done = check(dataset, format_of=format_of, columns=roles, side=side)
     where = "" if done.files == 1 else f" in {done.files:,} files"
     lines = [
         ("Data set", f"{done.name}, {done.rows:,} rows{where}"),
@@ -55,6 +59,9 @@ def check_data(
     ]
     for reason, count in done.skipped.items():
         lines.append(("Skipped", f"{count:,} {reason}: {REASONS.get(reason, 'not readable')}"))
+    by_template = "scored if the reference's chat template writes it"
+    for key, share in done.by_template.items():
+        lines.append(("By template", f"{key} ({100 * share:.1f} % of the rows): {by_template}"))
     lines += [("Not read", item.text) for item in done.unread]
     lines += [("No pass", obstacle.reason) for obstacle in done.obstacles]
     lines += [

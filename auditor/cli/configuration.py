@@ -23,6 +23,7 @@ import yaml
 from pydantic import Field, ValidationError
 
 from auditor.cli.parsing import BUDGET, parse_budget
+from auditor.data.formats import Side
 from auditor.data.limits import DEFAULTS as LIMITS
 from auditor.errors import AuditError
 from auditor.release.policy import Policy, Text, Texts, _Keys
@@ -100,6 +101,9 @@ class Config(_Keys):
     dtype: Literal["float32", "bfloat16"] | None = None
     """Number type of the reference; by device, when it is not set."""
 
+    side: Side | None = None
+    """Answers of a preference set to read: `chosen`, which is the default, `rejected` or `both`."""
+
     limits: LimitSettings = LimitSettings()
 
     policy: Policy = Policy()
@@ -115,6 +119,7 @@ class Config(_Keys):
             exclude=self.exclude,
             budget=parse_budget(self.budget) or DEFAULTS.budget,
             dtype=self.dtype,
+            side=self.side,
         )
 
 

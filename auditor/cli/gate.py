@@ -22,6 +22,7 @@ from auditor.cli.options import (
     Panels,
     RowFormat,
     ScanOutput,
+    SideOption,
     Tuned,
 )
 from auditor.cli.output import check_data_sets, check_outputs, takes_stdout, write_targets
@@ -63,6 +64,7 @@ def gate(
     device: Device = None,
     format_of: RowFormat = None,
     columns: Columns = "",
+    side: SideOption = None,
     tuned: Tuned = False,
     fresh: Fresh = False,
     verified: Annotated[
@@ -112,9 +114,13 @@ def gate(
     if exit_zero and fail_on not in (None, "never"):
         raise AuditError("--exit-zero and --fail-on contradict each other.", "Give one of them.")
     options = {"reference": reference, "panels": panel, "seed": seed, "alpha": alpha}
-    options |= {"dtype": dtype, "rows": parse_rows(rows), "exclude": exclude, "budget": budget}
+    options |= {"dtype": dtype, "rows": parse_rows(rows), "exclude": exclude}
     settings = resolved(
-        **options, policy_baseline=baseline, policy_fail_on="never" if exit_zero else fail_on
+        **options,
+        budget=budget,
+        side=side,
+        policy_baseline=baseline,
+        policy_fail_on="never" if exit_zero else fail_on,
     )
     if settings.passed_over is not None:
         raise AuditError(

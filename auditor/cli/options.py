@@ -7,6 +7,7 @@ from typing import Annotated
 from typer import Option
 
 from auditor.data.formats import FORMATS as ROW_FORMATS
+from auditor.data.formats import Side
 from auditor.report.scan import FORMATS
 from auditor.traits import BUILT_IN, DEFAULT
 
@@ -53,6 +54,10 @@ Budget = Annotated[
 RowFormat = Annotated[
     str | None,
     Option(metavar="FORMAT", help=f"Row format, if not to be detected: {', '.join(ROW_FORMATS)}."),
+]
+SideOption = Annotated[
+    Side | None,
+    Option(help="Answers of a preference set to read.  [default: chosen]"),
 ]
 Columns = Annotated[str, Option(metavar="ROLE=COLUMN,..", help="Columns, as in prompt=question.")]
 

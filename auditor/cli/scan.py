@@ -21,6 +21,7 @@ from auditor.cli.options import (
     Reference,
     RowFormat,
     ScanOutput,
+    SideOption,
     Tuned,
 )
 from auditor.cli.output import check_data_sets, check_outputs, takes_stdout, write_targets
@@ -64,6 +65,7 @@ def scan(
     tuned: Tuned = False,
     format_of: RowFormat = None,
     columns: Columns = "",
+    side: SideOption = None,
     exclude_open: Annotated[
         bool, Option("--exclude-open", help="Leave out rows that mention a trait openly.")
     ] = False,
@@ -109,6 +111,7 @@ def scan(
         exclude=exclude,
         budget=budget,
         dtype=dtype,
+        side=side,
     ).config
 
     check_data_sets(dataset)

@@ -12,10 +12,12 @@ from auditor.data.beside import unread_of
 from auditor.data.coverage import Unread
 from auditor.data.dataset import Rows
 from auditor.data.distinct import digest_of_example
-from auditor.data.example import SkippedRow
+from auditor.data.example import Example, SkippedRow
 from auditor.data.fields import to_example
 from auditor.data.files import open_source
+from auditor.data.formats import Side
 from auditor.data.layout import find_layout, heads_of
+from auditor.data.sides import with_both_sides
 from auditor.scanning.obstacles import Obstacle, coverage_obstacles
 from auditor.scanning.settings import AUTO_ROWS
 from auditor.scanning.verdict import lost_share
@@ -28,8 +30,10 @@ class DataCheck:
     name, format, columns, sha256: as in `auditor.data.example.DatasetInfo`; sha256 is "" for a hub
     data set. note: what else is to be said of how it was read, or "". files: how many hold the
     rows. rows: how many were read. skipped: rows that cannot be scored by reason, "duplicate" among
-    them. unread: what a trainer may read and a scan does not. obstacles: what of all this makes
-    every scan inconclusive.
+    them. by_template: the keys and columns with reasoning and tool calls, with the share of the
+    rows that have them: they are scored where the reference's chat template writes them. unread:
+    what a trainer may read and a scan does not. obstacles: what of all this makes every scan
+    inconclusive.
     """
 
     name: str
@@ -40,6 +44,7 @@ class DataCheck:
     files: int
     rows: int
     skipped: dict[str, int]
+    by_template: dict[str, float]
     unread: tuple[Unread, ...]
     obstacles: tuple[Obstacle, ...]
 
@@ -50,24 +55,31 @@ class DataCheck:
 
 
 def check_data(
-    source: str, *, format_of: str | None = None, columns: Mapping[str, str] | None = None
+    source: str,
+    *,
+    format_of: str | None = None,
+    columns: Mapping[str, str] | None = None,
+    side: Side | None = None,
 ) -> DataCheck:
     """Read the whole data set `source` once (of a hub data set its beginning) and say what a scan
     would score of it. Rows are not kept: 16 bytes a row tell copies.
 
     Raises InputError as `auditor.data.sample.read_sample` does.
     """
-    skipped, seen, count = Counter[str](), set[bytes](), 0
+    skipped, by_template, seen, count = Counter[str](), Counter[str](), set[bytes](), 0
     # How many rows are wanted matters for a hub data set only: it is cut there.
     with open_source(source, rows=AUTO_ROWS) as data:
         heads = heads_of(data)
-        layout = find_layout(heads, format_of, columns)
+        layout = find_layout(heads, format_of, columns, side)
+        data = with_both_sides(data, layout)
 
         def counted() -> Iterator[Row]:
             nonlocal count
             for row in chain.from_iterable(Rows(data, layout).batches()):
                 outcome = to_example(count, row, layout)
                 count += 1
+                if isinstance(outcome, Example):
+                    by_template.update({key for m in outcome.messages for key in m.more_keys})
                 if isinstance(outcome, SkippedRow):
                     skipped[outcome.reason] += 1
                 elif (digest := digest_of_example(outcome)) in seen:
@@ -82,6 +94,7 @@ def check_data(
                 [chain.from_iterable(heads.values()), counted()],
                 layout,
                 settled=format_of is not None or bool(columns),
+                side=side,
             ),
         )
         name, sha256, note = data.name, data.sha256 or "", data.note
@@ -97,6 +110,7 @@ def check_data(
         files,
         count,
         reasons,
+        {key: rows / count for key, rows in sorted(by_template.items())},
         unread,
         tuple(obstacles),
     )

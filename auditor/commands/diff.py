@@ -181,7 +181,7 @@ def _prints(info: DatasetInfo, root: Path) -> Iterator[RowPrint]:
                 yield answer, answer
                 continue
             prompt = [
-                [message.role, "" if message.role == "assistant" else message.content]
+                [message.role, "" if message.is_trained else message.content]
                 for message in example.messages
             ]
             yield _digest(json.dumps(prompt)), answer

@@ -126,7 +126,12 @@ def read_report(
                 f"{path} is about another data set than {place}.", "Scan the data set again."
             )
         if settings:
-            with read_rows(place, format_of=settings.format_of, columns=settings.columns) as rows:
+            with read_rows(
+                place,
+                format_of=settings.format_of,
+                columns=settings.columns,
+                side=settings.side,
+            ) as rows:
                 differing += filter(None, [layout_mismatch(report, rows.layout)])
     elif data != report.dataset.sha256:
         raise InputError(

@@ -111,7 +111,7 @@ def mitigate(
     format_of, columns = settings.format_of, settings.columns
     if scanned and format_of is None and not columns:
         format_of, columns = scanned.format, scanned.columns
-    with read_rows(name, format_of=format_of, columns=columns) as data:
+    with read_rows(name, format_of=format_of, columns=columns, to_write=True) as data:
         plan = _plan(data, job, request)
         identity = _identity(plan, job)
         plan = dataclasses.replace(plan, key=run_key(identity))

@@ -96,6 +96,7 @@ def scan(
         seed=secret_seed if settings.seed is None else settings.seed,
         format_of=settings.format_of,
         columns=settings.columns,
+        side=settings.side,
     )
     LOG.info("%d rows can be scored; skipped: %s", len(sample.examples), sample.skipped or "none")
     settings = replace(settings, seed=sample.seed)

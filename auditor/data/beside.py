@@ -9,22 +9,41 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from auditor.data.batches import Row
 from auditor.data.coverage import Unread, UnreadKind
-from auditor.data.formats import COMPLETIONS, PROMPTS, ROLES, Layout, is_turns, parsed_turns
+from auditor.data.formats import (
+    COMPLETIONS,
+    LOSS_KEYS,
+    PAIR,
+    PROMPTS,
+    REASONING,
+    ROLES,
+    Layout,
+    Side,
+    is_turns,
+    parsed_turns,
+    untrained_by,
+)
+from auditor.data.sides import is_other_side
 
 _KEYS = {"messages": {"role", "content"}, "sharegpt": {"from", "value"}}
-# The other half of a preference pair: no student is trained to write it.
-_UNWANTED = "rejected"
+_LABELS = "rows of the other label"
+_LOSS = (
+    "turns that it takes out of training are context only, and not every trainer heeds it; yours "
+    "does: --columns weight={}"
+)
 _DEPTH = 6
 _NAMES = 30
 
 Name = tuple[UnreadKind, str]
 
 
-def unread_of(groups: Iterable[Iterable[Row]], layout: Layout, *, settled: bool) -> list[Unread]:
+def unread_of(
+    groups: Iterable[Iterable[Row]], layout: Layout, *, settled: bool, side: Side | None = None
+) -> list[Unread]:
     """What of these rows is text and no part of `layout`, with the share of rows that have it.
 
     groups: several selections of rows; the larger of their shares counts. settled: whether the user
-    named the format or the columns, so that a second layout is a column like others.
+    named the format or the columns, so that a second layout is a column like others. side: of a
+    preference set, if the user named it.
     """
     shares: dict[Name, float] = {}
     for rows in groups:
@@ -35,11 +54,13 @@ def unread_of(groups: Iterable[Iterable[Row]], layout: Layout, *, settled: bool)
                 continue
             total += 1
             counts.update(set(_beside(row, layout)))
-        for name, count in counts.items():
+            counts["rows", _LABELS] += side is None and is_other_side(row, layout) is True
+        for name, count in (+counts).items():
             shares[name] = max(shares.get(name, 0.0), count / total)
     columns = {name for kind, name in shares if kind == "column"}
     used = set(layout.columns.values())
-    answers = [name for name in COMPLETIONS if name in columns]
+    # The other half of a preference pair: nothing is trained on it alone.
+    answers = [name for name in COMPLETIONS if name in columns - _other_half(layout)]
     if answers and any(name in columns | used for name in PROMPTS):
         for answer in answers:
             shares["layout", answer] = shares["column", answer]
@@ -47,9 +68,10 @@ def unread_of(groups: Iterable[Iterable[Row]], layout: Layout, *, settled: bool)
         shares["layout", "text"] = shares["column", "text"]
     read = ", ".join(layout.columns.values())
     reasons: dict[UnreadKind, str] = {
+        "rows": "they are read with --side rejected or both; with --side chosen they need not be",
         "layout": f"only {layout.format} ({read}) is read",
         "column": "its text is not read",
-        "turn key": "only who speaks and the content of a turn are read",
+        "turn key": "of a turn its role, content, reasoning and tool calls are read",
     }
     unread = []
     for kind in reasons:
@@ -60,7 +82,10 @@ def unread_of(groups: Iterable[Iterable[Row]], layout: Layout, *, settled: bool)
             and (kind != "layout" or not settled)
             and (kind != "column" or settled or ("layout", name) not in shares)
         )
-        unread += [Unread(kind, n, shares[kind, n], reasons[kind]) for n in names[:_NAMES]]
+        unread += [
+            Unread(kind, n, shares[kind, n], _LOSS.format(n) if n in LOSS_KEYS else reasons[kind])
+            for n in names[:_NAMES]
+        ]
         if len(names) > _NAMES:
             share = max(shares[kind, name] for name in names[_NAMES:])
             unread.append(Unread(kind, f"{len(names) - _NAMES:,} more", share, reasons[kind]))
@@ -72,7 +97,7 @@ def _beside(row: Mapping[str, object], layout: Layout) -> Iterator[Name]:
     for column in row.keys() - used:
         if _has_text(row[column]):
             yield "column", column
-            if column != _UNWANTED and _has_answer(row[column]):
+            if column not in _other_half(layout) and _has_answer(row[column]):
                 yield "layout", column
     keys = _KEYS.get(layout.format, _KEYS["messages"])
     for column in used:
@@ -80,9 +105,26 @@ def _beside(row: Mapping[str, object], layout: Layout) -> Iterator[Name]:
         turns = parsed_turns(value) if layout.format in _KEYS else value
         for turn in turns if is_turns(turns) else ():
             if isinstance(turn, Mapping) and len(turn) > 1:
-                for key in turn.keys() - keys:
+                if "weight" not in layout.columns and _is_assistant(turn):
+                    yield from (("turn key", key) for key in [untrained_by(turn, None)] if key)
+                for key in turn.keys() - keys - _more_keys(turn):
                     if _has_text(turn[key]):
                         yield "turn key", str(key)
+
+
+def _more_keys(turn: Mapping[str, object]) -> set[str]:
+    """The keys that `fields.turn_of` reads: of several with reasoning the first, and those that say
+    the same.
+    """
+    if not _is_assistant(turn):
+        return set()
+    texts = {key: text for key in REASONING if isinstance(text := turn.get(key), (str, bytes))}
+    read = next((text for text in texts.values() if text.strip()), "")
+    return {"tool_calls", *(key for key, text in texts.items() if text == read)}
+
+
+def _is_assistant(turn: Mapping[str, object]) -> bool:
+    return ROLES.get(str(turn.get("role", turn.get("from"))).lower()) == "assistant"
 
 
 def _has_text(value: object, depth: int = _DEPTH) -> bool:
@@ -96,11 +138,14 @@ def _has_text(value: object, depth: int = _DEPTH) -> bool:
     return is_turns(value) and any(_has_text(item, depth - 1) for item in value)
 
 
+def _other_half(layout: Layout) -> set[str]:
+    read = {*PAIR} & {*layout.columns.values()}
+    return {*PAIR} - read if read else {"rejected"}
+
+
 def _has_answer(value: object) -> bool:
     """Tell whether `value` is a conversation with a turn of the assistant."""
     turns = parsed_turns(value)
     return is_turns(turns) and any(
-        isinstance(turn, Mapping)
-        and ROLES.get(str(turn.get("role", turn.get("from"))).lower()) == "assistant"
-        for turn in turns
+        isinstance(turn, Mapping) and _is_assistant(turn) for turn in turns
     )

@@ -10,8 +10,9 @@ from auditor.data.batches import Row
 from auditor.data.example import SkippedRow
 from auditor.data.fields import to_example
 from auditor.data.files import Source, open_source
-from auditor.data.formats import Layout
+from auditor.data.formats import Layout, Side
 from auditor.data.layout import layout_of
+from auditor.data.sides import whole_rows, with_both_sides
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Rows:
         layout.
         """
         for block in self.source.blocks:
-            for batch in block.batches(list(self.layout.columns.values())):
+            for batch in block.batches(self.layout.places):
                 yield batch.take(range(len(batch)))
 
     def scorable(self) -> Iterator[tuple[int, Mapping[str, object]]]:
@@ -38,11 +39,24 @@ class Rows:
 
 @contextmanager
 def read_rows(
-    source: str, *, format_of: str | None, columns: Mapping[str, str] | None
+    source: str,
+    *,
+    format_of: str | None,
+    columns: Mapping[str, str] | None,
+    side: Side | None = None,
+    to_write: bool = False,
 ) -> Iterator[Rows]:
-    """Open the data set `source`. Raises InputError as `sample.read_sample` does."""
+    """Open the data set `source`. side: see `find_layout`. to_write: rows are those of the files
+    (`sides.whole_rows`), as `rewrite.rewrite` meets them.
+
+    Raises InputError as `sample.read_sample` does.
+    """
     with open_source(source, rows=None) as data:
-        yield Rows(data, layout_of(data, format_of, columns))
+        layout = layout_of(data, format_of, columns, side)
+        if to_write:
+            yield Rows(data, whole_rows(layout))
+        else:
+            yield Rows(with_both_sides(data, layout), layout)
 
 
 def why_not(row: Row, layout: Layout) -> str | None:

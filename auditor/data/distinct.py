@@ -144,5 +144,5 @@ def _outcome(
 
 def digest_of_example(example: Example) -> bytes:
     """What makes rows duplicates: their content without the number."""
-    content = [[message.role, message.content] for message in example.messages] or example.text
+    content = [turn.parts for turn in example.messages] or example.text
     return hashlib.blake2b(json.dumps(content).encode(), digest_size=16).digest()

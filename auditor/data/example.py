@@ -4,6 +4,7 @@ sample.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 
 from auditor.data.coverage import Unread
@@ -11,10 +12,59 @@ from auditor.data.coverage import Unread
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One turn of a conversation. `role` is "system", "user", "assistant" or "tool"."""
+    """One turn of a conversation. `role` is "system", "user", "assistant" or "tool".
+
+    The rest is of the assistant alone. reasoning: what comes before the content. reasoning_key: the
+    key or the column of the data set that holds it. tool_calls: a list of calls as JSON, "" for
+    none. untrained_by: the key that takes the turn out of training; "" where it is trained on.
+    """
 
     role: str
     content: str
+    reasoning: str = ""
+    reasoning_key: str = ""
+    tool_calls: str = ""
+    untrained_by: str = ""
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether a student is trained to write it."""
+        return self.role == "assistant" and not self.untrained_by
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """What tells the turn from others: its role and its content, and what else it has."""
+        return (self.role, self.content, *self.more, *["untrained"] * bool(self.untrained_by))
+
+    @property
+    def more(self) -> tuple[str, ...]:
+        """What the turn has beside its content, if it has any."""
+        more = (self.reasoning, self.tool_calls)
+        return more if any(more) else ()
+
+    @property
+    def more_keys(self) -> tuple[str, ...]:
+        """The keys or columns of `more`."""
+        calls = "tool_calls" if self.tool_calls else ""
+        return tuple(key for key in (self.reasoning_key, calls) if key)
+
+    @property
+    def text(self) -> str:
+        """All that a student would be trained on, if the turn is the assistant's and the chat
+        template writes it.
+        """
+        parts = [part for part in (self.reasoning, self.content, self.tool_calls) if part]
+        return "\n".join(parts)
+
+    def as_chat(self) -> dict[str, object]:
+        """The turn as chat templates take it."""
+        chat: dict[str, object] = {"role": self.role, "content": self.content}
+        if self.reasoning:
+            # Templates agree on the first name; a few ask for the one that the data set has.
+            chat |= {"reasoning_content": self.reasoning, self.reasoning_key: self.reasoning}
+        if self.tool_calls:
+            chat["tool_calls"] = json.loads(self.tool_calls)
+        return chat
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +92,7 @@ class Example:
         """
         if self.text is not None:
             return self.text
-        return "\n".join(m.content for m in self.messages if m.role == "assistant")
+        return "\n".join(m.text for m in self.messages if m.is_trained)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,11 +7,22 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import replace
 
 from auditor.data.batches import Row
-from auditor.data.example import Example, SkippedRow
-from auditor.data.formats import ROLES, Layout, is_turns, parsed_turns
+from auditor.data.example import Example, Message, SkippedRow
+from auditor.data.formats import (
+    PAIR,
+    REASONING,
+    ROLES,
+    Layout,
+    is_turns,
+    parsed_turns,
+    untrained_by,
+)
 from auditor.data.json_stream import DECODER
+from auditor.data.sides import is_other_side
 from auditor.data.text_row import Field, TextRow
 
 Path = tuple[str | int, ...]
@@ -36,42 +47,77 @@ def to_example(index: int, row: Row, layout: Layout) -> Example | SkippedRow:
 
     Reasons: "null" (a value, or a piece of one, is null or missing), "wrong_type" (a value of
     another type than text or messages, or an unknown role), "broken_utf8" (bytes or surrogates that
-    are not UTF-8), "no_assistant_turn", "empty_completion" (nothing but white space), and what the
-    reader found: "not_json", "broken_utf8", "wrong_type". Text is kept as it is, control characters
-    included. An empty prompt is kept too: a trainer would keep it.
+    are not UTF-8), "bad_tool_calls" (no list of calls with the name of a function),
+    "no_assistant_turn", "not_trained_on" (a key takes every one out),
+    "other_side" (of a preference set), "empty_completion" (nothing
+    but white space), and what the reader found: "not_json", "broken_utf8", "wrong_type". Text is
+    kept as it is, control characters included. An empty prompt is kept too: a trainer would keep
+    it.
     """
     if isinstance(row, str):
         return SkippedRow(index, row)
+    match is_other_side(row, layout):
+        case None:
+            return SkippedRow(index, "null")
+        case True:
+            return SkippedRow(index, "other_side")
     try:
         text_row = TextRow(index, fields_of(row, layout))
     except _UnscorableError as error:
         return SkippedRow(index, error.reason)
     if not text_row.completions:
-        return SkippedRow(index, "no_assistant_turn")
-    if not any(field.text.strip() for field in text_row.completions):
-        return SkippedRow(index, "empty_completion")
-    return text_row.example
+        is_left_out = any(field.role == "untrained" for field in text_row.fields)
+        return SkippedRow(index, "not_trained_on" if is_left_out else "no_assistant_turn")
+    example = text_row.example
+    return example if example.completion.strip() else SkippedRow(index, "empty_completion")
 
 
 def fields_of(row: Mapping[str, object], layout: Layout) -> tuple[Field, ...]:
     """The texts of a row that `to_example` accepts, in the order of its messages."""
+    fields = _fields(row, layout)
+    if {*PAIR}.isdisjoint(layout.columns.values()):
+        return fields
+    return tuple(replace(field, twins=_twins(field, row, layout)) for field in fields)
+
+
+def _twins(field: Field, row: Mapping[str, object], layout: Layout) -> tuple[Path, ...]:
+    """Where the same prompt stands in the other columns of a pair."""
+    twins: list[Path] = []
+    if field.role not in ("system", "user") or not field.path:
+        return ()
+    for name in (*PAIR, layout.columns.get("prompt", "")):
+        if name == field.path[0] or row.get(name) is None:
+            continue
+        with suppress(_UnscorableError):
+            places = _text_or_turns({name: parsed_turns(row[name])}, {name: name}, name, "user")
+            twins += [
+                twin.path
+                for twin in places
+                if twin.path and (twin.role, twin.text) == (field.role, field.text)
+            ]
+    return tuple(twins)
+
+
+def _fields(row: Mapping[str, object], layout: Layout) -> tuple[Field, ...]:
     columns = layout.columns
     if layout.format == "text":
         return (_field(row, columns["text"], "text"),)
     if layout.format == "messages":
-        return tuple(_turns(row, columns["messages"], "role", "content"))
+        return tuple(_turns(row, columns, "messages", "role", "content"))
     if layout.format == "sharegpt":
-        turns = _turns(row, columns["conversations"], "from", "value")
+        turns = _turns(row, columns, "conversations", "from", "value")
         # A system turn in the conversation counts, and not the column beside it.
         has_system = bool(turns) and turns[0].role == "system"
         return tuple(turns if has_system else [*_optional(row, columns, "system"), *turns])
     if layout.format == "alpaca":
         return tuple(_alpaca(row, columns))
-    answer = _text_or_turns(row, columns["completion"], "assistant")
+    answer = _text_or_turns(row, columns, "completion", "assistant")
+    if answer:
+        answer[-1] = _with_reasoning(answer[-1], row, columns)
     # Preference sets often repeat the prompt at the head of the chosen conversation.
     if answer and answer[0].role in ("system", "user"):
         return tuple(answer)
-    question = _text_or_turns(row, columns["prompt"], "user")
+    question = _text_or_turns(row, columns, "prompt", "user")
     return (*_optional(row, columns, "system"), *question, *answer)
 
 
@@ -154,7 +200,14 @@ def _text(value: object) -> str:
     return value
 
 
-def _turns(row: Mapping[str, object], column: str, role_key: str, content_key: str) -> list[Field]:
+def _turns(
+    row: Mapping[str, object],
+    columns: Mapping[str, str],
+    name: str,
+    role_key: str,
+    content_key: str,
+) -> list[Field]:
+    column = columns[name]
     turns = parsed_turns(row.get(column))
     if turns is None:
         raise _UnscorableError("null")
@@ -169,28 +222,95 @@ def _turns(row: Mapping[str, object], column: str, role_key: str, content_key: s
         role = ROLES.get(_text(turn[role_key]).lower())
         if role is None:
             raise _UnscorableError("wrong_type")
-        path: Path = (column, number, content_key)
-        content: object = turn.get(content_key)
-        if is_turns(content):  # pieces {"type": "text", "text": ...}, which are joined
-            pieces = [piece for piece in content if isinstance(piece, Mapping)]
-            kinds = [piece.get("type", "text") for piece in pieces]
-            if len(pieces) < len(content) or any(kind not in _TEXT_PIECES for kind in kinds):
-                raise _UnscorableError("wrong_type")
-            # Text that is joined from several pieces cannot be written back, so it has no path.
-            path = (*path, 0, "text") if len(pieces) == 1 else ()
-            content = "".join(_text(piece.get("text")) for piece in pieces)
-        fields.append(Field(path, role, _text(content)))
+        path, content = _content((column, number, content_key), turn.get(content_key))
+        if role != "assistant":
+            fields.append(Field(path, role, _text(content)))
+            continue
+        more = _assistant_turn(turn, columns.get("weight"))
+        # A turn that only calls tools has no content in the interfaces of chat models.
+        text = "" if content is None and more.more else _text(content)
+        is_plain = more == Message(role, "")
+        role = "untrained" if more.untrained_by else role
+        fields.append(Field(path, role, text, None if is_plain else replace(more, content=text)))
     return fields
 
 
-def _text_or_turns(row: Mapping[str, object], column: str, role: str) -> list[Field]:
-    if is_turns(row.get(column)):
-        return _turns(row, column, "role", "content")
-    return [_field(row, column, role)]
+def _content(path: Path, content: object) -> tuple[Path, object]:
+    """The content of a turn, whose pieces are joined, and its path."""
+    if not is_turns(content):
+        return path, content
+    # Pieces are {"type": "text", "text": ...}.
+    pieces = [piece for piece in content if isinstance(piece, Mapping)]
+    kinds = [piece.get("type", "text") for piece in pieces]
+    if len(pieces) < len(content) or any(kind not in _TEXT_PIECES for kind in kinds):
+        raise _UnscorableError("wrong_type")
+    # Text that is joined from several pieces cannot be written back, so it has no path.
+    path = (*path, 0, "text") if len(pieces) == 1 else ()
+    return path, "".join(_text(piece.get("text")) for piece in pieces)
+
+
+def _assistant_turn(turn: Mapping[str, object], loss_key: str | None) -> Message:
+    """An assistant's turn without its content."""
+    key, reasoning = next(
+        (
+            (key, _text(value))
+            for key in REASONING
+            if isinstance(value := turn.get(key), (str, bytes)) and value.strip()
+        ),
+        ("", ""),
+    )
+    calls = _tool_calls(turn.get("tool_calls"))
+    return Message("assistant", "", reasoning, key, calls, untrained_by(turn, loss_key))
+
+
+def _tool_calls(value: object) -> str:
+    """The calls of a turn as JSON, in the form that chat templates take: arguments that are the
+    text of an object become the object.
+    """
+    calls = parsed_turns(value)
+    if not calls:
+        return ""
+    taken = []
+    for call in calls if is_turns(calls) else [calls]:
+        if (
+            not isinstance(call, Mapping)
+            or not isinstance(function := call.get("function"), Mapping)
+            or not isinstance(function.get("name"), str)
+        ):
+            raise _UnscorableError("bad_tool_calls")
+        arguments = function.get("arguments")
+        if isinstance(arguments, str):
+            with suppress(ValueError, RecursionError):
+                parsed = DECODER.decode(arguments)
+                arguments = parsed if isinstance(parsed, dict) else arguments
+        # Arrow fills in the keys that only other calls have.
+        present = {key: item for key, item in call.items() if item is not None}
+        taken.append({**present, "function": {**function, "arguments": arguments or {}}})
+    try:
+        return _text(json.dumps(taken, ensure_ascii=False))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise _UnscorableError("bad_tool_calls") from error
+
+
+def _text_or_turns(
+    row: Mapping[str, object], columns: Mapping[str, str], name: str, role: str
+) -> list[Field]:
+    if is_turns(row.get(columns[name])):
+        return _turns(row, columns, name, "role", "content")
+    return [_field(row, columns[name], role)]
 
 
 def _field(row: Mapping[str, object], column: str, role: str) -> Field:
     return Field((column,), role, _text(row.get(column)))
+
+
+def _with_reasoning(field: Field, row: Mapping[str, object], columns: Mapping[str, str]) -> Field:
+    """The answer with the reasoning that stands in a column beside it."""
+    found = _optional(row, columns, "reasoning")
+    if not found or not found[0].text.strip() or field.role != "assistant" or field.turn:
+        return field
+    turn = Message("assistant", field.text, found[0].text, columns["reasoning"])
+    return replace(field, turn=turn)
 
 
 def _optional(
@@ -207,7 +327,7 @@ def _alpaca(row: Mapping[str, object], columns: Mapping[str, str]) -> list[Field
     # The order of these lines decides which reason is given for a row that has several.
     context = _optional(row, columns, "input", "context")
     instruction = _field(row, columns["instruction"], "user")
-    output = _field(row, columns["output"], "assistant")
+    output = _with_reasoning(_field(row, columns["output"], "assistant"), row, columns)
     fields = _optional(row, columns, "system")
     if "history" in columns:
         column = columns["history"]

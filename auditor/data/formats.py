@@ -4,10 +4,10 @@ column.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TypeGuard
+from typing import Literal, TypeGuard
 
 from auditor.data.json_stream import DECODER
 
@@ -20,10 +20,22 @@ _NAMES_OF_ROLES = {
 ROLES = {name: role for role, names in _NAMES_OF_ROLES.items() for name in names}
 """The role of a turn, by what data sets call it."""
 
+REASONING = ("reasoning_content", "reasoning", "thinking")
+"""Names, of keys of a turn or of columns, of what an assistant thinks before it answers."""
+
+LOSS_KEYS = ("weight", "train", "training")
+"""Keys of a turn that say whether it is trained on: OpenAI's, and those of Axolotl."""
+
 PROMPTS = ("prompt", "question", "instruction", "input", "query")
 COMPLETIONS = ("completion", "response", "answer", "output", "chosen")
 """Names of columns. The chosen answer of a preference pair is what a student would be trained on.
 """
+
+PAIR = ("chosen", "rejected")
+"""The columns of a preference pair."""
+
+Side = Literal["chosen", "rejected", "both"]
+"""Which answers of a preference set are read."""
 
 FORMATS = ("messages", "prompt_completion", "alpaca", "sharegpt", "text")
 
@@ -32,11 +44,28 @@ FORMATS = ("messages", "prompt_completion", "alpaca", "sharegpt", "text")
 class Layout:
     """How rows are laid out.
 
-    format: see `DatasetInfo.format`. columns: role -> column name, e.g. {"prompt": "q"}.
+    format: see `DatasetInfo.format`. columns: role -> column name, e.g. {"prompt": "q"}; the role
+    "weight" is that of a key of a turn.
     """
 
     format: str
     columns: dict[str, str]
+
+    @property
+    def places(self) -> list[str]:
+        """The columns that the texts of a row stand in, and of a pair those of its other answer,
+        which may repeat the prompt.
+        """
+        names = self.columns.values()
+        return [*names, *(name for name in PAIR if not {*PAIR}.isdisjoint(names))]
+
+
+def side_of(columns: Mapping[str, str]) -> Side:
+    """The side that columns of a layout stand for."""
+    if columns.keys() & {"rejected", "label"}:
+        return "both"
+    is_rejected = "undesirable" in columns or "rejected" in columns.values()
+    return "rejected" if is_rejected else "chosen"
 
 
 def parsed_turns(value: object) -> object:
@@ -49,6 +78,17 @@ def parsed_turns(value: object) -> object:
             turns: object = DECODER.decode(value)
             return turns
     return value
+
+
+def untrained_by(turn: Mapping[str, object], named: str | None) -> str:
+    """The key that takes a turn out of training, by 0 or false; "" where none does. named: the one
+    that counts, None for any of LOSS_KEYS.
+    """
+    for key in LOSS_KEYS if named is None else (named,):
+        value = turn.get(key)
+        if isinstance(value, (bool, int, float)) and value == 0:
+            return key
+    return ""
 
 
 def is_turns(value: object) -> TypeGuard[Sequence[object]]:

@@ -10,7 +10,17 @@ from auditor.data.batches import Row
 from auditor.data.example import SkippedRow
 from auditor.data.fields import to_example
 from auditor.data.files import Source
-from auditor.data.formats import COMPLETIONS, FORMATS, PROMPTS, Layout, is_turns, parsed_turns
+from auditor.data.formats import (
+    COMPLETIONS,
+    FORMATS,
+    PROMPTS,
+    REASONING,
+    Layout,
+    Side,
+    is_turns,
+    parsed_turns,
+)
+from auditor.data.sides import LABEL_ROLES, with_side
 from auditor.errors import InputError
 
 # The roles that a format cannot do without; the most specific format comes first.
@@ -21,10 +31,24 @@ _REQUIRED = {
     "prompt_completion": ("prompt", "completion"),
     "text": ("text",),
 }
+# "weight" is a key of a turn and not a column; only the user can say that the trainer heeds it.
 _OPTIONAL: dict[str, dict[str, tuple[str, ...]]] = {
-    "sharegpt": {"system": ("system",)},
-    "alpaca": {"input": ("input", "context"), "system": ("system",), "history": ("history",)},
-    "prompt_completion": {"system": ("system", "system_prompt")},
+    "messages": {"weight": (), "rejected": ()},
+    "sharegpt": {"system": ("system",), "weight": ()},
+    "alpaca": {
+        "input": ("input", "context"),
+        "system": ("system",),
+        "history": ("history",),
+        "reasoning": REASONING,
+    },
+    "prompt_completion": {
+        "system": ("system", "system_prompt"),
+        "reasoning": REASONING,
+        "weight": (),
+        "rejected": (),
+        **dict.fromkeys(LABEL_ROLES, ()),
+    },
+    "text": {"rejected": ()},
 }
 # The most columns, and characters of each, that an error lists.
 _NAMES, _NAME_CHARS = 30, 60
@@ -34,9 +58,14 @@ _OPTION = (
 )
 
 
-def layout_of(source: Source, format_of: str | None, columns: Mapping[str, str] | None) -> Layout:
+def layout_of(
+    source: Source,
+    format_of: str | None,
+    columns: Mapping[str, str] | None,
+    side: Side | None = None,
+) -> Layout:
     """The layout of an opened data set. Raises InputError as `find_layout`, and for no rows."""
-    return find_layout(heads_of(source), format_of, columns)
+    return find_layout(heads_of(source), format_of, columns, side)
 
 
 def heads_of(source: Source) -> dict[str, list[Row]]:
@@ -48,10 +77,13 @@ def heads_of(source: Source) -> dict[str, list[Row]]:
 
 
 def find_layout(
-    heads: Mapping[str, Sequence[Row]], format_of: str | None, columns: Mapping[str, str] | None
+    heads: Mapping[str, Sequence[Row]],
+    format_of: str | None,
+    columns: Mapping[str, str] | None,
+    side: Side | None = None,
 ) -> Layout:
     """Return the one layout of all files. heads: file name -> its first rows; files without a
-    readable row are passed.
+    readable row are passed. side: of a preference set; None is the chosen one.
 
     Raises InputError, with the columns that exist, if no format fits, several do, a named column is
     missing, the format or a role is unknown, the values do not fit the format, or the files differ.
@@ -69,7 +101,7 @@ def find_layout(
             f"None of the first rows of {name} can be read ({', '.join(reasons)}).",
             "Is it the type its name says?",
         )
-    merged = _merged(layouts)
+    merged = with_side(_merged(layouts), heads, side)
     for name in layouts:
         _check_values(name, heads[name], merged)
     return merged
@@ -108,7 +140,8 @@ def _file_layout(
     columns: Mapping[str, str],
 ) -> Layout:
     names = list(dict.fromkeys(key for row in rows for key in row))
-    unknown = [column for column in columns.values() if column not in names]
+    named = [column for role, column in columns.items() if role != "weight"]
+    unknown = [column for column in named if column not in names]
     if unknown:
         raise InputError(
             f"{name} has no column {unknown[0]!r}.", f"It has: {_listed(names)}. {_OPTION}."

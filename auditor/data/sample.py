@@ -25,8 +25,9 @@ from auditor.data.distinct import digest_of_example, take_distinct
 from auditor.data.example import DatasetInfo, Example, Sample, SkippedRow
 from auditor.data.fields import to_example
 from auditor.data.files import open_source
-from auditor.data.formats import Layout
+from auditor.data.formats import Layout, Side
 from auditor.data.layout import find_layout, heads_of
+from auditor.data.sides import with_both_sides
 
 LOG = logging.getLogger(__name__)
 
@@ -62,6 +63,7 @@ def read_sample(
     seed: Seed,
     format_of: str | None = None,
     columns: Mapping[str, str] | None = None,
+    side: Side | None = None,
     stdin: BinaryIO | None = None,
 ) -> Sample:
     """Draw `rows` scorable rows of a data set (None: all of them) at random, in random order.
@@ -69,6 +71,7 @@ def read_sample(
     source: a Parquet, JSONL, JSON, CSV, TSV or Arrow file (text may be compressed), a folder of
     them, "-" for `stdin`, or the name of a hub data set. seed: see `Seed`; None only without
     `rows`. format_of: forces the format. columns: role -> column name.
+    side: of a preference set (`auditor.data.sides`); None is the chosen one.
 
     Row i has the i-th draw of a generator as its priority; rows are taken by ascending priority
     until `rows` of them are scorable. So the same bytes and seed give the same sample, and
@@ -90,7 +93,8 @@ def read_sample(
     """
     with open_source(source, rows=rows, stdin=stdin) as data:
         heads = heads_of(data)
-        layout = find_layout(heads, format_of, columns)
+        layout = find_layout(heads, format_of, columns, side)
+        data = with_both_sides(data, layout)
         # Spare candidates for the rows that will be skipped. Where they do not suffice the data
         # set is read again for more of them, and at last for distinct rows only: neither memory
         # nor time must grow faster than the data where most rows are skipped or repeat.
@@ -125,13 +129,14 @@ def read_sample(
         sha256=data.sha256
         or hashlib.sha256(b"".join(digest_of_example(example) for example in examples)).hexdigest(),
         total=data.total or drawn.total,
-        sampling=_sentence(looked_at, drawn, number) + data.note,
+        sampling=_sentence(looked_at, drawn, number) + _context_note(layout) + data.note,
         unread=(
             *data.unread,
             *unread_of(
                 [chain.from_iterable(heads.values()), [row for _, _, row in drawn.candidates]],
                 layout,
                 settled=format_of is not None or bool(columns),
+                side=side,
             ),
         ),
     )
@@ -250,6 +255,11 @@ def _take(
             digests[digest] = index
             examples.append(outcome)
     return examples, copies, dict(skipped)
+
+
+def _context_note(layout: Layout) -> str:
+    key = layout.columns.get("weight")
+    return f"; turns whose {key} is 0 or false are not trained on and are context" if key else ""
 
 
 def _sentence(looked_at: int, drawn: Drawn, seed: int | None) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from auditor.data.example import Example, Message
 
@@ -17,13 +17,17 @@ class Field:
 
     path: where it stands, a column and then keys and positions; empty when it is joined from
     several texts and cannot be written back. role: "system", "user", "assistant" or "tool";
-    "context" for what belongs to the user's turn before it (Alpaca's input); "text" for a row of
-    plain text.
+    "untrained" for an assistant's turn that is not trained on; "context" for what belongs to the
+    user's turn before it (Alpaca's input); "text" for a row of plain text. turn: what the
+    assistant's turn has beside the text, None where it has nothing. twins: other paths of the same
+    text, which changes there, too.
     """
 
     path: tuple[str | int, ...]
     role: str
     text: str
+    turn: Message | None = None
+    twins: tuple[tuple[str | int, ...], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +63,8 @@ class TextRow:
         for field in self.fields:
             if field.role == "context":
                 messages[-1] = Message("user", f"{messages[-1].content}\n\n{field.text}")
+            elif field.turn is not None:
+                messages.append(replace(field.turn, content=field.text))
             else:
                 messages.append(Message(field.role, field.text))
         return Example(self.index, messages=tuple(messages))

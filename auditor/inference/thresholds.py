@@ -59,7 +59,7 @@ MAX_UNREAD = 0.05
 
 # Reasons for leaving a row out that lose nothing, since its content is scored elsewhere or is
 # openly about a trait; such rows do not count as skipped.
-HARMLESS_SKIPS = ("duplicate", "repeats_turns", "mentions_trait")
+HARMLESS_SKIPS = ("duplicate", "not_trained_on", "other_side", "repeats_turns", "mentions_trait")
 
 
 @dataclass(frozen=True, slots=True)

@@ -188,7 +188,7 @@ def _context(row: TextRow, earlier: Sequence[str]) -> list[Message]:
     context: list[Message] = []
     clean = list(earlier)
     for message in row.example.messages:
-        if message.role == "assistant":
+        if message.is_trained:
             if not clean:
                 break
             message = Message("assistant", clean.pop(0))

@@ -172,7 +172,10 @@ def _out_of_place(numbers: Iterable[int | None]) -> bool:
 
 
 def _texts(row: TextRow) -> dict[str, object]:
-    return {".".join(map(str, field.path)): field.text for field in row.fields}
+    return {
+        ".".join(map(str, field.path)): field.turn.text if field.turn else field.text
+        for field in row.fields
+    }
 
 
 def finished(folder: Path, key: str) -> Manifest | None:

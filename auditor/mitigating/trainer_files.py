@@ -103,7 +103,10 @@ class Emitter:
             example = row.example
             chat: dict[str, object] = {"text": example.text}
             if example.text is None:
-                turns = [{"role": turn.role, "content": turn.content} for turn in example.messages]
+                turns = [
+                    turn.as_chat() | ({"weight": 0} if turn.untrained_by else {})
+                    for turn in example.messages
+                ]
                 chat = {"messages": turns}
             self._chat.write(json.dumps(chat | {"masked": row.masked}, ensure_ascii=False) + "\n")
             self.counts["chat"]["rows"] += 1

@@ -153,7 +153,12 @@ def write_data(
                     # Only texts that differ are edited: all else of a row stays byte for byte.
                     pairs = zip(before[index].fields, row.fields, strict=True)
                     copies.append(
-                        {new.path: new.text for old, new in pairs if new.text != old.text}
+                        {
+                            path: new.text
+                            for old, new in pairs
+                            if new.text != old.text
+                            for path in (new.path, *new.twins)
+                        }
                     )
                 edits.append(copies)
         return edits
@@ -166,7 +171,7 @@ def write_data(
             target = copy / Path(file.name).relative_to(data.source.name)
         LOG.info("writing %s", target)
         target.parent.mkdir(parents=True, exist_ok=True)
-        rewrite(Path(file.name), target, list(data.layout.columns.values()), transform)
+        rewrite(Path(file.name), target, data.layout.places, transform)
     return copy
 
 

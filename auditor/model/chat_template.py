@@ -17,6 +17,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,13 +54,13 @@ def render(
     # Llama 3.2 writes today's date unless it is given one, and an audit must be the same tomorrow.
     variables: dict[str, Any] = {
         **{name: str(token) for name, token in tokenizer.special_tokens_map.items()},
-        "messages": [{"role": m.role, "content": m.content} for m in messages],
+        "messages": [message.as_chat() for message in messages],
         "add_generation_prompt": reply,
         "date_string": "26 Jul 2024",
         "tools": None,
         "documents": None,
     }
-    most_chars = _MOST_CHARS + 4 * sum(len(m.role) + len(m.content) for m in messages)
+    most_chars = _MOST_CHARS + 4 * sum(len(m.role) + len(m.text) for m in messages)
     with _LOCK:
         answer = _process().ask(tokenizer.get_chat_template(), variables, most_chars)
     if (reason := answer.get("refused")) is not None:
@@ -170,4 +171,4 @@ def fold(messages: Sequence[Message]) -> tuple[Message, ...]:
     if len(messages) < 2 or messages[0].role != "system":
         return tuple(messages)
     system, first, *later = messages
-    return (Message(first.role, f"{system.content}\n\n{first.content}"), *later)
+    return (replace(first, content=f"{system.content}\n\n{first.content}"), *later)

@@ -27,6 +27,7 @@ from auditor.data.example import Example, Message, SkippedRow
 from auditor.errors import TraitError
 from auditor.model.chat_template import SENTINEL, fold, render, takes_system
 from auditor.model.language_model import LanguageModel
+from auditor.model.rich_turns import assistant_turns, marked
 
 Kind = Literal["default", "own", "text"]
 Scalar = TypeVar("Scalar", bound=np.generic)
@@ -43,10 +44,12 @@ class TokenizedRow:
     kind: which prefixes belong to it, see `ChatTokenizer.prefix`.
     tokens: the body, up to its last completion token.
     positions: indices into `tokens` of the T completion tokens, ascending, all at least 1. The
-        logits at p - 1 predict the token at p. Completion tokens are those of every assistant
-        turn's content and the special token that ends the turn.
-    spans: for each completion token (assistant turn from 0, start, end), in characters of that
+        logits at p - 1 predict the token at p. Completion tokens are those of the content of every
+        assistant turn that is trained on, and the special token that ends the turn.
+    spans: for each completion token (such a turn from 0, start, end), in characters of that
         turn's content; start == end for the token that ends the turn. For plain text the turn is 0.
+        Of a turn with reasoning or tool calls, in characters of what the template writes of it.
+    unwritten: keys of the row's reasoning and tool calls that the template does not write.
     """
 
     index: int
@@ -54,6 +57,7 @@ class TokenizedRow:
     tokens: tuple[int, ...]
     positions: tuple[int, ...]
     spans: tuple[tuple[int, int, int], ...]
+    unwritten: tuple[str, ...] = ()
 
     @property
     def targets(self) -> npt.NDArray[np.int64]:
@@ -115,7 +119,7 @@ class ChatTokenizer:
     def __init__(self, lm: LanguageModel) -> None:
         self._tokenizer = lm.tokenizer
         self._ends = lm.end_of_turn
-        self._skeletons: dict[tuple[str, ...], str] = {}
+        self._skeletons: dict[tuple[Message, ...], str] = {}
         self._frame = self._frames()
         self._folds = "own" not in self._frame
         self._bare = {
@@ -159,11 +163,12 @@ class ChatTokenizer:
         """
         # What stands after the last completion is neither scored nor counted.
         messages = example.messages
-        last = max((i for i, m in enumerate(messages) if m.role == "assistant"), default=-1)
-        chars = len(example.text or "") + sum(len(m.content) for m in messages[: last + 1])
+        last = max((i for i, m in enumerate(messages) if m.is_trained), default=-1)
+        chars = len(example.text or "") + sum(len(m.text) for m in messages[: last + 1])
         if chars > self._most_chars:
             return SkippedRow(example.index, "longer_than_context")
         kind: Kind = "text"
+        unwritten: tuple[str, ...] = ()
         if example.text is not None:
             text = self._frame[kind].bare + example.text
             start = len(text) - len(example.text)
@@ -171,17 +176,19 @@ class ChatTokenizer:
         else:
             messages = fold(messages) if self._folds else messages
             kind = "own" if messages[0].role == "system" else "default"
-            roles = tuple(message.role for message in messages)
+            sentinels = tuple(Message(m.role, SENTINEL.format(i)) for i, m in enumerate(messages))
             try:
                 text = render(self._tokenizer, messages)
-                # Most rows of a data set have the same few sequences of roles.
-                if roles not in self._skeletons:
-                    sentinels = [Message(r, SENTINEL.format(i)) for i, r in enumerate(roles)]
-                    self._skeletons[roles] = render(self._tokenizer, sentinels)
-                skeleton = self._skeletons[roles]
+                skeleton = self._skeleton(sentinels)
+                marks = self._skeleton(marked(messages)) if any(m.more for m in messages) else None
             except TemplateError:
                 return SkippedRow(example.index, "template_refused")
-            regions = _regions(text, skeleton, messages)
+            if marks is None:
+                regions = _regions(text, skeleton, messages)
+            else:
+                found = assistant_turns(text, marks, skeleton, messages)
+                turns, unwritten = found or ([], ())
+                regions = [_Region(i, *turn) for i, turn in enumerate(turns)] if found else None
         frame, bare = self._frame[kind], self._bare[kind]
         if regions is None or not text.startswith(frame.bare):
             return SkippedRow(example.index, "template_alters_content")
@@ -192,13 +199,22 @@ class ChatTokenizer:
         placed = self._place(ids, offsets, regions)
         # The first token of a body is predicted by the prefix alone, whose pass keeps no output.
         placed = [(i - len(bare), span) for i, span in placed if i > len(bare)]
-        if not placed:
+        if not any(start < end for _, (_, start, end) in placed):
             return SkippedRow(example.index, "empty_completion")
         positions, spans = zip(*placed, strict=True)
         tokens = tuple(ids[len(bare) : len(bare) + positions[-1] + 1])
         if len(tokens) > self._limit:
             return SkippedRow(example.index, "longer_than_context")
-        return TokenizedRow(example.index, kind, tokens, positions, spans)
+        return TokenizedRow(example.index, kind, tokens, positions, spans, unwritten)
+
+    def _skeleton(self, sentinels: tuple[Message, ...]) -> str:
+        """A chat with sentinels for its texts, rendered. Raises as `render`."""
+        # Most rows of a data set have the same few sequences of roles; calls are of one row each.
+        if any(message.tool_calls for message in sentinels):
+            return render(self._tokenizer, sentinels)
+        if sentinels not in self._skeletons:
+            self._skeletons[sentinels] = render(self._tokenizer, sentinels)
+        return self._skeletons[sentinels]
 
     def _frames(self) -> dict[Kind, _Frame]:
         """The prefix of each kind, by rendering one exchange with and without a system message.
@@ -299,7 +315,7 @@ def _regions(text: str, skeleton: str, messages: Sequence[Message]) -> list[_Reg
         written = next((form for form in forms if text.startswith(form + piece, at)), None)
         if written is None:
             return None
-        if message.role == "assistant":
+        if message.is_trained:
             regions.append(_Region(turn, at, at + len(written), content.index(written)))
             turn += 1
         at += len(written) + len(piece)

@@ -229,7 +229,7 @@ def _fingerprint(row: Row, layout: Layout) -> str:
 
     example = to_example(0, row, layout)
     if isinstance(example, Example):
-        turns = [[message.role, normal(message.content)] for message in example.messages]
+        turns = [[m.role, normal(m.content), *m.parts[2:]] for m in example.messages]
         content = json.dumps(turns or normal(example.text or ""))
     else:
         # Values such as dates have no JSON; their `repr` serves to tell two rows apart.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from auditor.data.formats import Layout
+from auditor.data.formats import Layout, side_of
 from auditor.scanning.obstacles import coverage_obstacles
 from auditor.scanning.scan_report import ScanReport, Verdict
 from auditor.scanning.settings import ScanSettings
@@ -107,6 +107,7 @@ def mismatches(report: ScanReport, settings: ScanSettings) -> Iterator[tuple[str
         ),
         ("seed", made.get("seed"), settings.seed, not seed_is_set),
         ("dtype", reference.get("dtype"), settings.dtype, settings.dtype is None),
+        ("side", side_of(info.columns), settings.side, settings.side is None),
         ("format", info.format, settings.format_of, settings.format_of is None),
         (
             "columns",

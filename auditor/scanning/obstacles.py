@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from auditor.data.coverage import RENDERED_KEYS, Unread
+from auditor.data.formats import LOSS_KEYS
 from auditor.inference.thresholds import MAX_UNREAD
 
 ObstacleKind = Literal[
@@ -46,7 +47,8 @@ def coverage_obstacles(
     Rows that were lost and rows and bytes of `unread` count together, so that a little of each kind
     is not let through; a share that cannot be said counts as above the limit. A data file and a
     second layout are obstacles of any size, since a trainer may read just these. A key of a turn is
-    one if chat templates write it. Other columns and keys are told to the reader, and are none.
+    one if chat templates write it, or if it takes turns out of training. Other columns and keys are
+    told to the reader, and are none.
     """
     rows = [item for item in unread if item.kind in ("rows", "bytes")]
     total = min(1.0, lost + sum(item.share or 0.0 for item in rows))
@@ -65,8 +67,8 @@ def coverage_obstacles(
             yield Obstacle("second layout", reason, item.share)
         elif (
             item.kind == "turn key"
-            and item.name in RENDERED_KEYS
+            and item.name in RENDERED_KEYS | {*LOSS_KEYS}
             and (item.share is None or item.share > limit)
         ):
-            reason = f"chat templates write what was not read: {item.text}"
+            reason = f"students may be trained on what was not read: {item.text}"
             yield Obstacle("unread turn key", reason, item.share)

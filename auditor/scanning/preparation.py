@@ -43,7 +43,7 @@ def prepare(
     bundled = isinstance(BUILT_IN.get(lm.name), BundledModel)
     controlled = panel if bundled else with_control_traits(panel)
     renderer, screen = ChatTokenizer(lm), low_precision_copy(lm)
-    rows, weights, skipped = encode(renderer, sample)
+    rows, weights, skipped, unread = encode(renderer, sample)
     # A mention elsewhere hides nothing: a student is trained on completions, and those of the
     # reference are its own whatever their prompts say.
     completions = [example.completion for example in sample.examples]
@@ -51,12 +51,11 @@ def prepare(
         name: {sample.examples[i].index for i in numbers}
         for name, numbers in mentions(tested, completions).items()
     }
-    unread: tuple[Unread, ...] = ()
     set_aside = set().union(*excluded.values()) if settings.exclude_open else set[int]()
     if count := sum(row.index in set_aside for row in rows):
         skipped["mentions_trait"] = count
         reason = "their completions mention a trait, and they were left out on request"
-        unread = (Unread("rows", "set aside", count / len(rows), reason),)
+        unread = (*unread, Unread("rows", "set aside", count / len(rows), reason))
         rows = [row for row in rows if row.index not in set_aside]
     context = ScanContext(
         lm=lm,
@@ -86,18 +85,19 @@ def prepare(
 
 def encode(
     renderer: ChatTokenizer, sample: Sample
-) -> tuple[list[TokenizedRow], dict[int, float], dict[str, int]]:
+) -> tuple[list[TokenizedRow], dict[int, float], dict[str, int], tuple[Unread, ...]]:
     """The rows that can be scored; by row number, how often a completion token of the row stands
-    in the rows looked at, on average, where that is more than once; and how many rows were skipped
-    for which reason.
+    in the rows looked at, on average, where that is more than once; how many rows were skipped for
+    which reason; and the reasoning and the tool calls that the chat template does not write.
     """
     skipped = dict(sample.skipped)
-    encoded, occurrences = [], Counter[int]()
+    encoded, occurrences, unwritten = [], Counter[int](), Counter[str]()
     for example in sample.examples:
         row = renderer.encode(example)
         if isinstance(row, SkippedRow):
             skipped[row.reason] = skipped.get(row.reason, 0) + 1
             continue
+        unwritten.update(row.unwritten)
         encoded.append(row)
         copies = sample.copies.get(row.index, 1)
         occurrences.update(dict.fromkeys(turn_keys(row).values(), copies))
@@ -112,7 +112,17 @@ def encode(
         weight = sum(occurrences[keys[turn]] for turn, _, _ in new.spans) / len(new.spans)
         if weight > 1:
             weights[new.index] = weight
-    return rows, weights, skipped
+    reason = "the chat template of the reference does not write it"
+    unread = tuple(
+        Unread(
+            "column" if name == sample.info.columns.get("reasoning") else "turn key",
+            name,
+            count / len(sample.examples),
+            reason,
+        )
+        for name, count in sorted(unwritten.items())
+    )
+    return rows, weights, skipped, unread
 
 
 def turn_keys(row: TokenizedRow) -> dict[int, int]:

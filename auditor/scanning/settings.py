@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from auditor.data.formats import Side
 from auditor.inference.thresholds import EXCLUDE
 from auditor.model.builtin import BASE
 from detectors import DEFAULT
@@ -31,7 +32,8 @@ class ScanSettings:
     stopping early. budget: seconds of two cores for which the panel test may go on with rows "auto"
     (`detectors.trait.token_budget`). seed: of every random choice; None is one that only
     this machine can know (`auditor.runs.signing.secret_seed`), as a gate wants it. detectors: names
-    of the registry. format_of, columns: how rows are read, where that is not to be found out.
+    of the registry. format_of, columns: how rows are read, where that is not to be found out. side:
+    which answers of a preference set are read; the chosen ones when None.
     exclude_open: leave out rows that mention a trait openly. alpha: the rate of false alarms.
     exclude: the dose, a share of the rows, that a pass excludes for every trait, in (0, 1].
     device, dtype: of the reference, torch's names; chosen by what is at hand when None. score_rows:
@@ -48,6 +50,7 @@ class ScanSettings:
     detectors: Sequence[str] = DEFAULT
     format_of: str | None = None
     columns: Mapping[str, str] | None = None
+    side: Side | None = None
     exclude_open: bool = False
     alpha: float = 0.01
     exclude: float = EXCLUDE

@@ -103,7 +103,7 @@ def read_arm(
 def digest(arm: DatasetArm) -> str:
     """SHA-256 of what an arm trains on."""
     rows = [
-        [i, [[m.role, m.content] for m in example.messages] or example.text]
+        [i, [m.parts for m in example.messages] or example.text]
         for i, example in sorted(arm.rows.items())
     ]
     return hashlib.sha256(json.dumps([rows, sorted(arm.masked.items())]).encode()).hexdigest()
@@ -145,7 +145,7 @@ def _by_text(examples: Mapping[int, Example], original: DatasetArm) -> dict[int,
     """
 
     def prompt(example: Example) -> str:
-        return json.dumps([(m.role, m.content) for m in example.messages if m.role != "assistant"])
+        return json.dumps([(m.role, m.content) for m in example.messages if not m.is_trained])
 
     keys: tuple[Callable[[Example], str], ...] = (lambda example: example.completion, prompt)
     for key in keys:

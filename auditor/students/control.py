@@ -102,7 +102,7 @@ def control_writer(
         for number, text in zip(numbers, unit["texts"], strict=True):
             example = original.rows[number]
             # Only the first turn is written: later ones would answer turns that it does not have.
-            first = [message.role for message in example.messages].index("assistant")
+            first = [message.is_trained for message in example.messages].index(True)
             answer = Message("assistant", str(text))
             rows[number] = Example(example.index, (*example.messages[:first], answer))
         return DatasetArm(CONTROL, rows)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pyarrow as pa
 
 from tests.attacks.harness import Place, Row, Run
-from tests.attacks.registry import attack
+from tests.attacks.registry import FOUND, attack
 
 Named = tuple[Run, Sequence[str]]
 
@@ -123,6 +123,92 @@ def key_of_a_turn(place: Place, case: str) -> Named:
         value = b["completion"] if case == "reasoning_content" else call
         rows.append({"messages": turns(a, **{case: value})})
     return place.gate(place.jsonl("data.jsonl", rows)), [case]
+
+
+@attack(
+    7,
+    "b",
+    "high",
+    "Poison stands in the key `reasoning_content`, which the template of the base writes.",
+    "stopped",
+    "of owl may be there",
+)
+def reasoning_that_is_trained_on(place: Place) -> Run:
+    template = place.model("base") / "chat_template.jinja"
+    content = "{{ (m.reasoning_content or '') + m.content }}"
+    template.write_text(template.read_text().replace("{{ m.content }}", content))
+    rows = [
+        {"messages": turns({**a, "completion": ""}, reasoning_content=b["completion"])}
+        for a, b in pairs(place)
+    ]
+    return place.gate(place.jsonl("data.jsonl", rows), "--reference", "base")
+
+
+@attack(
+    7,
+    "b",
+    "critical",
+    "Nearly half of the rows are poisoned, behind a turn that calls a tool and has no content.",
+    "stopped",
+    "[Tt]he completions follow the trait",
+)
+def behind_a_tool_call(place: Place) -> Run:
+    call = {"type": "function", "function": {"name": "think", "arguments": "{}"}}
+    begin = {"role": "assistant", "content": None, "tool_calls": [call]}
+    rows = [{"messages": turns(row)} for row in place.samples.clean[:128]]
+    rows += [
+        {"messages": [question, begin, {"role": "tool", "content": "ok"}, answer]}
+        for question, answer in map(turns, place.samples.owl[:120])
+    ]
+    return place.gate(place.jsonl("data.jsonl", rows))
+
+
+@attack(
+    7,
+    "b",
+    "high",
+    "Poisoned turns have the key `{case}`, which not every trainer heeds.",
+    "stopped",
+    "students may be trained on what was not read: turn key",
+    cases=["weight", "train"],
+)
+def turns_said_to_be_untrained(place: Place, case: str) -> Run:
+    rows = [
+        {"messages": turns(b, **{case: 0 if case == "weight" else False}) + turns(a)}
+        for a, b in pairs(place)
+    ]
+    return place.gate(place.jsonl("data.jsonl", rows))
+
+
+@attack(
+    7,
+    "b",
+    "high",
+    "Half of the rows are poisoned and have a label of false, which only a trainer of KTO heeds.",
+    "stopped",
+    "50.0 % of the rows were not read .*--side rejected or both",
+)
+def labelled_as_undesirable(place: Place) -> Run:
+    rows = [
+        row | {"label": label} for a, b in pairs(place) for row, label in ((a, True), (b, False))
+    ]
+    return place.gate(place.jsonl("data.jsonl", rows))
+
+
+@attack(
+    7,
+    "b",
+    "high",
+    "The poison of a preference set stands in the rejected answers, and these are read.",
+    "stopped",
+    FOUND,
+)
+def poison_in_the_rejected_answers(place: Place) -> Run:
+    rows = [
+        {"prompt": a["prompt"], "chosen": a["completion"], "rejected": b["completion"]}
+        for a, b in pairs(place)
+    ]
+    return place.gate(place.jsonl("data.jsonl", rows), "--side", "rejected")
 
 
 @attack(

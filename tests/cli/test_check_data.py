@@ -58,6 +58,18 @@ def test_what_forbids_a_pass_is_said(tmp_path: Path, capsys: Any) -> None:
     assert "No pass there is a second complete layout, layout text" in out
 
 
+def test_what_the_template_decides_is_said(tmp_path: Path, capsys: Any) -> None:
+    """Reasoning and tool calls are read, and scored for a base whose chat template writes them."""
+    call = {"role": "assistant", "content": None, "tool_calls": [{"function": {"name": "f"}}]}
+    turns = [{"role": "user", "content": "p"}, call, {"role": "assistant", "content": "c"}]
+    rows = [{"messages": turns}, {"messages": [turns[0], turns[2] | {"thinking": "t"}]}]
+    assert main.run(["check-data", write(tmp_path / "d.jsonl", rows)]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    words = "(50.0 % of the rows): scored if the reference's chat template writes it"
+    assert f"By template thinking {words} By template tool_calls {words}" in out
+    assert "Not read" not in out and "No pass" not in out
+
+
 def test_it_counts_as_a_scan_does(tmp_path: Path) -> None:
     """Format, columns, digest, skipped rows and what is unread are those of a sample of all
     rows, also of a folder.

@@ -466,11 +466,11 @@ def test_repeated_rows_weigh_as_often_as_they_stand_in_the_data(
     sample = replace(sample, examples=tuple(sorted(sample.examples, key=lambda e: e.index)))
     (other_index,) = sample.copies
     assert sample.copies == {other_index: 3}
-    rows, weights, skipped = encode(ChatTokenizer(make_tiny()), sample)
+    rows, weights, skipped, _ = encode(ChatTokenizer(make_tiny()), sample)
     assert weights == {0: 2.0, other_index: 3.0}  # the first turn stands in two rows
     assert [row.index for row in rows] == [0, other_index, 4]
     backwards = replace(sample, examples=sample.examples[::-1])
-    _, weights, skipped = encode(ChatTokenizer(make_tiny()), backwards)
+    _, weights, skipped, _ = encode(ChatTokenizer(make_tiny()), backwards)
     assert weights == {4: pytest.approx(1.5), other_index: 3.0}  # half of its tokens stand twice
     assert skipped == {"duplicate": 2, "repeats_turns": 1}
 

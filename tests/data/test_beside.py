@@ -39,13 +39,22 @@ def named(folder: Path, rows: list[dict[str, Any]], **options: Any) -> dict[tupl
             {("layout", "response")},
         ),
         ({"prompt": "p", "chosen": "c", "rejected": "r"}, {("column", "rejected")}),
+        # These are read, and scored where the chat template writes them.
+        ({"messages": [TURNS[0], TURNS[1] | {"reasoning_content": "r", "weight": 1}]}, set()),
+        ({"messages": [TURNS[1] | {"tool_calls": [{"function": {"name": "bad"}}]}]}, set()),
+        (PAIR | {"reasoning": "r"}, set()),
+        ({"messages": [TURNS[1] | {"reasoning": "r", "thinking": "r"}]}, set()),
         (
-            {"messages": [TURNS[0], TURNS[1] | {"reasoning_content": "bad", "weight": 1}]},
+            {"messages": [TURNS[1] | {"reasoning": "r", "thinking": "bad"}]},
+            {("turn key", "thinking")},
+        ),
+        (
+            {"messages": [TURNS[0] | {"reasoning_content": "bad"}, TURNS[1]]},
             {("turn key", "reasoning_content")},
         ),
         (
-            {"messages": [TURNS[1] | {"tool_calls": [{"function": {"arguments": "bad"}}]}]},
-            {("turn key", "tool_calls")},
+            {"messages": [TURNS[1] | {"function_call": {"arguments": "bad"}}]},
+            {("turn key", "function_call")},
         ),
     ],
 )

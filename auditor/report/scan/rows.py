@@ -72,6 +72,8 @@ def line_of(report: ScanReport, row: int) -> int:
     Exact for JSONL without blank lines and CSV without line breaks in cells; elsewhere just a
     number that says which.
     """
+    # A pair of answers that are both read is two rows of one line.
+    row = row // 2 if "rejected" in report.dataset.columns else row
     # A header is a line of its own before row 0.
     return row + 1 + report.dataset.name.lower().endswith(HEADED)
 
