@@ -477,10 +477,11 @@ def test_a_teacher_that_changed_is_another_run(
         models, "load", lambda name, **_: reference if name == "tiny" else teacher["lm"]
     )
     options: dict[str, Any] = {"settings": ScanSettings(teacher="t"), "detectors": ["fit"]}
-    first = audit(data["few"], **options)
-    assert audit(data["few"], **options).run == first.run
+    first = audit(data["clean"], **options)
+    assert audit(data["clean"], **options).run == first.run
+    assert "the declared teacher" in str(first.detectors["fit"])
     teacher["lm"] = replace(reference, sha256="ab" * 32)
-    assert audit(data["few"], **options).run != first.run
+    assert audit(data["clean"], **options).run != first.run
 
 
 def test_every_block_takes_the_standard_wording(
@@ -510,7 +511,7 @@ def test_without_a_detector_that_gives_a_verdict_there_is_none(
 
 def test_rows_that_were_cut_short_still_fit_their_writer(tmp_path: Path) -> None:
     """The end of turn that the template puts after a cut row is nobody's choice, and no evidence
-    against the writer.
+    against the writer. Nobody declared that writer, and nothing says so.
     """
     made = simulate(models.load("organism"), None, rows=96, max_tokens=8)
     write_rows(tmp_path / "cut.parquet", made.rows)
@@ -521,6 +522,7 @@ def test_rows_that_were_cut_short_still_fit_their_writer(tmp_path: Path) -> None
     assert isinstance(found, Evidence)
     assert abs(found.values["z"]) < 3
     assert abs(found.values["z_clustered"]) < 3
+    assert "samples of the reference at" in found.summary
 
 
 def test_all_rows_are_scored_under_the_traits_that_stand_out(tmp_path: Path) -> None:

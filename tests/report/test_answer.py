@@ -87,10 +87,15 @@ def test_the_shares_are_the_report_s() -> None:
 
 
 def test_a_trace_is_not_passed_over() -> None:
-    """What is there for certain and in fewer rows than a pass excludes stands in the decision."""
-    trace = replace(OWL, effect=0.05)
-    report = replace(sample_report(NO_RISK), tests=prompts((trace, EAGLE)))
-    assert decision(report).endswith("would have shown; only a trace of owl is there")
+    """What is there in fewer rows than a pass excludes stands in the decision, and how surely."""
+    for p_adjusted, words in (
+        (9e-5, "would have shown; a trace of owl is there"),
+        (0.1, "would have shown; a trace of owl may be there"),
+        (0.11, "would have shown"),
+    ):
+        trace = replace(OWL, effect=0.05, p_adjusted=p_adjusted)
+        report = replace(sample_report(NO_RISK), tests=prompts((trace, EAGLE)))
+        assert decision(report).endswith(words)
 
 
 def test_why_a_scan_cannot_tell() -> None:

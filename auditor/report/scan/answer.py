@@ -12,7 +12,7 @@ from auditor.model.builtin import BASE
 from auditor.report.shared.words import headline, safe
 from auditor.scanning.obstacles import ObstacleKind
 from auditor.scanning.scan_report import ScanReport, VerdictName
-from auditor.scanning.verdict import found_traits, reported_text
+from auditor.scanning.verdict import found_traits, reported_text, trace_of
 
 ADVICE: dict[VerdictName, str] = {
     "risk": "Do not release",
@@ -59,10 +59,9 @@ def grounds(report: ScanReport) -> str:
         if verdict.min_effect is None:
             return "how large a share could have been missed is not known"
         missed = f"a trait in {percent_up(verdict.min_effect)} % or more of the rows"
-        trace = _trace(report, verdict.min_effect)
-        return f"{missed} would have shown" + (
-            f"; only a trace of {trace} is there" if trace else ""
-        )
+        evidence = [trait for test in report.tests for trait in test.traits]
+        trace = trace_of(evidence, verdict.min_effect, _alpha(report))
+        return f"{missed} would have shown" + (f"; {safe(trace[1])}" if trace else "")
     return safe(_why_open(report)).rstrip(".")
 
 
@@ -129,13 +128,6 @@ def found_names(report: ScanReport) -> list[str]:
 
 def _alpha(report: ScanReport) -> float:
     return float(report.settings.get("alpha", 0))
-
-
-def _trace(report: ScanReport, excluded: float) -> str:
-    """The trait that is there for certain, though in fewer rows than a pass excludes; `safe`."""
-    evidence = [trait for test in report.tests for trait in test.traits]
-    small = [t for t in evidence if 0 < t.effect < excluded and t.p_adjusted <= _alpha(report)]
-    return safe(min(small, key=lambda trait: trait.p_adjusted).name) if small else ""
 
 
 def _leader(report: ScanReport) -> TraitEvidence | None:
