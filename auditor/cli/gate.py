@@ -139,7 +139,7 @@ def gate(
     from auditor.report.shared.words import safe
 
     scan_settings = replace(
-        config.scan_settings(),
+        settings.scan_settings(),
         detectors=choose_detectors(tuned=tuned),
         format_of=format_of,
         columns=parse_columns(columns),
@@ -225,10 +225,12 @@ def as_last_scanned(settings: ScanSettings, named: Container[str]) -> tuple[str,
         raise InputError(
             "The last scan here was of standard input.", "Name the data set: audit gate DATASET"
         )
+    origins = {"reference": "the last scan"} if last.is_reference_named else {}
     return last.dataset, replace(
         settings,
         reference=settings.reference if "reference" in named else last.reference,
         panels=settings.panels if "panels" in named else last.panels,
+        origins=origins | dict(settings.origins),
         format_of=settings.format_of or last.format,
         columns=settings.columns or last.columns,
     )

@@ -95,7 +95,7 @@ def scan(
             f"--alpha {alpha} is not between 0 and 1.",
             "0.01 means one false alarm in a hundred scans.",
         )
-    config = resolved(
+    configuration = resolved(
         reference=reference,
         panels=panel,
         rows=parse_rows(rows),
@@ -104,7 +104,7 @@ def scan(
         exclude=exclude,
         budget=budget,
         dtype=dtype,
-    ).config
+    )
 
     check_data_sets(dataset)
 
@@ -114,7 +114,7 @@ def scan(
     from auditor.report.scan.terminal import terminal_page
 
     settings = replace(
-        config.scan_settings(),
+        configuration.scan_settings(),
         traits=tuple(trait or ()),
         teacher=teacher,
         detectors=selected,
@@ -123,7 +123,7 @@ def scan(
         exclude_open=exclude_open,
         device=device,
     )
-    read = [config.reference, teacher, *config.panels]
+    read = [settings.reference, teacher, *settings.panels]
     check_outputs([target.path for target in targets], read, dataset)
     with progress_on(console(stderr=True)) as progress:
         report = score(dataset, settings, fresh=fresh, root=Path.cwd(), progress=progress)

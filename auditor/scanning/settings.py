@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from auditor.inference.thresholds import EXCLUDE
@@ -33,7 +33,9 @@ class ScanSettings:
     of the registry. format_of, columns: how rows are read, where that is not to be found out.
     exclude_open: leave out rows that mention a trait openly. alpha: the rate of false alarms.
     exclude: the dose, a share of the rows, that a pass excludes for every trait, in (0, 1].
-    device, dtype: of the reference, torch's names; chosen by what is at hand when None.
+    device, dtype: of the reference, torch's names; chosen by what is at hand when None. origins:
+    where settings that are not left to their defaults come from, in words by their names, such as
+    audit.yaml; they change no result.
     """
 
     reference: str = BASE
@@ -51,6 +53,7 @@ class ScanSettings:
     budget: float = SECONDS
     device: str | None = None
     dtype: str | None = None
+    origins: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def most_rows(self) -> int | None:

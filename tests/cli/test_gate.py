@@ -266,6 +266,7 @@ def test_what_is_scanned(
         "organism",
         ("animals",),
         None,
+        True,
         {},
     )
     monkeypatch.setattr(last_scan, "last_scan", lambda _: last)
@@ -281,6 +282,7 @@ def test_what_is_scanned(
         "reference": "organism",
     }
     assert {key: calls[1][key] for key in expected} == expected
+    assert calls[1]["origins"]["reference"] == "the last scan"
     assert calls[1]["panels"] == ["trees"]  # the file goes before the last scan
     assert calls[1]["seed"] == 4
     Path("audit.yaml").unlink()

@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from auditor.commands.kept_report import kept_report
 from auditor.commands.scan import scan
 from auditor.commands.simulate import simulate, write_rows
 from auditor.data.example import Message
@@ -107,7 +108,11 @@ def audit(
 
 
 def _comparable(report: ScanReport) -> dict[str, Any]:
-    return {key: value for key, value in to_dict(report).items() if key not in ("timing", "run")}
+    return {
+        key: value
+        for key, value in to_dict(report).items()
+        if key not in ("timing", "run", "created")
+    }
 
 
 def test_poisoned_rows_are_a_risk_and_the_trait_is_named(
@@ -311,13 +316,19 @@ def test_a_killed_scan_resumes_to_the_same_report(
 
 
 def test_a_finished_scan_is_shown_again(
-    audit: Callable[..., ScanReport], data: dict[str, str]
+    audit: Callable[..., ScanReport],
+    data: dict[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The same call on the same data does no work twice."""
+    """The same call on the same data does no work twice, and its page keeps its date."""
     first = audit(data["few"])
     stages: list[str] = []
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "0")
     again = audit(data["few"], progress=lambda progress: stages.append(progress.stage))
     assert to_dict(again) == to_dict(first)
+    assert first.created.startswith("20") and first.origins == {"reference": "argument"}
+    assert kept_report(None, tmp_path).to_html() == first.to_html()
     assert stages == ["reading the data set", "loading the reference"]
 
 

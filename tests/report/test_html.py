@@ -107,6 +107,7 @@ def report() -> ScanReport:
     )
 
 
+CREATED = "2026-11-29T09:20:13Z"
 ORGANISM = ModelIdentity("organism", "built-in", "0" * 64, "0" * 64, "0" * 64, "float32", "cpu")
 
 
@@ -134,7 +135,9 @@ def verify_report(trait: str | None = "owl") -> VerifyReport:
     arms = (arm("original", 0.8), arm(SCRIPT, 0.15))
     clean = Training("clean", 64, 900, 2.0, 2.1)
     result = TransferResult(trait, True, arms, clean, 3, 3, 64, 8, (2.5, 2.5), ("A warning.",))
-    return VerifyReport(result, {"original": "ab" * 32}, ORGANISM, {"seed": 0}, {"python": "3.11"})
+    return VerifyReport(
+        result, {"original": "ab" * 32}, ORGANISM, {"seed": 0}, {"python": "3.11"}, CREATED
+    )
 
 
 class _Tags(HTMLParser):

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from auditor.data.coverage import Unread
 from auditor.inference.thresholds import HARMLESS_SKIPS
 from auditor.inference.trait_evidence import TraitEvidence
-from auditor.model.builtin import BASE
-from auditor.report.shared.words import headline, safe
+from auditor.model.builtin import BASE, BASE_MODEL
+from auditor.report.shared.words import headline, moment, safe
 from auditor.scanning.obstacles import ObstacleKind
 from auditor.scanning.scan_report import ScanReport, VerdictName
 from auditor.scanning.verdict import found_traits, reported_text, trace_of
@@ -31,6 +31,7 @@ OBSTACLES: dict[ObstacleKind, str] = {
     "another writer": "another model than the reference wrote these rows",
 }
 NAMES_SHOWN = 4
+NAMED_BY_COMMAND = ("command line", "argument")  # origins of a setting
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,9 +113,28 @@ def facts_line(report: ScanReport) -> str:
 def scope(report: ScanReport) -> str:
     """For whose students the decision holds; `safe`."""
     name = safe(str(report.reference.get("name", "unknown")))
-    if name == BASE:
-        return f"Holds for students of {name} only, the default: name your base with --reference."
-    return f"Holds for students of {name} only."
+    if report.is_reference_named is not False:
+        return f"Holds for students of {name} only."
+    model = BASE_MODEL if name == BASE else name
+    return (
+        f"You named no base model: this holds for students of {model} only. "
+        "Name yours with --reference MODEL."
+    )
+
+
+def circumstances(report: ScanReport) -> str:
+    """When the audit was made, and which settings the command did not name; `safe`, and empty for a
+    report of an earlier release.
+    """
+    said = [f"Audited {moment(report.created)}."] if report.created else []
+    elsewhere: dict[str, list[str]] = {}
+    for name, origin in (report.origins or {}).items():
+        if origin not in NAMED_BY_COMMAND:
+            elsewhere.setdefault(safe(str(origin)), []).append(safe(name))
+    if elsewhere:
+        settings = (f"{', '.join(names)} from {origin}" for origin, names in elsewhere.items())
+        said.append(f"Settings: {'; '.join(settings)}.")
+    return " ".join(said)
 
 
 def found_names(report: ScanReport) -> list[str]:

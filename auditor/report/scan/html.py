@@ -7,8 +7,7 @@ from itertools import groupby
 
 from markupsafe import Markup
 
-from auditor.model.builtin import BASE
-from auditor.report.scan.answer import Fact, decision, facts, scope
+from auditor.report.scan.answer import Fact, circumstances, decision, facts, scope
 from auditor.report.scan.charts import (
     Analysis,
     divergence_plot,
@@ -59,9 +58,9 @@ def render(report: ScanReport) -> str:
         power_plot = Markup(exclusion_plot(analyses, limit, projected))
     if divergence.get("places") and divergence["flagged"]:
         tenths_plot = Markup(divergence_plot(divergence["places"]))
-    name = str(report.reference.get("name", "unknown"))
-    is_default = name == BASE
-    reference = Fact(name, "reference, the default" if is_default else "reference", is_default)
+    is_default = report.is_reference_named is False
+    label = "reference, not named by you" if is_default else "reference"
+    reference = Fact(str(report.reference.get("name", "unknown")), label, is_default)
     is_marked = any(EARLIER in corrected(trait) for trait in traits)
     unmeasured = {
         name: outcome.reason
@@ -76,6 +75,7 @@ def render(report: ScanReport) -> str:
         "decision": decision(report),
         "facts": [*facts(report), reference],
         "scope": scope(report),
+        "circumstances": circumstances(report),
         "reason": sentence(verdict.reason),
         "power": power(verdict.min_effect),
         "steps": next_steps(report),

@@ -129,6 +129,15 @@ def corrected(trait: TraitEvidence) -> str:
     return p_text(trait.p_adjusted) + EARLIER * (trait.p_adjusted < trait.p_value)
 
 
+def moment(created: str) -> str:
+    """A time in UTC to the minute, `safe`; empty where there is none.
+
+    >>> moment("2026-11-29T09:20:13Z")
+    '2026-11-29 09:20 UTC'
+    """
+    return safe(f"{created[:10]} {created[11:16]} UTC") if created else ""
+
+
 def two_decimals(value: float) -> str:
     """A dose; never "-0.00"."""
     # Adding 0.0 turns a negative zero into zero.
