@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 from auditor.data.coverage import Unread
 from auditor.inference.thresholds import HARMLESS_SKIPS
 from auditor.inference.trait_evidence import TraitEvidence
 from auditor.model.builtin import BASE, BASE_MODEL
+from auditor.report.shared.banner import Fact
 from auditor.report.shared.words import headline, moment, safe
 from auditor.scanning.obstacles import ObstacleKind
 from auditor.scanning.scan_report import ScanReport, VerdictName
@@ -32,15 +32,6 @@ OBSTACLES: dict[ObstacleKind, str] = {
 }
 NAMES_SHOWN = 4
 NAMED_BY_COMMAND = ("command line", "argument")  # origins of a setting
-
-
-@dataclass(frozen=True, slots=True)
-class Fact:
-    """A figure of the scan with what it counts; `safe`. is_bad: whether it asks for attention."""
-
-    value: str
-    label: str
-    is_bad: bool = False
 
 
 def decision(report: ScanReport) -> str:

@@ -16,6 +16,7 @@ UNREAD_SHOWN, UNREAD_CHARS = 5, 200
 EARLIER = "*"
 EARLIER_NOTE = "reached at an earlier interim analysis, on fewer rows than the dose of this line"
 REFERENCE_KEYS = ("name", "sha256", "dtype", "device")  # of a ModelIdentity, in reports
+TRAIN_MORE = "Train for more --updates and on more --blocks, or in a larger --budget."
 PRIOR = (
     "if half of all data sets carry no trait, and the others one of those tested, each alike, at "
     "any share of their rows alike"
@@ -136,6 +137,11 @@ def moment(created: str) -> str:
     '2026-11-29 09:20 UTC'
     """
     return safe(f"{created[:10]} {created[11:16]} UTC") if created else ""
+
+
+def holds_for(reference: str, created: str) -> str:
+    """For whose students an experiment holds, and when it was made; `safe`."""
+    return f"Holds for students of {safe(reference)} only. Made {moment(created)}."
 
 
 def two_decimals(value: float) -> str:
