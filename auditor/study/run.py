@@ -294,7 +294,7 @@ def _run_parts(
 
     def finished(results: Iterator[Part], done: int) -> Iterator[Part]:
         for number, result in enumerate(results, start=done + 1):
-            setting.progress(Progress("parts of the study", number, len(jobs)))
+            setting.progress(Progress("parts of the study", number, len(jobs), "parts"))
             yield result
 
     work = partial(run_in_worker, request, setting.size, run.path)
