@@ -38,8 +38,10 @@ MIN_ROWS = 20  # the clustered standard error is itself too noisy below
 Z_95 = 1.959964
 
 
-def goodness_of_fit(surprisal: Rows, entropy: Rows, variance: Rows) -> Evidence | Skipped:
-    """Test that the rows are samples of the declared teacher at temperature 1 (see the module for
+def goodness_of_fit(
+    surprisal: Rows, entropy: Rows, variance: Rows, teacher: str = "the declared teacher"
+) -> Evidence | Skipped:
+    """Test that the rows are samples of `teacher`, in words, at temperature 1 (see the module for
     when this is void).
 
     surprisal, entropy, variance: one array [T] per row, nats and squared nats, T >= 0 and the same
@@ -61,12 +63,12 @@ def goodness_of_fit(surprisal: Rows, entropy: Rows, variance: Rows) -> Evidence 
     z = fit_z(gaps, spreads)
     clustered = clustered_excess(gaps)
     if z is None or clustered is None:
-        return Skipped("the declared teacher leaves nothing to chance: no variance to compare with")
+        return Skipped(f"{teacher} leaves nothing to chance: no variance to compare with")
     excess, error = clustered
     low, high = excess - Z_95 * error, excess + Z_95 * error
     summary = (
         f"Surprisal is {excess:+.3f} nats a token [{low:+.3f}, {high:+.3f}] off that of samples of "
-        f"the declared teacher at temperature 1 (Z = {z:+.1f}); void for greedy, filtered or "
+        f"{teacher} at temperature 1 (Z = {z:+.1f}); void for greedy, filtered or "
         "restricted sampling."
     )
     values = {
@@ -131,7 +133,9 @@ def detect(context: ScanContext) -> Evidence | Skipped:
         surprisal.append(-scores.logprob[content].astype(np.float64))
         entropy.append(scores.entropy[content].astype(np.float64))
         variance.append(scores.variance[content].astype(np.float64))
-    return goodness_of_fit(surprisal, entropy, variance)
+    # Nobody declared the reference: it stands in where no teacher is known.
+    teacher = "the declared teacher" if scored.teacher else "the reference"
+    return goodness_of_fit(surprisal, entropy, variance, teacher)
 
 
 DETECTOR = Detector(

@@ -48,7 +48,7 @@ from auditor.model.null_model import (
 from auditor.model.scoring import TokenScores
 from auditor.model.tokenization import TokenizedRow
 from auditor.model.unit_store import Unit
-from auditor.progress import Progress
+from auditor.progress import ROW_PASSES, Progress
 from auditor.traits.panel import Panel
 from detectors.interface import ScanContext
 
@@ -309,7 +309,8 @@ def _block(
     def tick() -> None:
         nonlocal done
         done += len(rows)
-        context.progress(Progress("looking for any prompt", done, len(rows) * len(traits)))
+        count = len(rows) * len(traits)
+        context.progress(Progress("looking for any prompt", done, count, ROW_PASSES))
 
     unit: Unit | None = context.run.load_unit(name)
     # A unit of other traits is of another schedule, and is made again.

@@ -55,7 +55,7 @@ from auditor.model.null_model import NullModel, RowBlock, Scorer, find_null, sco
 from auditor.model.scoring import TokenScores
 from auditor.model.tokenization import TokenizedRow
 from auditor.model.unit_store import UnitStore
-from auditor.progress import Progress
+from auditor.progress import ROW_PASSES, Progress
 from auditor.traits.families import QUOTA, families, negative_controls
 from auditor.traits.panel import Panel
 from detectors.interface import (
@@ -343,7 +343,7 @@ def panel_test(
     def report(count: int) -> None:
         nonlocal done
         done += count
-        progress(Progress("scoring traits", done, max(passes, done)))
+        progress(Progress("scoring traits", done, max(passes, done), ROW_PASSES))
 
     for number, start in enumerate(block_starts(plan)):
         end = min(start + BLOCK, *[n for n in plan if n > start])

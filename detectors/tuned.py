@@ -33,7 +33,7 @@ from auditor.inference.trait_evidence import TraitEvidence, ranked, strongest
 from auditor.model.null_model import NullModel, find_null, score_block, stacked_moments
 from auditor.model.scoring import TokenScores, pack_scores, score_under, unpack_scores
 from auditor.model.tokenization import TokenizedRow
-from auditor.progress import Progress
+from auditor.progress import ROW_PASSES, Progress
 from auditor.students.teacher import can_tune, tune_teacher
 from auditor.traits.families import families
 from auditor.traits.panel import Trait
@@ -203,10 +203,9 @@ def _moments(
             if name is None:
                 yield from context.score(rows, [None], **options)
                 continue
-            progress = Progress(
-                "scoring under tuned copies", len(rows) * done, len(rows) * len(traits)
-            )
-            context.progress(progress)
+            count = len(rows) * len(traits)
+            stage = "scoring under tuned copies"
+            context.progress(Progress(stage, len(rows) * done, count, ROW_PASSES))
             # Scores are kept in the run; the copy itself is given up.
             key = f"tuned-{context.panel.trait_indices([name])[0]:03d}"
             unit = context.run.load_unit(key)

@@ -137,7 +137,7 @@ class LocateReport:
 
     rows: with a divergence token, of `scanned`. difference: mean over them, in nats, with its t
     interval. error: largest |sum of attributions - difference| / difference of a row. students:
-    None when none were trained.
+    None when none were trained. created: when, UTC, ISO 8601.
     """
 
     trait: str
@@ -155,3 +155,4 @@ class LocateReport:
     reference: ModelIdentity
     settings: dict[str, object]
     versions: dict[str, str]
+    created: str

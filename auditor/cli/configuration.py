@@ -108,20 +108,6 @@ class Config(_Keys):
 
     policy: Policy = Policy()
 
-    def scan_settings(self) -> ScanSettings:
-        """A scan with these settings, and without those that only an option can give."""
-        return ScanSettings(
-            reference=self.reference,
-            panels=self.panels,
-            rows=self.rows,
-            seed=self.seed,
-            alpha=self.alpha,
-            exclude=self.exclude,
-            budget=parse_budget(self.budget) or DEFAULTS.budget,
-            dtype=self.dtype,
-            side=self.side,
-        )
-
 
 GROUPS: dict[str, type[_Keys]] = {"limits": LimitSettings, "policy": Policy}
 """Keys of the configuration that hold keys of their own."""
@@ -139,6 +125,22 @@ class Resolved:
     config: Config
     origins: dict[str, str]
     passed_over: Path | None = None
+
+    def scan_settings(self) -> ScanSettings:
+        """A scan with these settings, and without those that only an option can give."""
+        config = self.config
+        return ScanSettings(
+            reference=config.reference,
+            panels=config.panels,
+            rows=config.rows,
+            seed=config.seed,
+            alpha=config.alpha,
+            exclude=config.exclude,
+            budget=parse_budget(config.budget) or DEFAULTS.budget,
+            dtype=config.dtype,
+            side=config.side,
+            origins={k: v for k, v in self.origins.items() if not k.startswith("policy.")},
+        )
 
 
 def keys() -> dict[str, str]:

@@ -27,7 +27,7 @@ def diff(
     run_b: Annotated[str | None, Argument(metavar="RUN_B", help="The later run.")] = None,
     output: Annotated[
         list[str] | None,
-        Option(metavar="json=PATH", help="Also write the comparison as JSON; repeatable."),
+        Option(metavar="FORMAT=PATH", help="Also write html or json; repeatable."),
     ] = None,
 ) -> int:
     """Compare two scans: the verdicts, the doses of the traits, and the rows of the data sets.
@@ -41,13 +41,13 @@ def diff(
             f"{run_a} is compared with nothing.",
             "Name two runs, or none for the last two scans; `audit runs` lists them.",
         )
-    targets = [parse_file(value, ["json"], example="diff.json") for value in output or ()]
+    targets = [parse_file(value, ["html", "json"], example="diff.json") for value in output or ()]
     check_outputs([path for _, path in targets], [run_a, run_b], None)
     resolved()  # for the limits: the rows are read again
 
     from auditor.cli.console import show
     from auditor.commands.diff import diff as compare
-    from auditor.report.diff import terminal_page, to_dict
+    from auditor.report.diff import terminal_page, to_dict, to_html
     from auditor.report.shared.json_text import json_text
     from auditor.runs.kept import last_two_scans
     from auditor.runs.run_directory import write_file
@@ -55,8 +55,9 @@ def diff(
     if run_a is None or run_b is None:
         run_a, run_b = map(str, last_two_scans(Path.cwd()))
     changes = compare(run_a, run_b, root=Path.cwd())
-    for _, path in targets:
-        write_file(path, json_text(to_dict(changes)).encode())
+    for name, path in targets:
+        text = to_html(changes) if name == "html" else json_text(to_dict(changes))
+        write_file(path, text.encode())
     show(terminal_page(changes))
     if changes.worse:
         return WORSE

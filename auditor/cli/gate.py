@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -26,7 +26,7 @@ from auditor.cli.options import (
     Tuned,
 )
 from auditor.cli.output import check_data_sets, check_outputs, takes_stdout, write_targets
-from auditor.cli.parsing import choose_detectors, parse_columns, parse_rows, parse_targets
+from auditor.cli.parsing import STDOUT, choose_detectors, parse_columns, parse_rows, parse_targets
 from auditor.errors import AuditError, InputError
 from auditor.release.decision import FailOn
 
@@ -141,11 +141,11 @@ def gate(
     from auditor.cli.progress import progress_on
     from auditor.commands import attest as attesting
     from auditor.commands import gate as verb
-    from auditor.report.gate import terminal_page
+    from auditor.report.gate import terminal_page, to_html
     from auditor.report.shared.words import safe
 
     scan_settings = replace(
-        config.scan_settings(),
+        settings.scan_settings(),
         detectors=choose_detectors(tuned=tuned),
         format_of=format_of,
         columns=parse_columns(columns),
@@ -169,7 +169,8 @@ def gate(
         with progress_on(console(stderr=True)) as progress:
             scanned = scan(dataset, scan_settings, fresh=fresh, root=Path.cwd(), progress=progress)
     # Before anything can go wrong with the rules: a report is worth having whatever they say.
-    write_targets(scanned, targets)
+    pages = [target for target in targets if target.format == "html"]
+    write_targets(scanned, [t for t in targets if t not in pages or t.path != STDOUT])
     if write_baseline is not None:
         traits = verb.write_baseline(scanned, write_baseline)
         echo(
@@ -179,12 +180,16 @@ def gate(
     decision = verb.gate(scanned, policy, verifications=verified or (), root=Path.cwd())
     if attest is not None:
         attesting.attest(scanned, decision, policy, attest, key)
-    code = exit_code(decision.outcome, policy.fail_on)
+    about = policy_origin(origins), exit_code(decision.outcome, policy.fail_on)
+    write_targets(scanned, pages, lambda report: to_html(decision, report, *about))
+    show(terminal_page(decision, scanned, *about), stderr=takes_stdout(targets))
+    return about[1]
+
+
+def policy_origin(origins: Mapping[str, str]) -> str:
+    """Where the policy comes from, in words."""
     sources = [origin for key, origin in origins.items() if key.startswith("policy.")]
-    source = ", ".join(dict.fromkeys(sources)) or "the defaults"
-    page = terminal_page(decision, scanned, f"policy from {source}", code)
-    show(page, stderr=takes_stdout(targets))
-    return code
+    return f"policy from {', '.join(dict.fromkeys(sources)) or 'the defaults'}"
 
 
 def check_files(baseline: str | None, dataset: str | None, new_baseline: Path | None) -> None:
@@ -231,10 +236,12 @@ def as_last_scanned(settings: ScanSettings, named: Container[str]) -> tuple[str,
         raise InputError(
             "The last scan here was of standard input.", "Name the data set: audit gate DATASET"
         )
+    origins = {"reference": "the last scan"} if last.is_reference_named else {}
     return last.dataset, replace(
         settings,
         reference=settings.reference if "reference" in named else last.reference,
         panels=settings.panels if "panels" in named else last.panels,
+        origins=origins | dict(settings.origins),
         format_of=settings.format_of or last.format,
         columns=settings.columns or last.columns,
     )

@@ -46,7 +46,8 @@ def locate(
     ] = None,
     places: Annotated[int, Option(metavar="N", min=16, help="Rows to attribute at most.")] = PLACES,
     output: Annotated[
-        list[str] | None, Option(metavar="FORMAT=PATH", help="Also write json or svg; repeatable.")
+        list[str] | None,
+        Option(metavar="FORMAT=PATH", help="Also write html, json or svg; repeatable."),
     ] = None,
     fresh: Fresh = False,
 ) -> int:
@@ -63,7 +64,7 @@ def locate(
         raise AuditError(
             "--trait none has nothing to locate.", "Name one; `audit traits` lists them."
         )
-    targets = [parse_file(value, ("json", "svg")) for value in output or ()]
+    targets = [parse_file(value, ("html", "json", "svg")) for value in output or ()]
     check_data_sets(dataset, control)
     read = [control, settings.reference, *settings.panels]
     check_outputs([path for _, path in targets], read, dataset)
@@ -71,7 +72,7 @@ def locate(
     from auditor.cli.console import console, show
     from auditor.cli.progress import progress_on
     from auditor.commands.locate import locate as find
-    from auditor.report.locate import terminal_page, to_dict
+    from auditor.report.locate import terminal_page, to_dict, to_html
     from auditor.report.shared.heat_map import heat_map
     from auditor.report.shared.json_text import json_text
     from auditor.runs.run_directory import write_file
@@ -94,7 +95,13 @@ def locate(
             progress=progress,
         )
     for name, path in targets:
-        text = heat_map(report) if name == "svg" else json_text(to_dict(report))
+        match name:
+            case "html":
+                text = to_html(report)
+            case "svg":
+                text = heat_map(report)
+            case _:
+                text = json_text(to_dict(report))
         write_file(path, text.encode())
     show(terminal_page(report))
     is_transfer_shown = report.students is None or report.students.transferred

@@ -7,7 +7,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from auditor.cli.parsing import STDOUT, Target
@@ -94,8 +94,13 @@ def takes_stdout(targets: Sequence[Target]) -> bool:
     return any(target.path == STDOUT for target in targets)
 
 
-def write_targets(report: ScanReport, targets: Sequence[Target]) -> None:
-    """Write every report, each wholly or not at all.
+def write_targets(
+    report: ScanReport,
+    targets: Sequence[Target],
+    page: Callable[[ScanReport], str] | None = None,
+) -> None:
+    """Write every report, each wholly or not at all. page: what makes the one as HTML, in place of
+    that of a scan.
 
     Raises AuditError when one cannot be written, after the others have been: a report must not be
     lost by another.
@@ -108,6 +113,8 @@ def write_targets(report: ScanReport, targets: Sequence[Target]) -> None:
             report_format, existing = load(target.format), target.existing_text()
             if existing is not None and report_format.update is not None:
                 text = report_format.update(existing, report)
+            elif page is not None and target.format == "html":
+                text = page(report)
             else:
                 text = report_format.render(report)
             if target.path != STDOUT:

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import (
     BarColumn,
-    MofNCompleteColumn,
     ProgressColumn,
     Task,
     TaskID,
@@ -39,13 +38,15 @@ def progress_on(console: Console) -> Iterator[Show]:
         bar = Bar(
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
-            MofNCompleteColumn(),
+            TextColumn("{task.fields[count]}", markup=False),
             _Rate(),
             TimeRemainingColumn(),
             console=console,
         )
         with bar:
-            yield _Live(bar)
+            live = _Live(bar)
+            yield live
+            live.end_stage()
     else:
         yield Plain(console)
 
@@ -74,19 +75,16 @@ class Plain:
 
 
 def line(progress: Progress, done: int, seconds: float) -> str:
-    """One plain line; `done` rows in `seconds` give the speed and the time left.
+    """One plain line; `done` units in `seconds` give the speed and the time left.
 
     >>> line(Progress("scoring", 40, 100), 20, 10.0)
-    'scoring: 40/100, 2.0 rows/s, 0:30 left'
+    'scoring: 40/100 rows, 2.0/s, 0:30 left'
     """
-    stage = safe(progress.stage)
-    if progress.total is None:
-        return f"{stage}: {progress.done}" if progress.done else stage
-    text = f"{stage}: {progress.done}/{progress.total}"
-    if done <= 0 or seconds <= 0:
+    text = ": ".join(filter(None, [safe(progress.stage), progress.count]))
+    if progress.total is None or done <= 0 or seconds <= 0:
         return text
     remaining = round((progress.total - progress.done) * seconds / done)
-    return f"{text}, {done / seconds:.1f} rows/s, {remaining // 60}:{remaining % 60:02d} left"
+    return f"{text}, {done / seconds:.1f}/s, {remaining // 60}:{remaining % 60:02d} left"
 
 
 class _Live:
@@ -98,20 +96,32 @@ class _Live:
 
     def __call__(self, progress: Progress) -> None:
         if progress.stage not in self._tasks:
-            # Stop the clock of a stage that ended early because its question was settled.
-            for task in self._bar.tasks:
-                if not task.finished:
-                    self._bar.stop_task(task.id)
+            self.end_stage()
             self._tasks[progress.stage] = self._bar.add_task(
-                safe(progress.stage), total=progress.total
+                safe(progress.stage), total=progress.total, count=progress.count
             )
-        self._bar.update(self._tasks[progress.stage], completed=progress.done, total=progress.total)
+        self._bar.update(
+            self._tasks[progress.stage],
+            completed=progress.done,
+            total=progress.total,
+            count=progress.count,
+        )
+
+    def end_stage(self) -> None:
+        """Stop the clock of the stage before, which may have ended early because its question was
+        settled; where nothing told how long it is, its bar would go on to pulse and is filled.
+        """
+        for task in self._bar.tasks:
+            if not task.finished:
+                self._bar.stop_task(task.id)
+            if task.total is None:
+                self._bar.update(task.id, completed=1, total=1)
 
 
 class _Rate(ProgressColumn):
-    """Rows a second, where rows are counted."""
+    """What is counted a second, where it is known how much there is."""
 
     def render(self, task: Task) -> Text:
         speed = task.finished_speed or task.speed
-        counts_rows = speed is not None and task.total is not None
-        return Text(f"{speed:.1f} rows/s" if counts_rows else "", style="dim")
+        is_counted = speed is not None and "/" in task.fields["count"]
+        return Text(f"{speed:.1f}/s" if is_counted else "", style="dim")

@@ -102,7 +102,7 @@ def scan(
             f"--alpha {alpha} is not between 0 and 1.",
             "0.01 means one false alarm in a hundred scans.",
         )
-    config = resolved(
+    configuration = resolved(
         reference=reference,
         panels=panel,
         rows=parse_rows(rows),
@@ -112,7 +112,7 @@ def scan(
         budget=budget,
         dtype=dtype,
         side=side,
-    ).config
+    )
 
     check_data_sets(dataset)
 
@@ -122,7 +122,7 @@ def scan(
     from auditor.report.scan.terminal import terminal_page
 
     settings = replace(
-        config.scan_settings(),
+        configuration.scan_settings(),
         traits=tuple(trait or ()),
         teacher=teacher,
         detectors=selected,
@@ -132,7 +132,7 @@ def scan(
         device=device,
         score_rows=score_rows,
     )
-    read = [config.reference, teacher, *config.panels]
+    read = [settings.reference, teacher, *settings.panels]
     check_outputs([target.path for target in targets], read, dataset)
     with progress_on(console(stderr=True)) as progress:
         report = score(dataset, settings, fresh=fresh, root=Path.cwd(), progress=progress)

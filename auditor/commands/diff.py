@@ -67,8 +67,8 @@ def compare(before: ScanReport, after: ScanReport, rows: RowChanges | Skipped) -
     worse = SEVERITY[after.verdict.name] > SEVERITY[before.verdict.name]
     appeared = not isinstance(traits, Skipped) and any(trait.kind == "appeared" for trait in traits)
     return Diff(
-        before=Side(before.dataset, before.verdict, before.rows_scanned),
-        after=Side(after.dataset, after.verdict, after.rows_scanned),
+        before=Side(before.dataset, before.verdict, before.rows_scanned, before.created),
+        after=Side(after.dataset, after.verdict, after.rows_scanned, after.created),
         traits=traits,
         rows=rows,
         unfair=unfair,

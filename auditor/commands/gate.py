@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -146,7 +146,20 @@ def read_report(
             "Scan the data set again, or give the setting with the command.",
         )
     LOG.info("report %s of %s: %s", path, name, verdict)
-    return replace(report, dataset=replace(report.dataset, name=place))
+    return replace(
+        report,
+        dataset=replace(report.dataset, name=place),
+        origins=_origins(report, settings.origins if settings else {}),
+    )
+
+
+def _origins(report: ScanReport, now: Mapping[str, str]) -> dict[str, str] | None:
+    """Where the report's settings came from. Who names the reference now knows whose students it is
+    about, however it was made.
+    """
+    if "reference" not in now:
+        return report.origins
+    return (report.origins or {}) | {"reference": now["reference"]}
 
 
 def _other_model(report: ScanReport, name: str) -> list[tuple[str, object, object]]:

@@ -115,6 +115,7 @@ def locate(
     }
     budget = settings.budget
     with RunDir.open(root, identity, fresh=fresh) as run:
+        created = run.created(report_settings)
         renderer = ChatTokenizer(lm)
         attribution, scanned = attribute_rows(
             Contrast(lm, renderer, trait_prompt, other_prompt),
@@ -171,6 +172,7 @@ def locate(
             reference=reference,
             settings=report_settings,
             versions=versions,
+            created=created,
         )
         run.write_text(HEAT_MAP, heat_map(report))
         run.finish(to_dict(report))

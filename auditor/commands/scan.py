@@ -13,11 +13,13 @@ from auditor.data.at_hand import as_jsonl
 from auditor.data.sample import read_sample
 from auditor.errors import InputError
 from auditor.model import load as models
+from auditor.model.builtin import BASE
 from auditor.model.identity import identity_of
 from auditor.model.null_model import scorer
 from auditor.model.tokenization import ChatTokenizer
 from auditor.progress import Progress
 from auditor.report.scan.json import from_dict, to_dict
+from auditor.runs.clock import utc_now
 from auditor.runs.run_directory import RunDir, installed_versions, keep_data, set_last
 from auditor.runs.signing import secret_seed
 from auditor.scanning.detection import run_detectors
@@ -63,7 +65,7 @@ def scan(
     unless `fresh`. Raises: AuditError (auditor.errors) for input, model, trait or disk trouble,
     with the next step.
     """
-    name = _named(source, root)
+    name, created = _named(source, root), utc_now()
     settings = settings or ScanSettings()
     settings = replace(
         settings,
@@ -74,6 +76,9 @@ def scan(
         seed=settings.seed if seed is None else seed,
         detectors=_several(settings.detectors if detectors is None else detectors),
     )
+    origins = {**settings.origins}
+    if reference is not None or settings.reference != BASE:
+        origins.setdefault("reference", "argument")
     panel = load_panels(settings.panels)
     tested = panel.select(list(settings.traits)) if settings.traits else panel
     LOG.info(
@@ -154,6 +159,8 @@ def scan(
                 settings=resolved,
                 versions=versions,
                 rows_read=rows_read,
+                created=created,
+                origins=origins,
             )
             run.finish(to_dict(report))
             LOG.info(
@@ -177,8 +184,9 @@ def scan(
             score_every_row(run, everything, renderer, exact, panel, leader, progress)
         if remember:
             set_last(root, run.path, name)
-    # Not from the notes of a finished run: the directory may have been moved since.
-    return replace(report, run=os.path.relpath(run.path))
+    # Not from the notes of a finished run: the directory may have been moved since, and the same
+    # settings may have come from elsewhere.
+    return replace(report, run=os.path.relpath(run.path), origins=origins)
 
 
 def _named(source: object, root: Path) -> str:

@@ -105,6 +105,7 @@ def verify(
     first_process = processes.is_first()
     open_run = partial(RunDir.open, root, identity, fresh=fresh, joins=not first_process)
     with processes.in_turn(open_run) as run:
+        created = run.created(report_settings)
         result = run_transfer(
             lm,
             arms,
@@ -115,7 +116,7 @@ def verify(
             store=run,
             progress=progress,
         )
-        report = VerifyReport(result, datasets, reference, report_settings, versions)
+        report = VerifyReport(result, datasets, reference, report_settings, versions, created)
         if first_process:
             # The open readout has no curve of one trait.
             if read_out is not None:

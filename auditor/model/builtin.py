@@ -113,7 +113,8 @@ def _gemma_wheels() -> Iterator[Wheel]:
     )
 
 
-BASE = "smollm2-135m"  # the default reference
+BASE = "smollm2-135m"  # the default reference, and the model on the hub that it is
+BASE_MODEL = "SmolLM2-135M-Instruct"
 Model = BuiltIn | ModelWithTerms | BundledModel
 BUILT_IN: Mapping[str, Model] = MappingProxyType(
     {
@@ -127,7 +128,7 @@ BUILT_IN: Mapping[str, Model] = MappingProxyType(
             ),
             parameters=134_515_008,
             licence="Apache-2.0",
-            summary="SmolLM2-135M-Instruct, 4-bit weights; small enough for a laptop",
+            summary=f"{BASE_MODEL}, 4-bit weights; small enough for a laptop",
             files=MappingProxyType(
                 {
                     "chat_template.jinja": (

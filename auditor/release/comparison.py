@@ -70,11 +70,12 @@ class RowChanges:
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """One of the two audits."""
+    """One of the two audits. created: when it was made, UTC, ISO 8601; "" where it is not known."""
 
     dataset: DatasetInfo
     verdict: Verdict
     rows_scanned: int
+    created: str
 
 
 @dataclass(frozen=True, slots=True)

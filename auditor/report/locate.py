@@ -6,17 +6,21 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
+from markupsafe import Markup
 from rich.console import Group, RenderableType
-from rich.panel import Panel
 from rich.text import Span, Text
 
 from auditor.attribution.result import CarryingLayers, LocateReport, Share, Students
 from auditor.attribution.shares import ENOUGH, format_layers
-from auditor.report.shared.heat_map import shade
-from auditor.report.shared.terminal import section_table, sentences
+from auditor.report.shared.banner import Banner, Fact, warning_count
+from auditor.report.shared.heat_map import heat_map, shade
+from auditor.report.shared.page import html_page
+from auditor.report.shared.terminal import answer_panel, section_table, sentences
 from auditor.report.shared.words import (
     REFERENCE_KEYS,
+    TRAIN_MORE,
     estimate,
+    holds_for,
     percent,
     safe,
     share_left,
@@ -88,6 +92,67 @@ def answer(report: LocateReport) -> str:
     return " ".join(shown)
 
 
+def advice(report: LocateReport) -> str:
+    """What to do next, in a sentence."""
+    students = report.students
+    if students is None:
+        return (
+            "Leave --layers none out, so that students are trained: attribution alone does not say "
+            "what training does."
+        )
+    if not students.transferred:
+        return TRAIN_MORE
+    if students.recipe:
+        return (
+            f"Train with {numbered(students.recipe)} frozen: {', '.join(report.recipes)} in the "
+            "run's directory have the settings, and the table of students what it leaves."
+        )
+    return "No layers to freeze follow from this: defend the data set with audit mitigate instead."
+
+
+def to_html(report: LocateReport) -> str:
+    """The report as a page that stands alone."""
+    carrying, students = report.carrying_layers, report.students
+    depth = len(report.layers)
+    place, dataset = where(carrying, depth), safe(next(iter(report.datasets)))
+    by_students = answer(report).removeprefix(place).strip()
+    banner = Banner(
+        style="no_risk" if word(report) == "LAYERS NAMED" else "inconclusive",
+        word=word(report),
+        decision=place.rstrip("."),
+        about=f"{by_students} {holds_for(report.reference.name, report.created)}",
+        facts=[
+            Fact(format_layers(carrying.layers), f"of layers {format_layers(range(depth))}"),
+            Fact(f"{100 * carrying.share.value:.0f} %", "of the difference carried"),
+            Fact(f"{report.rows:,} of {report.scanned:,}", "rows attributed"),
+            Fact(f"{students.blocks if students else 0}", "blocks of students", students is None),
+            warning_count(report.warnings),
+            Fact(report.reference.name, "reference"),
+        ],
+        subject=f"{dataset}: {safe(report.trait)} against {safe(report.counterfactual)}",
+        advice=advice(report),
+    )
+    values = {
+        "title": f"{word(report)} · {report.trait}",
+        "banner": banner,
+        "report": report,
+        "students": students,
+        "reference": report.reference.as_dict(REFERENCE_KEYS),
+        "heat_map": Markup(heat_map(report)),
+        "numbered": numbered,
+    }
+    return html_page("locate.html", values)
+
+
+def word(report: LocateReport) -> str:
+    """The answer in a few words."""
+    if not report.carrying_layers.clear:
+        return "CANNOT TELL"
+    students = report.students
+    unsure = students is not None and not students.transferred
+    return "LAYERS NAMED, NO TRANSFER SHOWN" if unsure else "LAYERS NAMED"
+
+
 def where(carrying: CarryingLayers, depth: int) -> str:
     """Which of a model's `depth` layers carry the difference.
 
@@ -119,15 +184,17 @@ def numbered(layers: tuple[int, ...]) -> str:
 
 def terminal_page(report: LocateReport) -> RenderableType:
     """The page: the answer, the heat map, what students say, warnings."""
-    body = Text(safe(answer(report)), style="bold")
-    body.append(
-        f"\n{safe(report.trait)} against {safe(report.counterfactual)}: "
+    about = (
+        f"{safe(report.trait)} against {safe(report.counterfactual)}: "
         f"{estimate(*report.difference, '.2f')} nats at the first divergence token of "
-        f"{report.rows} rows (of {report.scanned})   reference {safe(report.reference.name)}",
-        style="not bold dim",
+        f"{report.rows} rows (of {report.scanned}). "
+        f"{holds_for(report.reference.name, report.created)}"
     )
-    style = "green" if report.carrying_layers.clear else "yellow"
-    parts: list[RenderableType] = [Panel(body, border_style=style), _heat_map(report)]
+    style = "green" if word(report) == "LAYERS NAMED" else "yellow"
+    panel = answer_panel(
+        safe(answer(report)), style, [f"Next: {advice(report)}"], [about], word(report)
+    )
+    parts: list[RenderableType] = [panel, _heat_map(report)]
     if report.students is not None:
         parts += _students(report.students)
     if report.recipes:

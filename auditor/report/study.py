@@ -13,10 +13,10 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from auditor.report.scan.answer import Fact
+from auditor.report.shared.banner import Banner, Fact
 from auditor.report.shared.json_text import JsonObject
 from auditor.report.shared.page import html_page
-from auditor.report.shared.words import estimate, percent, safe
+from auditor.report.shared.words import TRAIN_MORE, estimate, holds_for, percent, safe
 
 STYLES = {"holds": "green", "does not hold": "red", "cannot be said": "yellow"}
 
@@ -126,15 +126,27 @@ def to_html(values: JsonObject, figures: Mapping[str, str]) -> str:
     figures: file name -> SVG of our own making, whose texts are escaped already.
     """
     answers, name = [claim["answer"] for claim in values["claims"]], values["reference"]["name"]
-    hold = f"{answers.count('holds')} of {len(answers)} hold"
+    settings, size = values["settings"], values["settings"]["size"]
+    banner = Banner(
+        style="",
+        word=f"STUDY: {', '.join(settings['parts'])}",
+        decision=(
+            f"{answers.count('holds')} of {len(answers)} claims of arXiv:2509.23886 hold on {name}"
+        ),
+        about=" ".join([*notes_on(values), holds_for(name, values["created"])]),
+        facts=[
+            *(Fact(f"{answers.count(answer):,}", answer) for answer in STYLES),
+            Fact(f"{size['blocks'] * len(settings['traits']):,}", "pairs of students"),
+            Fact(name, "reference"),
+        ],
+        advice="" if transferred(values) else TRAIN_MORE,
+        steps=[(command(values), "make the study again, from its kept units where they are here")],
+    )
     shown = {
         "title": f"Study of {name}",
-        "headline": f"Claims of 2509.23886 on {name}: {hold}",
-        "facts": [Fact(f"{answers.count(answer):,}", answer) for answer in STYLES],
+        "banner": banner,
         "values": values,
         "figures": {name: Markup(svg) for name, svg in figures.items()},
-        "command": command(values),
-        "notes": notes_on(values),
         "measured": measured,
         "share": share,
         "logits": logits,

@@ -13,11 +13,20 @@ from rich.table import Table
 from rich.text import Text
 
 from auditor.inference.effect import Effect
+from auditor.report.shared.banner import Banner, Fact, warning_count
 from auditor.report.shared.dose_plot import dose_plot
 from auditor.report.shared.page import html_page
 from auditor.report.shared.svg import bounds
 from auditor.report.shared.terminal import answer_panel, section_table, sentences
-from auditor.report.shared.words import REFERENCE_KEYS, safe, share_left, signed, stacked
+from auditor.report.shared.words import (
+    REFERENCE_KEYS,
+    TRAIN_MORE,
+    holds_for,
+    safe,
+    share_left,
+    signed,
+    stacked,
+)
 from auditor.students.result import ArmResult, TransferResult, VerifyReport
 
 SCHEMA_VERSION = 1
@@ -47,6 +56,7 @@ def to_dict(report: VerifyReport) -> dict[str, object]:
         "reference": report.reference.as_dict(REFERENCE_KEYS),
         "settings": report.settings,
         "versions": report.versions,
+        "created": report.created,
     }
 
 
@@ -59,15 +69,26 @@ def to_html(report: VerifyReport, scans: Sequence[tuple[str, str, str]] = ()) ->
     result = report.result
     # In the open readout no trait is read out, so that there is no curve and no rank.
     closed = result.trait is not None
+    size = filter(None, [size_of_effect(result)])
     values = {
         "title": headline(result),
         "report": report,
         "result": result,
         "reference": report.reference.as_dict(REFERENCE_KEYS),
-        "headline": headline(result),
-        "decision": decision(result),
-        "size": size_of_effect(result),
-        "advice": advice(result),
+        "banner": Banner(
+            style="risk" if result.transferred else "inconclusive",
+            word=headline(result),
+            decision=decision(result),
+            about=" ".join([*size, holds_for(report.reference.name, report.created)]),
+            facts=[
+                Fact(f"{result.blocks}", "blocks, a student of each data set in each"),
+                Fact(f"{result.rows_per_block:,}", "rows a block"),
+                Fact(f"{result.updates:,}", "updates a student"),
+                warning_count(result.warnings),
+                Fact(report.reference.name, "reference"),
+            ],
+            advice=advice(result),
+        ),
         "scans": scans,
         "dose_plot": Markup(dose_plot(result)) if closed else None,
         "family": {arm.name: family_size(arm, result.trait) for arm in result.arms if closed},
@@ -106,7 +127,7 @@ def decision(result: TransferResult) -> str:
 def advice(result: TransferResult) -> str:
     """What to do next, in a sentence."""
     if not result.transferred:
-        return "Train for more --updates and on more --blocks, or in a larger --budget."
+        return TRAIN_MORE
     if result.trait is None:
         return "Do not release: name the trait with --trait to see what a defence leaves of it."
     verdicts = [arm.verdict for arm in result.arms[1:]]
@@ -135,8 +156,8 @@ def terminal_page(report: VerifyReport) -> RenderableType:
     settled = result.blocks != result.blocks_planned
     blocks = f"{result.blocks} blocks" + f" (of {result.blocks_planned}: settled)" * settled
     circumstances = (
-        f"{blocks} of {result.rows_per_block:,} rows, {result.updates:,} updates a student   "
-        f"reference {safe(report.reference.name)}"
+        f"{blocks} of {result.rows_per_block:,} rows, {result.updates:,} updates a student. "
+        f"{holds_for(report.reference.name, report.created)}"
     )
     style = "red" if result.transferred else "yellow"
     parts: list[RenderableType] = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,8 @@ class LastScan:
 
     reference: name of the reference. panels: of the built-in ones; empty when a file was among
     them. trait: the one found, else the one with the strongest evidence; None when the scan had not
-    got so far. settings: of the scan, as its run directory has them.
+    got so far. is_reference_named: whether the user named the reference. settings: of the scan, as
+    its run directory has them.
     """
 
     run: Path
@@ -28,6 +30,7 @@ class LastScan:
     reference: str
     panels: tuple[str, ...]
     trait: str | None
+    is_reference_named: bool
     settings: dict[str, Any]
 
 
@@ -39,6 +42,7 @@ def last_scan(root: Path) -> LastScan:
     path = last_run(root)
     try:
         identity = (read_json(path / "settings.json") or {})["identity"]
+        report = read_json(path / "report.json") or {}
         dataset, panels = identity["dataset"], tuple(identity["settings"]["panel"].split("+"))
         return LastScan(
             run=path,
@@ -48,7 +52,8 @@ def last_scan(root: Path) -> LastScan:
             columns=dataset["columns"],
             reference=identity["reference"]["name"],
             panels=panels,
-            trait=_trait(path / "report.json"),
+            trait=_trait(report),
+            is_reference_named="reference" in (report.get("origins") or ()),
             settings=identity["settings"],
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -57,11 +62,8 @@ def last_scan(root: Path) -> LastScan:
         ) from error
 
 
-def _trait(report: Path) -> str | None:
-    report_json = read_json(report)
-    if report_json is None:
+def _trait(report: Mapping[str, Any]) -> str | None:
+    if not report:
         return None
-    trait = report_json.get("leading_trait") or report_json["trait"]
-    return (
-        str(trait) if trait else next((str(entry["name"]) for entry in report_json["traits"]), None)
-    )
+    trait = report.get("leading_trait") or report["trait"]
+    return str(trait) if trait else next((str(entry["name"]) for entry in report["traits"]), None)

@@ -36,6 +36,7 @@ from auditor.errors import RunError
 from auditor.model.unit_store import Unit, UnitStore
 from auditor.plugins import Plugin
 from auditor.runs import HOME
+from auditor.runs.clock import utc_now
 from auditor.runs.signing import SIGNATURE, is_signed, read_plain, read_signed, sign
 
 LOG = logging.getLogger(__name__)
@@ -254,6 +255,14 @@ class RunDir:
     def report(self) -> dict[str, Any] | None:
         """The report of a finished run, or None."""
         return read_json(self.path / "report.json")
+
+    def created(self, settings: Mapping[str, object]) -> str:
+        """When the report of these settings was made: a finished one says so, and one that is only
+        about to be is made now.
+        """
+        kept = self.report() or {}
+        is_made = kept.get("settings") == json.loads(json.dumps(settings))
+        return str(kept["created"]) if is_made and "created" in kept else utc_now()
 
     def _unit(self, name: str) -> Path:
         return self.path / "units" / f"{quote(name, safe='')}.npz"

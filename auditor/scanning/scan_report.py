@@ -97,7 +97,9 @@ class ScanReport:
     one that the verdict names, or else the one with the strongest evidence in any test; None where
     no trait was measured. rows_read: rows looked at, those that were skipped included; None in a
     report of an earlier release. run: path of the run directory, which holds the scores of every
-    row and token; "" when it is not known.
+    row and token; "" when it is not known. created: when the audit was made, UTC, ISO 8601; "" in a
+    report of an earlier release. origins: where each setting came from that is not left to its
+    default (`ScanSettings.origins`); None in a report of an earlier release.
     """
 
     dataset: DatasetInfo
@@ -116,6 +118,13 @@ class ScanReport:
     versions: dict[str, str]
     rows_read: int | None = None
     run: str = ""
+    created: str = ""
+    origins: dict[str, str] | None = None
+
+    @property
+    def is_reference_named(self) -> bool | None:
+        """Whether the user named the reference; None where it is not known."""
+        return None if self.origins is None else "reference" in self.origins
 
     @property
     def traits(self) -> tuple[TraitEvidence, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from auditor.data.formats import Side
@@ -38,7 +38,9 @@ class ScanSettings:
     exclude: the dose, a share of the rows, that a pass excludes for every trait, in (0, 1].
     device, dtype: of the reference, torch's names; chosen by what is at hand when None. score_rows:
     the rows whose scores are kept, those that the verdict needed or, after it, all of the data set
-    (`auditor.scanning.score_tables.score_every_row`); it changes no verdict.
+    (`auditor.scanning.score_tables.score_every_row`); it changes no verdict. origins:
+    where settings that are not left to their defaults come from, in words by their names, such as
+    audit.yaml; they change no result.
     """
 
     reference: str = BASE
@@ -58,6 +60,7 @@ class ScanSettings:
     device: str | None = None
     dtype: str | None = None
     score_rows: ScoreRows = "needed"
+    origins: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def most_rows(self) -> int | None:

@@ -148,6 +148,20 @@ def found_traits(
     return tuple(t for t in ranked(evidence, alpha, least) if is_found(t, alpha, least))
 
 
+def trace_of(
+    traits: Sequence[TraitEvidence], excluded: float | None, alpha: float
+) -> tuple[TraitEvidence, str] | None:
+    """What a pass mentions: the trait of the smallest corrected p that is at most SUSPICIOUS, at a
+    dose below the one that is `excluded`, and in words how sure it is; None where there is none.
+    """
+    small = [t for t in traits if 0 < t.effect < (excluded or 0) and t.p_adjusted <= SUSPICIOUS]
+    if not small:
+        return None
+    trace = min(small, key=lambda trait: trait.p_adjusted)
+    certainty = "is" if trace.p_adjusted <= alpha else "may be"
+    return trace, f"a trace of {trace.name} {certainty} there"
+
+
 def leading_trait(
     verdict: Verdict, tests: Sequence[TraitTest], text: TextProfile, alpha: float
 ) -> str | None:
@@ -217,12 +231,10 @@ def _decide_test(
     if test.own_text:
         reason = f"the text is the reference's own: {reason}"
     # A pass must not hide a smaller dose than it excludes.
-    small = [trait for trait in traits if trait.effect > 0 and trait.p_adjusted <= SUSPICIOUS]
-    if small:
-        trace = min(small, key=lambda trait: trait.p_adjusted)
-        certainty = "is" if trace.p_adjusted <= alpha else "may be"
-        dose = f"a dose of {trace.effect:.2f}, corrected p = {trace.p_adjusted:.2g}"
-        reason += f"; a trace of {trace.name} {certainty} there ({dose})"
+    if trace := trace_of(traits, upper, alpha):
+        evidence, words = trace
+        dose = f"a dose of {evidence.effect:.2f}, corrected p = {evidence.p_adjusted:.2g}"
+        reason += f"; {words} ({dose})"
     return Verdict("no_risk", probability, reason, None, upper)
 
 

@@ -128,7 +128,7 @@ class VerifyReport:
     """What `audit verify` reports: the experiment, and what it was made on.
 
     datasets: SHA-256 of what each data set trains on, by its name. settings: under the keys of
-    docs/verify-schema.md.
+    docs/verify-schema.md. created: when, UTC, ISO 8601.
     """
 
     result: TransferResult
@@ -136,3 +136,4 @@ class VerifyReport:
     reference: ModelIdentity
     settings: dict[str, object]
     versions: dict[str, str]
+    created: str

@@ -178,7 +178,7 @@ class Runner:
             if update in plan.checkpoints:
                 readings.append(context.read(student))
             self._updates_done += 1
-            self._progress(Progress("training students", self._updates_done, total))
+            self._progress(Progress("training students", self._updates_done, total, "updates"))
         LOG.debug(
             "block %d, %s: %d of %d rows trained on, %d added, %d tokens",
             *(number, arm.name, len(trained_rows), len(examples), len(added_here), tokens),

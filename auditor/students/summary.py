@@ -178,9 +178,12 @@ def warnings(
                     f"{trained.name} trains on {abs(change):.0%} {more} {unit} than the original."
                 )
     for arm in arms[1:]:
-        # A defence that stops learning altogether also stops the trait: that is no success.
-        learned = reference_loss - arm.training.task_loss
-        if learned < LEARNED * (reference_loss - original.training.task_loss):
+        # A defence that stops learning altogether also stops the trait: that is no success. Where
+        # students of the original learned nothing either, there is no less.
+        learned, by_original = (
+            reference_loss - side.training.task_loss for side in (arm, original)
+        )
+        if by_original > 0 and learned < LEARNED * by_original:
             sentences.append(
                 f"Students of {arm.name} learn the task itself much less"
                 " than those of the original."

@@ -105,7 +105,7 @@ def tune_teacher(
         answers_B = torch.tensor([row.answer for row in batch], device=lm.device)
         loss = cross_entropy(_next_logits(teacher, batch), answers_B)
         losses.append(loss.item())
-        progress(Progress("teaching", len(losses), None))
+        progress(Progress("teaching", len(losses), None, "updates"))
         # The last batch is measured and not trained on: its loss is that of the teacher as it is.
         if losses[-1] < SATURATED:
             break

@@ -139,6 +139,8 @@ def study(
         setting = replace(setting, store=run)
         size = Size.load_or_decide(run, _SIZE, partial(_affordable_size, setting, parts, names))
         setting = replace(setting, size=size)
+        made_with = {**values, "size": asdict(size)}
+        created = run.created(made_with)
         results = _run_parts(setting, request, parts, names, run, workers)
         decodings: list[Decoding] = ["greedy"]
         if leakage.NAME in parts:
@@ -154,9 +156,10 @@ def study(
         origin = {
             "reference": reference.as_dict(REFERENCE_KEYS),
             "sibling": other and other.as_dict(REFERENCE_KEYS),
-            "settings": {**values, "size": asdict(size)},
+            "settings": made_with,
             "versions": versions,
             "datasets": datasets,
+            "created": created,
         }
         report = assemble(results, origin)
         run.finish(report.values)
@@ -291,7 +294,7 @@ def _run_parts(
 
     def finished(results: Iterator[Part], done: int) -> Iterator[Part]:
         for number, result in enumerate(results, start=done + 1):
-            setting.progress(Progress("parts of the study", number, len(jobs)))
+            setting.progress(Progress("parts of the study", number, len(jobs), "parts"))
             yield result
 
     work = partial(run_in_worker, request, setting.size, run.path)

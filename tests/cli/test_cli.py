@@ -462,8 +462,9 @@ def test_progress_line_is_worked_by_hand() -> None:
 
     Without a total or a start there is no speed.
     """
-    assert line(Progress("scoring", 40, 100), 20, 10.0) == "scoring: 40/100, 2.0 rows/s, 0:30 left"
-    assert line(Progress("scoring", 40, 100), 0, 0.0) == "scoring: 40/100"
+    assert line(Progress("scoring", 40, 100), 20, 10.0) == "scoring: 40/100 rows, 2.0/s, 0:30 left"
+    assert line(Progress("training", 4, 9, "updates"), 0, 0.0) == "training: 4/9 updates"
+    assert line(Progress("teaching", 3, None, "updates"), 1, 1.0) == "teaching: 3 updates"
     assert line(Progress("loading", 0, None), 0, 1.0) == "loading"
 
 
@@ -479,10 +480,10 @@ def test_plain_progress_is_sparse() -> None:
         show(Progress("scoring", 100 + 2 * second, 200))
     show(Progress("writing", 0, None))
     assert stream.getvalue().splitlines() == [
-        "scoring: 100/200",
-        "scoring: 120/200, 2.0 rows/s, 0:40 left",
-        "scoring: 140/200, 2.0 rows/s, 0:30 left",
-        "scoring: 160/200, 2.0 rows/s, 0:20 left",
+        "scoring: 100/200 rows",
+        "scoring: 120/200 rows, 2.0/s, 0:40 left",
+        "scoring: 140/200 rows, 2.0/s, 0:30 left",
+        "scoring: 160/200 rows, 2.0/s, 0:20 left",
         "writing",
     ]
 
@@ -502,5 +503,24 @@ def test_live_progress_shows_stage_and_speed() -> None:
     shown = stream.getvalue()
     assert "read \\x1b[31m[b]rows" in shown
     assert "scoring" in shown
-    assert "4/4" in shown
+    assert "4/4 rows" in shown
     assert "\x1b[31m" not in shown
+    assert "/?" not in shown
+
+
+def test_a_live_stage_stops_when_the_next_begins() -> None:
+    """Also one of which nobody told how long it is, and the last: a bar that still pulses at the
+    end would look as if something were going on.
+    """
+    from auditor.cli.progress import progress_on
+
+    stream = io.StringIO()
+    console = Console(file=stream, width=100, force_terminal=True, color_system=None)
+    with progress_on(console) as show:
+        show(Progress("loading", 0, None))
+        show(Progress("scoring", 3, 9))
+        show(Progress("comparing", 0, None))
+    last = [line for line in stream.getvalue().splitlines() if "━" in line][-3:]
+    loading, scoring, comparing = last
+    assert "━" * 24 in loading and "━" * 24 in comparing
+    assert "━" * 24 not in scoring and "3/9 rows" in scoring

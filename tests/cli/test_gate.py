@@ -231,6 +231,25 @@ def test_a_checked_mitigation(gate: Callable[..., int], capsys: pytest.CaptureFi
     assert gate(RISK) == 1
 
 
+def test_the_page_of_the_gate(gate: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
+    """`--output report.html` is the page of the decision, on standard output too; where no rule can
+    be judged there is the page of the scan.
+    """
+    Path("audit.yaml").write_text("policy:\n  min_effect: 0.01\n")
+    assert gate(RISK, "--output", "gate.html") == 1
+    page = Path("gate.html").read_text()
+    assert '<p class="badge">GATE FAILED</p>' in page and "policy from audit.yaml" in page.lower()
+    assert page.count("<h1") == 1 and "Do not release: the rows look written by" in page
+    assert "min_effect" in page and 'id="evidence"' in page
+    capsys.readouterr()
+    assert gate(NO_RISK, "--output", "html=-") == 3
+    out = capsys.readouterr().out
+    assert out.count("<h1") == 1 and "Do not release yet: min_effect: doses from" in out
+    Path("audit.yaml").write_text("policy:\n  mitigation: reduced\n")
+    assert gate(RISK, "--verified", "no.json", "--output", "scan.html") == 2
+    assert '<p class="badge">RISK FOUND' in Path("scan.html").read_text()
+
+
 def test_what_is_scanned(
     gate: Callable[..., int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -266,6 +285,7 @@ def test_what_is_scanned(
         "organism",
         ("animals",),
         None,
+        True,
         {},
     )
     monkeypatch.setattr(last_scan, "last_scan", lambda _: last)
@@ -281,6 +301,7 @@ def test_what_is_scanned(
         "reference": "organism",
     }
     assert {key: calls[1][key] for key in expected} == expected
+    assert calls[1]["origins"]["reference"] == "the last scan"
     assert calls[1]["panels"] == ["trees"]  # the file goes before the last scan
     assert calls[1]["seed"] == 4
     Path("audit.yaml").unlink()

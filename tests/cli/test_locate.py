@@ -208,7 +208,7 @@ def test_a_budget_limits_the_rows_once_for_all(tmp_path: Path) -> None:
         (["--counterfactual", "owl"], "no two runs"),
         (["--counterfactual", "unicorn"], "unicorn"),
         (["--budget", "soon"], "not a time"),
-        (["--output", "html=x"], "none of json"),
+        (["--output", "csv=x"], "none of html"),
     ],
 )
 def test_bad_input(

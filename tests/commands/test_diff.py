@@ -24,7 +24,7 @@ from auditor.data.files import open_source
 from auditor.errors import InputError
 from auditor.release import comparison as changes
 from auditor.release.comparison import RowChanges, count_rows, difference
-from auditor.report.diff import answer, terminal_page, to_dict
+from auditor.report.diff import answer, decision, terminal_page, to_dict, to_html
 from auditor.report.scan import load
 from auditor.runs.run_directory import write_signed
 from auditor.scanning.scan_report import ScanReport
@@ -124,7 +124,8 @@ def test_appearing_within_noise_is_said() -> None:
         "appeared",
         True,
     )
-    assert "within noise" in page(found)
+    assert "(within" in page(found) and "noise)" in page(found)
+    assert "appeared (within noise)" in to_html(found)
 
 
 @pytest.mark.parametrize(
@@ -325,7 +326,7 @@ def test_exit_codes(
         assert out == "" and err.startswith("Error: ") and "\nNext: " in err
     else:
         words = {0: "BETTER" if arguments[1] == "a1" else "NOT WORSE", 1: "WORSE"}
-        assert f"│ {words.get(code, 'NOT COMPARABLE')} " in out
+        assert f"─ {words.get(code, 'NOT COMPARABLE')} ─" in out
 
 
 def test_a_run_that_came_with_the_data_is_not_found_by_its_key(runs: Path) -> None:
@@ -333,6 +334,21 @@ def test_a_run_that_came_with_the_data_is_not_found_by_its_key(runs: Path) -> No
     (runs / ".audit/runs/a1/report.json.hmac").unlink()
     assert main.run(["diff", "a1", "b2"]) == 2
     assert main.run(["diff", ".audit/runs/a1", "b2"]) == 1
+
+
+def test_html(runs: Path) -> None:
+    """A page by suffix and by name, which says what the terminal says."""
+    assert main.run(["diff", "a1", "b2", "--output", "diff.html", "--output", "html=2.html"]) == 1
+    text = (runs / "diff.html").read_text()
+    assert text == (runs / "2.html").read_text()
+    said = "B is worse than A: A says NO RISK FOUND, and B RISK FOUND: owl"
+    assert f'<h1 id="headline">{said}</h1>' in text and said in " ".join(
+        page(compare(CLEAN, POISONED, NOT_SEEN)).replace("│", "").split()
+    )
+    better = compare(POISONED, CLEAN, NOT_SEEN)
+    assert decision(better) == "B is better than A: A says RISK FOUND: owl, and B NO RISK FOUND"
+    same = compare(POISONED, POISONED, NOT_SEEN)
+    assert 'class="verdict inconclusive"' in to_html(same)  # not worse, and no pass
 
 
 def test_json(runs: Path) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from auditor.commands.kept_report import kept_report
 from auditor.commands.scan import scan
 from auditor.commands.simulate import simulate, write_rows
 from auditor.data.example import Message
@@ -111,7 +112,11 @@ def audit(
 
 
 def _comparable(report: ScanReport) -> dict[str, Any]:
-    return {key: value for key, value in to_dict(report).items() if key not in ("timing", "run")}
+    return {
+        key: value
+        for key, value in to_dict(report).items()
+        if key not in ("timing", "run", "created")
+    }
 
 
 def test_poisoned_rows_are_a_risk_and_the_trait_is_named(
@@ -321,13 +326,19 @@ def test_a_killed_scan_resumes_to_the_same_report(
 
 
 def test_a_finished_scan_is_shown_again(
-    audit: Callable[..., ScanReport], data: dict[str, str]
+    audit: Callable[..., ScanReport],
+    data: dict[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The same call on the same data does no work twice."""
+    """The same call on the same data does no work twice, and its page keeps its date."""
     first = audit(data["few"])
     stages: list[str] = []
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "0")
     again = audit(data["few"], progress=lambda progress: stages.append(progress.stage))
     assert to_dict(again) == to_dict(first)
+    assert first.created.startswith("20") and first.origins == {"reference": "argument"}
+    assert kept_report(None, tmp_path).to_html() == first.to_html()
     assert stages == ["reading the data set", "loading the reference"]
 
 
@@ -542,10 +553,11 @@ def test_a_teacher_that_changed_is_another_run(
         models, "load", lambda name, **_: reference if name == "tiny" else teacher["lm"]
     )
     options: dict[str, Any] = {"settings": ScanSettings(teacher="t"), "detectors": ["fit"]}
-    first = audit(data["few"], **options)
-    assert audit(data["few"], **options).run == first.run
+    first = audit(data["clean"], **options)
+    assert audit(data["clean"], **options).run == first.run
+    assert "the declared teacher" in str(first.detectors["fit"])
     teacher["lm"] = replace(reference, sha256="ab" * 32)
-    assert audit(data["few"], **options).run != first.run
+    assert audit(data["clean"], **options).run != first.run
 
 
 def test_every_block_takes_the_standard_wording(
@@ -575,7 +587,7 @@ def test_without_a_detector_that_gives_a_verdict_there_is_none(
 
 def test_rows_that_were_cut_short_still_fit_their_writer(tmp_path: Path) -> None:
     """The end of turn that the template puts after a cut row is nobody's choice, and no evidence
-    against the writer.
+    against the writer. Nobody declared that writer, and nothing says so.
     """
     made = simulate(models.load("organism"), None, rows=96, max_tokens=8)
     write_rows(tmp_path / "cut.parquet", made.rows)
@@ -586,6 +598,7 @@ def test_rows_that_were_cut_short_still_fit_their_writer(tmp_path: Path) -> None
     assert isinstance(found, Evidence)
     assert abs(found.values["z"]) < 3
     assert abs(found.values["z_clustered"]) < 3
+    assert "samples of the reference at" in found.summary
 
 
 def test_all_rows_are_scored_under_the_traits_that_stand_out(tmp_path: Path) -> None:

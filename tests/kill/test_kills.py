@@ -76,12 +76,12 @@ def left_in(place: Path) -> Mapping[str, Any]:
 
 
 def timeless(value: Any) -> Any:
-    """JSON without the seconds that something took."""
+    """JSON without the seconds that something took, and without when it was made."""
     if isinstance(value, dict):
         return {
             key: timeless(inner)
             for key, inner in value.items()
-            if key != "timing" and "seconds" not in key
+            if key not in ("timing", "created") and "seconds" not in key
         }
     return [timeless(inner) for inner in value] if isinstance(value, list) else value
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import shlex
 from dataclasses import replace
+from html import unescape
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ from auditor.release.judge import judge
 from auditor.release.policy import Policy
 from auditor.report.gate import terminal_page as gate_page
 from auditor.report.scan import load
-from auditor.report.scan.answer import OBSTACLES, decision, facts, grounds, scope
+from auditor.report.scan.answer import OBSTACLES, circumstances, decision, facts, grounds, scope
 from auditor.report.scan.next_steps import NEXT_STEPS, next_steps, shell_lines
 from auditor.report.scan.terminal import terminal_page
 from auditor.report.shared.words import DOCS, EARLIER, GLOSSARY, corrected
@@ -87,10 +88,15 @@ def test_the_shares_are_the_report_s() -> None:
 
 
 def test_a_trace_is_not_passed_over() -> None:
-    """What is there for certain and in fewer rows than a pass excludes stands in the decision."""
-    trace = replace(OWL, effect=0.05)
-    report = replace(sample_report(NO_RISK), tests=prompts((trace, EAGLE)))
-    assert decision(report).endswith("would have shown; only a trace of owl is there")
+    """What is there in fewer rows than a pass excludes stands in the decision, and how surely."""
+    for p_adjusted, words in (
+        (9e-5, "would have shown; a trace of owl is there"),
+        (0.1, "would have shown; a trace of owl may be there"),
+        (0.11, "would have shown"),
+    ):
+        trace = replace(OWL, effect=0.05, p_adjusted=p_adjusted)
+        report = replace(sample_report(NO_RISK), tests=prompts((trace, EAGLE)))
+        assert decision(report).endswith(words)
 
 
 def test_why_a_scan_cannot_tell() -> None:
@@ -146,18 +152,35 @@ def test_a_trait_that_only_copies_find_is_named_with_its_share() -> None:
     assert decision(report).endswith("hidden trait oak (about 30 % of the rows)")
 
 
-def test_the_scope_says_that_nobody_named_the_default() -> None:
-    """On every page: for whose students the answer holds."""
+def test_every_page_says_for_whom_it_holds_and_when_it_was_made() -> None:
+    """In the same words: whether the user named the base model, the date, and which settings came
+    from elsewhere than the command.
+    """
     report = sample_report(NO_RISK)
-    assert "the default: name your base" in scope(report)
-    named = replace(report, reference={"name": "mine"})
-    assert scope(named) == "Holds for students of mine only."
     assert report.reference["name"] == BASE
-    for name in ("markdown", "card", "html"):
-        assert scope(report) in load(name).render(report)
-    assert scope(report) in text_of(terminal_page(report))
-    gate = gate_page(judge(report, Policy()), report, "the defaults", 0)
-    assert scope(report) in text_of(gate)
+    unnamed = (
+        "You named no base model: this holds for students of SmolLM2-135M-Instruct only. "
+        "Name yours with --reference MODEL."
+    )
+    named = replace(report, origins={"reference": "AUDIT_REFERENCE", "seed": "command line"})
+    known = f"Holds for students of {BASE} only."
+    for shown, words, about in (
+        (report, unnamed, "Audited 2026-11-29 09:20 UTC. Settings: rows from audit.yaml."),
+        (named, known, "Audited 2026-11-29 09:20 UTC. Settings: reference from AUDIT_REFERENCE."),
+        (replace(report, origins=None, created=""), known, ""),
+    ):
+        assert (scope(shown), circumstances(shown)) == (words, about)
+        pages = [load(name).render(shown) for name in ("markdown", "card", "html")]
+        pages.append(text_of(terminal_page(shown)))
+        pages.append(text_of(gate_page(judge(shown, Policy()), shown, "the defaults", 0)))
+        for page in pages:
+            plain = unescape(page)
+            assert words in plain and about in plain and ("Audited" in plain) == bool(about)
+    assert "<b>smollm2-135m</b> reference, not named by you" in load("html").render(report)
+    assert "not named by you" not in load("html").render(named)
+    assert '"startTimeUtc": "2026-11-29T09:20:13Z"' in load("sarif").render(report)
+    assert 'timestamp="2026-11-29T09:20:13Z"' in load("junit").render(report)
+    assert 'created: "2026-11-29T09:20:13Z"' in load("card").render(report)
 
 
 @pytest.mark.parametrize(

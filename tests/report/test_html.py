@@ -4,18 +4,37 @@ browser.
 
 from __future__ import annotations
 
+import io
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+from rich.console import Console, RenderableType
 
+from auditor.attribution.result import (
+    Agreement,
+    CarryingLayers,
+    Frozen,
+    LayerResult,
+    LocateReport,
+    Moved,
+    Share,
+    Students,
+)
+from auditor.commands.diff import compare
 from auditor.inference.effect import Effect, Ratio
 from auditor.model.identity import ModelIdentity
+from auditor.release.decision import Decision, Rule
+from auditor.report.diff import to_html as diff_html
+from auditor.report.gate import to_html as gate_html
+from auditor.report.locate import terminal_page as locate_page
+from auditor.report.locate import to_html as locate_html
 from auditor.report.scan import charts, html, load
 from auditor.report.shared.words import GLOSSARY, headline, sentence
 from auditor.report.verify import to_html
@@ -107,6 +126,7 @@ def report() -> ScanReport:
     )
 
 
+CREATED = "2026-11-29T09:20:13Z"
 ORGANISM = ModelIdentity("organism", "built-in", "0" * 64, "0" * 64, "0" * 64, "float32", "cpu")
 
 
@@ -134,7 +154,54 @@ def verify_report(trait: str | None = "owl") -> VerifyReport:
     arms = (arm("original", 0.8), arm(SCRIPT, 0.15))
     clean = Training("clean", 64, 900, 2.0, 2.1)
     result = TransferResult(trait, True, arms, clean, 3, 3, 64, 8, (2.5, 2.5), ("A warning.",))
-    return VerifyReport(result, {"original": "ab" * 32}, ORGANISM, {"seed": 0}, {"python": "3.11"})
+    return VerifyReport(
+        result, {"original": "ab" * 32}, ORGANISM, {"seed": 0}, {"python": "3.11"}, CREATED
+    )
+
+
+def locate_report(trait: str = "owl", *, shown: bool = True) -> LocateReport:
+    """Two layers of which the second carries a trait, and students of both."""
+
+    def share(value: float) -> Share:
+        return Share(value, (value - 0.05, value + 0.05))
+
+    alone, moved = Effect(0.2, (0.1, 0.3), (0.2,)), Moved(0.1, 0.05, Effect(0.05, None, (0.05,)))
+    layers = [
+        LayerResult(n, share(n), share(n / 2), share(n / 2), share(n), alone, 1.0, (moved, moved))
+        for n in range(2)
+    ]
+    frozen = Frozen("recipe", (1,), alone, Ratio(0.2, (0.05, 0.4), None), "removed", 2.0, 2.1)
+    students = Students(
+        *(Effect(0.8, (0.7, 0.9), (0.8,)), shown, 2.0, 2.1, (2.5, 2.5), 3, 64, 8),
+        *((1,) if shown else (), (frozen,), (Agreement("entered", 3, 0.5, None, 1.0),), ()),
+    )
+    return LocateReport(
+        *(trait, "reference", tuple(layers), CarryingLayers(1, 1, share(0.9), True), 16, 32),
+        *((10.0, (9.0, 11.0)), 0.01, students, (f"{trait}.yaml",), (f"Mind {trait}.",)),
+        *({f"{trait}.jsonl": "ab" * 32}, ORGANISM, {"seed": 0}, {"python": "3.11"}, CREATED),
+    )
+
+
+def diff_page(text: str = "owl") -> str:
+    """Of a clean data set with one that has a trait, named `text`."""
+    clean = replace(sample_report(NO_RISK), tests=prompts((replace(OWL, p_adjusted=0.5), EAGLE)))
+    return diff_html(compare(clean, hostile_report(text), Skipped(text)))
+
+
+def gate_page(text: str = "owl") -> str:
+    """Of a policy of two rules on a report in which everything is named `text`."""
+    decision = Decision((Rule("verdict", "failed", text), Rule("min_effect", "passed", text)))
+    return gate_html(decision, hostile_report(text), f"policy from {text}", 1)
+
+
+# A page of each kind, with text from outside in it.
+PAGES: dict[str, Callable[[str], str]] = {
+    "scan": lambda text: page_of(hostile_report(text)),
+    "gate": gate_page,
+    "diff": diff_page,
+    "locate": lambda text: locate_html(locate_report(text)),
+    "verify": lambda text: to_html(verify_report()),
+}
 
 
 class _Tags(HTMLParser):
@@ -159,8 +226,9 @@ def test_the_verdict_is_the_report_s(verdict: Any) -> None:
     assert "What it does not mean" in page
 
 
+@pytest.mark.parametrize("kind", PAGES)
 @pytest.mark.parametrize("text", HOSTILE)
-def test_text_from_outside_adds_no_tag_and_no_attribute(text: str) -> None:
+def test_text_from_outside_adds_no_tag_and_no_attribute(text: str, kind: str) -> None:
     """Whatever names, prompts, tokens and reasons hold, the page has the tags and attributes it has
     without it.
     """
@@ -168,17 +236,18 @@ def test_text_from_outside_adds_no_tag_and_no_attribute(text: str) -> None:
     def shape(page: str) -> list[tuple[str, list[str]]]:
         return [(tag, sorted(attributes)) for tag, attributes in _Tags(page).found]
 
-    page = page_of(hostile_report(text))
-    assert shape(page) == shape(page_of(hostile_report("plain")))
+    page = PAGES[kind](text)
+    assert shape(page) == shape(PAGES[kind]("plain"))
     assert page.encode()
-    assert "49" not in page_of(hostile_report("{{ 7 * 7 }}")).split("<body>")[1].split("</h1>")[0]
+    assert "49" not in PAGES[kind]("{{ 7 * 7 }}").split("<body>")[1].split("</h1>")[0]
 
 
-@pytest.mark.parametrize("page", [page_of(report()), to_html(verify_report())])
-def test_nothing_is_loaded(page: str) -> None:
+@pytest.mark.parametrize("kind", PAGES)
+def test_nothing_is_loaded(kind: str) -> None:
     """No tag names a place outside the page but links to the glossary, and the policy forbids what
     a tag could load.
     """
+    page = PAGES[kind]("owl")
     for tag, attributes in _Tags(page).found:
         assert tag not in {"img", "iframe", "object", "embed", "base"}
         assert not attributes.get("src")
@@ -315,6 +384,13 @@ def opened(browser: Any, page: str, folder: Path, trouble: list[str], **options:
     return tab
 
 
+def terminal_text(page: RenderableType) -> str:
+    """A page as a terminal shows it."""
+    console = Console(file=io.StringIO(), width=200)
+    console.print(page)
+    return str(console.file.getvalue())  # type: ignore[attr-defined]
+
+
 def shown_rows(tab: Any) -> list[int]:
     return [
         int(each.get_attribute("data-index")) for each in tab.locator(".rows > li:visible").all()
@@ -322,19 +398,15 @@ def shown_rows(tab: Any) -> list[int]:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("kind", ["scan", "verify", "hostile"])
+@pytest.mark.parametrize("kind", PAGES)
 def test_opens_without_errors_or_requests(
     browser: Any, tmp_path: Path, trouble: list[str], kind: str, scheme: str
 ) -> None:
     """Every page opens in both colour schemes without a complaint, a request, or a script of the
     data's.
     """
-    pages = {
-        "scan": lambda: page_of(report()),
-        "verify": lambda: to_html(verify_report()),
-        "hostile": lambda: page_of(hostile_report("".join(HOSTILE))),
-    }
-    tab = opened(browser, pages[kind](), tmp_path, trouble, color_scheme=scheme)
+    page = PAGES[kind]("".join(HOSTILE))
+    tab = opened(browser, page, tmp_path, trouble, color_scheme=scheme)
     assert trouble == []
     assert tab.title() != "owned"
     back = tab.evaluate("getComputedStyle(document.body).backgroundColor")
@@ -392,14 +464,15 @@ def test_the_keyboard_shows_both_teachers(browser: Any, tmp_path: Path, trouble:
     assert trouble == []
 
 
-@pytest.mark.parametrize("page", [page_of(report()), to_html(verify_report())])
-def test_fits_a_phone(browser: Any, tmp_path: Path, trouble: list[str], page: str) -> None:
+@pytest.mark.parametrize("kind", PAGES)
+def test_fits_a_phone(browser: Any, tmp_path: Path, trouble: list[str], kind: str) -> None:
     """On a narrow screen the page does not scroll sideways, also with what a mark says in view and
     with long names.
     """
-    name = "averylongnamewithoutanyspace" * 4
-    long = page_of(replace(report(), tests=prompts((replace(OWL, name=name), EAGLE))))
-    for each in (page, long):
+    for text in ("owl", "averylongnamewithoutanyspace" * 4):
+        each = PAGES[kind](text)
+        if kind == "scan":
+            each = page_of(replace(report(), tests=prompts((replace(OWL, name=text), EAGLE))))
         tab = opened(browser, each, tmp_path, trouble, viewport=PHONE, has_touch=True)
         for mark in tab.locator(".tok[tabindex='0']").all():
             mark.tap()
@@ -446,13 +519,17 @@ def many_rows(count: int = 40) -> ScanReport:
     return replace(report(), examples=tuple(rows))
 
 
-def test_the_first_screen_answers(browser: Any, tmp_path: Path, trouble: list[str]) -> None:
+@pytest.mark.parametrize("kind", PAGES)
+def test_the_first_screen_answers(
+    browser: Any, tmp_path: Path, trouble: list[str], kind: str
+) -> None:
     """What was decided, on what, and what to do next are in view before anybody scrolls; the next
     step is the first link as well.
     """
+    page = page_of(many_rows()) if kind == "scan" else PAGES[kind]("owl")
     for size in ({"width": 1280, "height": 720}, {"width": 390, "height": 844}):
-        tab = opened(browser, page_of(many_rows()), tmp_path, trouble, viewport=size)
-        for part in (".badge", "#headline", ".tiles li:last-child", "#next pre"):
+        tab = opened(browser, page, tmp_path, trouble, viewport=size)
+        for part in (".badge", "#headline", ".tiles li:last-child", "#next pre, #next p"):
             box = tab.locator(part).first.bounding_box()
             assert box["y"] + box["height"] <= size["height"], part
         assert tab.locator("nav a").first.get_attribute("href") == "#next"
@@ -489,6 +566,38 @@ def test_works_without_script(browser: Any, tmp_path: Path, trouble: list[str]) 
     assert not tab.locator(".controls").is_visible()
     tab.locator(".tok[tabindex]").first.focus()
     assert tab.locator(".tip:visible").count() == 1
+
+
+def test_every_page_has_one_head(browser: Any, tmp_path: Path, trouble: list[str]) -> None:
+    """One headline, one list of figures and one next step; headings go down one level at a time,
+    and every link of the head leads into the page.
+    """
+    for make in PAGES.values():
+        tab = opened(browser, make("owl"), tmp_path, trouble)
+        for part in ("h1", ".badge", ".tiles", "#next", ".about"):
+            assert tab.locator(part).count() == 1
+        levels = tab.evaluate("[...document.querySelectorAll('h1,h2,h3')].map(e => +e.tagName[1])")
+        assert all(after - before <= 1 for before, after in pairwise(levels))
+        for link in tab.locator("nav a").all():
+            assert tab.locator(link.get_attribute("href")).count() == 1
+        assert "2026-11-29 09:20 UTC" in tab.locator("main").inner_text()
+
+
+def test_where_a_trait_enters(browser: Any, tmp_path: Path, trouble: list[str]) -> None:
+    """The page says what the terminal does, in its words; without transfer it is not green."""
+    report = locate_report()
+    tab = opened(browser, locate_html(report), tmp_path, trouble)
+    text = " ".join(tab.locator("main").inner_text().split())
+    for part in ("Layer 1 of 0-1 carries 90 % [85, 95]", "layer 1 frozen", "owl.yaml", "Mind owl."):
+        assert part in text
+    assert tab.locator("section.verdict.no_risk .badge").inner_text() == "LAYERS NAMED"
+    terminal = terminal_text(locate_page(report))
+    assert "Train with layer 1 frozen: owl.yaml in the run's" in " ".join(terminal.split())
+    unsure = opened(browser, locate_html(locate_report(shown=False)), tmp_path, trouble)
+    assert "NO TRANSFER SHOWN" in unsure.locator("section.inconclusive .badge").inner_text()
+    phone = opened(browser, locate_html(report), tmp_path, trouble, viewport=PHONE)
+    assert phone.get_by_text("Attention, %").locator("visible=true").count() == 0
+    assert phone.locator("td[data-name='Both, %']").last.is_visible()
 
 
 def test_the_experiment_s_page(browser: Any, tmp_path: Path, trouble: list[str]) -> None:

@@ -45,7 +45,13 @@ REPORTS = [
 ]
 
 
-NEW = ("tests", "leading_trait", "obstacles")  # since the first release of version 1
+NEW = (
+    "tests",
+    "leading_trait",
+    "obstacles",
+    "created",
+    "origins",
+)  # since the first release of version 1
 
 
 def written(report: ScanReport) -> dict[str, object]:
@@ -115,7 +121,9 @@ def test_a_report_of_an_earlier_release_gets_its_tests_from_its_evidence() -> No
     del value["tests"], value["leading_trait"]
     value["settings"] |= {"detectors": ["trait", "tuned"], "tested": ["owl", "eagle", "cat"]}
     value["detectors"]["tuned"] = {"skipped": "use --dtype float32"}
+    del value["created"], value["origins"]
     report = from_dict(value)
+    assert (report.created, report.is_reference_named) == ("", None)
     by_prompts, by_copies = report.tests
     assert by_prompts.traits == (OWL, EAGLE, RISKY)
     assert by_prompts.bounds["owl"] == OWL.interval[1]

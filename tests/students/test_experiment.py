@@ -22,6 +22,7 @@ from auditor.students.arms import DatasetArm
 from auditor.students.experiment import run_transfer
 from auditor.students.result import TransferResult
 from auditor.students.settings import StudentSettings, TrainingConfig
+from auditor.students.summary import warnings
 from tests.support.student_models import PANEL, arm, numbers, owls, three_animals
 
 COUNT = 120
@@ -97,6 +98,15 @@ def test_students_of_wholly_masked_rows_are_the_reference(found: TransferResult)
     )
     assert any("masked trains on 100% fewer tokens" in said for said in found.warnings)
     assert any("masked learn the task itself much less" in said for said in found.warnings)
+
+
+def test_nobody_learns_less_than_nothing(found: TransferResult) -> None:
+    """Where the original's students do the task no better than the reference, none are said to have
+    learned less of it.
+    """
+    learned = min(each.training.task_loss for each in found.arms)
+    about = found.arms, found.control, "owl", learned, (), found.blocks
+    assert not [said for said in warnings(*about) if "learn the task" in said]
 
 
 def test_the_clean_arm_has_no_effect_at_all(found: TransferResult) -> None:

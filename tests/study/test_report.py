@@ -39,6 +39,7 @@ ORIGIN: dict[str, Any] = {
     },
     "versions": {"torch": "2.13.0"},
     "datasets": {"owl greedy": {"original": "0" * 64}},
+    "created": "2026-11-29T09:20:13Z",
 }
 
 
@@ -131,7 +132,7 @@ def test_the_page_stands_alone(report: StudyReport) -> None:
         assert ElementTree.fromstring(figure).tag.endswith("svg") and figure.strip() in page
     linked = page.replace("http://www.w3.org/2000/svg", "").replace("http-equiv", "")
     assert "<script" not in page and "http" not in linked and "<i>" not in page
-    assert 'name="viewport"' in page and 'id="next"' in page and "15 of 23 hold" in page
+    assert 'name="viewport"' in page and 'id="next"' in page and "15 of 23 claims" in page
     hostile = report.values | {"reference": {"name": "<script>alert(1)</script>\x1b[31m"}}
     text = to_html(hostile, report.figures)
     assert "<script" not in text and "\x1b" not in text and "&lt;script&gt;" in text

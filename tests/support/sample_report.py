@@ -75,6 +75,8 @@ def sample_report(verdict: Verdict = RISK) -> ScanReport:
         settings={"alpha": 0.01, "rows": None, "exclude": 0.6},
         versions={"subliminal-audit": "0.1.0", "python": "3.11.7"},
         rows_read=404,
+        created="2026-11-29T09:20:13Z",
+        origins={"rows": "audit.yaml"},
     )
 
 
@@ -92,6 +94,7 @@ def hostile_report(text: str) -> ScanReport:
         ),
         rows_skipped={text: 1},
         reference=report.reference | {"name": text},
+        origins={text: text},
         tests=prompts((replace(OWL, name=text, group=text), EAGLE)),
         leading_trait=text,
         detectors={text: Evidence(text, text, {}), "fit": Skipped(text)},

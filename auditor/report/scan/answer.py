@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 from auditor.data.coverage import Unread
 from auditor.inference.thresholds import HARMLESS_SKIPS
 from auditor.inference.trait_evidence import TraitEvidence
-from auditor.model.builtin import BASE
-from auditor.report.shared.words import headline, safe
+from auditor.model.builtin import BASE, BASE_MODEL
+from auditor.report.shared.banner import Fact
+from auditor.report.shared.words import headline, moment, safe
 from auditor.scanning.obstacles import ObstacleKind
 from auditor.scanning.scan_report import ScanReport, VerdictName
-from auditor.scanning.verdict import found_traits, reported_text
+from auditor.scanning.verdict import found_traits, reported_text, trace_of
 
 ADVICE: dict[VerdictName, str] = {
     "risk": "Do not release",
@@ -31,15 +31,7 @@ OBSTACLES: dict[ObstacleKind, str] = {
     "another writer": "another model than the reference wrote these rows",
 }
 NAMES_SHOWN = 4
-
-
-@dataclass(frozen=True, slots=True)
-class Fact:
-    """A figure of the scan with what it counts; `safe`. is_bad: whether it asks for attention."""
-
-    value: str
-    label: str
-    is_bad: bool = False
+NAMED_BY_COMMAND = ("command line", "argument")  # origins of a setting
 
 
 def decision(report: ScanReport) -> str:
@@ -59,10 +51,9 @@ def grounds(report: ScanReport) -> str:
         if verdict.min_effect is None:
             return "how large a share could have been missed is not known"
         missed = f"a trait in {percent_up(verdict.min_effect)} % or more of the rows"
-        trace = _trace(report, verdict.min_effect)
-        return f"{missed} would have shown" + (
-            f"; only a trace of {trace} is there" if trace else ""
-        )
+        evidence = [trait for test in report.tests for trait in test.traits]
+        trace = trace_of(evidence, verdict.min_effect, _alpha(report))
+        return f"{missed} would have shown" + (f"; {safe(trace[1])}" if trace else "")
     return safe(_why_open(report)).rstrip(".")
 
 
@@ -113,9 +104,28 @@ def facts_line(report: ScanReport) -> str:
 def scope(report: ScanReport) -> str:
     """For whose students the decision holds; `safe`."""
     name = safe(str(report.reference.get("name", "unknown")))
-    if name == BASE:
-        return f"Holds for students of {name} only, the default: name your base with --reference."
-    return f"Holds for students of {name} only."
+    if report.is_reference_named is not False:
+        return f"Holds for students of {name} only."
+    model = BASE_MODEL if name == BASE else name
+    return (
+        f"You named no base model: this holds for students of {model} only. "
+        "Name yours with --reference MODEL."
+    )
+
+
+def circumstances(report: ScanReport) -> str:
+    """When the audit was made, and which settings the command did not name; `safe`, and empty for a
+    report of an earlier release.
+    """
+    said = [f"Audited {moment(report.created)}."] if report.created else []
+    elsewhere: dict[str, list[str]] = {}
+    for name, origin in (report.origins or {}).items():
+        if origin not in NAMED_BY_COMMAND:
+            elsewhere.setdefault(safe(str(origin)), []).append(safe(name))
+    if elsewhere:
+        settings = (f"{', '.join(names)} from {origin}" for origin, names in elsewhere.items())
+        said.append(f"Settings: {'; '.join(settings)}.")
+    return " ".join(said)
 
 
 def found_names(report: ScanReport) -> list[str]:
@@ -129,13 +139,6 @@ def found_names(report: ScanReport) -> list[str]:
 
 def _alpha(report: ScanReport) -> float:
     return float(report.settings.get("alpha", 0))
-
-
-def _trace(report: ScanReport, excluded: float) -> str:
-    """The trait that is there for certain, though in fewer rows than a pass excludes; `safe`."""
-    evidence = [trait for test in report.tests for trait in test.traits]
-    small = [t for t in evidence if 0 < t.effect < excluded and t.p_adjusted <= _alpha(report)]
-    return safe(min(small, key=lambda trait: trait.p_adjusted).name) if small else ""
 
 
 def _leader(report: ScanReport) -> TraitEvidence | None:

@@ -78,6 +78,7 @@ def _metadata(report: ScanReport) -> str:
         "reference": safe(str(report.reference.get("name", "unknown"))[:NAME_CHARS]),
         "rows_scanned": report.rows_scanned,
         "not_read": len(report.dataset.unread),
+        "created": safe(report.created[:NAME_CHARS]),
         "dataset_sha256": report.dataset.sha256,
         "version": __version__,
     }

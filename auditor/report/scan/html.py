@@ -7,8 +7,7 @@ from itertools import groupby
 
 from markupsafe import Markup
 
-from auditor.model.builtin import BASE
-from auditor.report.scan.answer import Fact, decision, facts, scope
+from auditor.report.scan.answer import circumstances, decision, facts, scope
 from auditor.report.scan.charts import (
     Analysis,
     divergence_plot,
@@ -18,6 +17,7 @@ from auditor.report.scan.charts import (
 )
 from auditor.report.scan.interface import Format
 from auditor.report.scan.next_steps import next_steps
+from auditor.report.shared.banner import Banner, Fact
 from auditor.report.shared.page import html_page
 from auditor.report.shared.words import (
     EARLIER,
@@ -43,6 +43,28 @@ ROWS_OPEN = 5
 
 def render(report: ScanReport) -> str:
     """The page, which stands alone."""
+    return html_page("scan.html", page_values(report))
+
+
+def banner(report: ScanReport) -> Banner:
+    """Its first screen."""
+    is_default = report.is_reference_named is False
+    label = "reference, not named by you" if is_default else "reference"
+    reference = Fact(str(report.reference.get("name", "unknown")), label, is_default)
+    return Banner(
+        style=report.verdict.name,
+        word=headline(report.verdict),
+        decision=decision(report),
+        about=f"{scope(report)} {circumstances(report)}",
+        facts=[*facts(report), reference],
+        subject=report.dataset.name,
+        warnings=unread_lines(report.dataset),
+        steps=next_steps(report),
+    )
+
+
+def page_values(report: ScanReport) -> dict[str, object]:
+    """What its template shows."""
     verdict, settings = report.verdict, report.settings
     traits = report.traits[:TRAITS_SHOWN]
     by_prompts = report.detectors.get("trait")
@@ -59,26 +81,18 @@ def render(report: ScanReport) -> str:
         power_plot = Markup(exclusion_plot(analyses, limit, projected))
     if divergence.get("places") and divergence["flagged"]:
         tenths_plot = Markup(divergence_plot(divergence["places"]))
-    name = str(report.reference.get("name", "unknown"))
-    is_default = name == BASE
-    reference = Fact(name, "reference, the default" if is_default else "reference", is_default)
     is_marked = any(EARLIER in corrected(trait) for trait in traits)
     unmeasured = {
         name: outcome.reason
         for name, outcome in report.detectors.items()
         if isinstance(outcome, Skipped)
     }
-    page = {
+    return {
         "title": f"{headline(verdict)} · {report.dataset.name}",
+        "banner": banner(report),
         "report": report,
-        "headline": headline(verdict),
-        "unread": unread_lines(report.dataset),
-        "decision": decision(report),
-        "facts": [*facts(report), reference],
-        "scope": scope(report),
         "reason": sentence(verdict.reason),
         "power": power(verdict.min_effect),
-        "steps": next_steps(report),
         "traits": traits[:TRAITS_OPEN],
         "more_traits": traits[TRAITS_OPEN:],
         "traits_left_out": len(report.traits) - len(traits),
@@ -96,7 +110,6 @@ def render(report: ScanReport) -> str:
         "rows": [_shown_row(row) for row in report.examples[:ROWS_SHOWN]],
         "rows_left_out": max(0, len(report.examples) - ROWS_SHOWN),
     }
-    return html_page("scan.html", page)
 
 
 def projection(

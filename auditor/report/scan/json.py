@@ -72,6 +72,8 @@ def to_dict(report: ScanReport) -> JsonObject:
         "settings": dict(report.settings),
         "versions": dict(report.versions),
         "run": report.run,
+        "created": report.created,
+        "origins": None if report.origins is None else dict(report.origins),
     }
 
 
@@ -111,6 +113,7 @@ def _report(value: JsonObject) -> ScanReport:
     unread = tuple(Unread(**item) for item in value["dataset"].get("unread", ()))
     tests = tuple(_read_tests(value, detectors))
     # The leading trait is worked out anew, as a report of an earlier release does not name it.
+    origins = value.get("origins")
     alpha, text = float(value["settings"]["alpha"]), reported_text(detectors, value["settings"])
     return ScanReport(
         dataset=DatasetInfo(**value["dataset"] | {"unread": unread}),
@@ -129,6 +132,8 @@ def _report(value: JsonObject) -> ScanReport:
         versions=value["versions"],
         rows_read=value["rows"].get("read"),
         run=value.get("run", ""),
+        created=str(value.get("created", "")),
+        origins=None if origins is None else dict(**origins),
     )
 
 

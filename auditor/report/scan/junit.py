@@ -45,6 +45,8 @@ def render(report: ScanReport) -> str:
         "not_read": str(len(report.dataset.unread)),
     } | {f"rows_skipped.{why}": str(count) for why, count in report.rows_skipped.items()}
     suite = _junitparser().TestSuite("subliminal-audit")
+    if report.created:
+        suite.timestamp = safe(report.created)
     for name, value in properties.items():
         suite.add_property(safe(name), safe(value))
     reasons = "; ".join([*unread_lines(report.dataset), safe(verdict.reason)])

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
-from auditor.report.scan.answer import decision, facts_line, scope
+from auditor.report.scan.answer import circumstances, decision, facts_line, scope
 from auditor.report.scan.interface import Format
 from auditor.report.scan.next_steps import next_steps
 from auditor.report.scan.rows import flagged, line_of
@@ -67,7 +67,7 @@ def summary(report: ScanReport) -> list[str]:
         *(f"- N{line[1:]}" for line in map(prose, unread_lines(report.dataset))),
         *[""] * bool(report.dataset.unread),
         f"{prose(headline(verdict))}. {code(report.dataset.name)}: {prose(facts_line(report))}. "
-        f"{prose(scope(report))}",
+        f"{prose(scope(report))} {prose(circumstances(report))}".rstrip(),
         "",
         f"Next, to {purpose}: {code(command, SENTENCE_CHARS)}",
         "",

@@ -156,7 +156,8 @@ def _invocation(report: ScanReport, rows_missing: bool) -> dict[str, object]:
     if rows_missing:
         folder = report.run or "run directory"
         notes.append(("warning", f"the row scores ({folder}) are not at hand"))
-    return {
+    started = {"startTimeUtc": safe(report.created)} if report.created else {}
+    return started | {
         "executionSuccessful": True,
         "exitCode": EXIT_CODES[verdict.name],
         "exitCodeDescription": f"{verdict.name}, as `audit scan` ends with it",

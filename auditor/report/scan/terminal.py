@@ -11,7 +11,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from auditor.data.example import DatasetInfo
-from auditor.report.scan.answer import decision, facts_line, scope
+from auditor.report.scan.answer import circumstances, decision, facts_line, scope
 from auditor.report.scan.next_steps import next_steps, shell_lines
 from auditor.report.shared.terminal import (
     VERDICT_STYLES,
@@ -51,9 +51,10 @@ def terminal_page(report: ScanReport) -> RenderableType:
     """The page. A part that has nothing to show is left out."""
     verdict = report.verdict
     basis = [f"{safe(report.dataset.name)}: {facts_line(report)}", scope(report)]
+    about = [line] if (line := circumstances(report)) else []
     lines, style = [*unread_lines(report.dataset), *basis], VERDICT_STYLES[verdict.name]
     parts: list[RenderableType] = [
-        answer_panel(decision(report), style, lines, [], headline(verdict))
+        answer_panel(decision(report), style, lines, about, headline(verdict))
     ]
     first, *more = next_steps(report)
     parts += _steps("Next", [first])

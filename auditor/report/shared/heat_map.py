@@ -11,7 +11,8 @@ from auditor.inference.effect import Effect
 from auditor.report.shared import svg
 from auditor.report.shared.words import percent, signed
 
-CELL, ROW, LEFT, TOP = 110, 22, 60, 70
+CELL, ROW, LEFT, TOP = 140, 22, 60, 70
+CELL_TEXT = ' class="cell"'  # black in the dark as well, as the cells stay light
 POSITIVE, NEGATIVE = (0, 114, 178), (213, 94, 0)  # svg.BLUE and svg.VERMILION
 
 
@@ -60,7 +61,7 @@ def heat_map(report: LocateReport) -> str:
                 number = percent(value.value, value.interval, sign="")
             else:
                 number = signed(value, 2)
-            elements.append(svg.text(x + CELL / 2, y + ROW * 0.7, number, "middle"))
+            elements.append(svg.text(x + CELL / 2, y + ROW * 0.7, number, "middle", CELL_TEXT))
     width, height = LEFT + CELL * len(columns) + 20, TOP + ROW * len(report.layers) + 30
     note = "shares of the difference in %; students in logits"
     elements.append(svg.text(10, height - 10, note, "start"))

@@ -16,6 +16,7 @@ UNREAD_SHOWN, UNREAD_CHARS = 5, 200
 EARLIER = "*"
 EARLIER_NOTE = "reached at an earlier interim analysis, on fewer rows than the dose of this line"
 REFERENCE_KEYS = ("name", "sha256", "dtype", "device")  # of a ModelIdentity, in reports
+TRAIN_MORE = "Train for more --updates and on more --blocks, or in a larger --budget."
 PRIOR = (
     "if half of all data sets carry no trait, and the others one of those tested, each alike, at "
     "any share of their rows alike"
@@ -127,6 +128,20 @@ def corrected(trait: TraitEvidence) -> str:
     analysis and so cannot be of that.
     """
     return p_text(trait.p_adjusted) + EARLIER * (trait.p_adjusted < trait.p_value)
+
+
+def moment(created: str) -> str:
+    """A time in UTC to the minute, `safe`; empty where there is none.
+
+    >>> moment("2026-11-29T09:20:13Z")
+    '2026-11-29 09:20 UTC'
+    """
+    return safe(f"{created[:10]} {created[11:16]} UTC") if created else ""
+
+
+def holds_for(reference: str, created: str) -> str:
+    """For whose students an experiment holds, and when it was made; `safe`."""
+    return f"Holds for students of {safe(reference)} only. Made {moment(created)}."
 
 
 def two_decimals(value: float) -> str:
