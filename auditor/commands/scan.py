@@ -15,8 +15,6 @@ from auditor.errors import InputError
 from auditor.model import load as models
 from auditor.model.builtin import BASE
 from auditor.model.identity import identity_of
-from auditor.model.null_model import scorer
-from auditor.model.tokenization import ChatTokenizer
 from auditor.progress import Progress
 from auditor.report.scan.json import from_dict, to_dict
 from auditor.runs.clock import utc_now
@@ -65,8 +63,8 @@ def scan(
     unless `fresh`. Raises: AuditError (auditor.errors) for input, model, trait or disk trouble,
     with the next step.
     """
-    name, created = _named(source, root), utc_now()
-    settings = settings or ScanSettings()
+    settings, created = settings or ScanSettings(), utc_now()
+    name = _named(source, root, twice=settings.score_rows == "all")
     settings = replace(
         settings,
         reference=settings.reference if reference is None else reference,
@@ -88,11 +86,6 @@ def scan(
         panel.name,
         ", ".join(settings.detectors),
     )
-    if settings.score_rows == "all" and name == "-":
-        raise InputError(
-            "The scores of all rows need the data set to be read twice, and standard input cannot.",
-            "Write the data to a file, and scan that.",
-        )
     progress(Progress("reading the data set", 0, None))
     selected = [load(detector) for detector in settings.detectors]
     sample = read_sample(
@@ -177,11 +170,9 @@ def scan(
                 seed=None,
                 format_of=settings.format_of,
                 columns=settings.columns,
+                side=settings.side,
             )
-            renderer = ChatTokenizer(lm)
-            exact = scorer(lm, renderer)
-            leader = report.leading_trait
-            score_every_row(run, everything, renderer, exact, panel, leader, progress)
+            score_every_row(run, everything, lm, panel, report.leading_trait, progress)
         if remember:
             set_last(root, run.path, name)
     # Not from the notes of a finished run: the directory may have been moved since, and the same
@@ -189,8 +180,13 @@ def scan(
     return replace(report, run=os.path.relpath(run.path), origins=origins)
 
 
-def _named(source: object, root: Path) -> str:
-    """The name of a data set: rows at hand are put into a file."""
+def _named(source: object, root: Path, *, twice: bool) -> str:
+    """The name of a data set: rows at hand are put into a file. twice: whether it is read twice."""
+    if twice and source == "-":
+        raise InputError(
+            "The scores of all rows need the data set to be read twice, and standard input cannot.",
+            "Write the data to a file, and scan that.",
+        )
     if isinstance(source, str | os.PathLike):
         return os.fspath(source)
     return str(keep_data(root, as_jsonl(source), ".jsonl"))

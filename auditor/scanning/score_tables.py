@@ -11,7 +11,8 @@ import numpy as np
 import pyarrow as pa
 
 from auditor.data.example import Example, Sample, SkippedRow
-from auditor.model.null_model import Scorer
+from auditor.model.language_model import LanguageModel
+from auditor.model.null_model import scorer
 from auditor.model.scoring import TokenScores
 from auditor.model.tokenization import ChatTokenizer, TokenizedRow
 from auditor.model.unit_store import Unit, load_or_compute
@@ -73,8 +74,7 @@ def write_tables(
 def score_every_row(
     run: RunDir,
     sample: Sample,
-    renderer: ChatTokenizer,
-    score: Scorer,
+    lm: LanguageModel,
     panel: Panel,
     trait: str | None,
     progress: Callable[[Progress], None],
@@ -86,7 +86,8 @@ def score_every_row(
     whose teacher they are compared with (`detectors.divergence`); None compares nothing. Chunks
     that are finished are kept in the run, so a killed command goes on.
     """
-    columns = []
+    renderer, columns = ChatTokenizer(lm), []
+    score = scorer(lm, renderer)
     for start in range(0, len(sample.examples), _CHUNK):
         progress(Progress("scoring every row", start, len(sample.examples)))
         encoded = map(renderer.encode, sample.examples[start : start + _CHUNK])
