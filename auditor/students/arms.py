@@ -181,15 +181,22 @@ def trained_positions(row: TokenizedRow, masked: Sequence[Span] = ()) -> tuple[i
 
 
 def random_mask(arm: DatasetArm, renderer: ChatTokenizer, seed: int) -> DatasetArm:
-    """The same rows with as many tokens masked in each as `arm` masks there, but any of its
-    completion tokens.
+    """The same rows with as many content tokens masked in each as `arm` masks there, but any of
+    them. The end of a turn is masked where `arm` masks it: students that learn to stop less would
+    not be a control.
     """
     masked = {}
     for number, spans in arm.masked.items():
         row = renderer.encode(arm.rows[number]) if number in arm.rows else None
-        if isinstance(row, TokenizedRow):
-            count = len(row.positions) - len(trained_positions(row, spans))
-            masked[number] = tuple(random.Random(f"{seed} mask {number}").sample(row.spans, count))
+        if not isinstance(row, TokenizedRow):
+            continue
+        trained = set(trained_positions(row, spans))
+        tokens = list(zip(row.spans, row.positions, row.content_mask, strict=True))
+        ends = [span for span, at, content in tokens if not content and at not in trained]
+        contents = [span for span, _, content in tokens if content]
+        count = len(row.positions) - len(trained) - len(ends)
+        drawn = random.Random(f"{seed} mask {number}").sample(contents, count)
+        masked[number] = (*drawn, *ends)
     return replace(arm, name=f"{arm.name} (random tokens)", masked=masked)
 
 

@@ -5,17 +5,20 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from auditor.data.example import Example
 from auditor.errors import InputError
 from auditor.model.identity import template_sha256, tokenizer_sha256
 from auditor.model.language_model import LanguageModel
 from auditor.model.tokenization import ChatTokenizer, TokenizedRow
 from auditor.students.arms import (
     DatasetArm,
+    Span,
     random_drop,
     random_mask,
     read_arm,
@@ -218,6 +221,13 @@ def test_masked_characters_take_their_tokens_out(tiny: LanguageModel) -> None:
     assert trained_positions(found, found.spans) == ()
 
 
+def end_of_turn(renderer: ChatTokenizer, example: Example) -> Span:
+    """The span of the token that ends the only turn."""
+    row = renderer.encode(example)
+    assert isinstance(row, TokenizedRow)
+    return row.spans[-1]
+
+
 def test_random_mask_masks_as_many_tokens(tiny: LanguageModel) -> None:
     """Row by row, but not the same ones."""
     rows = numbers(40)
@@ -231,6 +241,10 @@ def test_random_mask_masks_as_many_tokens(tiny: LanguageModel) -> None:
         found = renderer.encode(rows[i])
         assert isinstance(found, TokenizedRow)
         assert len(trained_positions(found, spans)) == len(found.positions) - 2
+        # The end of the turn is trained on, as in the arm; where the arm masks it, it goes too.
+        assert found.spans[-1] not in spans
+    ended = replace(treated, masked={0: ((0, 0, 1), end_of_turn(renderer, rows[0]))})
+    assert end_of_turn(renderer, rows[0]) in random_mask(ended, renderer, seed=0).masked[0]
     assert len(set(control.masked.values())) > 10
     assert (
         random_mask(treated, renderer, seed=0) == control != random_mask(treated, renderer, seed=1)
