@@ -13,7 +13,7 @@ import tomllib
 from pathlib import Path
 
 TRAINERS = ("trl", "axolotl", "vllm", "unsloth", "llamafactory", "ms-swift")
-SHOWN = ("torch", "transformers", "datasets", "numpy", "peft", "typer")
+SHOWN = ("torch", "transformers", "datasets", "typer")
 UV = (
     *("-m", "uv", "pip", "compile", "-", "--quiet", "--no-header", "--no-annotate"),
     *("--python-version", "3.12", "--python-platform", "x86_64-manylinux_2_28"),
