@@ -42,9 +42,9 @@ def check_outputs(
     of anything else, such as a built-in model, are passed over. data: the data set, as an input;
     into its folder nothing new is written that would be a part of it the next time.
     """
-    paths = [Path(path) for path in outputs if path is not None and str(path) != STDOUT]
     from auditor.data.files import matching
 
+    paths = [Path(path) for path in outputs if path is not None and str(path) != STDOUT]
     # Nothing is lost in a device or a pipe.
     paths = [path for path in paths if not _exists(path) or path.is_file()]
     sources = [Path(path).expanduser() for path in (*inputs, *_ALWAYS_READ) if path is not None]
