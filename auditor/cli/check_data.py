@@ -26,7 +26,10 @@ REASONS = {
 
 def check_data(
     dataset: Annotated[
-        str, Argument(metavar="DATASET", help="File, folder of files, hub name, or - for stdin.")
+        str,
+        Argument(
+            metavar="DATASET", help="File, folder, pattern, address, hub name, or - for stdin."
+        ),
     ],
     format_of: RowFormat = None,
     columns: Columns = "",

@@ -8,6 +8,8 @@ import contextlib
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from fnmatch import fnmatch
+from glob import has_magic
 from pathlib import Path
 
 from auditor.cli.parsing import STDOUT, Target
@@ -40,20 +42,25 @@ def check_outputs(
     of anything else, such as a built-in model, are passed over. data: the data set, as an input;
     into its folder nothing new is written that would be a part of it the next time.
     """
+    from auditor.data.files import matching
+
     paths = [Path(path) for path in outputs if path is not None and str(path) != STDOUT]
     # Nothing is lost in a device or a pipe.
     paths = [path for path in paths if not _exists(path) or path.is_file()]
     sources = [Path(path).expanduser() for path in (*inputs, *_ALWAYS_READ) if path is not None]
+    sources += matching(data or "")
     for number, path in enumerate(paths):
         if any(_same(path, earlier) for earlier in paths[:number]):
             raise InputError(f"{path} is named for two outputs.", "Give each a path of its own.")
         folder = Path(data or STDOUT)
         is_beside = (
-            _exists(folder) and folder.is_dir() and path.resolve().is_relative_to(folder.resolve())
+            path.resolve().is_relative_to(folder.resolve())
+            if _exists(folder) and folder.is_dir()
+            else has_magic(data or "") and fnmatch(path.resolve(), folder.resolve())
         )
         if is_beside and path.resolve().suffix.lower() not in _PAGES:
             raise InputError(
-                f"{path} would be a file of the data set {folder}.", "Write it beside the folder."
+                f"{path} would be a file of the data set {folder}.", "Write it elsewhere."
             )
         # What is not there yet overwrites nothing.
         if _exists(path) and any(

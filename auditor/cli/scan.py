@@ -35,7 +35,10 @@ from detectors import DETECTORS
 
 def scan(
     dataset: Annotated[
-        str, Argument(metavar="DATASET", help="File, folder of files, hub name, or - for stdin.")
+        str,
+        Argument(
+            metavar="DATASET", help="File, folder, pattern, address, hub name, or - for stdin."
+        ),
     ],
     reference: Reference = None,
     panel: Panels = None,

@@ -12,6 +12,7 @@ from auditor.commands.kept_report import kept_report
 from auditor.data.dataset import read_rows
 from auditor.data.example import DatasetInfo, Example
 from auditor.data.fields import to_example
+from auditor.data.files import is_here
 from auditor.errors import AuditError, InputError
 from auditor.inference.trait_evidence import is_found
 from auditor.release.comparison import (
@@ -166,7 +167,7 @@ def _prints(info: DatasetInfo, root: Path) -> Iterator[RowPrint]:
     Raises InputError when the data set is not at hand as it was scanned.
     """
     path = root / info.name
-    if not path.exists():
+    if not is_here(str(path)):
         raise InputError(f"{info.name} is not here any more", "Put it back.")
     with read_rows(str(path), format_of=info.format, columns=info.columns) as rows:
         if rows.source.sha256 != info.sha256:

@@ -11,7 +11,7 @@ from datetime import date
 from pathlib import Path
 
 from auditor.data.dataset import read_rows
-from auditor.data.files import digest_of
+from auditor.data.files import digest_of, is_here
 from auditor.data.manifest import manifest_of
 from auditor.errors import InputError
 from auditor.release.baseline import (
@@ -71,7 +71,7 @@ def gate(
 
         verified = read_verifications(root, verifications)
         mitigated = None  # it cannot be said of a data set that is not here
-        if Path(info.name).exists():
+        if is_here(info.name):
             checked = tuple(about(verified, digest(read_arm(info.name)), report.reference))
             mitigated = manifest_of(Path(info.name), info.sha256) is not None
         LOG.info("%d verifications, %d of this data set", len(verified), len(checked))
@@ -120,7 +120,7 @@ def read_report(
     if wrong is not None:
         raise InputError(f"{path} contradicts itself: {wrong}.", "Scan the data set again.")
     place = data or str(name)
-    if Path(place).exists():
+    if is_here(place):
         if digest_of(place) != report.dataset.sha256:
             raise InputError(
                 f"{path} is about another data set than {place}.", "Scan the data set again."

@@ -1,7 +1,11 @@
-"""The files and blocks of a source that a user names: a file, a folder, stdin or a hub data set."""
+"""The files and blocks of a source that a user names: a file, a folder or a pattern of files,
+stdin, an address, or a hub data set.
+"""
 
 from __future__ import annotations
 
+import glob
+import hashlib
 import shutil
 import sys
 import tempfile
@@ -24,6 +28,7 @@ from auditor.data.folder import (
 )
 from auditor.data.hub import hub_split, is_hub_name
 from auditor.data.parquet import MAGIC, parquet_file
+from auditor.data.remote import check_address, fetch, is_address
 from auditor.data.text import TextFile, text_kind
 from auditor.errors import InputError
 
@@ -121,27 +126,55 @@ def open_source(
         opened = Source(source, (file,), _digest(path, source), states=states)
         yield opened
         opened.check_unchanged()
+    elif is_address(source):
+        with tempfile.TemporaryDirectory() as folder:
+            # A data set is read at least twice: for its digest and for its rows.
+            copy = fetch(source, Path(folder))
+            if copy.is_dir():
+                yield _folder(source, copy)
+            else:
+                yield Source(source, (_data_file(copy, source),), _digest(copy, source))
+    elif matches := matching(source):
+        with reading(source):
+            states = {path: state_of(path) for path in matches}
+        files = tuple(_data_file(path, str(path)) for path in matches)
+        pairs = "".join(f"{path}\0{_digest(path, str(path))}\n" for path in matches)
+        sha256 = hashlib.sha256(pairs.encode("utf-8", "surrogateescape")).hexdigest()
+        opened = Source(source, files, sha256, states=states)
+        yield opened
+        opened.check_unchanged()
     else:
         check_source(source)
         yield _hub(source, rows)
+
+
+def matching(pattern: str) -> list[Path]:
+    """The files that a pattern such as data/*.parquet stands for, in the order of their names; none
+    where it is none.
+    """
+    if not glob.has_magic(pattern):
+        return []
+    names = glob.glob(pattern, recursive=True)  # noqa: PTH207 (a pattern may be absolute)
+    return sorted(path for path in map(Path, names) if path.is_file())
+
+
+def is_here(source: str) -> bool:
+    """Tell whether `source` is a file, a folder or a pattern of files on this machine."""
+    with reading(source):
+        return Path(source).exists() or bool(matching(source))
 
 
 def check_source(source: str) -> None:
     """Raise InputError where `source` can be no data set by its name alone, before anything that
     takes time: there is no such file or folder, and a hub data set has another name.
     """
-    with reading(source):
-        if source == "-" or Path(source).exists() or is_hub_name(source):
-            return
-    hint = "Check the path; a hub data set is named owner/name."
-    if "://" in source:
-        raise InputError(
-            f"{source} is an address, and only files are read.",
-            "Download it and give its path; a hub data set is named owner/name.",
-        )
-    if any(sign in source for sign in "*?["):
-        hint = "Patterns are not taken: give a folder, of which every data file is read."
-    raise InputError(f"No such file or folder: {source}.", hint)
+    if is_address(source):
+        check_address(source)
+    elif source != "-" and not is_here(source) and not is_hub_name(source):
+        hint = "Check the path; a hub data set is named owner/name, or owner/name:config/split."
+        if glob.has_magic(source):
+            hint = "No file fits the pattern; check it, or give a folder."
+        raise InputError(f"No such file or folder: {source}.", hint)
 
 
 def digest_of(source: str) -> str:

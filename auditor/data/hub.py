@@ -16,12 +16,17 @@ LOG = logging.getLogger(__name__)
 
 # "owner/name" or "name"; what ends in a file suffix is a file that is missing.
 _NAME = re.compile(r"(?!.*\.[A-Za-z]\w*$)(?:[\w-][\w.-]*/)?[\w-][\w.-]*")
+_PART = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _BARE_WITH_DOT = re.compile(r"[^/]*\.[^/]*")
 
 
 def is_hub_name(source: str) -> bool:
-    """Tell whether `source` could be a hub data set: `owner/name`, or `name` without a dot."""
-    return bool(_NAME.fullmatch(source)) and not _BARE_WITH_DOT.fullmatch(source)
+    """Tell whether `source` could be a hub data set: `owner/name`, or `name` without a dot, each
+    with `:config` or `:config/split`.
+    """
+    name, colon, part = source.partition(":")
+    is_part = bool(_PART.fullmatch(part)) if colon else True
+    return bool(_NAME.fullmatch(name)) and not _BARE_WITH_DOT.fullmatch(name) and is_part
 
 
 @dataclass(frozen=True)
@@ -48,8 +53,8 @@ class HubSplit:
 
 
 def hub_split(name: str, limit: int | None) -> tuple[HubSplit, str, int | None, str]:
-    """The split "train", or the first one, with the split's name, its number of rows if the hub
-    knows it, and the commit that is read.
+    """The split that `name` says, else "train" or the first one, with the split's name, its number
+    of rows if the hub knows it, and the commit that is read.
 
     Raises InputError if there is no such data set, it needs more than a name, or the hub cannot be
     reached.
@@ -64,11 +69,16 @@ def hub_split(name: str, limit: int | None) -> tuple[HubSplit, str, int | None, 
     try:
         # Asked first: without a network `load_dataset` tries again for half a minute and logs every
         # attempt.
-        commit = huggingface_hub.HfApi().dataset_info(name, timeout=10).sha
-        splits = datasets.load_dataset(name, streaming=True, revision=commit)
+        repository, _, part = name.partition(":")
+        config, _, wanted = part.partition("/")
+        commit = huggingface_hub.HfApi().dataset_info(repository, timeout=10).sha
+        names = [repository, config] if config else [repository]
+        splits = datasets.load_dataset(*names, streaming=True, revision=commit)
     except Exception as error:  # as above
         raise _hub_error(name, error) from error
-    split = "train" if "train" in splits else next(iter(splits))
+    if wanted and wanted not in splits:
+        raise InputError(f"{name} has no split {wanted!r}.", f"It has: {', '.join(splits)}.")
+    split = wanted or ("train" if "train" in splits else next(iter(splits)))
     info = splits[split].info
     total = info.splits[split].num_examples if info.splits and split in info.splits else None
     LOG.info("streaming the split %s of %s from the hub (%s rows)", split, name, total or "unknown")

@@ -8,7 +8,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from auditor.data.files import digest_of
+from auditor.data.files import check_source, digest_of
 from auditor.data.folder import SUFFIXES, suffix_of
 from auditor.errors import AuditError, InputError, RunError, TraitError
 from auditor.mitigating.settings import MitigateSettings
@@ -31,9 +31,10 @@ def input_of(
             raise
         scanned = None
     name = source or (scanned.dataset if scanned else "")
-    if name == "-" or (not Path(name).exists() and name.count("/") == 1):
+    if name == "-" or not Path(name).exists():
+        check_source(name)
         raise InputError(
-            "A stream or a hub data set cannot be written back.",
+            "A stream, a pattern, an address or a hub data set cannot be written back.",
             "Save it as a file, and give its path.",
         )
     if output is not None and suffix_of(output) in SUFFIXES:

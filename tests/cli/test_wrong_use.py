@@ -43,9 +43,19 @@ def said(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 2) -> 
         (["scan", "d.jsonl", "data.txt"], "unexpected extra argument", "files are one data set"),
         (["scan", "d.jsonl", "--dtype", "fp16"], "'float32' or 'bfloat16'", "dtype is: Number"),
         (["gate", "--report", "no.json"], "no.json does not exist.", "Write one with audit scan"),
-        (["scan", "https://x.y/z.jsonl"], "is an address", "Download it"),
-        (["scan", "hf://datasets/a/b"], "is an address", "named owner/name"),
-        (["scan", "data/*.parquet"], "No such file or folder", "Patterns are not taken"),
+        (
+            ["scan", "nope://x.y/z.jsonl"],
+            "an address of a kind that is not known",
+            "or download it",
+        ),
+        (["scan", "https://a:b@x.y/z.jsonl"], "holds a password", "or download it"),
+        (["scan", "data/*.parquet"], "No such file or folder", "No file fits the pattern"),
+        (["scan", "owner/name:a/b/c"], "No such file or folder", "owner/name:config/split"),
+        (
+            ["mitigate", "file:///d.jsonl", "--shuffle"],
+            "cannot be written back",
+            "Save it as a file",
+        ),
         (["check-data", "data.txt"], "do not fit a known format: 1 2 3", "Of plain text, write"),
     ],
 )
