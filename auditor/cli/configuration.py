@@ -79,6 +79,10 @@ class Config(_Keys):
     reference: Text = DEFAULTS.reference
     """Base model of the students: built-in, hub name or folder."""
 
+    chat_template: Text | None = None
+    """Chat template in place of the reference's own: chatml, llama3, gemma, mistral, alpaca,
+    zephyr, a Jinja file, or none for text without one."""
+
     panels: Texts = Field(default_factory=lambda: list(DEFAULTS.panels))
     """Trait panels: built-in names or YAML files."""
 
@@ -108,6 +112,7 @@ class Config(_Keys):
         """A scan with these settings, and without those that only an option can give."""
         return ScanSettings(
             reference=self.reference,
+            chat_template=self.chat_template,
             panels=self.panels,
             rows=self.rows,
             seed=self.seed,

@@ -12,6 +12,7 @@ from auditor.cli.config import resolved
 from auditor.cli.exit import exit_code
 from auditor.cli.options import (
     Budget,
+    ChatTemplate,
     Columns,
     Device,
     Dtype,
@@ -36,6 +37,7 @@ def scan(
         str, Argument(metavar="DATASET", help="File, folder of files, hub name, or - for stdin.")
     ],
     reference: Reference = None,
+    chat_template: ChatTemplate = None,
     panel: Panels = None,
     trait: Annotated[
         list[str] | None, Option(metavar="NAME", help="Test this trait only; repeatable.")
@@ -97,6 +99,7 @@ def scan(
         )
     config = resolved(
         reference=reference,
+        chat_template=chat_template,
         panels=panel,
         rows=parse_rows(rows),
         seed=seed,

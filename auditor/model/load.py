@@ -21,17 +21,24 @@ from jinja2 import TemplateError
 from auditor.data.example import Message
 from auditor.errors import ModelError, first_line
 from auditor.model.builtin import BUILT_IN, fetch, file_sha256, quiet
-from auditor.model.chat_template import SENTINEL, prepare, render
+from auditor.model.chat_template import (
+    MOST_TEMPLATE_BYTES,
+    OWN_TEMPLATE,
+    SENTINEL,
+    TEMPLATES,
+    named_template,
+    prepare,
+    render,
+)
 from auditor.model.forward import probed
 from auditor.model.language_model import LanguageModel, Origin
 
 LOG = logging.getLogger(__name__)
 
 # What transformers reads besides weights, and the most bytes that such a file may have: the largest
-# tokenizers take some tens of megabytes, and the longest chat templates some tens of kilobytes.
+# tokenizers take some tens of megabytes.
 _PART_SUFFIXES = (".json", ".jinja", ".txt", ".model", ".py")
 _MOST_PART_BYTES = 256 * 2**20
-_MOST_TEMPLATE_BYTES = 2**20
 # Digits, punctuation, a line break and letters with accents: what a tokenizer may lose.
 _PROBE = "Numbers: 1, 23; 456\n(Déjà vu?)"
 _CHOOSE = (
@@ -45,6 +52,7 @@ def load(
     *,
     device: str | None = None,
     dtype: str | None = None,
+    chat_template: str | None = None,
     trust_remote_code: bool = False,
 ) -> LanguageModel:
     """Load the model `name`: a built-in, a local folder (safetensors or GGUF), a .gguf file or a
@@ -52,6 +60,8 @@ def load(
 
     device: CUDA, else MPS, else the CPU unless given. dtype: float32 unless given, and bfloat16 for
         large weights only on CUDA, since it rounds much of what is looked for away (runs/log.md).
+    chat_template: in place of the model's own, see `auditor.model.chat_template.named_template`;
+        "own" is as None.
     A hub model is downloaded as safetensors only; pickled weights are never read.
 
     Raises: ModelError, with the next step, when the model is unknown, cannot be downloaded, has no
@@ -67,6 +77,8 @@ def load(
     except (RuntimeError, AssertionError) as error:
         hint = "Give --device cpu, cuda or mps, or leave it out."
         raise ModelError(f"There is no device {device} here.", hint) from error
+    chat_template = chat_template or OWN_TEMPLATE
+    template = None if chat_template == OWN_TEMPLATE else named_template(chat_template)
     prepare()
     origin: Origin = "local"
     path = Path(name).expanduser()
@@ -95,7 +107,16 @@ def load(
         )
         _check_weights(model, loading, name)
         model = model.to(device).eval().requires_grad_(False)
-        lm = LanguageModel(name, path, _sha256(parts), dtype, device, model, tokenizer, origin)
+        if template is not None:
+            # TRL lets the tokenizer begin a text as it does; a template of ours that has no other
+            # marks does the same.
+            begins = tokenizer("a").input_ids[0] == tokenizer.bos_token_id
+            bos = "{{ bos_token }}" * (begins and chat_template == "none")
+            tokenizer.chat_template = bos + template
+        digest = _sha256(parts)
+        lm = LanguageModel(
+            name, path, digest, dtype, device, model, tokenizer, origin, chat_template
+        )
         LOG.debug("SHA-256 of the files of %s: %s", name, lm.sha256)
         _check_tokenizer(lm)
         _check_template(lm)
@@ -188,7 +209,7 @@ def _parts(path: Path, weights: Sequence[Path], name: str) -> list[Path]:
     named += (folder / "additional_chat_templates").glob("*.jinja")
     for file in (*named, *weights):
         is_template = file.suffix == ".jinja"
-        most_bytes = _MOST_TEMPLATE_BYTES if is_template else _MOST_PART_BYTES
+        most_bytes = MOST_TEMPLATE_BYTES if is_template else _MOST_PART_BYTES
         if not file.is_file():
             hint = "Remove it, or choose another model."
             raise ModelError(f"{file.name} of the model {name} is no ordinary file.", hint)
@@ -297,8 +318,9 @@ def _check_tokenizer(lm: LanguageModel) -> None:
         )
     if not lm.tokenizer.chat_template:
         hint = (
-            "Put the template that students of it are trained with into its folder, as "
-            "chat_template.jinja. Another version of the model is another base."
+            "Name the one that its students are trained with: --chat-template "
+            f"{', '.join(TEMPLATES[:-1])} or a Jinja file, or none for rows that are trained on "
+            "without."
         )
         raise ModelError(f"The model {lm.name} has no chat template.", hint)
 
@@ -306,7 +328,7 @@ def _check_tokenizer(lm: LanguageModel) -> None:
 def _check_template(lm: LanguageModel) -> None:
     """Raise ModelError unless the template writes the turns of a plain exchange, once, in order."""
     first, second = SENTINEL.format(1), SENTINEL.format(2)
-    hint = "Mend its chat template (chat_template.jinja), or choose another model."
+    hint = "Mend its chat template (chat_template.jinja), or name another with --chat-template."
     try:
         text = render(lm.tokenizer, [Message("user", first), Message("assistant", second)])
         render(lm.tokenizer, [Message("user", first)], reply=True)

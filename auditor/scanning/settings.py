@@ -33,6 +33,7 @@ class ScanSettings:
     of the registry. format_of, columns: how rows are read, where that is not to be found out.
     exclude_open: leave out rows that mention a trait openly. alpha: the rate of false alarms.
     exclude: the dose, a share of the rows, that a pass excludes for every trait, in (0, 1].
+    chat_template: in place of the reference's own (`auditor.model.load.load`).
     device, dtype: of the reference, torch's names; chosen by what is at hand when None.
     """
 
@@ -49,6 +50,7 @@ class ScanSettings:
     alpha: float = 0.01
     exclude: float = EXCLUDE
     budget: float = SECONDS
+    chat_template: str | None = None
     device: str | None = None
     dtype: str | None = None
 
