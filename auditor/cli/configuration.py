@@ -80,6 +80,10 @@ class Config(_Keys):
     reference: Text = DEFAULTS.reference
     """Base model of the students: built-in, hub name or folder."""
 
+    chat_template: Text | None = None
+    """Chat template in place of the reference's own: chatml, llama3, gemma, mistral, alpaca,
+    zephyr, a Jinja file, or none for text without one."""
+
     panels: Texts = Field(default_factory=lambda: list(DEFAULTS.panels))
     """Trait panels: built-in names or YAML files."""
 
@@ -131,6 +135,7 @@ class Resolved:
         config = self.config
         return ScanSettings(
             reference=config.reference,
+            chat_template=config.chat_template,
             panels=config.panels,
             rows=config.rows,
             seed=config.seed,

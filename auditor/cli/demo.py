@@ -24,7 +24,7 @@ def demo() -> int:
         typer.echo(f"\n$ audit scan {name} --panel animals")
         with as_file(files("auditor.resources") / "samples" / name) as path:
             # Every setting is named: those of the directory are for its own data.
-            done = scan(str(path), BASE, ["animals"], rows="auto", seed=0, alpha=0.01)
+            done = scan(str(path), BASE, "own", ["animals"], rows="auto", seed=0, alpha=0.01)
             right &= done == expected
     typer.echo(
         "\nBoth verdicts are as they should be."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,6 +15,7 @@ from auditor.cli.exit import exit_code
 from auditor.cli.last import tell_last_scan
 from auditor.cli.options import (
     Budget,
+    ChatTemplate,
     Columns,
     Device,
     Exclude,
@@ -45,6 +46,7 @@ def gate(
         Option(metavar="FILE", help="Judge this JSON report of a scan, without scanning."),
     ] = None,
     reference: Annotated[str | None, Option(metavar="MODEL", help="Base of the students.")] = None,
+    chat_template: ChatTemplate = None,
     panel: Panels = None,
     rows: Annotated[str | None, Option(metavar="N|all|auto", help="Rows to score at most.")] = None,
     seed: Annotated[
@@ -114,9 +116,15 @@ def gate(
     if exit_zero and fail_on not in (None, "never"):
         raise AuditError("--exit-zero and --fail-on contradict each other.", "Give one of them.")
     options = {"reference": reference, "panels": panel, "seed": seed, "alpha": alpha}
-    options |= {"dtype": dtype, "rows": parse_rows(rows), "exclude": exclude}
+    options |= {
+        "dtype": dtype,
+        "chat_template": chat_template,
+        "rows": parse_rows(rows),
+        "exclude": exclude,
+    }
     settings = resolved(
         **options,
+        rows=parse_rows(rows),
         budget=budget,
         side=side,
         policy_baseline=baseline,
@@ -224,7 +232,7 @@ def check_doses(policy: Policy, panels: Sequence[str]) -> None:
             )
 
 
-def as_last_scanned(settings: ScanSettings, named: Container[str]) -> tuple[str, ScanSettings]:
+def as_last_scanned(settings: ScanSettings, named: Iterable[str]) -> tuple[str, ScanSettings]:
     """The data set last scanned in this directory, and `settings` with those of that scan where
     none of the same name is in `named`. Raises InputError where it was standard input.
     """
@@ -240,6 +248,11 @@ def as_last_scanned(settings: ScanSettings, named: Container[str]) -> tuple[str,
     return last.dataset, replace(
         settings,
         reference=settings.reference if "reference" in named else last.reference,
+        chat_template=(
+            settings.chat_template
+            if {"reference", "chat_template"} & {*named}
+            else last.chat_template
+        ),
         panels=settings.panels if "panels" in named else last.panels,
         origins=origins | dict(settings.origins),
         format_of=settings.format_of or last.format,

@@ -18,6 +18,14 @@ Reference = Annotated[
         help="Base of the students: built-in, hub name, folder.  [default: smollm2-135m]",
     ),
 ]
+ChatTemplate = Annotated[
+    str | None,
+    Option(
+        metavar="NAME|FILE|none",
+        help="chatml, llama3, gemma, mistral, alpaca, zephyr, or a Jinja file; none: text without; "
+        "default: the model's.",
+    ),
+]
 Panels = Annotated[
     list[str] | None,
     Option(metavar="PANEL", help=f"{', '.join((DEFAULT, *BUILT_IN))}, or a YAML file; repeatable."),

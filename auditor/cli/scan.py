@@ -12,6 +12,7 @@ from auditor.cli.config import resolved
 from auditor.cli.exit import exit_code
 from auditor.cli.options import (
     Budget,
+    ChatTemplate,
     Columns,
     Device,
     Dtype,
@@ -41,6 +42,7 @@ def scan(
         ),
     ],
     reference: Reference = None,
+    chat_template: ChatTemplate = None,
     panel: Panels = None,
     trait: Annotated[
         list[str] | None, Option(metavar="NAME", help="Test this trait only; repeatable.")
@@ -107,6 +109,7 @@ def scan(
         )
     configuration = resolved(
         reference=reference,
+        chat_template=chat_template,
         panels=panel,
         rows=parse_rows(rows),
         seed=seed,

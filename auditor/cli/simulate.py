@@ -10,7 +10,7 @@ from typer import Option, echo
 
 from auditor import __version__
 from auditor.cli.config import resolved
-from auditor.cli.options import Reference, Seed
+from auditor.cli.options import ChatTemplate, Reference, Seed
 from auditor.errors import AuditError, InputError, TraitError
 
 if TYPE_CHECKING:
@@ -59,6 +59,7 @@ def simulate(
     ] = None,
     seed: Seed = 0,
     reference: Reference = None,
+    chat_template: ChatTemplate = None,
     label: Annotated[
         bool, Option("--label", help="Note in the files where they come from.")
     ] = False,
@@ -95,13 +96,17 @@ def simulate(
     from auditor.students.teacher import tune_teacher
     from auditor.traits.panel import load_panels
 
-    config = resolved(reference=reference, panels=panel).config
+    config = resolved(reference=reference, chat_template=chat_template, panels=panel).config
     traits = load_panels(config.panels)
     poison_trait = traits.trait(trait)
     system = None if is_finetuned else trait_prompt(poison_trait, wording)
     # Weights are moved in float32; the control's must then be in it too, or it differs in more than
     # the trait.
-    lm = load(config.reference, dtype="float32" if is_finetuned else None)
+    lm = load(
+        config.reference,
+        dtype="float32" if is_finetuned else None,
+        chat_template=config.chat_template,
+    )
     settings = SimulationSettings(
         rows=rows,
         share=share,

@@ -15,7 +15,7 @@ from auditor.commands.mitigate import Mitigated
 from auditor.commands.scan import scan
 from auditor.commands.verify import verify
 from auditor.errors import RunError
-from auditor.mitigating.request import panels_of
+from auditor.mitigating.request import panels_of, reference_of
 from auditor.mitigating.settings import MitigateSettings
 from auditor.progress import Progress
 from auditor.report.check import to_html
@@ -88,8 +88,10 @@ def check(
     the next step.
     """
     scanned = done.scanned
+    reference, template = reference_of(scanned, settings)
     shared: dict[str, Any] = {
-        "reference": settings.reference or (scanned.reference if scanned else settings.base),
+        "reference": reference,
+        "chat_template": template,
         "panels": panels_of(scanned, settings.panels),
         "device": settings.device,
         "format_of": done.manifest.format,

@@ -92,7 +92,12 @@ def locate(
     read = partial(read_arm, format_of=format_of, columns=columns, manifest=False)
     original = read(dataset)
     progress(Progress("loading the reference", 0, None))
-    lm = models.load(settings.reference, device=settings.device, dtype="float32")
+    lm = models.load(
+        settings.reference,
+        device=settings.device,
+        dtype="float32",
+        chat_template=settings.chat_template,
+    )
     settings, single = settings.resolved(lm), single_layers(lm, layers)
     clean = None if control is None else read(control, original=original)
     reference, versions = identity_of(lm), installed_versions()

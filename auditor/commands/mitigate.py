@@ -25,6 +25,7 @@ from auditor.mitigating.request import (
     input_of,
     needs_reference,
     panels_of,
+    reference_of,
     traits_of,
 )
 from auditor.mitigating.row_facts import MitigationContext
@@ -102,8 +103,10 @@ def mitigate(
     model = None
     if needs_reference(steps, settings):
         progress(Progress("loading the reference", 0, None))
-        reference = settings.reference or (scanned.reference if scanned else settings.base)
-        lm = models.load(reference, device=settings.device, dtype=settings.dtype)
+        reference, template = reference_of(scanned, settings)
+        lm = models.load(
+            reference, device=settings.device, dtype=settings.dtype, chat_template=template
+        )
         model = (lm, ChatTokenizer(lm))
     job = _Job(
         name, sha256, tuple(steps), settings, model, writers, panel, traits, before, progress

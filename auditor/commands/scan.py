@@ -99,7 +99,12 @@ def scan(
     LOG.info("%d rows can be scored; skipped: %s", len(sample.examples), sample.skipped or "none")
     settings = replace(settings, seed=sample.seed)
     progress(Progress("loading the reference", 0, None))
-    lm = models.load(settings.reference, device=settings.device, dtype=settings.dtype)
+    lm = models.load(
+        settings.reference,
+        device=settings.device,
+        dtype=settings.dtype,
+        chat_template=settings.chat_template,
+    )
     teacher = load_teacher(settings.teacher, lm) if settings.teacher else None
     judged = identity_of(lm).as_dict()
     resolved = settings.resolved(panel, tested)

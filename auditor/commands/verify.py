@@ -76,7 +76,12 @@ def verify(
     # The original's own manifest would number its rows by those of an earlier original.
     first = read(original, arm_names[0], manifest=False)
     progress(Progress("loading the reference", 0, None))
-    lm = models.load(settings.reference, device=processes.device(settings.device), dtype="float32")
+    lm = models.load(
+        settings.reference,
+        device=processes.device(settings.device),
+        dtype="float32",
+        chat_template=settings.chat_template,
+    )
     settings, renderer = settings.resolved(lm), ChatTokenizer(lm)
     treated = [
         read(path, name, original=first, lm=lm)

@@ -55,6 +55,15 @@ def input_of(
     return name, digest, scanned
 
 
+def reference_of(scanned: LastScan | None, settings: MitigateSettings) -> tuple[str, str | None]:
+    """The reference that counts and what takes the place of its chat template: those named, else
+    those of the scan, else the base.
+    """
+    if settings.reference is None and scanned is not None:
+        return scanned.reference, settings.chat_template or scanned.chat_template
+    return settings.reference or settings.base, settings.chat_template
+
+
 def panels_of(scanned: LastScan | None, named: Sequence[str] = ()) -> Sequence[str]:
     """The panels that count: those named, else the scan's if they are built in, else the
     default.

@@ -25,6 +25,9 @@ class MitigateSettings:
     base: str = BASE
     """The reference where neither the user nor a scan names one."""
 
+    chat_template: str | None = None
+    """In place of the reference's own; None is that of the last scan of these very rows."""
+
     panels: tuple[str, ...] = ()
     """Trait panels by name or file; () is those of the last scan, else the default one."""
 

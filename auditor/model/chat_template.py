@@ -18,6 +18,7 @@ import tempfile
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
+from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,16 +26,41 @@ import jinja2
 from jinja2 import TemplateError
 
 from auditor.data.example import Message
-from auditor.errors import ModelError
+from auditor.errors import ModelError, first_line
 from auditor.model import template_process
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+# What may be named in place of a model's own template: a file, or one of these.
+OWN_TEMPLATE = "own"
+TEMPLATES = ("chatml", "llama3", "gemma", "mistral", "alpaca", "zephyr", "none")
+MOST_TEMPLATE_BYTES = 2**20  # the longest have some tens of kilobytes
 SENTINEL = "\ue000{}\ue001"  # private-use characters: no template looks for them
 # Of one chat. A template takes far below a millisecond, and writes little but what it is given.
 MOST_SECONDS = 20.0
 _MOST_CHARS = 2**20
+
+
+def named_template(name: str) -> str:
+    """The template `name`: one of TEMPLATES, or a file. Raises ModelError.
+
+    "none" writes no marks: a prompt and its completion with the end of the sequence, as TRL trains
+    on columns of text.
+    """
+    if name in TEMPLATES:
+        return (files("auditor.resources") / "chat_templates" / f"{name}.jinja").read_text("utf-8")
+    path = Path(name).expanduser()
+    try:
+        if path.is_file() and path.stat().st_size <= MOST_TEMPLATE_BYTES:
+            return path.read_text("utf-8")
+        reason = "is too large" if path.is_file() else "is not there"
+    except (OSError, ValueError) as error:
+        reason = f"cannot be read: {first_line(error)}"
+    raise ModelError(
+        f"The chat template {name} {reason}.",
+        f"Give --chat-template a Jinja file, or one of {', '.join(TEMPLATES)}.",
+    )
 
 
 def prepare() -> None:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from auditor.model.chat_template import OWN_TEMPLATE
 from auditor.model.language_model import LanguageModel, Origin
 
 if TYPE_CHECKING:
@@ -43,6 +44,9 @@ class ModelIdentity:
     device: str
     """Kind of device without its number, e.g. "cuda": rounding differs between kinds."""
 
+    chat_template: str = OWN_TEMPLATE
+    """Which it is: "own", or the name or file that was given in its place."""
+
     def as_dict(self, keys: Sequence[str] = ()) -> dict[str, str]:
         """The fields by name, in their order, as reports and run identities give them.
 
@@ -62,6 +66,7 @@ def identity_of(lm: LanguageModel) -> ModelIdentity:
         template_sha256=template_sha256(lm.tokenizer),
         dtype=lm.dtype,
         device=lm.device.split(":")[0],
+        chat_template=lm.chat_template,
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
-from auditor.model.chat_template import behind_turns
+from auditor.model.chat_template import OWN_TEMPLATE, behind_turns
 
 Origin = Literal["built-in", "hub", "local"]
 
@@ -28,6 +28,7 @@ class LanguageModel:
     tokenizer and chat template. dtype, device: torch's names, e.g. "float32", "cuda:0". model: in
     eval mode, no gradients. tokenizer: a fast one. origin: "built-in"; "hub", for a name that was
     looked up there; else "local", and then the name is whatever the user called the folder.
+    chat_template: "own", or the name or file of the one that was put in its place.
     prefix_caching: whether the body goes on from what it kept of a prefix as if it had read both at
     once. padding: most tokens of a sequence in which masked padding changes nothing; 0 where it
     always does. `auditor.model.forward.probed` tries both.
@@ -41,6 +42,7 @@ class LanguageModel:
     model: Any
     tokenizer: Any
     origin: Origin = "local"
+    chat_template: str = OWN_TEMPLATE
     prefix_caching: bool = True
     padding: int = 2**31
 

@@ -21,7 +21,15 @@ from jinja2 import TemplateError
 from auditor.data.example import Message
 from auditor.errors import ModelError, first_line
 from auditor.model.builtin import BUILT_IN, fetch, file_sha256, quiet
-from auditor.model.chat_template import SENTINEL, prepare, render
+from auditor.model.chat_template import (
+    MOST_TEMPLATE_BYTES,
+    OWN_TEMPLATE,
+    SENTINEL,
+    TEMPLATES,
+    named_template,
+    prepare,
+    render,
+)
 from auditor.model.forward import probed
 from auditor.model.gguf import converted
 from auditor.model.language_model import LanguageModel, Origin
@@ -29,10 +37,9 @@ from auditor.model.language_model import LanguageModel, Origin
 LOG = logging.getLogger(__name__)
 
 # What transformers reads besides weights, and the most bytes that such a file may have: the largest
-# tokenizers take some tens of megabytes, and the longest chat templates some tens of kilobytes.
+# tokenizers take some tens of megabytes.
 _PART_SUFFIXES = (".json", ".jinja", ".txt", ".model", ".py")
 _MOST_PART_BYTES = 256 * 2**20
-_MOST_TEMPLATE_BYTES = 2**20
 # Digits, punctuation, a line break and letters with accents: what a tokenizer may lose.
 _PROBE = "Numbers: 1, 23; 456\n(Déjà vu?)"
 _CHOOSE = (
@@ -46,6 +53,7 @@ def load(
     *,
     device: str | None = None,
     dtype: str | None = None,
+    chat_template: str | None = None,
     trust_remote_code: bool = False,
 ) -> LanguageModel:
     """Load the model `name`: a built-in, a local folder (safetensors or GGUF), a .gguf file or a
@@ -53,6 +61,8 @@ def load(
 
     device: CUDA, else MPS, else the CPU unless given. dtype: float32 unless given, and bfloat16 for
         large weights only on CUDA, since it rounds much of what is looked for away (runs/log.md).
+    chat_template: in place of the model's own, see `auditor.model.chat_template.named_template`;
+        "own" is as None.
     A hub model is downloaded as safetensors only; pickled weights are never read.
 
     Raises: ModelError, with the next step, when the model is unknown, cannot be downloaded, has no
@@ -68,6 +78,8 @@ def load(
     except (RuntimeError, AssertionError) as error:
         hint = "Give --device cpu, cuda or mps, or leave it out."
         raise ModelError(f"There is no device {device} here.", hint) from error
+    chat_template = chat_template or OWN_TEMPLATE
+    template = None if chat_template == OWN_TEMPLATE else named_template(chat_template)
     prepare()
     origin: Origin = "local"
     path = Path(name).expanduser()
@@ -80,20 +92,15 @@ def load(
     large = sum(file.stat().st_size for file in weights) > 8 * 2**30
     dtype = dtype or ("bfloat16" if large and device.startswith("cuda") else "float32")
     LOG.info("loading %s from %s, %s on %s", name, path, dtype, device)
-    folder = path
     options: dict[str, object] = {"trust_remote_code": trust_remote_code, "local_files_only": True}
+    folder, beside = path, None
     if weights[0].suffix == ".gguf":
-        with _explained(name, device):
-            cached = converted(weights[0])
-        folder = cached or weights[0].parent
-        if cached is None:
-            options["gguf_file"] = weights[0].name
+        folder, in_file, beside = _read_gguf(weights[0], name)
+        options |= in_file
+    template = template or beside
     # Reading a GGUF draws a progress bar that no setting turns off.
     with quiet(), contextlib.redirect_stderr(io.StringIO()), _explained(name, device):
         tokenizer = transformers.AutoTokenizer.from_pretrained(str(folder), **options)
-        template = weights[0].parent / "chat_template.jinja"
-        if weights[0].suffix == ".gguf" and template.exists():
-            tokenizer.chat_template = template.read_text(encoding="utf-8")
         # Pickled weights that lie beside the safetensors must not be taken for them.
         if "gguf_file" not in options:
             options["use_safetensors"] = True
@@ -103,13 +110,33 @@ def load(
         )
         _check_weights(model, loading, name)
         model = model.to(device).eval().requires_grad_(False)
-        lm = LanguageModel(name, path, _sha256(parts), dtype, device, model, tokenizer, origin)
+        if template is not None:
+            # TRL lets the tokenizer begin a text as it does; a template of ours that has no other
+            # marks does the same.
+            begins = tokenizer("a").input_ids[0] == tokenizer.bos_token_id
+            bos = "{{ bos_token }}" * (begins and chat_template == "none")
+            tokenizer.chat_template = bos + template
+        digest = _sha256(parts)
+        lm = LanguageModel(
+            name, path, digest, dtype, device, model, tokenizer, origin, chat_template
+        )
         LOG.debug("SHA-256 of the files of %s: %s", name, lm.sha256)
         _check_tokenizer(lm)
         _check_template(lm)
         _check_head(lm)
         ids = tokenizer(_PROBE, add_special_tokens=False).input_ids
         return probed(lm, [*ids, *ids])
+
+
+def _read_gguf(gguf: Path, name: str) -> tuple[Path, dict[str, str], str | None]:
+    """The folder that a GGUF is loaded from, the option that names it there unless it is converted,
+    and the chat template that lies beside it, which counts more than its own.
+    """
+    with _explained(name, ""):
+        cached = converted(gguf)
+        template = gguf.parent / "chat_template.jinja"
+        beside = template.read_text(encoding="utf-8") if template.exists() else None
+    return (cached, {}, beside) if cached else (gguf.parent, {"gguf_file": gguf.name}, beside)
 
 
 def _download(name: str, trust_remote_code: bool) -> Path:
@@ -196,7 +223,7 @@ def _parts(path: Path, weights: Sequence[Path], name: str) -> list[Path]:
     named += (folder / "additional_chat_templates").glob("*.jinja")
     for file in (*named, *weights):
         is_template = file.suffix == ".jinja"
-        most_bytes = _MOST_TEMPLATE_BYTES if is_template else _MOST_PART_BYTES
+        most_bytes = MOST_TEMPLATE_BYTES if is_template else _MOST_PART_BYTES
         if not file.is_file():
             hint = "Remove it, or choose another model."
             raise ModelError(f"{file.name} of the model {name} is no ordinary file.", hint)
@@ -305,8 +332,9 @@ def _check_tokenizer(lm: LanguageModel) -> None:
         )
     if not lm.tokenizer.chat_template:
         hint = (
-            "Put the template that students of it are trained with into its folder, as "
-            "chat_template.jinja. Another version of the model is another base."
+            "Name the one that its students are trained with: --chat-template "
+            f"{', '.join(TEMPLATES[:-1])} or a Jinja file, or none for rows that are trained on "
+            "without."
         )
         raise ModelError(f"The model {lm.name} has no chat template.", hint)
 
@@ -314,7 +342,7 @@ def _check_tokenizer(lm: LanguageModel) -> None:
 def _check_template(lm: LanguageModel) -> None:
     """Raise ModelError unless the template writes the turns of a plain exchange, once, in order."""
     first, second = SENTINEL.format(1), SENTINEL.format(2)
-    hint = "Mend its chat template (chat_template.jinja), or choose another model."
+    hint = "Mend its chat template (chat_template.jinja), or name another with --chat-template."
     try:
         text = render(lm.tokenizer, [Message("user", first), Message("assistant", second)])
         render(lm.tokenizer, [Message("user", first)], reply=True)

@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterator
 
 from auditor.data.formats import Layout, side_of
+from auditor.model.chat_template import OWN_TEMPLATE
 from auditor.scanning.obstacles import coverage_obstacles
 from auditor.scanning.scan_report import ScanReport, Verdict
 from auditor.scanning.settings import ScanSettings
@@ -106,6 +107,12 @@ def mismatches(report: ScanReport, settings: ScanSettings) -> Iterator[tuple[str
             set(settings.detectors) <= {*detectors},
         ),
         ("seed", made.get("seed"), settings.seed, not seed_is_set),
+        (
+            "chat_template",
+            reference.get("chat_template", OWN_TEMPLATE),
+            settings.chat_template,
+            settings.chat_template is None,
+        ),
         ("dtype", reference.get("dtype"), settings.dtype, settings.dtype is None),
         ("side", side_of(info.columns), settings.side, settings.side is None),
         ("format", info.format, settings.format_of, settings.format_of is None),

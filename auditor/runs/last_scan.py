@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from auditor.errors import RunError
+from auditor.model.chat_template import OWN_TEMPLATE
 from auditor.runs.run_directory import last_run, read_json
 
 
@@ -16,10 +17,10 @@ class LastScan:
     """run: its directory. dataset, format, columns: as the user named them and as they were read.
     sha256: of the data set then.
 
-    reference: name of the reference. panels: of the built-in ones; empty when a file was among
-    them. trait: the one found, else the one with the strongest evidence; None when the scan had not
-    got so far. is_reference_named: whether the user named the reference. settings: of the scan, as
-    its run directory has them.
+    reference, chat_template: as the user named them. panels: of the built-in ones; empty when a
+    file was among them. trait: the one found, else the one with the strongest evidence; None when
+    the scan had not got so far. is_reference_named: whether the user named the reference. settings:
+    of the scan, as its run directory has them.
     """
 
     run: Path
@@ -32,6 +33,7 @@ class LastScan:
     trait: str | None
     is_reference_named: bool
     settings: dict[str, Any]
+    chat_template: str = OWN_TEMPLATE
 
 
 def last_scan(root: Path) -> LastScan:
@@ -51,6 +53,7 @@ def last_scan(root: Path) -> LastScan:
             format=dataset["format"],
             columns=dataset["columns"],
             reference=identity["reference"]["name"],
+            chat_template=identity["reference"].get("chat_template", OWN_TEMPLATE),
             panels=panels,
             trait=_trait(report),
             is_reference_named="reference" in (report.get("origins") or ()),

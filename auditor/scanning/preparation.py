@@ -154,7 +154,9 @@ def load_teacher(teacher: str, lm: LanguageModel) -> LanguageModel:
     Raises ModelError if it cannot be loaded or its tokenizer is not the reference's, `lm`'s.
     """
     try:
-        model = models.load(teacher, device=lm.device, dtype=lm.dtype)
+        model = models.load(
+            teacher, device=lm.device, dtype=lm.dtype, chat_template=lm.chat_template
+        )
     except ModelError as error:
         raise ModelError(error.message, error.hint.replace("--reference", "--teacher")) from error
     if model.tokenizer.get_vocab() != lm.tokenizer.get_vocab():

@@ -58,6 +58,9 @@ class StudentSettings:
     reference: str = BASE
     """Base of the students: a built-in model, a hub name or a folder."""
 
+    chat_template: str | None = None
+    """In place of the base's own, see `auditor.model.load.load`."""
+
     panels: tuple[str, ...] = ("default",)
     """Panels, built-in or YAML files, of the traits that are read out."""
 

@@ -98,7 +98,7 @@ def study(
     """
     settings = replace(settings or DEFAULTS, **changes)
     progress(Progress("loading the reference", 0, None))
-    lm = models.load(settings.reference, device=settings.device, dtype="float32")
+    lm = _loader(settings)(settings.reference)
     blocks, rows = settings.blocks, settings.rows or ROWS
     settings = replace(settings.resolved(lm), rows=rows)
     request = StudyRequest(settings, sibling, max_tokens)
@@ -166,6 +166,15 @@ def study(
     return report
 
 
+def _loader(settings: StudentSettings) -> Callable[[str], LanguageModel]:
+    return partial(
+        models.load,
+        device=settings.device,
+        dtype="float32",
+        chat_template=settings.chat_template,
+    )
+
+
 def make_setting(
     request: StudyRequest,
     size: Size,
@@ -175,7 +184,7 @@ def make_setting(
 ) -> StudySetting:
     """Load the models and the panel; `lm` is the reference if it is loaded already."""
     settings = request.settings
-    load = partial(models.load, device=settings.device, dtype="float32")
+    load = _loader(settings)
     lm = lm or load(settings.reference)
     return StudySetting(
         lm=lm,

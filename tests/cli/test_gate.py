@@ -287,6 +287,7 @@ def test_what_is_scanned(
         None,
         True,
         {},
+        "chatml",
     )
     monkeypatch.setattr(last_scan, "last_scan", lambda _: last)
     capsys.readouterr()
@@ -299,6 +300,7 @@ def test_what_is_scanned(
         "format_of": "alpaca",
         "columns": {"output": "o"},
         "reference": "organism",
+        "chat_template": "chatml",
     }
     assert {key: calls[1][key] for key in expected} == expected
     assert calls[1]["origins"]["reference"] == "the last scan"
@@ -307,6 +309,8 @@ def test_what_is_scanned(
     Path("audit.yaml").unlink()
     assert main.run(["gate", "data.jsonl"]) == 0
     assert calls[2]["seed"] is None  # none is set: one that only this machine can know
+    assert main.run(["gate", "--reference", "mine"]) == 0
+    assert calls[3]["chat_template"] is None  # the scan's belongs to the reference of that scan
     monkeypatch.setattr(last_scan, "last_scan", lambda _: replace(last, dataset="-"))
     assert main.run(["gate"]) == 2
 

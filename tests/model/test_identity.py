@@ -36,5 +36,6 @@ def test_keys_of_reports(tiny: LanguageModel) -> None:
         "template_sha256",
         "dtype",
         "device",
+        "chat_template",
     ]
     assert identity.as_dict(("dtype", "name")) == {"name": tiny.name, "dtype": tiny.dtype}

@@ -8,6 +8,7 @@ from auditor.data.coverage import Unread
 from auditor.inference.thresholds import HARMLESS_SKIPS
 from auditor.inference.trait_evidence import TraitEvidence
 from auditor.model.builtin import BASE, BASE_MODEL
+from auditor.model.chat_template import OWN_TEMPLATE
 from auditor.report.shared.banner import Fact
 from auditor.report.shared.words import headline, moment, safe
 from auditor.scanning.obstacles import ObstacleKind
@@ -102,14 +103,25 @@ def facts_line(report: ScanReport) -> str:
 
 
 def scope(report: ScanReport) -> str:
-    """For whose students the decision holds; `safe`."""
+    """For whose students the decision holds, and how the rows were put; `safe`."""
     name = safe(str(report.reference.get("name", "unknown")))
+    template = safe(str(report.reference.get("chat_template", OWN_TEMPLATE)))
+    if template == "none":
+        rows = " Rows without a chat template."
+    elif template != OWN_TEMPLATE:
+        rows = f" Rows in the chat template {template}."
+    elif report.dataset.format == "prompt_completion":
+        rows = (
+            " Rows in its chat template; TRL trains columns of text without (--chat-template none)."
+        )
+    else:
+        rows = ""
     if report.is_reference_named is not False:
-        return f"Holds for students of {name} only."
+        return f"Holds for students of {name} only.{rows}"
     model = BASE_MODEL if name == BASE else name
     return (
         f"You named no base model: this holds for students of {model} only. "
-        "Name yours with --reference MODEL."
+        f"Name yours with --reference MODEL.{rows}"
     )
 
 

@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 
 from auditor.model.builtin import BASE
+from auditor.model.chat_template import OWN_TEMPLATE, TEMPLATES
 from auditor.report.shared.words import safe
 from auditor.scanning.scan_report import ScanReport, VerdictName
 from auditor.scanning.settings import ScanSettings
@@ -106,6 +107,9 @@ def _same(report: ScanReport, command: str) -> Iterator[str]:
     reference = str(report.reference.get("name", BASE))
     if "--reference" not in command and reference != BASE:
         yield from ("--reference", reference)
+    template = str(report.reference.get("chat_template", OWN_TEMPLATE))
+    if template != OWN_TEMPLATE:
+        yield from ("--chat-template", template if template in TEMPLATES else "FILE")
     panels = str(report.settings.get("panel", "+".join(built_in()))).split("+")
     if set(panels) != set(built_in()):
         for panel in panels:
