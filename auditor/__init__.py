@@ -18,6 +18,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from auditor.cli.progress import progress_bar
     from auditor.commands.diff import diff
     from auditor.commands.gate import gate
     from auditor.commands.locate import locate
@@ -43,6 +44,7 @@ __all__ = [
     "load_panels",
     "locate",
     "mitigate",
+    "progress_bar",
     "scan",
     "simulate",
     "step",
@@ -59,6 +61,7 @@ _HOMES = {
     "load_panels": "auditor.traits.panel",
     "locate": "auditor.commands.locate",
     "mitigate": "auditor.commands.mitigate",
+    "progress_bar": "auditor.cli.progress",
     "scan": "auditor.commands.scan",
     "simulate": "auditor.commands.simulate",
     "step": "mitigations",

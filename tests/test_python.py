@@ -13,7 +13,7 @@ import datasets
 import pandas
 import pytest
 
-from auditor import AuditError, load_panels, scan
+from auditor import AuditError, load_panels, progress_bar, scan
 from auditor.data.at_hand import as_jsonl
 from auditor.report.scan import load
 from auditor.report.scan.json import to_dict
@@ -137,3 +137,25 @@ def test_the_page_and_the_values(report: ScanReport) -> None:
     assert shown is not None and unescape(shown[1]) == report.to_html()
     assert "sandbox=" in frame and "allow-same-origin" not in frame
     assert repr(report).replace("\n", "").isprintable()
+
+
+def test_the_evidence_is_a_data_frame() -> None:
+    """A line a trait, in the order of the report; of a scan that tested nothing there is none."""
+    report = sample_report()
+    frame = report.to_pandas()
+    assert list(frame["name"]) == [trait.name for trait in report.traits]
+    first = frame.iloc[0]
+    assert (first["test"], first["effect"], first["p_adjusted"]) == ("prompts", 0.42, 9e-5)
+    assert (first["low"], first["high"]) == report.traits[0].interval
+    assert not {"interval"} & set(frame.columns)
+    assert replace(report, tests=()).to_pandas().empty
+
+
+def test_progress_is_shown_when_asked(capfd: pytest.CaptureFixture[str]) -> None:
+    """On standard error, and only by who asks for it."""
+    run(ROWS)
+    assert capfd.readouterr() == ("", "")
+    with progress_bar() as progress:
+        run(ROWS, fresh=True, progress=progress)
+    out, err = capfd.readouterr()
+    assert out == "" and "loading the reference" in err.splitlines()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from importlib.util import find_spec
 
 from rich.console import Console
 from rich.progress import (
@@ -34,7 +35,7 @@ def progress_on(console: Console) -> Iterator[Show]:
     """
     if is_quiet():
         yield lambda _: None
-    elif console.is_terminal:
+    elif console.is_terminal or (console.is_jupyter and find_spec("ipywidgets")):
         bar = Bar(
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
@@ -49,6 +50,11 @@ def progress_on(console: Console) -> Iterator[Show]:
             live.end_stage()
     else:
         yield Plain(console)
+
+
+def progress_bar() -> AbstractContextManager[Show]:
+    """The same for programs that call the verbs as functions: what a verb takes as `progress`."""
+    return progress_on(Console(stderr=True))
 
 
 class Plain:

@@ -53,6 +53,10 @@ _OPTIONAL: dict[str, dict[str, tuple[str, ...]]] = {
 # The most columns, and characters of each, that an error lists.
 _NAMES, _NAME_CHARS = 30, 60
 _TURNS = ("messages", "conversations", "conversation")
+_MIXED = (
+    "Put the files of each format into a folder of their own and audit each folder, or write all "
+    "rows as messages (a list of role and content), as trainers want them."
+)
 _OPTION = (
     "Name them with --columns prompt=NAME,completion=NAME, or name the format with --format-of NAME"
 )
@@ -255,7 +259,9 @@ def _merged(layouts: Mapping[str, Layout]) -> Layout:
             raise InputError(
                 f"The files differ in format: {first_name} is {_described(first)}, "
                 f"{name} is {_described(layout)}.",
-                "Audit them one by one, or name the columns they share with --columns.",
+                _MIXED
+                if layout.format != first.format
+                else "Audit them one by one, or name the columns they share with --columns.",
             )
     return Layout(first.format, columns)
 

@@ -37,7 +37,8 @@ def decision_line(decision: Decision, report: ScanReport) -> str:
     reason = f"{rule.name}: {safe(rule.text)}"
     # The verdict of the scan has plainer words than the rule, if it is the one that was judged.
     if rule.name == "verdict" and rule.text.endswith(report.verdict.reason):
-        reason = grounds(report)
+        nothing = "nothing found; " if report.verdict.name == "no_risk" else ""
+        reason = f"{nothing}{grounds(report)}"
     return f"{ADVICE[decision.outcome].capitalize()}: {reason}"
 
 

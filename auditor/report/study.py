@@ -129,16 +129,17 @@ def to_html(values: JsonObject, figures: Mapping[str, str]) -> str:
     settings, size = values["settings"], values["settings"]["size"]
     banner = Banner(
         style="",
-        word=f"STUDY: {', '.join(settings['parts'])}",
+        word="STUDY",
         decision=(
             f"{answers.count('holds')} of {len(answers)} claims of arXiv:2509.23886 hold on {name}"
         ),
-        about=" ".join([*notes_on(values), holds_for(name, values["created"])]),
+        about=holds_for(name, values["created"]),
         facts=[
             *(Fact(f"{answers.count(answer):,}", answer) for answer in STYLES),
             Fact(f"{size['blocks'] * len(settings['traits']):,}", "pairs of students"),
             Fact(name, "reference"),
         ],
+        subject=", ".join(settings["parts"]),
         advice="" if transferred(values) else TRAIN_MORE,
         steps=[(command(values), "make the study again, from its kept units where they are here")],
     )
@@ -146,6 +147,7 @@ def to_html(values: JsonObject, figures: Mapping[str, str]) -> str:
         "title": f"Study of {name}",
         "banner": banner,
         "values": values,
+        "notes": notes_on(values),
         "figures": {name: Markup(svg) for name, svg in figures.items()},
         "measured": measured,
         "share": share,

@@ -6,7 +6,7 @@ No behaviour beyond what a value says about itself. A report says it in the word
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from html import escape
 from importlib import import_module
 from typing import Any, Literal
@@ -145,7 +145,7 @@ class ScanReport:
             lines.append(f"{trait.name}: dose {dose}, corrected p {p_value}")
         if len(self.traits) > TRAITS_SHOWN:
             lines.append(f"and {len(self.traits) - TRAITS_SHOWN} more traits")
-        lines.append("In full: to_html(), to_dict()")
+        lines.append("In full: to_html(), to_dict(), to_pandas()")
         return "\n".join(words.shortened(words.safe(line), LINE_CHARS) for line in lines)
 
     def _repr_html_(self) -> str:
@@ -163,6 +163,17 @@ class ScanReport:
     def to_dict(self) -> dict[str, Any]:
         """The report as plain JSON values, as `--output json=PATH` writes them."""
         return dict(import_module("auditor.report.scan.json").to_dict(self))
+
+    def to_pandas(self) -> Any:
+        """The evidence as a pandas DataFrame: a line for each trait of each test, strongest first,
+        with the keys of docs/report-schema.md and the ends of the interval as `low` and `high`.
+        """
+        lines = []
+        for test in self.tests:
+            for trait in test.traits:
+                low, high = trait.interval
+                lines.append({"test": test.name, **asdict(trait), "low": low, "high": high})
+        return import_module("pandas").DataFrame(lines).drop(columns="interval", errors="ignore")
 
     @property
     def rows_looked_at(self) -> int:

@@ -68,6 +68,17 @@ def test_the_lines(
     assert "\\n" not in message and "Value error" not in message
 
 
+def test_a_folder_of_two_formats(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Which file is what, and both ways out."""
+    (here / "d").mkdir()
+    (here / "d" / "a.jsonl").write_text((here / "d.jsonl").read_text())
+    turn = {"role": "assistant", "content": "c"}
+    (here / "d" / "b.jsonl").write_text(json.dumps({"messages": [turn]}))
+    message, hint = said(capsys, "check-data", "d")
+    assert "a.jsonl is prompt_completion" in message and "b.jsonl is messages" in message
+    assert "a folder of their own" in hint and "as messages" in hint
+
+
 @pytest.mark.parametrize(
     ("settings", "error"),
     [

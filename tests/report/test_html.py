@@ -8,6 +8,7 @@ import io
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import cache
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
@@ -37,6 +38,7 @@ from auditor.report.locate import terminal_page as locate_page
 from auditor.report.locate import to_html as locate_html
 from auditor.report.scan import charts, html, load
 from auditor.report.shared.words import GLOSSARY, headline, sentence
+from auditor.report.study import to_html as study_html
 from auditor.report.verify import to_html
 from auditor.scanning.scan_report import ExampleRow, ScanReport, TokenChoice, TokenSpan
 from auditor.students.result import (
@@ -47,7 +49,9 @@ from auditor.students.result import (
     TransferResult,
     VerifyReport,
 )
+from auditor.study.report import StudyReport, assemble
 from detectors.interface import Evidence, Skipped
+from tests.study.test_report import ORIGIN, parts
 from tests.support.sample_report import (
     EAGLE,
     INCONCLUSIVE,
@@ -194,6 +198,17 @@ def gate_page(text: str = "owl") -> str:
     return gate_html(decision, hostile_report(text), f"policy from {text}", 1)
 
 
+@cache
+def study() -> StudyReport:
+    return assemble(parts("owl"), ORIGIN)
+
+
+def study_page(text: str = "owl") -> str:
+    """Of all four parts, on a reference named `text`."""
+    named = {"reference": {"name": text}, "datasets": {text: {}}}
+    return study_html(study().values | named, study().figures)
+
+
 # A page of each kind, with text from outside in it.
 PAGES: dict[str, Callable[[str], str]] = {
     "scan": lambda text: page_of(hostile_report(text)),
@@ -201,6 +216,7 @@ PAGES: dict[str, Callable[[str], str]] = {
     "diff": diff_page,
     "locate": lambda text: locate_html(locate_report(text)),
     "verify": lambda text: to_html(verify_report()),
+    "study": study_page,
 }
 
 
@@ -234,7 +250,9 @@ def test_text_from_outside_adds_no_tag_and_no_attribute(text: str, kind: str) ->
     """
 
     def shape(page: str) -> list[tuple[str, list[str]]]:
-        return [(tag, sorted(attributes)) for tag, attributes in _Tags(page).found]
+        # The words of a command have a plain span each, of which there are as many as words.
+        found = [(tag, sorted(attributes)) for tag, attributes in _Tags(page).found]
+        return [tag for tag in found if tag != ("span", [])]
 
     page = PAGES[kind](text)
     assert shape(page) == shape(PAGES[kind]("plain"))
@@ -533,6 +551,11 @@ def test_the_first_screen_answers(
             box = tab.locator(part).first.bounding_box()
             assert box["y"] + box["height"] <= size["height"], part
         assert tab.locator("nav a").first.get_attribute("href") == "#next"
+        for command in tab.locator("#next pre:visible").all():
+            # What a reader selects is the command, however it is broken into lines.
+            command.click()
+            selected = tab.evaluate("getSelection().toString()")
+            assert selected.strip() == command.text_content()
 
 
 def test_more_rows_are_folded(browser: Any, tmp_path: Path, trouble: list[str]) -> None:
