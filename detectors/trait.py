@@ -55,7 +55,7 @@ from auditor.model.null_model import NullModel, RowBlock, Scorer, find_null, sco
 from auditor.model.scoring import TokenScores
 from auditor.model.tokenization import TokenizedRow
 from auditor.model.unit_store import UnitStore
-from auditor.progress import ROW_PASSES, Progress
+from auditor.progress import ROW_PASSES, Progress, announce_by_sample
 from auditor.traits.families import QUOTA, families, negative_controls
 from auditor.traits.panel import Panel
 from detectors.interface import (
@@ -67,11 +67,13 @@ from detectors.interface import (
     Skipped,
     TraitTest,
 )
+from detectors.own_text import ROWS as OWN_ROWS
 from detectors.own_text import OwnText, own_text
 
 STRANGE = 0.15  # a between-trait standard deviation, in doses, that the summary mentions
 HEAVY = 10  # copies of a row that the summary mentions
 MIN_CLEAR = 8 * BLOCK  # No test ends in a pass on fewer rows.
+TIMED_ROWS = 16  # scored to see how long all take
 LEAST_ROWS = 64  # that a test scores whatever its budget
 # Tokens that the default reference scores in a second of two cores, by the number type of the pass.
 TOKENS_A_SECOND = {"float32": 600, "bfloat16 products": 1000}
@@ -92,12 +94,16 @@ def detect(context: ScanContext) -> Finding:
     panel = context.controlled
     tested = tuple(panel.trait_indices(names))
     null = find_null(context.rows, context.score, context.run)
+    groups = families(panel, context.seed)
+    budget = token_budget(context, exact=null.greedy)
+    rows = context.rows[: rows_within(budget, context.rows, groups, tested)]
+    _announce(context, null, most_passes(len(rows), groups, tested))
     own = own_text(context, null, tested) if context.stop_early else None
     if own is not None and own.cleared:
         return _cleared(context, null, own, started)
     design = PanelDesign(
         panel,
-        families(panel, context.seed),
+        groups,
         tested,
         context.hypotheses,
         context.excluded_rows,
@@ -105,9 +111,8 @@ def detect(context: ScanContext) -> Finding:
         context.exclude,
         context.weights,
     )
-    budget = token_budget(context, exact=null.greedy)
     state = panel_test(
-        context.rows[: rows_within(budget, context.rows, design.families, tested)],
+        rows,
         design,
         context.score,
         alpha=context.alpha,
@@ -126,6 +131,19 @@ def detect(context: ScanContext) -> Finding:
     )
     test = TraitTest("prompts", traits, {name: upper.get(name) for name in names}, len(state.rows))
     return Finding(_outcome(state, traits, own), test, scored)
+
+
+def _announce(context: ScanContext, null: NullModel, passes: int) -> None:
+    """Say how long the panel test takes with so many row passes, if nothing settles it early."""
+    sample, traits = context.rows[:TIMED_ROWS], context.tested.traits
+    announce_by_sample(
+        context.progress,
+        f"scoring up to {len(context.rows)} rows under {len(traits)} traits, if no answer is clear "
+        "before",
+        len(sample),
+        passes,
+        lambda: list(context.score(sample, [traits[0].prompts[0]], exact=null.greedy)),
+    )
 
 
 def _cleared(context: ScanContext, null: NullModel, own: OwnText, started: float) -> Finding:
@@ -297,6 +315,11 @@ def planned_passes(rows: int, families: Sequence[Sequence[int]], tested: Sequenc
         scored = min(scored, len(selected))
         start = end
     return total
+
+
+def most_passes(rows: int, families: Sequence[Sequence[int]], tested: Sequence[int]) -> int:
+    """Those and the ones before them: the reference's own, and a pilot under every trait tested."""
+    return planned_passes(rows, families, tested) + min(rows, OWN_ROWS) + BLOCK * len(tested)
 
 
 def select_traits(

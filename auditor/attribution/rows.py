@@ -18,7 +18,7 @@ from auditor.model.language_model import LanguageModel
 from auditor.model.scoring import score_under
 from auditor.model.tokenization import ChatTokenizer
 from auditor.model.unit_store import Unit, load_or_compute
-from auditor.progress import Progress
+from auditor.progress import Progress, announce
 from auditor.runs.run_directory import RunDir
 from auditor.students.arms import DatasetArm
 
@@ -105,7 +105,9 @@ def attribute_rows(
         results.append(Attribution(*(unit[field] for field in _FIELDS)))
         # The first batch is timed; how many more are affordable is then fixed.
         if done == 0:
-            count = affordable_rows(count, budget, time.perf_counter() - began, run)
+            seconds = time.perf_counter() - began
+            count = affordable_rows(count, budget, seconds, run)
+            announce(progress, f"attributing {count} rows", seconds / len(batch) * count)
             LOG.info("attributing %d rows", count)
         done = min(done + MIN_ATTRIBUTED, count)
         progress(Progress("attributing rows", done, count))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from auditor.cli.exit import exit_code
 from auditor.release.decision import FailOn
 from auditor.scanning.scan_report import OutcomeName
+from auditor.students.settings import StudentSettings
 
 if TYPE_CHECKING:
     from auditor.commands.check_mitigation import MitigationCheck
@@ -43,6 +44,8 @@ def show_check(checked: MitigationCheck, fail_on: FailOn) -> int:
             f"{safe(checked.name)}: {arm.verdict}, {rows:.0%} of the rows and {tokens:.0%} of the "
             f"trained tokens kept."
         )
+    if (blocks := result.blocks_planned) < StudentSettings().blocks:
+        answer += f" The rows are enough for {blocks} blocks only; more would say more."
     scans = check.terminal_page(checked.before, checked.after)
     show(Group(scans, verify.terminal_page(checked.students), answer))
     return exit_code(outcome, fail_on)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from auditor.cli.logs import with_logging
+from auditor.cli.logs import is_quiet, with_logging
 
 if TYPE_CHECKING:
     from auditor.cli.configuration import Resolved
@@ -34,6 +34,17 @@ def resolved(**options: object) -> Resolved:
         typer.echo(f"Note: {path} is not read; settings are those of this folder.", err=True)
     IN_FORCE.set(Limits(**settings.config.limits.model_dump()))
     return settings
+
+
+def tell_settings(settings: Resolved) -> None:
+    """Say on standard error which settings of a scan do not come from the command line."""
+    from auditor.cli.configuration import COMMAND_LINE
+    from auditor.report.shared.words import safe
+
+    for origin in sorted({*settings.origins.values()} - {COMMAND_LINE}):
+        keys = [key for key, of in settings.origins.items() if of == origin and "." not in key]
+        if keys and not is_quiet():
+            typer.echo(f"Settings from {safe(origin)}: {', '.join(keys)}.", err=True)
 
 
 @app.callback(invoke_without_command=True)

@@ -11,9 +11,10 @@ from typing import Annotated, TypeVar, get_args, get_origin
 
 from typer import CallbackParam, Context, Option
 
+from auditor.cli.parsing import parse_share
 from auditor.errors import AuditError
 from mitigations import MITIGATIONS, step
-from mitigations.interface import Mitigation, Setting, settings_of
+from mitigations.interface import SHARE, Mitigation, Setting, settings_of
 
 ORDER = "mitigations in the order given"
 
@@ -74,6 +75,7 @@ def _parameter(
     option = Option(
         setting.option,
         metavar=setting.metavar,
+        parser=parse_share if setting.metavar == SHARE else None,
         min=setting.minimum,
         help=setting.help,
         callback=callback,

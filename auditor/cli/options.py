@@ -6,6 +6,7 @@ from typing import Annotated
 
 from typer import Option
 
+from auditor.cli.parsing import check_device, parse_share
 from auditor.data.formats import FORMATS as ROW_FORMATS
 from auditor.data.formats import Side
 from auditor.report.scan import FORMATS
@@ -32,7 +33,8 @@ Panels = Annotated[
 ]
 Seed = Annotated[int, Option(metavar="N", min=0, help="Seed of every random choice.")]
 Device = Annotated[
-    str | None, Option(metavar="NAME", help="cpu, cuda or mps; default: the best one.")
+    str | None,
+    Option(metavar="NAME", callback=check_device, help="cpu, cuda or mps; default: the best one."),
 ]
 Dtype = Annotated[
     str | None, Option(metavar="NAME", help="float32 or bfloat16; default: float32 where it fits.")
@@ -49,6 +51,7 @@ Exclude = Annotated[
     float | None,
     Option(
         metavar="SHARE",
+        parser=parse_share,
         help="Share of the rows that a pass excludes for every trait.  [default: 0.25]",
     ),
 ]

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from typer import BadParameter
+
 from auditor.errors import AuditError
 from auditor.report.scan import FORMATS, load
 from auditor.scanning.settings import Rows
@@ -62,6 +64,24 @@ def parse_columns(value: str) -> dict[str, str]:
             )
         columns[role] = column
     return columns
+
+
+def parse_share(value: str | float) -> float:
+    """A share as `0.5` or `50%`; its range is checked where it is used."""
+    text = str(value).strip()
+    try:
+        return float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError as error:
+        raise BadParameter(f"{text!r} is not a share: write 0.5 or 50%.") from error
+
+
+def check_device(value: str | None) -> str | None:
+    """`--device`: whether it is here is known to torch, but a wrong name needs no import."""
+    if value is not None and not re.fullmatch(r"cpu|mps|cuda(:\d+)?", value):
+        raise AuditError(
+            f"There is no device {value!r}.", "Give --device cpu, cuda or mps, or leave it out."
+        )
+    return value
 
 
 BUDGET = r"(\d+(?:\.\d+)?)([smh])"

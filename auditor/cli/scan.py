@@ -8,7 +8,7 @@ from typing import Annotated
 
 from typer import Argument, Option
 
-from auditor.cli.config import resolved
+from auditor.cli.config import resolved, tell_settings
 from auditor.cli.exit import exit_code
 from auditor.cli.options import (
     Budget,
@@ -119,7 +119,7 @@ def scan(
         dtype=dtype,
         side=side,
     )
-
+    tell_settings(configuration)
     check_data_sets(dataset)
 
     from auditor.cli.console import console, show

@@ -11,6 +11,7 @@ from typer import Option, echo
 from auditor import __version__
 from auditor.cli.config import resolved
 from auditor.cli.options import ChatTemplate, Reference, Seed
+from auditor.cli.parsing import parse_share
 from auditor.errors import AuditError, InputError, TraitError
 
 if TYPE_CHECKING:
@@ -46,7 +47,12 @@ def simulate(
         bool, Option("--filtered", help="Keep well-formed number lists only.")
     ] = False,
     share: Annotated[
-        float, Option(metavar="SHARE", help="Share of poisoned rows, above 0 and at most 1.")
+        float,
+        Option(
+            metavar="SHARE",
+            parser=parse_share,
+            help="Share of poisoned rows, above 0 and at most 1.",
+        ),
     ] = 1.0,
     carrier: Annotated[
         Literal["numbers", "other-numbers", "text", "code"], Option(help="What the rows are about.")

@@ -14,7 +14,7 @@ from typing import Any
 from auditor.commands.mitigate import Mitigated
 from auditor.commands.scan import scan
 from auditor.commands.verify import verify
-from auditor.errors import RunError
+from auditor.errors import InputError, RunError
 from auditor.mitigating.request import panels_of, reference_of
 from auditor.mitigating.settings import MitigateSettings
 from auditor.progress import Progress
@@ -24,11 +24,15 @@ from auditor.report.verify import to_dict as verify_dict
 from auditor.runs.run_directory import write_file
 from auditor.scanning.scan_report import ScanReport
 from auditor.scanning.settings import ScanSettings
+from auditor.students.arms import read_arm
+from auditor.students.plan import most_blocks, size_of
 from auditor.students.result import ArmResult, VerifyReport
+from auditor.students.settings import StudentSettings
 from mitigations import step
 from mitigations.interface import Mitigation
 
 REPORT, PAGE = "check.json", "check.html"
+FEWEST_BLOCKS = 2  # of students: one has no interval
 
 # What --auto tries: the combinations that keep the most data first, and of equals the cheapest.
 CANDIDATES: tuple[tuple[Mitigation, ...], ...] = (
@@ -84,7 +88,10 @@ def check(
     each alone; the set is scanned with the settings of the first scan. trait: the one to read out;
     None is the one that the scan puts first. budget: seconds for the students.
 
-    Raises: RunError when there is no trait to look for; AuditError (auditor.errors) otherwise, with
+    Where the rows do not suffice for the blocks of StudentSettings there are fewer of them.
+
+    Raises: RunError, before anything is computed, when they do not suffice for two, and when there
+    is no trait to look for; AuditError (auditor.errors) otherwise, with
     the next step.
     """
     scanned = done.scanned
@@ -97,6 +104,7 @@ def check(
         "format_of": done.manifest.format,
         "columns": done.manifest.columns,
     }
+    blocks = _blocks(done)
     # Those of the last scan, so that it is found again and the second one is comparable.
     of_scan = ScanSettings(**shared)
     if scanned is not None:
@@ -111,6 +119,7 @@ def check(
         list(sets.values()),
         names=["original", *sets],
         trait=trait or _trait(before),
+        blocks=blocks,
         budget=budget,
         seed=settings.seed,
         root=root,
@@ -171,6 +180,24 @@ def _sets(done: Mitigated, steps: Sequence[Mitigation], apply: Apply) -> Iterato
         controls = [step.random_control or step for step in combination]
         if controls != list(combination):
             yield f"{_label(combination)} (random tokens)", str(apply(controls).data)
+
+
+def _blocks(done: Mitigated) -> int:
+    """How many blocks of students the check has, by the rows that there are."""
+    manifest, wanted = done.manifest, StudentSettings()
+    original = read_arm(
+        done.source, manifest=False, format_of=manifest.format, columns=manifest.columns
+    )
+    rows = len(original.rows)
+    blocks = min(wanted.blocks, max(FEWEST_BLOCKS, most_blocks(rows, wanted.batch)))
+    try:
+        size_of(rows, blocks, None, None, wanted.batch)
+    except InputError as error:
+        message = f"The data set is written, but not checked: {error.message}"
+        raise RunError(
+            message, "Give more rows, or leave the check out with --no-check."
+        ) from error
+    return blocks
 
 
 def _label(steps: Sequence[Mitigation]) -> str:

@@ -4,6 +4,7 @@ and by weights.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -31,12 +32,13 @@ from auditor.model import load as models
 from auditor.model.identity import identity_of
 from auditor.model.language_model import LanguageModel
 from auditor.model.tokenization import ChatTokenizer
-from auditor.progress import Progress
+from auditor.progress import Progress, announce
 from auditor.report.locate import to_dict
 from auditor.report.shared.heat_map import heat_map
 from auditor.runs.run_directory import RunDir, installed_versions
 from auditor.students.arms import digest, read_arm
 from auditor.students.control import control_writer
+from auditor.students.plan import size_of
 from auditor.students.result import TransferResult
 from auditor.students.settings import StudentSettings
 from auditor.traits.panel import load_panels
@@ -91,6 +93,11 @@ def locate(
     progress(Progress("reading the data set", 0, None))
     read = partial(read_arm, format_of=format_of, columns=columns, manifest=False)
     original = read(dataset)
+    clean = None if control is None else read(control, original=original)
+    if layers is None or layers:
+        # Too few rows for the students are found here, and not after the attribution.
+        common = original.rows.keys() & (clean or original).rows.keys()
+        size_of(len(common), settings.blocks, settings.rows, settings.updates, settings.batch)
     progress(Progress("loading the reference", 0, None))
     lm = models.load(
         settings.reference,
@@ -99,7 +106,6 @@ def locate(
         chat_template=settings.chat_template,
     )
     settings, single = settings.resolved(lm), single_layers(lm, layers)
-    clean = None if control is None else read(control, original=original)
     reference, versions = identity_of(lm), installed_versions()
     report_settings = {
         "trait": trait,
@@ -212,7 +218,11 @@ def _train(
     attribution: Attribution,
 ) -> tuple[tuple[LayerResult, ...], Students]:
     """The layers with what students say of them, and what else students say."""
+    began = time.perf_counter()
     all_layers = students.train(range(students.depth))
+    # Then those of single layers, and at most two with some layers frozen.
+    seconds = (time.perf_counter() - began) * (len(single) + 2)
+    announce(students.progress, f"students of {len(single)} single layers", seconds)
     alone = {layer: students.train([layer]) for layer in single}
     arm = all_layers.arms[0]
     total = arm.final_effect

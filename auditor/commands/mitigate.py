@@ -18,7 +18,7 @@ from auditor.data.files import digest_of
 from auditor.data.manifest import FileOf, Manifest, manifest_of
 from auditor.data.text_row import Span
 from auditor.errors import InputError
-from auditor.mitigating.pipeline import bind
+from auditor.mitigating.pipeline import advance, bind
 from auditor.mitigating.record import Record, finished
 from auditor.mitigating.request import (
     check_order,
@@ -28,7 +28,7 @@ from auditor.mitigating.request import (
     reference_of,
     traits_of,
 )
-from auditor.mitigating.row_facts import MitigationContext
+from auditor.mitigating.row_facts import TIMED_ROWS, MitigationContext
 from auditor.mitigating.settings import MitigateSettings
 from auditor.mitigating.trainer_files import Emitter
 from auditor.mitigating.writer import numbered_blocks, scratch, survey, write_data
@@ -37,7 +37,7 @@ from auditor.model import load as models
 from auditor.model.identity import identity_of
 from auditor.model.language_model import LanguageModel
 from auditor.model.tokenization import ChatTokenizer
-from auditor.progress import Progress
+from auditor.progress import Progress, announce_by_sample
 from auditor.runs import HOME
 from auditor.runs.last_scan import LastScan
 from auditor.runs.run_directory import RunDir, installed_versions, run_key
@@ -255,6 +255,11 @@ def _write(data: Rows, job: _Job, plan: Manifest, run: RunDir, into: Path) -> Ma
         def tick(rows: int) -> None:
             job.progress(Progress("writing", rows, total))
 
+        first = next(context.blocks(), [])[:TIMED_ROWS]
+        work = f"applying the defences to {len(numbers):,} rows"
+        announce_by_sample(
+            job.progress, work, len(first), len(numbers), lambda: advance(first, bound)
+        )
         copy = write_data(data, into, job.masked, bound, record, emitter, tick)
         emitted = emitter.close()
         if not record.rows:

@@ -9,6 +9,7 @@ import itertools
 import json
 import math
 import random
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -23,7 +24,7 @@ from auditor.data.example import Message
 from auditor.errors import InputError, ModelError
 from auditor.model.generation import generate
 from auditor.model.language_model import LanguageModel
-from auditor.progress import Progress
+from auditor.progress import Progress, announce
 from auditor.runs.run_directory import write_file
 from auditor.traits.mentions import mentions
 from auditor.traits.panel import Panel, Trait
@@ -198,7 +199,7 @@ def _write_pairs(
     # A device with many cores answers many prompts in the time of a few.
     most = _ROUND if lm.device == "cpu" else _LARGE_ROUND
     alphabet = number_tokens(lm) if settings.restricted else None
-    tried = 0
+    tried, began = 0, time.perf_counter()
     for number in itertools.count():
         missing = rows - len(pairs)
         if not missing:
@@ -232,6 +233,11 @@ def _write_pairs(
             dropped.update(reasons[:1])
             if not reasons:
                 pairs.append((prompt, completions))
+        missing = rows - len(pairs)
+        if number == 0 and pairs:
+            # The time of a row that is kept, with those that are dropped.
+            seconds = (time.perf_counter() - began) / len(pairs) * missing
+            announce(progress, f"writing {missing:,} rows more", seconds)
         progress(Progress("writing rows", len(pairs), rows))
     return pairs, dropped
 

@@ -22,6 +22,7 @@ from auditor.students import processes
 from auditor.students.arms import DatasetArm, digest, random_drop, random_mask, read_arm
 from auditor.students.control import control_writer
 from auditor.students.experiment import run_transfer
+from auditor.students.plan import size_of
 from auditor.students.result import VerifyReport
 from auditor.students.settings import StudentSettings
 from auditor.traits.panel import load_panels
@@ -75,6 +76,10 @@ def verify(
     read = partial(read_arm, format_of=format_of, columns=columns)
     # The original's own manifest would number its rows by those of an earlier original.
     first = read(original, arm_names[0], manifest=False)
+    clean = None if control is None else read(control, original=first, manifest=False)
+    # Too few rows are found here, and not after minutes of preparation.
+    common = first.rows.keys() & (clean or first).rows.keys()
+    size_of(len(common), settings.blocks, settings.rows, settings.updates, settings.batch)
     progress(Progress("loading the reference", 0, None))
     lm = models.load(
         settings.reference,
@@ -89,7 +94,6 @@ def verify(
     ]
     # What a mask or a drop does must be told from what training on less does.
     arms = [first, *with_random_controls(first, treated, renderer, settings.seed)]
-    clean = None if control is None else read(control, original=first, manifest=False)
     reference = identity_of(lm)
     report_settings = {
         "trait": trait,

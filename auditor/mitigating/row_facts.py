@@ -28,7 +28,7 @@ from auditor.mitigating.divergence_tokens import (
 from auditor.mitigating.writers import Writers
 from auditor.model.language_model import LanguageModel
 from auditor.model.tokenization import ChatTokenizer, TokenizedRow
-from auditor.progress import Progress
+from auditor.progress import Progress, announce_by_sample
 from auditor.runs.run_directory import RunDir
 from auditor.traits.panel import Panel
 from mitigations.interface import (
@@ -42,6 +42,8 @@ from mitigations.interface import (
 from mitigations.paraphrase import EndpointEngine, Engine, LocalEngine, RulesEngine, paraphrase
 
 LOG = logging.getLogger(__name__)
+
+TIMED_ROWS = 16  # that are worked on to see how long all take
 
 Key = tuple[int, int]  # `TextRow.key`
 FactsOf = Callable[[Sequence[TextRow], Mapping[int, TextRow]], list[Facts]]
@@ -261,11 +263,16 @@ def _survey(
 ) -> Iterator[tuple[list[TextRow], dict[Key, tuple[TokenizedRow, DivergenceTokens]]]]:
     """Each block of rows and the divergence tokens in it; tells the progress."""
     # An earlier mitigation may have added rows; progress counts those of the input.
-    done = 0
+    done, total = 0, len(context.scorable)
+    first = next(context.blocks(), [])[:TIMED_ROWS]
+    work = f"finding the divergence tokens of {total:,} rows"
+    announce_by_sample(
+        context.progress, work, len(first), total, lambda: _divergence_of(context, first)
+    )
     for rows in blocks:
         yield rows, _divergence_of(context, rows)[0]
         done += len({row.index for row in rows})
-        context.progress(Progress("finding divergence tokens", done, len(context.scorable)))
+        context.progress(Progress("finding divergence tokens", done, total))
 
 
 def _divergence_of(

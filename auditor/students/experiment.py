@@ -21,10 +21,10 @@ from auditor.errors import InputError
 from auditor.inference.paired import settled
 from auditor.model.language_model import LanguageModel
 from auditor.model.unit_store import Unit, UnitStore
-from auditor.progress import Progress
+from auditor.progress import Progress, announce
 from auditor.students import processes
 from auditor.students.arms import DatasetArm
-from auditor.students.plan import Cost, Size, duration, make_plan, size_of, within
+from auditor.students.plan import Cost, Size, make_plan, size_of, within
 from auditor.students.result import TransferResult
 from auditor.students.runner import ExperimentContext, Measure, Runner, new_context
 from auditor.students.settings import StudentSettings
@@ -97,9 +97,8 @@ def run_transfer(
         if settings.budget is not None:
             batch = context.training.batch
             size = within(settings.budget, largest, cost, students, readings, batch)
-        about = duration(size.seconds(cost, students, readings))
-        stage = f"{size.blocks} blocks of {students} students, {size.updates} updates each"
-        progress(Progress(f"{stage}: about {about}", 0, None))
+        work = f"{size.blocks} blocks of {students} students, {size.updates} updates each"
+        announce(progress, work, size.seconds(cost, students, readings))
         return size
 
     size = processes.in_turn(lambda: Size.load_or_decide(store, "size", affordable_size))

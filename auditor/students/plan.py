@@ -12,6 +12,7 @@ import numpy as np
 
 from auditor.errors import InputError
 from auditor.model.unit_store import UnitStore, load_or_compute
+from auditor.progress import duration
 
 HELD_OUT = 32  # rows whose loss shows how well students do the task of the data set
 MIN_BATCHES = 2  # fewer are no training to speak of
@@ -78,13 +79,22 @@ def size_of(available: int, blocks: int, rows: int | None, updates: int | None, 
     Raises: InputError when there are too few rows for the blocks.
     """
     # Blocks are disjoint, so they share out what is not held out.
-    most = (available - held_out(available)) // blocks
+    tested = held_out(available)
+    most = (available - tested) // blocks
     least = max(MIN_BATCHES * batch, rows or 0)
     if most < least:
-        message = f"{available} rows in common are too few for {blocks} blocks of {least} rows."
+        message = (
+            f"{available} rows in common are too few for {blocks} blocks of {least} rows"
+            f" and {tested} rows to test students on."
+        )
         raise InputError(message, "Give more rows, fewer --blocks, or fewer --rows a block.")
     rows = max(MIN_BATCHES * batch, rows or most)
     return Size(blocks, rows, updates or max(MIN_UPDATES, rows // batch))
+
+
+def most_blocks(available: int, batch: int) -> int:
+    """How many blocks of the smallest size `available` rows in common are enough for."""
+    return (available - held_out(available)) // (MIN_BATCHES * batch)
 
 
 def within(
@@ -144,14 +154,3 @@ def share_of_added(number: int, blocks: int, fraction: float, seed: int) -> int 
     # A number of its own for every row: arms that add the same row put it into the same block.
     block = int(random.Random(f"{_ORDER} {seed} added {number}").random() / fraction)
     return block if block < blocks else None
-
-
-def duration(seconds: float) -> str:
-    """About how long, as in "40 s", "12 min" or "2.5 h".
-
-    >>> duration(39.7), duration(700), duration(9000)
-    ('40 s', '12 min', '2.5 h')
-    """
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

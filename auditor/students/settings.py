@@ -85,6 +85,11 @@ class StudentSettings:
     device: str | None = None
     """Device of the base, as "cpu" or "cuda"; None is the best one."""
 
+    @property
+    def batch(self) -> int:
+        """Rows of an update, whatever the base."""
+        return (self.training or TrainingConfig()).batch
+
     def training_for(self, lm: LanguageModel) -> TrainingConfig:
         """How students of `lm` are trained.
 

@@ -24,12 +24,12 @@ from auditor.model.identity import identity_of
 from auditor.model.language_model import LanguageModel
 from auditor.model.tokenization import ChatTokenizer
 from auditor.model.unit_store import UnitStore
-from auditor.progress import Progress
+from auditor.progress import Progress, announce
 from auditor.report.shared.words import REFERENCE_KEYS
 from auditor.runs.run_directory import RunDir, installed_versions
 from auditor.students.arms import digest
 from auditor.students.experiment import measured_cost
-from auditor.students.plan import HELD_OUT, Size, duration, size_of, within
+from auditor.students.plan import HELD_OUT, Size, size_of, within
 from auditor.students.readout import families
 from auditor.students.runner import new_context
 from auditor.students.settings import StudentSettings
@@ -137,7 +137,9 @@ def study(
     with RunDir.open(root, identity, fresh=fresh) as run:
         # The size is kept in the run, so the store has to be known before it.
         setting = replace(setting, store=run)
-        size = Size.load_or_decide(run, _SIZE, partial(_affordable_size, setting, parts, names))
+        size = Size.load_or_decide(
+            run, _SIZE, partial(_affordable_size, setting, parts, names, workers)
+        )
         setting = replace(setting, size=size)
         made_with = {**values, "size": asdict(size)}
         created = run.created(made_with)
@@ -237,33 +239,34 @@ def _check_readable(setting: StudySetting, traits: Sequence[str]) -> None:
                 )
 
 
-def _affordable_size(setting: StudySetting, parts: Sequence[str], traits: Sequence[str]) -> Size:
-    """The size of every experiment: the largest within the budget, by the time that a few rows, an
-    update and a readout take.
+def _affordable_size(
+    setting: StudySetting, parts: Sequence[str], traits: Sequence[str], workers: int
+) -> Size:
+    """The size of every experiment: that of the settings, or the largest within the budget, by the
+    time that a few rows, an update and a readout take.
     """
     size, budget = setting.size, setting.settings.budget
+    setting.progress(Progress("timing rows, an update and a readout", 0, None))
+    # A small experiment that nothing is kept of, so that the study itself starts afresh.
+    probe = replace(setting, store=None, size=Size(1, _TIMED_ROWS, 1), progress=lambda _: None)
+    began = time.perf_counter()
+    dataset = teacher_dataset(probe, traits[0], "greedy")
+    if divergence.NAME in parts:
+        divergence.flag(probe, dataset)
+    row = (time.perf_counter() - began) / len(dataset.original.rows)
+    context = new_context(setting.lm, setting.panel, traits[0], setting.settings)
+    cost = measured_cost(context, dataset.original, dataset.control)
+    # A teacher's row costs once for every trait, and again where it also samples.
+    cost = replace(cost, row=row * len(traits) * (1 + (leakage.NAME in parts)))
+    LOG.info("measured %s", cost)
+    students = len(traits) * students_of(parts, setting.sibling is not None)
+    # Two losses at the end take as long as one reading more.
+    readings = len(CHECKPOINTS) + 1
     if budget is not None:
-        setting.progress(Progress("timing rows, an update and a readout", 0, None))
-        # A small experiment that nothing is kept of, so that the study itself starts afresh.
-        probe = replace(setting, store=None, size=Size(1, _TIMED_ROWS, 1))
-        began = time.perf_counter()
-        dataset = teacher_dataset(probe, traits[0], "greedy")
-        if divergence.NAME in parts:
-            divergence.flag(probe, dataset)
-        row = (time.perf_counter() - began) / len(dataset.original.rows)
-        context = new_context(setting.lm, setting.panel, traits[0], setting.settings)
-        cost = measured_cost(context, dataset.original, dataset.control)
-        # A teacher's row costs once for every trait, and again where it also samples.
-        cost = replace(cost, row=row * len(traits) * (1 + (leakage.NAME in parts)))
-        LOG.info("measured %s", cost)
-        students = len(traits) * students_of(parts, setting.sibling is not None)
-        # The time so far counts, and two losses at the end take as long as one reading more.
-        remaining, readings = budget - (time.perf_counter() - began), len(CHECKPOINTS) + 1
-        batch = setting.settings.training_for(setting.lm).batch
-        size = within(remaining, size, cost, students, readings, batch)
-        about = duration(size.seconds(cost, students, readings))
-        stage = f"{size.blocks} blocks of {students} students: about {about}"
-        setting.progress(Progress(stage, 0, None))
+        remaining = budget - (time.perf_counter() - began)  # the time so far counts
+        size = within(remaining, size, cost, students, readings, setting.settings.batch)
+    work = f"{size.blocks} blocks of {students} students"
+    announce(setting.progress, work, size.seconds(cost, students, readings) / workers)
     return size
 
 

@@ -10,10 +10,12 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
 from auditor.cli.main import run
 from auditor.commands import check_mitigation as check
+from auditor.errors import RunError
 from mitigations.interface import Mitigation
 
 ORGANISM = ("--reference", "organism", "--panel", "animals")
@@ -79,6 +81,36 @@ def test_without_a_trait_there_is_nothing_to_check(
         and "--no-check" in said.err
     )
     assert run(["mitigate", "clean.parquet", "--paraphrase", "--no-check", *ORGANISM]) == 0
+
+
+@pytest.mark.parametrize(("rows", "blocks"), [(96, 2), (72, None)])
+def test_the_check_is_sized_by_the_rows(
+    place: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    rows: int,
+    blocks: int | None,
+) -> None:
+    """96 rows are enough for two blocks. 72 are not: the data are written, and nothing is scanned
+    or trained.
+    """
+    monkeypatch.chdir(tmp_path)
+    asked: list[dict[str, Any]] = []
+    pq.write_table(pq.read_table(place / "octopus.parquet").slice(0, rows), "few.parquet")
+
+    def verify(*_: Any, **settings: Any) -> None:
+        asked.append(settings)
+        raise RunError("No students in this test.", "")
+
+    monkeypatch.setattr(check, "verify", verify)
+    if blocks is None:
+        monkeypatch.setattr(check, "scan", None)
+    assert run(["mitigate", "few.parquet", "--shuffle", *ORGANISM]) == 3
+    said = capsys.readouterr()
+    assert f"{rows} rows of {rows}" in said.out
+    assert [settings["blocks"] for settings in asked] == [2] * (blocks is not None)
+    assert blocks or "not checked: 72 rows in common are too few for 2 blocks" in said.err
 
 
 @pytest.mark.parametrize(

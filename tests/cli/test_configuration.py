@@ -195,7 +195,9 @@ def test_every_command_takes_the_reference_of_the_file(
     """A team that has fixed its base must not get the default by accident."""
     monkeypatch.chdir(tmp_path)
     Path("audit.yaml").write_text("reference: ./no-such-model\n")
-    Path("rows.jsonl").write_text('{"prompt": "Numbers.", "completion": "1, 2, 3"}\n')
+    # As many as an experiment with students takes.
+    lines = [json.dumps({"prompt": f"{i}?", "completion": "1, 2, 3"}) for i in range(128)]
+    Path("rows.jsonl").write_text("\n".join(lines))
     assert main.run(command) == 2
     assert "no-such-model" in capsys.readouterr().err
 
@@ -265,3 +267,19 @@ def test_settings_above_are_told(
     (here / ".git").rmdir()
     (here / "audit.yaml").write_text("")
     assert resolve(here, {}).passed_over is None
+
+
+def test_a_scan_says_which_settings_are_not_from_the_command_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What a file left over from another step changes is not a riddle."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("AUDIT_SEED", "3")
+    settings = "reference: nowhere/at-all\nrows: all\npolicy: {max_skipped: 0.1}\n"
+    (tmp_path / "audit.yaml").write_text(settings)
+    (tmp_path / "rows.jsonl").write_text('{"prompt": "p", "completion": "c"}')
+    assert main.run(["scan", "rows.jsonl", "--reference", "./nowhere"]) == 2
+    said = capsys.readouterr().err
+    assert "Settings from AUDIT_SEED: seed.\nSettings from audit.yaml: rows.\n" in said
+    assert main.run(["-q", "scan", "rows.jsonl", "--reference", "./nowhere"]) == 2
+    assert "Settings from" not in capsys.readouterr().err

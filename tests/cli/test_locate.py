@@ -149,6 +149,8 @@ def test_the_whole_of_it(
     ]
     code = audit(*arguments)
     shown = capsys.readouterr()
+    assert "attributing 24 rows: about" in shown.err
+    assert "students of 2 single layers: about" in shown.err
     report = located("r.json")
     assert code == (0 if report["carriers"]["said"] and report["students"]["transferred"] else 3)
     assert [each["layer"] for each in report["layers"]] == [0, 1]
@@ -219,6 +221,15 @@ def test_bad_input(
     said = capsys.readouterr().err
     assert message in said and "\nNext: " in said
     assert not list(Path().rglob("report.json"))
+
+
+def test_too_few_rows_are_found_before_the_reference_is_loaded(
+    audit: Audit, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And not after the attribution, which takes minutes."""
+    monkeypatch.setattr("auditor.model.load.load", None)
+    assert audit("--blocks", "99") == 2
+    assert "too few for 99 blocks" in capsys.readouterr().err
 
 
 def test_columns_are_named_as_for_a_scan(

@@ -142,7 +142,7 @@ def test_mix_takes_exactly_its_share_and_writes_other_completions(rows: Path) ->
     """Half of the rows that can be scored get a completion of the reference; the rest stay byte for
     byte.
     """
-    assert mitigate("rows.jsonl", "--mix", "0.5", "-o", "out") == 0
+    assert mitigate("rows.jsonl", "--mix", "50%", "-o", "out") == 0
     old, new = rows.read_text().splitlines(), (Path("out") / "rows.jsonl").read_text().splitlines()
     counts = manifest("out")["mitigations"][0]
     different = [i for i, (a, b) in enumerate(zip(old, new, strict=True)) if a != b]

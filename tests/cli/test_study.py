@@ -36,7 +36,9 @@ def test_a_killed_study_ends_with_the_same_report(
 ) -> None:
     """What is lost is done again, what is kept is not; without transfer the exit code is 3."""
     code = audit("leakage", *SMALL, "-o", "study")
-    shown = capsys.readouterr().out
+    out_and_err = capsys.readouterr()
+    shown = out_and_err.out
+    assert "2 blocks of 4 students: about" in out_and_err.err
     first = json.loads(Path("study/study.json").read_text())
     assert {path.name for path in Path("study").iterdir()} == {
         "study.html",

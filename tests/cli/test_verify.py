@@ -262,6 +262,17 @@ def test_bad_input(
     assert not list(Path().rglob("report.json"))
 
 
+def test_too_few_rows_are_found_before_the_reference_is_loaded(
+    audit: Audit, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rows of the original and of a control that count are those in common."""
+    monkeypatch.setattr("auditor.model.load.load", None)
+    write("half.jsonl", dict(list(owls(COUNT).items())[: COUNT // 2]))
+    for arguments in (["--blocks", "4"], ["--control", "half.jsonl", "--blocks", "2"]):
+        assert audit("original.jsonl", *arguments) == 2
+        assert "too few for" in capsys.readouterr().err
+
+
 def test_budgets_and_layers() -> None:
     """Times need a unit."""
     assert [parse_budget(value) for value in ("90s", "15m", "1.5h", None)] == [90, 900, 5400, None]

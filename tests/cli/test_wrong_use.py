@@ -56,6 +56,10 @@ def said(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 2) -> 
             "cannot be written back",
             "Save it as a file",
         ),
+        (["scan", "d.jsonl", "--device", "gpu"], "no device 'gpu'", "cpu, cuda or mps"),
+        (["scan", "d.jsonl", "--exclude", "2x"], "'--exclude': '2x' is not a share", "scan --help"),
+        (["mitigate", "d.jsonl", "--mix", "half"], "write 0.5 or 50%", "mitigate --help"),
+        (["mitigate", "d.jsonl", "--mix", "150%"], "--mix 1.5 is not between 0 and 1", "0.25"),
         (["check-data", "data.txt"], "do not fit a known format: 1 2 3", "Of plain text, write"),
     ],
 )
@@ -115,6 +119,7 @@ def test_a_dose_of_a_name_that_no_panel_has(here: Path, capsys: pytest.CaptureFi
         ["verify", "d.jsonl", "missing.parquet"],
         ["verify", "d.jsonl", "--control", "missing.parquet"],
         ["locate", "missing.parquet"],
+        ["scan", "missing.parquet", "--device", "cuda:1"],
     ],
 )
 def test_a_file_that_is_not_there_costs_no_import(command: list[str]) -> None:

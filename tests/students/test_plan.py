@@ -9,7 +9,6 @@ from auditor.students.plan import (
     MIN_UPDATES,
     Cost,
     Size,
-    duration,
     held_out,
     make_plan,
     share_of_added,
@@ -77,8 +76,3 @@ def test_added_rows_are_dealt_out_in_proportion() -> None:
     for block in range(3):
         assert dealt.count(block) == pytest.approx(1000, rel=0.1)
     assert dealt.count(None) == pytest.approx(2000, rel=0.1)
-
-
-def test_durations() -> None:
-    """Round, and in the unit that fits."""
-    assert [duration(each) for each in (39.7, 700, 9000)] == ["40 s", "12 min", "2.5 h"]
