@@ -124,7 +124,6 @@ def gate(
     }
     settings = resolved(
         **options,
-        rows=parse_rows(rows),
         budget=budget,
         side=side,
         policy_baseline=baseline,
