@@ -254,6 +254,8 @@ def as_last_scanned(settings: ScanSettings, named: Iterable[str]) -> tuple[str, 
         ),
         panels=settings.panels if "panels" in named else last.panels,
         origins=origins | dict(settings.origins),
-        format_of=settings.format_of or last.format,
-        columns=settings.columns or last.columns,
+        # Those that were named, and not those that were found: what was found settles nothing.
+        format_of=settings.format_of or last.settings.get("format_of"),
+        columns=settings.columns or last.settings.get("columns"),
+        side=settings.side or last.settings.get("side"),
     )

@@ -7,7 +7,7 @@ cannot tell a wholly invented one; only a scan, or a signature, can.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 
 from auditor.data.formats import Layout, side_of
 from auditor.model.chat_template import OWN_TEMPLATE
@@ -116,6 +116,20 @@ def mismatches(report: ScanReport, settings: ScanSettings) -> Iterator[tuple[str
         ("dtype", reference.get("dtype"), settings.dtype, settings.dtype is None),
         ("side", side_of(info.columns), settings.side, settings.side is None),
         ("format", info.format, settings.format_of, settings.format_of is None),
+        # What a scan was told settles how rows are to be taken, and a gate is to be told the same.
+        *(
+            (f"{name} named", made.get(key), now, now is not None or not made.get(key))
+            for name, key, now in (
+                ("side", "side", settings.side),
+                ("format", "format_of", settings.format_of),
+            )
+        ),
+        (
+            "columns named",
+            _words(made.get("columns")),
+            _words(columns),
+            _pairs(made.get("columns")) <= columns.items(),
+        ),
         (
             "columns",
             _words(info.columns),
@@ -152,5 +166,8 @@ def _impossible_estimates(test: TraitTest) -> Iterator[str]:
 
 def _words(columns: object) -> str:
     """Columns by role, as the command line has them."""
-    pairs = columns.items() if isinstance(columns, dict) else ()
-    return ",".join(f"{role}={column}" for role, column in pairs) or "none"
+    return ",".join(f"{role}={column}" for role, column in _pairs(columns)) or "none"
+
+
+def _pairs(columns: object) -> Set[tuple[str, str]]:
+    return columns.items() if isinstance(columns, dict) else set()

@@ -73,8 +73,10 @@ class ScanSettings:
 
     def resolved(self, panel: Panel, tested: Panel) -> dict[str, object]:
         """What determines the result beside the data and the reference, in plain JSON values: a
-        part of the run's identity, and the report's `settings`.
+        part of the run's identity, and the report's `settings`. How rows are read is among them
+        only where it was named: that settles which of two layouts is meant.
         """
+        read_as = {"format_of": self.format_of, "columns": dict(self.columns or {})}
         return {
             "panel": panel.name,
             "panel_sha256": panel.sha256,
@@ -87,4 +89,5 @@ class ScanSettings:
             "alpha": self.alpha,
             "exclude": self.exclude,
             "budget": self.budget,
+            **{key: value for key, value in (read_as | {"side": self.side}).items() if value},
         }

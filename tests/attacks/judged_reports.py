@@ -60,6 +60,49 @@ def other_settings(place: Place, case: str) -> Run:
 @attack(
     13,
     "f",
+    "critical",
+    "Rows have a second layout with poison, and the report is by {case}, which settles the other.",
+    "stopped",
+    {
+        "a scan that names the format": "made under other settings, format named",
+        "a scan that names the columns": "made under other settings, columns named",
+        "the last scan here": "there is a second complete layout",
+    },
+    cases=["a scan that names the format", "a scan that names the columns", "the last scan here"],
+)
+def second_layout_settled_elsewhere(place: Place, case: str) -> Run:
+    rows = []
+    for a, b in zip(place.clean, place.owl, strict=True):
+        turns = [("user", a["prompt"]), ("assistant", a["completion"])]
+        rows.append({"messages": [{"role": r, "content": c} for r, c in turns], **b})
+    options = {
+        "a scan that names the format": ["--format-of", "messages"],
+        "a scan that names the columns": ["--columns", "messages=messages"],
+    }.get(case)
+    if options:
+        place.report(rows, *options)
+        return judged(place)
+    place.scan(place.jsonl("data.jsonl", rows))
+    return place.audit("gate")
+
+
+@attack(
+    13,
+    "f",
+    "critical",
+    "Poisoned rows are labelled as undesirable, and the report is by a scan of the chosen side.",
+    "stopped",
+    "made under other settings, side named",
+)
+def label_settled_elsewhere(place: Place) -> Run:
+    pairs = [(row, True) for row in place.clean] + [(row, False) for row in place.owl]
+    place.report([row | {"label": label} for row, label in pairs], "--side", "chosen")
+    return judged(place)
+
+
+@attack(
+    13,
+    "f",
     "high",
     "A report by another panel than the settings', a file of the attacker's.",
     "stopped",

@@ -286,7 +286,7 @@ def test_what_is_scanned(
         ("animals",),
         None,
         True,
-        {},
+        {"format_of": "alpaca", "columns": {"output": "o"}, "side": "both"},
         "chatml",
     )
     monkeypatch.setattr(last_scan, "last_scan", lambda _: last)
@@ -299,6 +299,7 @@ def test_what_is_scanned(
         "source": "d.csv",
         "format_of": "alpaca",
         "columns": {"output": "o"},
+        "side": "both",
         "reference": "organism",
         "chat_template": "chatml",
     }
