@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 
 .PHONY: demo test slow attacks fuzz kills lowest beside lint site lock
 
+# A minute with a tiny model, then two samples with the default reference; `audit demo --quick` leaves those out.
 demo: $(VENV)/core
 	$(BIN)/audit demo
 

@@ -17,6 +17,7 @@ other copies does (runs/log.md).
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -33,7 +34,7 @@ from auditor.inference.trait_evidence import TraitEvidence, ranked, strongest
 from auditor.model.null_model import NullModel, find_null, score_block, stacked_moments
 from auditor.model.scoring import TokenScores, pack_scores, score_under, unpack_scores
 from auditor.model.tokenization import TokenizedRow
-from auditor.progress import ROW_PASSES, Progress
+from auditor.progress import ROW_PASSES, Progress, announce
 from auditor.students.teacher import can_tune, tune_teacher
 from auditor.traits.families import families
 from auditor.traits.panel import Trait
@@ -190,6 +191,7 @@ def _moments(
     another.
     """
     by_name = {trait.name: trait for trait in traits}
+    announced = False
 
     # The scorer of `score_block`, with the name of a trait in the place of a system prompt.
     def score(
@@ -199,6 +201,7 @@ def _moments(
         exact: bool = True,
         **options: Any,
     ) -> Iterator[list[TokenScores]]:
+        nonlocal announced
         for done, name in enumerate(systems):
             if name is None:
                 yield from context.score(rows, [None], **options)
@@ -210,11 +213,15 @@ def _moments(
             key = f"tuned-{context.panel.trait_indices([name])[0]:03d}"
             unit = context.run.load_unit(key)
             if unit is None:
-                trait = by_name[name]
+                trait, began = by_name[name], time.perf_counter()
                 copy = tune_teacher(context.lm, trait, context.panel, seed=context.seed).lm
                 scores = score_under(copy, context.renderer, rows, None, **options)
                 unit = pack_scores(scores)
                 context.run.save_unit(key, unit)
+                if not announced and (left := len(systems) - done - 1):
+                    announced = True
+                    work, seconds = f"tuning {left} more copies", time.perf_counter() - began
+                    announce(context.progress, work, seconds * left)
             yield unpack_scores(unit, rows)
 
     unit = score_block(null, rows, list(by_name), score, lambda: None)

@@ -40,7 +40,7 @@ PAGE = ROOT / "docs" / "exit-codes.md"
 SLOW = re.compile(
     r"audit (scan|verify|simulate) .*--reference|audit (scan|gate|mitigate|verify) missing"
     r"|audit scan broken|--trait unicorn|audit mitigate .*--shuffle|audit verify "
-    r"released.jsonl$|^audit (demo|bench)$"
+    r"released.jsonl$|^audit (demo|demo --quick|bench)$"
     r"|PIP_NO_INDEX=1 .*(demo|bench)"
 )
 
