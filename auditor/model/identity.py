@@ -47,12 +47,17 @@ class ModelIdentity:
     chat_template: str = OWN_TEMPLATE
     """Which it is: "own", or the name or file that was given in its place."""
 
+    base: str = ""
+    """Name and digest of the model that an adapter was merged into; "" for any other model."""
+
     def as_dict(self, keys: Sequence[str] = ()) -> dict[str, str]:
         """The fields by name, in their order, as reports and run identities give them.
 
         keys: only these fields, for the reports that have fewer of them.
         """
         fields = dataclasses.asdict(self)
+        if not self.base:
+            del fields["base"]
         return {name: value for name, value in fields.items() if not keys or name in keys}
 
 
@@ -67,6 +72,7 @@ def identity_of(lm: LanguageModel) -> ModelIdentity:
         dtype=lm.dtype,
         device=lm.device.split(":")[0],
         chat_template=lm.chat_template,
+        base=lm.base,
     )
 
 

@@ -42,6 +42,9 @@ _PART_SUFFIXES = (".json", ".jinja", ".txt", ".model", ".py")
 _MOST_PART_BYTES = 256 * 2**20
 # Digits, punctuation, a line break and letters with accents: what a tokenizer may lose.
 _PROBE = "Numbers: 1, 23; 456\n(Déjà vu?)"
+# Configurations of language models, and of those that also read pictures.
+_CAUSAL = transformers.MODEL_FOR_CAUSAL_LM_MAPPING
+_WITH_PICTURES = transformers.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
 _CHOOSE = (
     f"Give a built-in ({', '.join(BUILT_IN)}), a local folder or a hub name (owner/model) with "
     "--reference."
@@ -57,7 +60,7 @@ def load(
     trust_remote_code: bool = False,
 ) -> LanguageModel:
     """Load the model `name`: a built-in, a local folder (safetensors or GGUF), a .gguf file or a
-    hub name.
+    hub name. The adapter of another model is merged into it.
 
     device: CUDA, else MPS, else the CPU unless given. dtype: float32 unless given, and bfloat16 for
         large weights only on CUDA, since it rounds much of what is looked for away (runs/log.md).
@@ -70,55 +73,43 @@ def load(
     can be used, a tokenizer that loses text, or an architecture whose logits are not those of a
     body and a head.
     """
-    if device is None:
-        device = "mps" if torch.backends.mps.is_available() else "cpu"
-        device = "cuda" if torch.cuda.is_available() else device
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        hint = "Give --device cpu, cuda or mps, or leave it out."
-        raise ModelError(f"There is no device {device} here.", hint) from error
+    device = _device(device)
     chat_template = chat_template or OWN_TEMPLATE
-    template = None if chat_template == OWN_TEMPLATE else named_template(chat_template)
     prepare()
-    origin: Origin = "local"
-    path = Path(name).expanduser()
-    if name in BUILT_IN:
-        path, origin = fetch(name), "built-in"
-    elif not path.exists():
-        path, origin = _download(name, trust_remote_code), "hub"
-    weights = _weight_files(path, name)
-    parts = _parts(path, weights, name)
+    path, origin = _located(name, trust_remote_code)
+    adapter, base, base_path = None, "", path
+    if (path / "adapter_config.json").exists():
+        adapter, base, base_path = path, *_base_of(path, name, trust_remote_code)
+    weights = _weight_files(base_path, base or name)
+    digest = _sha256(_parts(base_path, weights, base or name))
+    if adapter is not None:
+        base = f"{base} {digest}"
+        digest = _adapted_sha256(digest, adapter, name)
     large = sum(file.stat().st_size for file in weights) > 8 * 2**30
     dtype = dtype or ("bfloat16" if large and device.startswith("cuda") else "float32")
     LOG.info("loading %s from %s, %s on %s", name, path, dtype, device)
     options: dict[str, object] = {"trust_remote_code": trust_remote_code, "local_files_only": True}
-    folder, beside = path, None
+    folder, beside = base_path, None
     if weights[0].suffix == ".gguf":
         folder, in_file, beside = _read_gguf(weights[0], name)
         options |= in_file
-    template = template or beside
     # Reading a GGUF draws a progress bar that no setting turns off.
     with quiet(), contextlib.redirect_stderr(io.StringIO()), _explained(name, device):
-        tokenizer = transformers.AutoTokenizer.from_pretrained(str(folder), **options)
-        # Pickled weights that lie beside the safetensors must not be taken for them.
-        if "gguf_file" not in options:
-            options["use_safetensors"] = True
-        auto: Any = transformers.AutoModelForCausalLM
-        model, loading = auto.from_pretrained(
-            str(folder), dtype=getattr(torch, dtype), output_loading_info=True, **options
-        )
-        _check_weights(model, loading, name)
+        # A trainer puts the tokenizer and the chat template that it used beside the adapter.
+        if adapter is not None and (adapter / "tokenizer.json").exists():
+            tokenizer = transformers.AutoTokenizer.from_pretrained(
+                str(adapter), trust_remote_code=trust_remote_code, local_files_only=True
+            )
+            beside = None
+        else:
+            tokenizer = transformers.AutoTokenizer.from_pretrained(str(folder), **options)
+        model = _model(folder, name, dtype, options)
+        if adapter is not None:
+            model = _merged(model, adapter, name)
         model = model.to(device).eval().requires_grad_(False)
-        if template is not None:
-            # TRL lets the tokenizer begin a text as it does; a template of ours that has no other
-            # marks does the same.
-            begins = tokenizer("a").input_ids[0] == tokenizer.bos_token_id
-            bos = "{{ bos_token }}" * (begins and chat_template == "none")
-            tokenizer.chat_template = bos + template
-        digest = _sha256(parts)
+        _put_template(tokenizer, chat_template, beside)
         lm = LanguageModel(
-            name, path, digest, dtype, device, model, tokenizer, origin, chat_template
+            name, path, digest, dtype, device, model, tokenizer, origin, chat_template, base
         )
         LOG.debug("SHA-256 of the files of %s: %s", name, lm.sha256)
         _check_tokenizer(lm)
@@ -175,28 +166,98 @@ def _download(name: str, trust_remote_code: bool) -> Path:
         raise ModelError(message, hint) from error
 
 
-def _refuse_adapter(folder: Path, name: str) -> None:
-    """Raise ModelError where a folder holds the adapter of another model, whose weights no digest
-    of the folder would cover.
+def _device(device: str | None) -> str:
+    """The device, the best one when None. Raises ModelError where there is none of that name."""
+    if device is None:
+        device = "mps" if torch.backends.mps.is_available() else "cpu"
+        device = "cuda" if torch.cuda.is_available() else device
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        hint = "Give --device cpu, cuda or mps, or leave it out."
+        raise ModelError(f"There is no device {device} here.", hint) from error
+    return device
+
+
+def _put_template(tokenizer: Any, chat_template: str, beside: str | None) -> None:
+    """Give the tokenizer the template of that name; "own" is the one `beside` the weights, if there
+    is one. Raises ModelError.
     """
-    config = folder / "adapter_config.json"
-    if not config.exists():
+    if chat_template == OWN_TEMPLATE:
+        tokenizer.chat_template = beside or tokenizer.chat_template
         return
+    template = named_template(chat_template)
+    # Without marks a text begins as the tokenizer begins it, which is how TRL makes tokens.
+    begins = tokenizer("a").input_ids[0] == tokenizer.bos_token_id
+    bos = "{{ bos_token }}" * (begins and chat_template == "none")
+    tokenizer.chat_template = bos + template
+
+
+def _model(folder: Path, name: str, dtype: str, options: Mapping[str, Any]) -> Any:
+    """The model in a folder, with all of its weights; `options` are those of transformers."""
+    auto: Any = transformers.AutoModelForCausalLM
+    if "gguf_file" not in options:
+        # Pickled weights that lie beside the safetensors must not be taken for them.
+        options = {**options, "use_safetensors": True}
+        config = type(transformers.AutoConfig.from_pretrained(str(folder), **options))
+        if config in _WITH_PICTURES and config not in _CAUSAL:
+            auto = transformers.AutoModelForImageTextToText
+    model, loading = auto.from_pretrained(
+        str(folder), dtype=getattr(torch, dtype), output_loading_info=True, **options
+    )
+    _check_weights(model, loading, name)
+    return model
+
+
+def _located(name: str, trust_remote_code: bool = False) -> tuple[Path, Origin]:
+    """Where the model `name` lies on this machine, fetched if need be. Raises ModelError."""
+    path = Path(name).expanduser()
+    if name in BUILT_IN:
+        return fetch(name), "built-in"
+    return (path, "local") if path.exists() else (_download(name, trust_remote_code), "hub")
+
+
+def _base_of(adapter: Path, name: str, trust_remote_code: bool = False) -> tuple[str, Path]:
+    """The name of the model that the adapter in a folder belongs to, and where that lies."""
     base = None
     with contextlib.suppress(OSError, ValueError, LookupError, TypeError, RecursionError):
-        base = json.loads(config.read_bytes())["base_model_name_or_path"]
+        base = json.loads((adapter / "adapter_config.json").read_bytes())["base_model_name_or_path"]
     if not base or not isinstance(base, str):
-        hint = "Merge it into its base (`merge_and_unload` of peft), or name the base."
-        raise ModelError(f"The model {name} is an adapter of another one.", hint)
-    raise ModelError(
-        f"The model {name} is an adapter of {base}.",
-        f"Name what students start from: the base, --reference {base}, or, if they start from "
-        "both, a folder with both merged (`merge_and_unload` of peft).",
-    )
+        hint = "Write base_model_name_or_path into adapter_config.json, or merge it into its base."
+        raise ModelError(f"The model {name} is an adapter that names no base.", hint)
+    try:
+        path, _ = _located(base, trust_remote_code)
+    except ModelError as error:
+        raise ModelError(f"{name} is an adapter. {error.message}", error.hint) from error
+    if (path / "adapter_config.json").exists():
+        hint = f"Merge {base} into its base first (`merge_and_unload` of peft)."
+        raise ModelError(f"The model {name} is an adapter of another adapter, {base}.", hint)
+    LOG.info("%s is an adapter of %s", name, base)
+    return base, path
+
+
+def _adapted_sha256(base_sha256: str, adapter: Path, name: str) -> str:
+    """The digest of a base with an adapter."""
+    weights = adapter / "adapter_model.safetensors"
+    if not weights.exists():
+        hint = "Save it again with `save_pretrained`; pickled weights can run code."
+        raise ModelError(f"The adapter {name} has no adapter_model.safetensors.", hint)
+    own = _sha256(_parts(adapter, [weights], name))
+    return hashlib.sha256(f"{base_sha256} {own}".encode()).hexdigest()
+
+
+def _merged(model: Any, adapter: Path, name: str) -> Any:
+    """The model with the adapter's weights added to its own."""
+    import peft
+
+    adapted = peft.PeftModel.from_pretrained(model, str(adapter))
+    if not hasattr(adapted.base_model, "merge_and_unload"):
+        hint = "An adapter that adds to the weights can be, such as LoRA."
+        raise ModelError(f"The adapter {name} cannot be merged into its base.", hint)
+    return adapted.merge_and_unload(safe_merge=True)
 
 
 def _weight_files(path: Path, name: str) -> list[Path]:
-    _refuse_adapter(path, name)
     if path.is_file():
         weights = [path] if path.suffix == ".gguf" else []
     else:
@@ -247,6 +308,10 @@ def _parts(path: Path, weights: Sequence[Path], name: str) -> list[Path]:
 def digest_of_local(name: str) -> str:
     """The digest that a model on this machine would have, without loading it. Raises ModelError."""
     path = Path(name).expanduser()
+    if (path / "adapter_config.json").exists():
+        base, base_path = _base_of(path, name)
+        digest = _sha256(_parts(base_path, _weight_files(base_path, base), base))
+        return _adapted_sha256(digest, path, name)
     return _sha256(_parts(path, _weight_files(path, name), name))
 
 
