@@ -224,14 +224,16 @@ def test_the_next_step_is_ready_to_paste() -> None:
     """With the real path, quoted, and whatever of the scan was no default."""
     report = sample_report(RISK)
     dataset = replace(report.dataset, name="my data/owls.parquet", columns={"prompt": "q"})
+    named = {"columns": {"prompt": "q"}, "side": "both"}
     settings = report.settings | {"panel": "animals", "seed": 3, "alpha": 0.05, "exclude": 0.25}
+    settings |= named
     report = replace(report, dataset=dataset, settings=settings, reference={"name": "organism"})
     commands = [shlex.split(command) for command, _ in next_steps(report)]
     same = "--reference organism --panel animals --columns prompt=q".split()
     first = "audit mitigate DATASET --paraphrase --mix 0.5".split()
     first[2] = dataset.name
     assert commands[0] == [*first, *same]
-    assert commands[2][-4:] == ["--seed", "3", "--alpha", "0.05"]
+    assert commands[2][-6:] == ["--seed", "3", "--alpha", "0.05", "--side", "both"]
     assert commands[1].count("--seed") == 1
     piped = replace(report, dataset=replace(dataset, name="-"))
     assert "mitigate DATASET " in next_steps(piped)[0][0]
@@ -239,6 +241,10 @@ def test_the_next_step_is_ready_to_paste() -> None:
     assert "--panel animals --panel FILE" in next_steps(mine)[0][0]
     some = replace(report, settings=settings | {"tested": ["owl", "cat"]})
     assert "--trait owl --trait cat" in next_steps(some)[1][0]
+    # Columns that nobody named are not named by the page either: another layout may be there.
+    detected = replace(report, settings=settings | {"columns": {}, "format_of": "alpaca"})
+    assert not [command for command, _ in next_steps(detected) if "--columns" in command]
+    assert "--format-of alpaca" in next_steps(detected)[0][0]
     few = replace(report, settings=settings | {"detectors": ["trait"]})
     assert "--detectors trait" in next_steps(few)[1][0]
 

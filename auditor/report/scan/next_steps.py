@@ -114,9 +114,12 @@ def _same(report: ScanReport, command: str) -> Iterator[str]:
     if set(panels) != set(built_in()):
         for panel in panels:
             yield from ("--panel", panel if panel in built_in() else "FILE")
-    renamed = [f"{role}={name}" for role, name in report.dataset.columns.items() if role != name]
-    if renamed:
-        yield from ("--columns", ",".join(renamed))
+    # Only what the user named: what the scan found by itself would settle which of two layouts is
+    # meant, and the other would count as read.
+    if columns := dict(report.settings.get("columns") or {}):
+        yield from ("--columns", ",".join(f"{role}={name}" for role, name in columns.items()))
+    if row_format := report.settings.get("format_of"):
+        yield from ("--format-of", str(row_format))
     if command.startswith("audit scan"):
         yield from _settings(report, command, panels)
 
@@ -133,7 +136,7 @@ def _settings(report: ScanReport, command: str, panels: Sequence[str]) -> Iterat
             yield from ("--trait", str(trait))
     if settings.get("teacher"):
         yield from ("--teacher", str(settings["teacher"]))
-    for key in ("rows", "seed", "alpha", "exclude"):
+    for key in ("rows", "seed", "alpha", "exclude", "side"):
         default = getattr(defaults, key)
         value = settings.get(key) or default  # a report of an earlier release may lack it
         if value != default and f"--{key}" not in command:
