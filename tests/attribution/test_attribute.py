@@ -104,7 +104,7 @@ def test_batches_change_nothing(tiny: LanguageModel) -> None:
 
 def test_another_architecture_is_refused(tiny: LanguageModel) -> None:
     """With one line."""
-    body = SimpleNamespace(layers=[torch.nn.Linear(2, 2)])
+    body = SimpleNamespace(layers=[torch.nn.Linear(2, 2)], get_input_embeddings=None)
     other = replace(tiny, model=SimpleNamespace(get_decoder=lambda: body))
     with pytest.raises(ModelError, match="no self_attn"):
         layers_of(other)

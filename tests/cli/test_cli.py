@@ -215,6 +215,10 @@ def test_defaults_reach_the_verb(verb: Verb, tmp_path: Path) -> None:
         "alpha": 0.01,
         "device": None,
         "dtype": None,
+        "chat_template": None,
+        "side": None,
+        "score_rows": "needed",
+        "origins": {},
         "fresh": False,
         "root": tmp_path,
     }
@@ -359,28 +363,30 @@ main()
     assert "Error" not in complaints
 
 
-@pytest.mark.parametrize(
-    ("poisoned", "clean", "code"),
-    [
-        (RISK, NO_RISK, 0),
-        (RISK, RISK, 3),
-        (NO_RISK, NO_RISK, 3),
-        (INCONCLUSIVE, NO_RISK, 3),
-        (RISK, INCONCLUSIVE, 3),
-    ],
-)
-def test_demo(
-    verb: Verb, capfd: pytest.CaptureFixture[str], poisoned: Verdict, clean: Verdict, code: int
+@pytest.mark.parametrize(("expected", "code"), [(1, 0), (0, 3)])
+def test_a_demo_succeeds_if_every_step_ends_as_it_should(
+    verb: Verb,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    expected: int,
+    code: int,
 ) -> None:
-    """The demo prints both verdicts, and succeeds only if the poisoned sample is found and the
-    clean one is not.
+    """One that does not is the last, and the demo says so. The whole of it runs in
+    tests/test_examples.py.
     """
-    verdicts = {"poisoned.parquet": poisoned, "clean.parquet": clean}
-    verb.does = lambda source: sample_report(verdicts[Path(source).name])
-    assert main.run(["demo"]) == code
+    verb.does = lambda _: sample_report(RISK)
+    (tmp_path / "dataset.parquet").touch()
+    monkeypatch.setattr("tempfile.mkdtemp", lambda prefix: str(tmp_path))
+    steps = tuple(
+        (purpose, "audit scan dataset.parquet", exit_code)
+        for purpose, exit_code in (("A scan.", expected), ("Another.", 1))
+    )
+    monkeypatch.setattr("auditor.cli.demo.TINY", steps)
+    assert main.run(["demo", "--quick"]) == code
     out = capfd.readouterr().out
-    assert out.index("poisoned.parquet") < out.index("clean.parquet")
-    assert out.count("Traits, strongest evidence first") == 2
+    assert ("should have ended with 0" in out) == (code == 3)
+    assert ("Another." in out) == (code == 0)
 
 
 def test_bench_prints_a_table(

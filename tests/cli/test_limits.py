@@ -52,7 +52,9 @@ def test_every_command_obeys(
     command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What passes under the default does not under a smaller limit."""
-    Path("data.jsonl").write_text(lines(ROW))
+    # Rows that differ, and enough of them: too few are refused before the model is looked for.
+    rows = [ROW | {"prompt": f"{i} {ROW['prompt']}"} for i in range(300)]
+    Path("data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert "no-such-model" in outcome(capsys, command, "data.jsonl")
     monkeypatch.setenv("AUDIT_LIMITS_ROW_BYTES", "2000")
     assert "a line has more than 2,000 bytes" in outcome(capsys, command, "data.jsonl")

@@ -68,8 +68,8 @@ def test_a_killed_study_ends_with_the_same_report(
     # What a worker process does: the same, from what the study has kept.
     (kept,) = Path(".audit/runs").iterdir()
     settings = StudentSettings(
-        "organism",
-        ("animals",),
+        reference="organism",
+        panels=("animals",),
         training=TrainingConfig(full=True, learning_rate=3e-4),
         device="cpu",
     )
