@@ -47,6 +47,7 @@ from auditor.progress import Progress
 from auditor.traits.panel import Panel
 from detectors.interface import Detector, Divergence, Evidence, Finding, ScanContext, Skipped
 
+REFERENCE = "reference"  # the name of the teacher without a trait
 TIE_EPSILON = 1e-3  # nats; ten times the tolerance to which the scoring pass is tested
 MIN_INTERVAL_ROWS = 8  # for a t interval with the row as the unit
 DIVERGENCE_ROWS = 64  # rows that a scan compares and its report may show
@@ -67,13 +68,19 @@ class Choice:
 
 
 def counterfactuals(panel: Panel, trait: str) -> tuple[str, ...]:
-    """The traits that `trait` is compared with: all others of its group in the order of the panel,
-    or of the whole panel for the only trait of a group.
+    """The teachers that `trait` is compared with, by name: all other traits of its group in the
+    order of the panel, or of the whole panel for the only trait of a group; for the only trait of a
+    panel the REFERENCE.
     """
     group = panel.trait(trait).group
     rivals = [member for member in panel.traits if member.name != trait]
     relatives = [member for member in rivals if member.group == group]
-    return tuple(member.name for member in (relatives or rivals))
+    return tuple(member.name for member in (relatives or rivals)) or (REFERENCE,)
+
+
+def prompt_of(panel: Panel, teacher: str) -> str | None:
+    """The system prompt of a teacher: a trait's in standard wording, and none of the REFERENCE."""
+    return None if teacher == REFERENCE else panel.trait(teacher).prompts[0]
 
 
 def divergence_tokens(
@@ -203,12 +210,12 @@ def compare(
     reference alone.
     """
     rivals = counterfactuals(panel, trait)
-    systems = [None, *(panel.trait(name).prompts[0] for name in (trait, *rivals))]
+    systems = [None, *(prompt_of(panel, name) for name in (trait, *rivals))]
     # Scored again: what the panel test keeps are choices without their probabilities.
     by_reference, by_trait, *by_rivals = score(rows, systems, top=1)
     return (
         diverge(rows, (trait, by_trait), dict(zip(rivals, by_rivals, strict=True))),
-        diverge(rows, (trait, by_trait), {"reference": by_reference}),
+        diverge(rows, (trait, by_trait), {REFERENCE: by_reference}),
     )
 
 
@@ -223,7 +230,7 @@ def detect(context: ScanContext) -> Finding | Skipped:
     if context.teacher:
         declared = context.teacher.name, context.scored.teacher[: len(rows)]
         by_reference = next(context.score(rows, [None], top=1))
-        divergence = contrast = diverge(rows, declared, {"reference": by_reference})
+        divergence = contrast = diverge(rows, declared, {REFERENCE: by_reference})
     elif trait is not None:
         divergence, contrast = compare(rows, context.score, context.panel, trait)
     else:

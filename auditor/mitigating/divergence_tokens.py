@@ -20,7 +20,7 @@ from auditor.model.scoring import TokenScores, score_under
 from auditor.model.tokenization import ChatTokenizer, TokenizedRow, split_by_row
 from auditor.model.unit_store import Unit, UnitStore, load_or_compute
 from auditor.traits.panel import Panel
-from detectors.divergence import counterfactuals, diverge
+from detectors.divergence import REFERENCE, counterfactuals, diverge, prompt_of
 from mitigations.interface import Divergent
 
 LOG = logging.getLogger(__name__)
@@ -70,9 +70,8 @@ class DivergenceTokenFinder:
 
         # A trait is a counterfactual of others: each prompt is scored once.
         @cache
-        def scores(trait: str | None) -> list[TokenScores]:
-            system = None if trait is None else self.panel.trait(trait).prompts[0]
-            return score_under(self.lm, self.renderer, rows, system)
+        def scores(teacher: str) -> list[TokenScores]:
+            return score_under(self.lm, self.renderer, rows, prompt_of(self.panel, teacher))
 
         count = sum(len(row.positions) for row in rows)
         flagged, gap = np.zeros(count, dtype=bool), np.full(count, -np.inf, dtype=np.float32)
@@ -84,7 +83,7 @@ class DivergenceTokenFinder:
             gap = np.where(mask, np.maximum(gap, np.concatenate(divergence.gaps)), gap)
             flagged |= mask
         LOG.debug("%d of %d completion tokens are flagged", flagged.sum(), count)
-        choice = np.concatenate([score.argmax for score in scores(None)])
+        choice = np.concatenate([score.argmax for score in scores(REFERENCE)])
         return {"flagged": flagged, "gap": gap, "choice": choice}
 
 

@@ -19,7 +19,7 @@ from auditor.model.unit_store import Unit, load_or_compute
 from auditor.progress import Progress
 from auditor.runs.run_directory import RunDir
 from auditor.traits.panel import Panel
-from detectors.divergence import compare
+from detectors.divergence import REFERENCE, compare
 from detectors.interface import Divergence, ScoredRows
 
 _CHUNK = 512  # rows that are scored at a time
@@ -97,7 +97,7 @@ def score_every_row(
             if trait is None:
                 return _row_columns(rows, next(score(rows, [None])), None)
             divergence, contrast = compare(rows, score, panel, trait)
-            return _row_columns(rows, contrast.scores["reference"], divergence)
+            return _row_columns(rows, contrast.scores[REFERENCE], divergence)
 
         if rows:
             columns.append(load_or_compute(run, f"every row {trait} {start:09d}", scored))

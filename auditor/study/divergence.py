@@ -22,7 +22,7 @@ from auditor.students.arms import DatasetArm, random_mask, trained_positions
 from auditor.students.result import TransferResult
 from auditor.study.claims import MOSTLY, Claim, Finding, Side, difference, share
 from auditor.study.setting import StudySetting, TeacherDataset
-from detectors.divergence import counterfactuals, diverge, fraction_interval
+from detectors.divergence import counterfactuals, diverge, fraction_interval, prompt_of
 
 LOG = logging.getLogger(__name__)
 
@@ -52,12 +52,12 @@ class Flagged:
 def flag(setting: StudySetting, dataset: TeacherDataset) -> Flagged:
     """The divergence tokens of a data set, against the other traits of the group, as in a scan."""
     trait, rows = dataset.trait, list(dataset.rows.values())
-    prompts = {trait.name: trait.prompts[0] for trait in setting.panel.traits}
     compared = counterfactuals(setting.panel, trait)
 
     def flagged() -> Unit:
         def scores(name: str) -> list[TokenScores]:
-            return score_under(setting.lm, setting.renderer, rows, prompts[name])
+            system = prompt_of(setting.panel, name)
+            return score_under(setting.lm, setting.renderer, rows, system)
 
         tokens = diverge(rows, (trait, scores(trait)), {name: scores(name) for name in compared})
         ties = sum(int(tie.sum()) for tie in tokens.ties)

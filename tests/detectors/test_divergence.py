@@ -25,6 +25,7 @@ from detectors.divergence import (
     followed,
     fraction_interval,
     positions,
+    prompt_of,
 )
 
 
@@ -120,13 +121,16 @@ def test_positions_by_hand() -> None:
 
 def test_a_trait_is_compared_with_its_group_or_with_the_panel() -> None:
     """All others in the order of the panel: of the trait's group where it has others, else of the
-    panel.
+    panel, else the reference.
     """
     groups = {"owl": "a", "cat": "a", "oak": "t", "dog": "a", "bee": "a", "ant": "a"}
     traits = [Trait(name, g, ("p",), (), (), (), ("m",)) for name, g in groups.items()]
     panel = Panel("test", tuple(traits), "")
     assert counterfactuals(panel, "owl") == ("cat", "dog", "bee", "ant")
     assert counterfactuals(panel, "oak") == ("owl", "cat", "dog", "bee", "ant")
+    alone = Panel("test", (traits[0],), "")
+    assert counterfactuals(alone, "owl") == ("reference",)
+    assert (prompt_of(alone, "owl"), prompt_of(alone, "reference")) == ("p", None)
 
 
 def test_the_token_that_ends_a_turn_is_neither_divergence_token_nor_tie() -> None:
