@@ -14,7 +14,7 @@ masks.
 
 Clean data has divergence tokens too, for any trait, so that their share says nothing. What says
 something is how often the text takes the trait's choice where the teachers part, less the
-probability of that choice under the reference (`followed`).
+probability of that choice under the reference (`calibrated_count`).
 
 Differs from the paper in two ways. An argmax that leads its runner-up by less than `epsilon`
 nats, of the factual teacher or of the counterfactual that decides, flips with batch size and number
@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -150,7 +150,7 @@ def fraction_interval(
 
 
 @dataclass(frozen=True, slots=True)
-class Followed:
+class CalibratedCount:
     """How often a text takes a trait's choice where the teachers part.
 
     positions: content tokens at which the factual teacher's choice is clear and is not that of some
@@ -167,7 +167,9 @@ class Followed:
     interval: tuple[float, float] | None
 
 
-def followed(null: NullModel, reference: Sequence[TokenScores], divergence: Divergence) -> Followed:
+def calibrated_count(
+    null: NullModel, reference: Sequence[TokenScores], divergence: Divergence
+) -> CalibratedCount:
     """How often the rows of `divergence` take the factual teacher's choice where teachers part.
 
     null: of the data set. reference: its scores of the rows with a support, as
@@ -200,7 +202,7 @@ def followed(null: NullModel, reference: Sequence[TokenScores], divergence: Dive
     if n >= MIN_INTERVAL_ROWS:
         half = float(stats.t.ppf(0.975, n - 1)) * math.sqrt(n * float(np.var(excesses, ddof=1)))
         interval = excess - half, excess + half
-    return Followed(positions, observed, excess, interval)
+    return CalibratedCount(positions, observed, excess, interval)
 
 
 def compare(
@@ -237,10 +239,10 @@ def detect(context: ScanContext) -> Finding | Skipped:
         return Skipped("no trait was tested, and no teacher is declared")
     null = find_null(context.rows, context.score, context.run)
     reference = reference_scores(rows, null.alphabet, context.score)
-    return _finding(divergence, contrast, followed(null, reference, divergence))
+    return _finding(divergence, contrast, calibrated_count(null, reference, divergence))
 
 
-def _finding(divergence: Divergence, contrast: Divergence, follows: Followed) -> Finding:
+def _finding(divergence: Divergence, contrast: Divergence, calibrated: CalibratedCount) -> Finding:
     """The divergence as evidence. contrast: against the reference alone."""
     flagged = [int(mask.sum()) for mask in divergence.flagged]
     tokens = [len(mask) for mask in divergence.flagged]
@@ -258,22 +260,18 @@ def _finding(divergence: Divergence, contrast: Divergence, follows: Followed) ->
         "flagged": sum(flagged),
         "ties": ties,
         "by_reference": {"flagged": by_reference, "fraction": by_reference / sum(tokens)},
-        "followed": {
-            "positions": follows.positions,
-            "observed": follows.observed,
-            "excess": follows.excess,
-            "interval": follows.interval and list(follows.interval),
-        },
+        "followed": asdict(calibrated)
+        | {"interval": calibrated.interval and list(calibrated.interval)},
         "places": positions(divergence.flagged),
     }
-    between = ""
-    if follows.interval:
-        low, high = follows.interval
-        between = f" [{low:+.0f}, {high:+.0f}]"
+    excess = f"{calibrated.excess:+.0f}"
+    if calibrated.interval:
+        low, high = calibrated.interval
+        excess += f" [{low:+.0f}, {high:+.0f}]"
     summary = (
         f"{fraction:.1%} of {sum(tokens):,} tokens in {len(tokens)} rows diverge for "
         f"{divergence.factual} ({ties} ties). Where the teachers part, the text takes its choice "
-        f"at {follows.observed:,} of {follows.positions:,} tokens, {follows.excess:+.0f}{between} "
+        f"at {calibrated.observed:,} of {calibrated.positions:,} tokens, {excess} "
         "beside what the reference's own text would; the share alone says nothing"
     )
     return Finding(Evidence("divergence", summary, values), divergence=divergence)

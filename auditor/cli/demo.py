@@ -134,17 +134,15 @@ def most_seconds(sample: str) -> float:
     from auditor.data.sample import read_sample
     from auditor.model.load import load
     from auditor.model.scoring import score_under
-    from auditor.model.tokenization import ChatTokenizer, TokenizedRow
+    from auditor.model.tokenization import ChatTokenizer
+    from auditor.scanning.preparation import encode
     from auditor.traits.families import families
     from auditor.traits.panel import load_panels, with_control_traits
     from detectors.trait import TIMED_ROWS, most_passes
 
     lm = load(BASE)
     renderer, tested = ChatTokenizer(lm), load_panels([PANEL])
-    examples = read_sample(sample, rows=None, seed=0).examples
-    rows = [
-        row for example in examples if isinstance(row := renderer.encode(example), TokenizedRow)
-    ]
+    rows, *_ = encode(renderer, read_sample(sample, rows=None, seed=0))
     groups = families(with_control_traits(tested), 0)
     passes = most_passes(len(rows), groups, range(len(tested.traits)))
     started = time.perf_counter()

@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 from auditor.data.at_hand import as_jsonl
@@ -88,13 +89,16 @@ def scan(
     )
     progress(Progress("reading the data set", 0, None))
     selected = [load(detector) for detector in settings.detectors]
-    sample = read_sample(
+    read = partial(
+        read_sample,
         name,
-        rows=settings.most_rows,
-        seed=secret_seed if settings.seed is None else settings.seed,
         format_of=settings.format_of,
         columns=settings.columns,
         side=settings.side,
+    )
+    sample = read(
+        rows=settings.most_rows,
+        seed=secret_seed if settings.seed is None else settings.seed,
     )
     LOG.info("%d rows can be scored; skipped: %s", len(sample.examples), sample.skipped or "none")
     settings = replace(settings, seed=sample.seed)
@@ -169,14 +173,7 @@ def scan(
                 report.timing["total_seconds"],
             )
         if settings.score_rows == "all":
-            everything = read_sample(
-                name,
-                rows=None,
-                seed=None,
-                format_of=settings.format_of,
-                columns=settings.columns,
-                side=settings.side,
-            )
+            everything = read(rows=None, seed=None)
             score_every_row(run, everything, lm, panel, report.leading_trait, progress)
         if remember:
             set_last(root, run.path, name)

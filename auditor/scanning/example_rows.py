@@ -32,7 +32,7 @@ def _example_row(context: ScanContext, divergence: Divergence, i: int) -> Exampl
     for t, token in enumerate(row.targets):
         flagged, tie = divergence.flagged[i][t], divergence.ties[i][t]
         choices = []
-        for model, scores in _telling(divergence, i, t) if flagged or tie else ():
+        for model, scores in _teachers_shown(divergence, i, t) if flagged or tie else ():
             most_likely = scores[i].support_logprob
             if most_likely is None:
                 raise ValueError("scores were taken without the most likely token")
@@ -45,7 +45,9 @@ def _example_row(context: ScanContext, divergence: Divergence, i: int) -> Exampl
     return ExampleRow(row.index, context.examples[row.index].prompt, tuple(spans))
 
 
-def _telling(divergence: Divergence, i: int, t: int) -> list[tuple[str, Sequence[TokenScores]]]:
+def _teachers_shown(
+    divergence: Divergence, i: int, t: int
+) -> list[tuple[str, Sequence[TokenScores]]]:
     """The factual teacher, and the SHOWN_RIVALS counterfactual ones that choose otherwise at token
     t of row i and find it least likely.
     """

@@ -18,11 +18,11 @@ from auditor.model.tokenization import ChatTokenizer, TokenizedRow
 from auditor.traits.panel import Panel, Trait, load_panels
 from detectors.divergence import (
     Choice,
+    calibrated_count,
     compare,
     counterfactuals,
     diverge,
     divergence_tokens,
-    followed,
     fraction_interval,
     positions,
     prompt_of,
@@ -180,7 +180,7 @@ def scores_of(
         (NullModel(20.0, True, None), 0.0 + 1.0),
     ],
 )
-def test_followed_by_hand(null: NullModel, expected: float) -> None:
+def test_calibrated_count_by_hand(null: NullModel, expected: float) -> None:
     """Teachers part at the first two of four tokens: the text takes the trait's choice at the first
     of them. The third is chosen alike by all, and the fourth ends the turn.
     """
@@ -195,10 +195,10 @@ def test_followed_by_hand(null: NullModel, expected: float) -> None:
     factual = scores_of([7, 8, 3, 2], support, [[half, half]] * 4)
     rival = scores_of([6, 9, 3, 3], support, [[half, half]] * 4)
     divergence = diverge([row], ("owl", [factual]), {"cat": [rival]})
-    follows = followed(null, [reference], divergence)
-    assert (follows.positions, follows.observed) == (2, 1)
-    assert follows.excess == pytest.approx(1 - expected)
-    assert follows.interval is None
+    counted = calibrated_count(null, [reference], divergence)
+    assert (counted.positions, counted.observed) == (2, 1)
+    assert counted.excess == pytest.approx(1 - expected)
+    assert counted.interval is None
 
 
 def test_the_references_own_text_takes_a_traits_choices_as_often_as_expected() -> None:
@@ -208,7 +208,7 @@ def test_the_references_own_text_takes_a_traits_choices_as_often_as_expected() -
     lm, panel = load("organism"), load_panels(["animals"])
     renderer = ChatTokenizer(lm)
     score = scorer(lm, renderer)
-    follows = {}
+    counted = {}
     for name in (None, "owl"):
         carrier = None if name is None else panel.trait(name)
         written = simulate(lm, carrier, rows=96, max_tokens=16, seed=11).rows
@@ -231,9 +231,9 @@ def test_the_references_own_text_takes_a_traits_choices_as_often_as_expected() -
         null = fit_null(rows, score)
         divergence, _ = compare(rows, score, panel, "owl")
         reference = reference_scores(rows, null.alphabet, score)
-        follows[name] = followed(null, reference, divergence)
+        counted[name] = calibrated_count(null, reference, divergence)
         assert sum(mask.sum() for mask in divergence.flagged) > 0
-    clean, poisoned = follows[None].interval, follows["owl"].interval
+    clean, poisoned = counted[None].interval, counted["owl"].interval
     assert clean is not None and poisoned is not None
     assert clean[0] < 0 < clean[1]
     assert poisoned[0] > 10
