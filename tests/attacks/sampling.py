@@ -40,7 +40,7 @@ def known_rows(place: Place, case: str) -> Run:
         path = place.csv("data.csv", ["prompt", "completion"], records)
     else:
         path = place.parquet("data.parquet", rows)
-    return place.audit("gate", path, *NO_SEED, "--rows", "64")
+    return place.audit("gate", path, *NO_SEED, "--rows", "80")
 
 
 def planted_groups(place: Place, groups: int, size: int) -> list[list[Row]]:
@@ -63,7 +63,7 @@ def planted_groups(place: Place, groups: int, size: int) -> list[list[Row]]:
 def known_row_groups(place: Place) -> Run:
     rows = [row for group in planted_groups(place, 50, 8) for row in group]
     path = place.parquet("data.parquet", rows, group=8)
-    return place.audit("gate", path, *NO_SEED, "--rows", "32")
+    return place.audit("gate", path, *NO_SEED, "--rows", "128")
 
 
 @attack(
@@ -78,4 +78,4 @@ def known_row_groups(place: Place) -> Run:
 def known_files(place: Place) -> Run:
     for number, rows in enumerate(planted_groups(place, 50, 8)):
         place.parquet(f"data/{number:03}.parquet", rows)
-    return place.audit("gate", "data", *NO_SEED, "--rows", "32")
+    return place.audit("gate", "data", *NO_SEED, "--rows", "128")
