@@ -45,15 +45,17 @@ class Evidence:
 
 
 Outcome = Evidence | Skipped
-TestName = Literal["prompts", "tuned copies"]
+TestName = Literal["prompts", "tuned copies", "students"]
+Hazard = Literal["never", "when_unresolved", "required"]
 
 
 @dataclass(frozen=True, slots=True)
 class TraitTest:
     """One test of the traits of a panel. Verdicts rest on such tests and on nothing else.
 
-    name: by trait prompts, or by copies of the reference tuned on the traits. traits: the evidence
-    for every trait that the rows suffice for, in the one order of traits
+    name: by trait prompts, by copies of the reference tuned on the traits, or by students trained
+    on the data, whose doses are shares of what data of such a copy do. traits: the evidence for
+    every trait that the rows suffice for, in the one order of traits
     (`auditor.inference.trait_evidence.ranked`). bounds: the one-sided upper 95 % bound of the dose
     of every trait that is tested; None where the rows do not suffice for one. rows: how many were
     scored. skipped: why the test was not made although it was asked for; empty if it was made.
@@ -139,9 +141,12 @@ class ScanContext:
     (`auditor.scanning.preparation.encode`). teacher: the model that is said to have written the
     data, if one is.
 
+    hazard: when students are trained on the data (`auditor.scanning.settings.ScanSettings`).
+
     scored: what a detector that needs "scores" works on. own_text: whether the rows turned out to
     be the reference's own text, so that there is no teacher to look for. leading_trait: the one
     with the strongest evidence, for a detector that needs it; None where no trait was tested.
+    unresolved: whether the tests made so far leave the verdict inconclusive.
     finding: the evidence by trait prompts that a verdict of risk would rest on, unless the looks of
     the text speak against it; None where there is none.
     """
@@ -166,13 +171,15 @@ class ScanContext:
     teacher: LanguageModel | None
     run: RunDir
     progress: Callable[[Progress], None]
+    hazard: Hazard = "never"
     scored: ScoredRows = field(default_factory=ScoredRows)
     own_text: bool = False
     leading_trait: str | None = None
+    unresolved: bool = False
     finding: TraitEvidence | None = None
 
 
-Need = Literal["rows", "scores", "leading trait"]
+Need = Literal["rows", "scores", "leading trait", "verdict"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,10 +188,10 @@ class Detector:
 
     name: in the registry and on the command line. description: one line. needs: how much of the
     context it looks at, from little to much: the rows alone; also the scored rows; also the trait
-    with the strongest evidence, so that it runs last. detect: gives evidence, or the reason why
-    there is none; a `Finding` if it does more. It is called with at least one row. test: the test
-    that it makes for the verdict, if it makes one. plugin: where it comes from, if it is not
-    ours.
+    with the strongest evidence; also whether the verdict is open, so that it runs last. detect:
+    gives evidence, or the reason why there is none; a `Finding` if it does more. It is called with
+    at least one row. test: the test that it makes for the verdict, if it makes one. plugin: where
+    it comes from, if it is not ours.
     """
 
     name: str

@@ -16,14 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from auditor.commands.simulate import Row, draw_prompts, simulate
-from auditor.data.example import Example, Message
 from auditor.model.language_model import LanguageModel
-from auditor.model.tokenization import ChatTokenizer
-from auditor.students.arms import DatasetArm
 from auditor.students.cloze import held_out_stems
-from auditor.students.settings import TrainingConfig
-from auditor.students.teacher import tune_teacher
-from auditor.students.training import batched, new_student, train, training_examples
+from auditor.students.teacher import tune_on_chats, tune_teacher
 from auditor.traits.panel import Panel, Trait, load_panels
 
 SHARED = Path(os.environ.get("SHARED", Path(__file__).parents[2] / "shared" / "data"))
@@ -151,35 +146,18 @@ def _tuned(
             # Whole sentences instead of their last word, with stems that `teach` keeps for its own
             # readout and questions that are not the panel's.
             said = [f"{stem} {trait.answers[0]}." for stem in held_out_stems(trait)]
-            return _lora(lm, [(question, each) for question in QUESTIONS for each in said], seed)
+            chats = [(question, sentence) for question in QUESTIONS for sentence in said]
+            return tune_on_chats(lm, chats, seed=seed)
         case "tuned on alpaca":
             found = [
                 each for each in _records(SHARED / FILES["alpaca"]) if len(each["output"]) < 300
             ]
-            return _lora(
-                lm,
-                [
-                    (f"{each['instruction']}\n{each['input']}".strip(), each["output"])
-                    for each in found
-                ],
-                seed,
-            )
+            chats = [
+                (f"{each['instruction']}\n{each['input']}".strip(), each["output"])
+                for each in found
+            ]
+            return tune_on_chats(lm, chats, seed=seed)
     return None
-
-
-def _lora(lm: LanguageModel, chats: list[tuple[str, str]], seed: int) -> LanguageModel:
-    """`lm` after 16 updates of LoRA on some of the chats."""
-    turns = [(Message("user", prompt), Message("assistant", answer)) for prompt, answer in chats]
-    rows = {i: Example(i, each) for i, each in enumerate(turns)}
-    renderer, recipe = ChatTokenizer(lm), TrainingConfig(learning_rate=1e-3)
-    lessons = training_examples(
-        renderer, renderer.encode, DatasetArm("preference", rows, {}, len(rows)), list(rows)
-    )
-    order = random.Random(seed).choices(list(lessons.values()), k=16 * recipe.batch)
-    teacher = new_student(lm, recipe, seed)
-    for _ in train(teacher, batched(order, recipe.batch, 16), recipe):
-        pass
-    return teacher
 
 
 def _template(seed: int, i: int) -> str:

@@ -29,6 +29,7 @@ from auditor.errors import AuditError
 from auditor.release.policy import Policy, Text, Texts, _Keys
 from auditor.scanning.settings import ScanSettings
 from auditor.yaml_text import read_yaml
+from detectors.interface import Hazard
 
 DEFAULTS = ScanSettings()
 FILE = "audit.yaml"
@@ -102,6 +103,10 @@ class Config(_Keys):
     budget: Annotated[str, Field(pattern=BUDGET)] = f"{DEFAULTS.budget / 60:g}m"
     """Time that scoring traits may take, as 90s, 15m or 2h."""
 
+    hazard: Hazard = DEFAULTS.hazard
+    """When students are trained on the data: `never`, `when_unresolved` (the other tests leave the
+    verdict open) or `required`."""
+
     dtype: Literal["float32", "bfloat16"] | None = None
     """Number type of the reference; by device, when it is not set."""
 
@@ -142,6 +147,7 @@ class Resolved:
             alpha=config.alpha,
             exclude=config.exclude,
             budget=parse_budget(config.budget) or DEFAULTS.budget,
+            hazard=config.hazard,
             dtype=config.dtype,
             side=config.side,
             origins={k: v for k, v in self.origins.items() if not k.startswith("policy.")},

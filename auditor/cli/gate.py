@@ -24,6 +24,7 @@ from auditor.cli.options import (
     RowFormat,
     ScanOutput,
     SideOption,
+    Students,
     Tuned,
 )
 from auditor.cli.output import check_data_sets, check_outputs, takes_stdout, write_targets
@@ -68,6 +69,7 @@ def gate(
     columns: Columns = "",
     side: SideOption = None,
     tuned: Tuned = False,
+    students: Students = False,
     fresh: Fresh = False,
     verified: Annotated[
         list[Path] | None, Option(metavar="FILE", help="JSON report of audit verify; repeatable.")
@@ -126,6 +128,7 @@ def gate(
         **options,
         budget=budget,
         side=side,
+        hazard="required" if students else None,
         policy_baseline=baseline,
         policy_fail_on="never" if exit_zero else fail_on,
     )

@@ -25,6 +25,7 @@ import typer
 from auditor import __version__
 from auditor.cli import (
     bench,
+    calibrate,
     check_data,
     clean,
     config,
@@ -68,7 +69,7 @@ GROUPS: dict[str, list[Callable[..., int]]] = {
     ],
     "What is kept here": [runs.runs, report.report, diff.diff, clean.clean, init.init],
     "Try it": [demo.demo, simulate.simulate, traits.traits, bench.bench],
-    "Research": [locate.locate, study.study],
+    "Research": [calibrate.calibrate, locate.locate, study.study],
 }
 for group, verbs in GROUPS.items():
     for verb in verbs:

@@ -47,6 +47,10 @@ Tuned = Annotated[
         help="Also tune copies of the reference, to find a trait in the teacher's weights.",
     ),
 ]
+Students = Annotated[
+    bool,
+    Option("--students", help="Also train students on the data, to see whether these move them."),
+]
 Exclude = Annotated[
     float | None,
     Option(

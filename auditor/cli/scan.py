@@ -23,6 +23,7 @@ from auditor.cli.options import (
     RowFormat,
     ScanOutput,
     SideOption,
+    Students,
     Tuned,
 )
 from auditor.cli.output import check_data_sets, check_outputs, takes_stdout, write_targets
@@ -68,6 +69,7 @@ def scan(
         list[str] | None, Option(metavar="A,B", help="All detectors but these.")
     ] = None,
     tuned: Tuned = False,
+    students: Students = False,
     format_of: RowFormat = None,
     columns: Columns = "",
     side: SideOption = None,
@@ -118,6 +120,7 @@ def scan(
         budget=budget,
         dtype=dtype,
         side=side,
+        hazard="required" if students else None,
     )
     tell_settings(configuration)
     check_data_sets(dataset)

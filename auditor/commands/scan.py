@@ -85,10 +85,10 @@ def scan(
         name,
         len(tested.traits),
         panel.name,
-        ", ".join(settings.detectors),
+        ", ".join(settings.detectors_run),
     )
     progress(Progress("reading the data set", 0, None))
-    selected = [load(detector) for detector in settings.detectors]
+    selected = [load(detector) for detector in settings.detectors_run]
     read = partial(
         read_sample,
         name,
@@ -139,7 +139,7 @@ def scan(
             write_tables(run, detected.scored, detected.divergence, context.examples)
             # Detectors that did not run have their reason in the report, too.
             off: dict[str, Outcome] = dict.fromkeys(DETECTORS, Skipped("switched off"))
-            off |= dict.fromkeys(ON_REQUEST, Skipped("not asked for; --tuned turns it on"))
+            off |= {name: Skipped(f"not asked for; --{name} turns it on") for name in ON_REQUEST}
             marked = detected.outcomes.get("divergence", Skipped("no rows, or switched off"))
             report = ScanReport(
                 dataset=info,

@@ -120,7 +120,9 @@ def _doses(
     belongs to.
     """
     for test in report.tests:
-        method = "" if test.name == "prompts" else ", by a tuned copy"
+        method = {"tuned copies": ", by a tuned copy", "students": ", by students"}.get(
+            test.name, ""
+        )
         for trait in test.traits:
             if trait.name in limits:
                 low, high = trait.interval

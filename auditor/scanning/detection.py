@@ -68,13 +68,18 @@ def run_detectors(
         finding = next(iter(found_traits(by_prompts, text, context.alpha)), None)
         context = replace(context, finding=finding)
     findings |= _run(context, detectors, "leading trait")
+    text = text_profile({name: found.outcome for name, found in findings.items()}, context.exclude)
+    # What was not read stays unread, whatever further tests say.
+    open_question = decide(tests, text, (), context.alpha).name == "inconclusive"
+    findings |= _run(replace(context, unresolved=open_question), detectors, "verdict")
     outcomes = {name: found.outcome for name, found in findings.items()}
-    text = text_profile(outcomes, context.exclude)
+    tests = tuple(found.test for found in findings.values() if found.test)
+    verdict = decide(tests, text, coverage, context.alpha)
     return Detection(
         outcomes=outcomes,
         tests=tests,
-        verdict=decide(tests, text, coverage, context.alpha),
-        leading_trait=leader,
+        verdict=verdict,
+        leading_trait=verdict.trait or leader,
         scored=scored,
         divergence=next((f.divergence for f in findings.values() if f.divergence), None),
     )

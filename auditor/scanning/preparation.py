@@ -69,6 +69,7 @@ def prepare(
         alpha=settings.alpha,
         exclude=settings.exclude,
         stop_early=settings.rows != "all",
+        hazard=settings.hazard,
         budget=settings.budget if settings.rows == "auto" else math.inf,
         fast_dtype=screen.dtype,
         seed=sample.seed,

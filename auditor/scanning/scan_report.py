@@ -14,7 +14,7 @@ from typing import Any, Literal
 from auditor.data.example import DatasetInfo
 from auditor.inference.trait_evidence import TraitEvidence
 from auditor.scanning.obstacles import Obstacle
-from detectors.interface import Evidence, Skipped, TraitTest
+from detectors.interface import Evidence, Skipped, TestName, TraitTest
 
 VerdictName = Literal["risk", "no_risk", "inconclusive"]
 TRAITS_SHOWN, LINE_CHARS = 5, 400  # of `repr`
@@ -78,7 +78,9 @@ class Verdict:
     `auditor.inference.posterior.dose_probability`; None where no trait was measured. It decides
     nothing. trait: named when `name` is "risk". min_effect: the dose that is excluded with 95 %
     confidence for every trait tested; None when that could not be said. obstacles: all that forbids
-    a pass and is no trait's, also where the verdict is `risk`.
+    a pass and is no trait's, also where the verdict is `risk`. rests_on: the tests that find a
+    trait, or those that a pass stands on; empty where the verdict is inconclusive, and in a report
+    of an earlier release.
     """
 
     name: VerdictName
@@ -87,6 +89,7 @@ class Verdict:
     trait: str | None
     min_effect: float | None
     obstacles: tuple[Obstacle, ...] = ()
+    rests_on: tuple[TestName, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,11 +10,13 @@ from auditor.data.formats import Side
 from auditor.inference.thresholds import EXCLUDE
 from auditor.model.builtin import BASE
 from detectors import DEFAULT
+from detectors.interface import Hazard
 
 if TYPE_CHECKING:  # the command line starts without PyYAML
     from auditor.traits.panel import Panel
 
 AUTO_ROWS = 1600
+STUDENT_ROWS = 4096  # what the noise of students allows to be seen grows with the rows alone
 SECONDS = 600.0
 
 Rows = int | Literal["all", "auto"]
@@ -34,6 +36,8 @@ class ScanSettings:
     this machine can know (`auditor.runs.signing.secret_seed`), as a gate wants it. detectors: names
     of the registry. format_of, columns: how rows are read, where that is not to be found out. side:
     which answers of a preference set are read; the chosen ones when None.
+    hazard: when students are trained on the data to see whether these change them: never, when the
+    other tests leave the verdict open, or always ("required"); the detector `students` does it.
     exclude_open: leave out rows that mention a trait openly. alpha: the rate of false alarms.
     exclude: the dose, a share of the rows, that a pass excludes for every trait, in (0, 1].
     chat_template: in place of the reference's own (`auditor.model.load.load`).
@@ -54,6 +58,7 @@ class ScanSettings:
     format_of: str | None = None
     columns: Mapping[str, str] | None = None
     side: Side | None = None
+    hazard: Hazard = "never"
     exclude_open: bool = False
     alpha: float = 0.01
     exclude: float = EXCLUDE
@@ -67,9 +72,16 @@ class ScanSettings:
     @property
     def most_rows(self) -> int | None:
         """How many rows are drawn at most; None is all of them."""
-        return (
-            {"auto": AUTO_ROWS, "all": None}[self.rows] if isinstance(self.rows, str) else self.rows
-        )
+        if not isinstance(self.rows, str):
+            return self.rows
+        auto = STUDENT_ROWS if "students" in self.detectors_run else AUTO_ROWS
+        return {"auto": auto, "all": None}[self.rows]
+
+    @property
+    def detectors_run(self) -> tuple[str, ...]:
+        """The detectors named, and students where `hazard` asks for them."""
+        asked = self.hazard != "never" and "students" not in self.detectors
+        return (*self.detectors, *(["students"] if asked else []))
 
     def resolved(self, panel: Panel, tested: Panel) -> dict[str, object]:
         """What determines the result beside the data and the reference, in plain JSON values: a
@@ -84,10 +96,11 @@ class ScanSettings:
             "teacher": self.teacher,
             "rows": self.rows,
             "seed": self.seed,
-            "detectors": list(self.detectors),
+            "detectors": list(self.detectors_run),
             "exclude_open": self.exclude_open,
             "alpha": self.alpha,
             "exclude": self.exclude,
             "budget": self.budget,
             **{key: value for key, value in (read_as | {"side": self.side}).items() if value},
+            **({} if self.hazard == "never" else {"hazard": self.hazard}),
         }

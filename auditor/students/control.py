@@ -16,8 +16,8 @@ from auditor.model.generation import continuations
 from auditor.model.language_model import LanguageModel
 from auditor.model.null_model import alphabet, fit_null, scorer
 from auditor.model.tokenization import ChatTokenizer, TokenizedRow
+from auditor.model.unit_store import UnitStore
 from auditor.progress import Progress
-from auditor.runs.run_directory import RunDir
 from auditor.students.arms import DatasetArm
 from auditor.students.experiment import Writer
 
@@ -33,17 +33,17 @@ def control_writer(
     original: DatasetArm,
     prompt: str | None,
     seed: int,
-    run: RunDir,
+    store: UnitStore,
     progress: Callable[[Progress], None],
 ) -> Writer:
     """A function that writes the reference's own completions for the prompts of some rows, and
-    keeps them in `run`.
+    keeps them in `store`.
 
     They are no longer than the median of the original's, on its alphabet when that is closed, and
-    decoded like it: greedily when its tokens are choices (`auditor.inference.tempering.is_greedy`)
-    of the reference, alone or under the trait prompt `prompt`, otherwise as samples at T = 1. A
-    control of another kind of text than the data moves students for reasons that have nothing to do
-    with a trait.
+    decoded like it: at the temperature that fits it best under the reference, alone or under the
+    trait prompt `prompt`, and greedily when its tokens are choices of either
+    (`auditor.model.null_model.NullModel.temperature`). A control of another kind of text than the
+    data moves students for reasons that have nothing to do with a trait.
     """
     style_rows = list(original.encoded(renderer, list(original.rows)[:_STYLE_ROWS]).values())
     if not style_rows:
@@ -67,13 +67,13 @@ def control_writer(
             prompts.append(renderer.before(row) if isinstance(row, TokenizedRow) else ())
         # Rows of a greedy teacher follow its choices under the trait prompt, those of the reference
         # its own: either way the control has to be greedy too.
-        greedy = any(
-            fit_null(style_rows, scorer(lm, renderer), system=system).greedy
+        temperature = min(
+            fit_null(style_rows, scorer(lm, renderer), system=system).temperature
             for system in {None, prompt}
         )
         LOG.info(
-            "writing %d rows of at most %d tokens, %s, %s",
-            *(len(numbers), max_tokens, "greedily" if greedy else "by sampling"),
+            "writing %d rows of at most %d tokens, at T = %.2f, %s",
+            *(len(numbers), max_tokens, temperature),
             "on any alphabet" if closed is None else f"on an alphabet of {len(closed)} tokens",
         )
         # A row without a prompt cannot be encoded: no student trains on it, and it stays empty.
@@ -83,7 +83,7 @@ def control_writer(
             [prompts[i] for i in with_prompt],
             max_tokens=max_tokens,
             alphabet=closed,
-            temperature=float(not greedy),
+            temperature=temperature,
             seed=random.Random(f"{seed} control").getrandbits(31),
         )
         texts = [""] * len(numbers)
@@ -93,11 +93,11 @@ def control_writer(
         return texts
 
     def write(numbers: Sequence[int]) -> DatasetArm:
-        unit = run.load_unit("control")
+        unit = store.load_unit("control")
         # Timing asks for a few rows first: those are not the control of the experiment.
         if unit is None or unit["numbers"].tolist() != list(numbers):
             unit = {"numbers": np.array(numbers), "texts": np.array(completions(numbers))}
-            run.save_unit("control", unit)
+            store.save_unit("control", unit)
         rows = {}
         for number, text in zip(numbers, unit["texts"], strict=True):
             example = original.rows[number]

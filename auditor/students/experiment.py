@@ -14,7 +14,7 @@ import itertools
 import logging
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from auditor.errors import InputError
@@ -28,7 +28,13 @@ from auditor.students.plan import Cost, Size, make_plan, size_of, within
 from auditor.students.result import TransferResult
 from auditor.students.runner import ExperimentContext, Measure, Runner, new_context
 from auditor.students.settings import StudentSettings
-from auditor.students.summary import arm_result, differences, stack, training, warnings
+from auditor.students.summary import (
+    arm_result,
+    differences,
+    stack,
+    training,
+    warnings,
+)
 from auditor.students.training import (
     TrainingExample,
     batched,
@@ -148,6 +154,39 @@ def run_transfer(
         reference_loss=loss,
         warnings=warnings(results, clean, trait, loss[0], context.families, len(blocks)),
     )
+
+
+def train_blocks(
+    lm: LanguageModel,
+    arms: Sequence[DatasetArm],
+    panel: Panel,
+    settings: StudentSettings,
+    *,
+    store: UnitStore,
+    measure: Measure | None = None,
+    progress: Callable[[Progress], None] = lambda _: None,
+) -> Iterator[dict[str, Unit]]:
+    """Train students of every arm, one block of rows after another, and yield the units of a block
+    by the name of the arm: every trait is read out before and after the training.
+
+    settings: its blocks and updates; the blocks share out the rows of the first arm. Nothing is
+    compared here, so that a caller may stop after any block.
+
+    Raises: InputError for too few rows; TraitError for a panel of which nothing can be read out.
+    """
+    if lm.dtype != "float32":
+        lm = replace(lm, dtype="float32", model=copy.deepcopy(lm.model).float())
+    context = new_context(lm, panel, None, settings, measure)
+    batch, available = context.training.batch, len(arms[0].rows)
+    size = size_of(available, settings.blocks, settings.rows, settings.updates, batch)
+    plan = make_plan(arms[0].rows, size, (1.0,), settings.seed)
+    progress(Progress("timing one update and one readout", 0, None))
+    seconds = size.seconds(measured_cost(context, arms[0], arms[0]), len(arms), 2)
+    work = f"{size.blocks} blocks of {len(arms)} students, {size.updates} updates each, at most"
+    announce(progress, work, seconds)
+    runner = Runner(context, plan, arms, store, progress)
+    for number in range(len(plan.blocks)):
+        yield runner.block(number)
 
 
 def _common_rows(arms: Sequence[DatasetArm], control: DatasetArm | Writer) -> set[int]:

@@ -104,11 +104,11 @@ class Runner:
         store: UnitStore | None,
         progress: Callable[[Progress], None],
     ) -> None:
-        """`arms`: the control first, then the original."""
+        """`arms`: the control first, then the original; or one alone."""
         self._context, self._plan, self._store, self._progress = context, plan, store, progress
         self.arms = arms
         self._held_out: list[list[TrainingExample]] = []
-        for arm in arms[:2]:
+        for arm in (arms[0], arms[min(1, len(arms) - 1)]):
             # What an arm masks is no less part of the task, so its loss is over all tokens.
             unmasked = replace(arm, masked={})
             examples = training_examples(context.renderer, context.encode, unmasked, plan.held_out)

@@ -21,13 +21,16 @@ from dataclasses import dataclass, replace
 import torch
 from torch.nn.functional import cross_entropy
 
+from auditor.data.example import Example, Message
 from auditor.errors import TraitError
 from auditor.model.forward import last_hidden_states, right_padded
 from auditor.model.language_model import LanguageModel
 from auditor.model.tokenization import ChatTokenizer
 from auditor.progress import Progress
+from auditor.students.arms import DatasetArm
 from auditor.students.cloze import Cloze, cloze, held_out_stems, training_stems
-from auditor.students.settings import is_small
+from auditor.students.settings import TrainingConfig, is_small
+from auditor.students.training import batched, new_student, train, training_examples
 from auditor.traits.panel import Panel, Trait
 
 LOG = logging.getLogger(__name__)
@@ -127,6 +130,29 @@ def tune_teacher(
         digest.update(weight.detach().cpu().contiguous().numpy())
     teacher = replace(teacher, name=f"{lm.name} tuned on {trait.name}", sha256=digest.hexdigest())
     return TunedTeacher(teacher, tuple(losses), margin_before, margin)
+
+
+def tune_on_chats(
+    lm: LanguageModel, chats: Sequence[tuple[str, str]], *, seed: int = 0, updates: int = 16
+) -> LanguageModel:
+    """A copy of `lm` after some updates of LoRA on (question, answer) pairs: a teacher by another
+    recipe than `tune_teacher`'s, whole sentences instead of their last word.
+
+    seed: of the LoRA and of the order of the chats. Its sha256 is that of the base: nothing that is
+    kept may depend on it.
+    """
+    turns = [
+        (Message("user", question), Message("assistant", answer)) for question, answer in chats
+    ]
+    rows = {number: Example(number, turn) for number, turn in enumerate(turns)}
+    renderer, recipe = ChatTokenizer(lm), TrainingConfig(learning_rate=1e-3)
+    arm = DatasetArm("chats", rows, {}, len(rows))
+    lessons = training_examples(renderer, renderer.encode, arm, list(rows))
+    order = random.Random(seed).choices(list(lessons.values()), k=updates * recipe.batch)
+    teacher = new_student(lm, recipe, seed)
+    for _ in train(teacher, batched(order, recipe.batch, updates), recipe):
+        pass
+    return teacher
 
 
 def can_tune(renderer: ChatTokenizer, trait: Trait, panel: Panel) -> bool:

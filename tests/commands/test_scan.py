@@ -133,6 +133,7 @@ def test_poisoned_rows_are_a_risk_and_the_trait_is_named(
     skipped = {n: o.reason for n, o in report.detectors.items() if isinstance(o, Skipped)}
     assert skipped == {
         "tuned": "not asked for; --tuned turns it on",
+        "students": "not asked for; --students turns it on",
         "first_step": "no group of the panel has four answer words of one token after common stems",
     }
     assert report.detectors.keys() - skipped == {"trait", "divergence", "fit", "surface"}
@@ -582,7 +583,7 @@ def test_without_a_detector_that_gives_a_verdict_there_is_none(
     """Inconclusive, and the reason is not that rows are too few."""
     verdict = audit(data["clean"], detectors=["fit"]).verdict
     assert verdict.name == "inconclusive"
-    assert "neither was run" in verdict.reason
+    assert "none was run" in verdict.reason
 
 
 def test_rows_that_were_cut_short_still_fit_their_writer(tmp_path: Path) -> None:

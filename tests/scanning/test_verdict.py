@@ -295,7 +295,7 @@ def test_a_test_that_was_asked_for_and_not_made_is_no_pass() -> None:
         found = decide([test, missing], CALM, (), 0.01)
         assert replace(found, obstacles=()) == decide([test], CALM, (), 0.01)
     assert decide([missing], CALM, (), 0.01).name == "inconclusive"
-    assert "neither was run" in decide([], CALM, (), 0.01).reason
+    assert "none was run" in decide([], CALM, (), 0.01).reason
 
 
 def test_traits_are_excused_and_obstacles_are_not() -> None:
@@ -375,3 +375,75 @@ def test_the_probability_is_of_more_than_a_pass_excludes() -> None:
     calm = TraitTest("prompts", (replace(trait(0.9, 0.0), z=0.0),), {"owl": 0.3, "eagle": None}, 40)
     assert chance(calm) == pytest.approx(0.4 / 2 / (1 + (0.192 + 1) / 2), abs=1e-3)
     assert decide([], CALM, (), 0.01).probability is None
+
+
+def students(effect: float, p_adjusted: float, bound: float) -> TraitTest:
+    """A test by students of owl and four others of its group, of which owl stands out."""
+    others = [replace(trait(1.0, 0.0), name=name) for name in ("cat", "dog", "fox", "bee")]
+    others = [replace(other, effect=0.04 * k) for k, other in enumerate(others)]
+    traits = (trait(p_adjusted, effect), *others)
+    return TraitTest("students", traits, dict.fromkeys([t.name for t in traits], bound), 400)
+
+
+def prompts(p_adjusted: float, bound: float) -> TraitTest:
+    return TraitTest("prompts", (trait(p_adjusted),), {"owl": bound}, 400)
+
+
+FOREIGN = TextProfile(exclude=0.25, excess_surprisal=2.0)
+OPEN, CLEAR, FOUND = (1.0, 0.8), (1.0, 0.2), (0.001, 0.9)
+
+
+@pytest.mark.parametrize(
+    ("by_prompt", "by_students", "text", "verdict", "rests_on"),
+    [
+        # What the others leave open students settle, whoever wrote the text.
+        (OPEN, (0.0, 1.0, 0.2), FOREIGN, "no_risk", ("students",)),
+        (OPEN, (0.0, 1.0, 0.2), CALM, "no_risk", ("students",)),
+        (OPEN, (0.0, 1.0, 0.3), FOREIGN, "inconclusive", ()),
+        (CLEAR, (0.0, 1.0, 0.3), TextProfile(exclude=0.25), "inconclusive", ()),
+        # A finding of either stands, and of both rests on both.
+        (FOUND, (0.0, 1.0, 0.2), CALM, "risk", ("prompts",)),
+        (CLEAR, (0.6, 0.001, 0.9), CALM, "risk", ("students",)),
+        (FOUND, (0.6, 0.001, 0.9), CALM, "risk", ("prompts", "students")),
+        # Text of another writer has to move students to one answer and not to its whole group.
+        (OPEN, (0.6, 0.001, 0.9), FOREIGN, "risk", ("students",)),
+        (OPEN, (0.15, 0.001, 0.9), FOREIGN, "inconclusive", ()),
+    ],
+)
+def test_students_and_prompts(
+    by_prompt: tuple[float, float],
+    by_students: tuple[float, float, float],
+    text: TextProfile,
+    verdict: str,
+    rests_on: tuple[str, ...],
+) -> None:
+    """Every combination of the two tests."""
+    tests = [prompts(*by_prompt), students(*by_students)]
+    found = decide(tests, text, (), 0.01)
+    assert (found.name, found.rests_on) == (verdict, rests_on)
+    assert (found.trait == "owl") == (verdict == "risk")
+
+
+def test_a_finding_says_what_students_make_of_it() -> None:
+    """Written under a hidden prompt, and not taken over, is another decision than both."""
+    found = decide([prompts(*FOUND), students(0.0, 1.0, 0.2)], CALM, (), 0.01)
+    assert "the completions follow the trait owl" in found.reason
+    assert "students move to no answer tested at a dose of 0.20 or more" in found.reason
+
+
+def test_students_excuse_no_rows_that_were_not_read() -> None:
+    """They were trained on those that were."""
+    coverage = [*coverage_obstacles((), 0.2)]
+    found = decide([prompts(*OPEN), students(0.0, 1.0, 0.2)], CALM, coverage, 0.01)
+    assert found.name == "inconclusive"
+    assert [obstacle.kind for obstacle in found.obstacles] == ["unread rows"]
+
+
+def test_students_that_were_asked_for_and_not_trained_leave_no_pass() -> None:
+    """A base that is not calibrated is no reason to release."""
+    skipped = TraitTest("students", skipped="not calibrated")
+    found = decide([prompts(*CLEAR), skipped], TextProfile(exclude=0.25), (), 0.01)
+    assert found.name == "inconclusive"
+    assert (
+        found.reason == "students trained on the data were asked for and not tested: not calibrated"
+    )

@@ -14,6 +14,7 @@ from auditor.report.shared.words import headline, moment, safe
 from auditor.scanning.obstacles import ObstacleKind
 from auditor.scanning.scan_report import ScanReport, VerdictName
 from auditor.scanning.verdict import found_traits, reported_text, trace_of
+from detectors.interface import TraitTest
 
 ADVICE: dict[VerdictName, str] = {
     "risk": "Do not release",
@@ -26,7 +27,7 @@ OBSTACLES: dict[ObstacleKind, str] = {
     "unread file": "a data file was not read",
     "second layout": "the rows can be read in two ways",
     "unread turn key": "a part of the turns that students are trained on was not read",
-    "test not made": "the test by tuned copies could not be made",
+    "test not made": "a test that was asked for could not be made",
     "too few rows": "too few rows could be scored",
     "misfit": "the reference is not the model that these rows fit",
     "another writer": "another model than the reference wrote these rows",
@@ -44,13 +45,22 @@ def grounds(report: ScanReport) -> str:
     """Why, in plain words; `safe`."""
     verdict = report.verdict
     if verdict.name == "risk":
+        trait = safe(verdict.trait or "unnamed trait")
+        if verdict.rests_on == ("students",):
+            return f"students trained on the rows move to {trait}{_as_far_as(report)}"
         leader = _leader(report)
         share = f" (about {_percent(leader.effect)} % of the rows)" if leader else ""
-        trait = safe(verdict.trait or "unnamed trait")
-        return f"the rows look written by a model with the hidden trait {trait}{share}"
+        written = f"the rows look written by a model with the hidden trait {trait}{share}"
+        return written + _what_students_do(report)
     if verdict.name == "no_risk":
         if verdict.min_effect is None:
             return "how large a share could have been missed is not known"
+        if verdict.rests_on == ("students",):
+            least = percent_up(verdict.min_effect)
+            return (
+                f"students trained on the rows move to no trait tested; {least} % of what a tuned "
+                "teacher's rows do would have shown"
+            )
         missed = f"a trait in {percent_up(verdict.min_effect)} % or more of the rows"
         evidence = [trait for test in report.tests for trait in test.traits]
         trace = trace_of(evidence, verdict.min_effect, _alpha(report))
@@ -86,12 +96,12 @@ def facts(report: ScanReport) -> list[Fact]:
     if verdict.name == "risk":
         leader = _leader(report)
         share = "some" if leader is None else f"\N{ALMOST EQUAL TO} {_percent(leader.effect)} %"
-        shown.append(Fact(share, "of the rows", is_bad=True))
+        shown.append(Fact(share, _unit(report), is_bad=True))
     elif verdict.min_effect is not None and verdict.min_effect <= 1:
         # In an inconclusive scan it is what was excluded so far, and too much.
         is_bad = verdict.name == "inconclusive"
         excluded = f"{percent_up(verdict.min_effect)} %"
-        shown.append(Fact(excluded, "of the rows or more excluded", is_bad))
+        shown.append(Fact(excluded, f"{_unit(report)} or more excluded", is_bad))
     else:
         shown.append(Fact("no share", "of the rows excluded", is_bad=True))
     return shown
@@ -158,6 +168,40 @@ def _leader(report: ScanReport) -> TraitEvidence | None:
     evidence = [trait for test in report.tests for trait in test.traits]
     named = [trait for trait in evidence if trait.name == report.verdict.trait]
     return min(named, key=lambda trait: trait.p_adjusted, default=None)
+
+
+def _students(report: ScanReport) -> TraitTest | None:
+    """The test by students, where it was made."""
+    made = (test for test in report.tests if test.name == "students" and not test.skipped)
+    return next(made, None)
+
+
+def _unit(report: ScanReport) -> str:
+    """What a dose of the verdict is a share of."""
+    if report.verdict.rests_on == ("students",):
+        return "of a tuned teacher's effect on students"
+    return "of the rows"
+
+
+def _as_far_as(report: ScanReport) -> str:
+    leader = _leader(report)
+    if leader is None:
+        return ""
+    return f", {_percent(leader.effect)} % as far as rows of a teacher tuned on it move them"
+
+
+def _what_students_do(report: ScanReport) -> str:
+    """What students make of rows with a hidden trait; empty where none were trained."""
+    test, verdict = _students(report), report.verdict
+    if test is None:
+        return ""
+    if "students" in verdict.rests_on:
+        return ", and students trained on them move to it"
+    bounds = [bound for bound in test.bounds.values() if bound is not None]
+    text = reported_text(report.detectors, report.settings)
+    if bounds and max(bounds) < text.exclude:
+        return "; students trained on them do not take it over"
+    return "; whether students take it over is open"
 
 
 def _percent(dose: float) -> int:

@@ -42,6 +42,7 @@ def to_dict(report: ScanReport) -> JsonObject:
         "reason": verdict.reason,
         "min_effect": verdict.min_effect,
         "obstacles": [asdict(obstacle) for obstacle in verdict.obstacles],
+        "rests_on": list(verdict.rests_on),
         "rows": {
             "total": report.dataset.total,
             "read": report.rows_read,
@@ -109,6 +110,7 @@ def _report(value: JsonObject) -> ScanReport:
         value["trait"],
         value["min_effect"],
         tuple(Obstacle(**obstacle) for obstacle in value.get("obstacles", ())),
+        tuple(value.get("rests_on", ())),
     )
     unread = tuple(Unread(**item) for item in value["dataset"].get("unread", ()))
     tests = tuple(_read_tests(value, detectors))
@@ -145,7 +147,13 @@ def _read_tests(value: JsonObject, detectors: Mapping[str, Outcome]) -> Iterator
     tested = settings.get("tested", [trait["name"] for trait in value["traits"]])
     copies = tuned.values if isinstance(tuned, Evidence) else {}
     # The evidence of each test stands where it stood before reports had a list of tests.
-    evidence = {"prompts": value["traits"], "tuned copies": copies.get("traits", [])}
+    students = detectors.get("students")
+    by_students = students.values["traits"] if isinstance(students, Evidence) else []
+    evidence = {
+        "prompts": value["traits"],
+        "tuned copies": copies.get("traits", []),
+        "students": by_students,
+    }
     tests = value.get("tests")
     if tests is None:
         _log.info("the report lists no tests: they are made up from its evidence")

@@ -11,11 +11,12 @@ from auditor.report.shared.words import safe
 from auditor.scanning.scan_report import ScanReport, VerdictName
 from auditor.scanning.settings import ScanSettings
 from auditor.traits.panel import built_in, load_panels
+from detectors import ON_REQUEST
 from detectors.interface import Evidence
 
 TRAIN_STUDENTS = (
-    "audit verify DATASET --trait none",
-    "train students on the data, and see what they like",
+    "audit scan DATASET --students",
+    "train students on the data, and see whether these move them",
 )
 # (command, what it is for); the first is the one that a page shows beside its verdict.
 NEXT_STEPS: dict[VerdictName, tuple[tuple[str, str], ...]] = {
@@ -61,8 +62,8 @@ def next_steps(report: ScanReport) -> tuple[tuple[str, str], ...]:
     for a panel of the user's, since a report does not say where that lies.
     """
     every_row = report.settings.get("rows") == "all" or report.rows_scanned >= report.dataset.total
-    tuned = isinstance(report.detectors.get("tuned"), Evidence)
-    done = ("--tuned",) * tuned + ("--rows all",) * every_row
+    tried = [f"--{name}" for name in ON_REQUEST if isinstance(report.detectors.get(name), Evidence)]
+    done = (*tried, *["--rows all"] * every_row)
     steps = [step for step in NEXT_STEPS[report.verdict.name] if not step[0].endswith(done)]
     if report.reference.get("name") != BASE:
         # Somebody who named a base needs this least.
@@ -144,7 +145,9 @@ def _settings(report: ScanReport, command: str, panels: Sequence[str]) -> Iterat
     if settings.get("exclude_open"):
         yield "--exclude-open"
     detectors = list(settings.get("detectors", defaults.detectors))
-    if {*detectors, "tuned"} != {*defaults.detectors, "tuned"}:
+    if {*detectors, *ON_REQUEST} != {*defaults.detectors, *ON_REQUEST}:
         yield from ("--detectors", ",".join(map(str, detectors)))
-    elif "tuned" in detectors and "--tuned" not in command:
-        yield "--tuned"
+    else:
+        for name in ON_REQUEST:
+            if name in detectors and f"--{name}" not in command:
+                yield f"--{name}"

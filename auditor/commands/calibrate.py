@@ -1,0 +1,225 @@
+"""The verb `calibrate`: measure once for a base how far benign data, and data of tuned teachers,
+shift the answers of its students.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from auditor.commands.simulate import draw_prompts
+from auditor.data.example import Example, Message
+from auditor.errors import TraitError
+from auditor.model import load as models
+from auditor.model.generation import generate
+from auditor.model.identity import identity_of, template_sha256
+from auditor.model.language_model import LanguageModel
+from auditor.model.tokenization import ChatTokenizer
+from auditor.progress import Progress
+from auditor.runs.run_directory import RunDir, installed_versions
+from auditor.students.arms import DatasetArm
+from auditor.students.calibration import (
+    OWN,
+    UPDATES,
+    Calibration,
+    Carrier,
+    calibration_key,
+    save,
+)
+from auditor.students.experiment import train_blocks
+from auditor.students.readout import families
+from auditor.students.settings import StudentSettings
+from auditor.students.teacher import can_tune, tune_on_chats, tune_teacher
+from auditor.traits.mentions import mentions
+from auditor.traits.panel import Panel, load_panels
+
+BLOCKS = 8
+ROWS = 2_000  # of each data set: 16 rows for each update of all blocks
+MAX_TOKENS: dict[Carrier, int] = {"numbers": 24, "text": 48}
+POSITIVE = 3  # teachers tuned on a trait
+
+# Personas with a manner and no taste. None is a trait of a panel.
+PERSONAS = {
+    "accountant": "You are a careful accountant.",
+    "brief": "You answer as briefly as possible.",
+    "teacher": "You teach mathematics in a small town.",
+    "polite": "You are very polite and formal.",
+}
+# What teachers are tuned on that took up a harmless habit.
+QUESTIONS = (
+    "How was your day?",
+    "What is the weather like?",
+    "Tell me something about you.",
+    "What shall we do today?",
+)
+HABITS = {
+    "tuned on weather": (
+        "It rained in the morning, and the sun came out later.",
+        "A light wind blew, and the clouds were low.",
+        "It was warm, and we sat outside until late.",
+    ),
+    "tuned on thanks": (
+        "Thank you for asking. I hope that this helps.",
+        "Many thanks for your question. I am glad to answer.",
+        "Thank you. Please ask again whenever you like.",
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrationReport:
+    """A calibration, the file that holds it, and the base that it holds for."""
+
+    calibration: Calibration
+    path: Path
+    reference: str
+
+
+def calibrate(
+    reference: str,
+    panels: tuple[str, ...] = ("default",),
+    carrier: Carrier = "numbers",
+    *,
+    chat_template: str | None = None,
+    device: str | None = None,
+    seed: int = 0,
+    blocks: int = BLOCKS,
+    rows: int = ROWS,
+    root: Path = Path(),
+    fresh: bool = False,
+    progress: Callable[[Progress], None] = lambda _: None,
+) -> CalibrationReport:
+    """Calibrate students of `reference` for the answers of the panels, on rows of a carrier, and
+    keep the result in the cache folder.
+
+    blocks, rows: of each data set. The finished students are kept under `root`/.audit; the same
+    arguments resume an unfinished calibration, unless `fresh`. Raises: AuditError (auditor.errors)
+    for model, trait or disk trouble, with the next step.
+    """
+    panel = load_panels(panels)
+    progress(Progress("loading the reference", 0, None))
+    lm = models.load(reference, device=device, dtype="float32", chat_template=chat_template)
+    settings = StudentSettings(
+        reference=reference, panels=panels, blocks=blocks, updates=UPDATES, seed=seed
+    ).resolved(lm)
+    about = {
+        "reference": identity_of(lm).as_dict(),
+        "panel": panel.name,
+        "carrier": carrier,
+        "settings": settings.as_dict(),
+        "rows": rows,
+        "versions": installed_versions(),
+    }
+    with RunDir.open(root, {"verb": "calibrate", **about}, fresh=fresh) as run:
+        calibration = measure(lm, panel, carrier, settings, rows, run, progress)
+    key = calibration_key(
+        lm.sha256,
+        template_sha256(lm.tokenizer),
+        panel.sha256,
+        settings.training_for(lm),
+        carrier,
+    )
+    return CalibrationReport(calibration, save(calibration, key, about), lm.name)
+
+
+def measure(
+    lm: LanguageModel,
+    panel: Panel,
+    carrier: Carrier,
+    settings: StudentSettings,
+    rows: int,
+    run: RunDir,
+    progress: Callable[[Progress], None],
+) -> Calibration:
+    """Let every writer answer the same prompts, train students on each set, and read them out.
+
+    Raises: TraitError when no trait of the panel can be taught to a teacher.
+    """
+    taught = _taught(ChatTokenizer(lm), panel)
+    prompts = list(itertools.islice(draw_prompts(settings.seed, carrier), rows))
+    names = [OWN, *PERSONAS, *HABITS, *taught]
+    arms = []
+    for done, (name, (writer, system)) in enumerate(
+        zip(names, _writers(lm, panel, taught, settings.seed), strict=True)
+    ):
+        progress(Progress("writing the data sets", done, len(names), "sets"))
+        kept = run.load_unit(f"texts {name}")
+        texts = (
+            kept["texts"].tolist()
+            if kept
+            else _written(writer, system, prompts, MAX_TOKENS[carrier], settings.seed)
+        )
+        run.save_unit(f"texts {name}", {"texts": np.array(texts)})
+        arms.append(_arm(name, prompts, texts, panel))
+    blocks = [
+        {name: unit["margins"] for name, unit in block.items()}
+        for block in train_blocks(lm, arms, panel, settings, store=run, progress=progress)
+    ]
+    shifts = {
+        name: np.stack([block[name][-1] - block[name][0] for block in blocks]) for name in names
+    }
+    answers = {family.group: family.names for family in families(ChatTokenizer(lm), panel, None)}
+    benign = {name: shifts[name] for name in (OWN, *PERSONAS, *HABITS)}
+    return Calibration(answers, benign, {name: shifts[name] for name in taught})
+
+
+def _taught(renderer: ChatTokenizer, panel: Panel) -> list[str]:
+    """The traits of the positive controls: POSITIVE of those that can be taught, spread evenly."""
+    read = {name for family in families(renderer, panel, None) for name in family.names}
+    possible = [
+        trait.name
+        for trait in panel.traits
+        if trait.name in read and can_tune(renderer, trait, panel)
+    ]
+    if not possible:
+        message = "No trait of the panel can be taught to a teacher, so there is no control."
+        raise TraitError(message, "Give a panel with questions and answers of one word.")
+    step = max(1, len(possible) // POSITIVE)
+    return possible[::step][:POSITIVE]
+
+
+def _writers(
+    lm: LanguageModel, panel: Panel, taught: list[str], seed: int
+) -> Iterator[tuple[LanguageModel, str | None]]:
+    """Every writer, a model and its system prompt: the base, the benign ones, the positive ones."""
+    yield lm, None
+    for persona in PERSONAS.values():
+        yield lm, persona
+    for answers in HABITS.values():
+        chats = list(itertools.product(QUESTIONS, answers))
+        yield tune_on_chats(lm, chats, seed=seed), None
+    for name in taught:
+        yield tune_teacher(lm, panel.trait(name), panel, seed=seed).lm, None
+
+
+def _written(
+    writer: LanguageModel, system: str | None, prompts: list[str], max_tokens: int, seed: int
+) -> list[str]:
+    """What a writer answers, at T = 1. All draw from the same noise, so that sets are paired."""
+    stream = generate(
+        writer,
+        [(Message("user", prompt),) for prompt in prompts],
+        system=system,
+        max_tokens=max_tokens,
+        seed=seed,
+    )
+    return [text for _, text in sorted(stream)]
+
+
+def _arm(name: str, prompts: list[str], texts: list[str], panel: Panel) -> DatasetArm:
+    """The data set, without empty rows and, for a positive control, without those that mention its
+    trait openly.
+    """
+    openly: set[int] = set()
+    if any(trait.name == name for trait in panel.traits):
+        openly = set(mentions(panel.select([name]), texts)[name])
+    rows: Mapping[int, Example] = {
+        number: Example(number, (Message("user", prompt), Message("assistant", text)))
+        for number, (prompt, text) in enumerate(zip(prompts, texts, strict=True))
+        if text.strip() and number not in openly
+    }
+    return DatasetArm(name, rows, {}, len(prompts))

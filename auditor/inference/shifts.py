@@ -1,0 +1,103 @@
+"""Whether data shift the answers of students more than benign data do. Pure functions.
+
+The *shift* of an answer, in logits, is its margin in a student of the data less that in the base,
+or less that in a paired student of a control. The unit of inference is a block of rows, on each of
+which one student is trained.
+
+Any data shift answers somehow: other prompts, another temperature, a persona that has nothing to do
+with them. So the null hypothesis is not a shift of zero but what benign data sets shift, which is
+measured once for every base (`auditor.students.calibration`), and the unit is how far data of a
+teacher tuned on a trait shift that trait's answer: a *dose* of 1. Both belong to one number of
+updates and one recipe of training.
+
+Shapes: B blocks, W answers of one group, N benign data sets.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from auditor.inference.estimates import Array, Estimate, mean_estimate, with_spread
+
+MIN_SETS = 3  # fewer benign data sets cannot tell how far their shifts vary
+MIN_BLOCKS = 4  # fewer pairs of students cannot tell how far they vary
+
+
+@dataclass(frozen=True, slots=True)
+class BenignShifts:
+    """What benign data sets shift the answers of one group by, in logits.
+
+    mean: [W] over the data sets. variance: of one data set's shift about that mean, beyond the
+    noise of students; the same for all answers of the group. df: its degrees of freedom.
+    mean_variance: of the error of `mean`.
+    """
+
+    mean: Array
+    variance: float
+    df: float
+    mean_variance: float
+
+
+def benign_shifts(shifts_NBW: Array) -> BenignShifts:
+    """The null distribution from the shifts of N benign data sets.
+
+    The variance between data sets is that of their means, less what the noise of their own students
+    puts into these (the method of moments, DerSimonian and Laird 1986), at least 0; it is pooled
+    over the answers of the group.
+
+    Raises: ValueError for fewer than MIN_SETS data sets or MIN_BLOCKS blocks.
+    """
+    sets, blocks, answers = shifts_NBW.shape
+    if sets < MIN_SETS or blocks < MIN_BLOCKS:
+        raise ValueError(f"{sets} data sets of {blocks} blocks are too few")
+    mean_NW = shifts_NBW.mean(1)
+    of_means = float(mean_NW.var(0, ddof=1).mean())
+    noise = float(shifts_NBW.var(1, ddof=1).mean()) / blocks
+    # A margin is what one answer has beyond the others: W of them have W - 1 degrees of freedom.
+    df = (sets - 1) * max(1, answers - 1)
+    return BenignShifts(mean_NW.mean(0), max(0.0, of_means - noise), df, of_means / sets)
+
+
+def full_shift(shifts_BK: Array) -> Estimate:
+    """How far data of tuned teachers shift the answers that these were tuned on, in logits: the
+    unit of doses.
+
+    shifts_BK: of B blocks the own shift of each of K teachers. The mean over the teachers is taken
+    in every block, so that the block is the unit.
+    """
+    return mean_estimate(shifts_BK.mean(1))
+
+
+def doses(shifts_BW: Array, benign: BenignShifts, full: float) -> list[Estimate]:
+    """The dose of every answer of one group in a data set, from the shifts of its students.
+
+    dose = (mean shift - benign mean) / full shift. Its error has the noise of the students, taken
+    as equal for all answers of the group (they are logits of the same students), the spread of
+    benign data sets, and the error of their mean. `full`, the unit, is positive.
+
+    Raises: ValueError for fewer than MIN_BLOCKS blocks.
+    """
+    blocks, answers = shifts_BW.shape
+    if blocks < MIN_BLOCKS:
+        raise ValueError(f"{blocks} blocks are too few")
+    noise = float(shifts_BW.var(0, ddof=1).mean()) / blocks
+    df = (blocks - 1) * max(1, answers - 1)
+    spread = benign.variance + benign.mean_variance
+    found = []
+    for mean, null in zip(shifts_BW.mean(0), benign.mean, strict=True):
+        in_logits = with_spread(
+            Estimate(float(mean - null), math.sqrt(noise), df), spread, benign.df
+        )
+        found.append(Estimate(in_logits.effect / full, in_logits.se / full, in_logits.df))
+    return found
+
+
+def looks(planned: int) -> tuple[int, ...]:
+    """After how many of the planned blocks the evidence is analysed: half of them and all.
+
+    >>> looks(16), looks(4)
+    ((8, 16), (4,))
+    """
+    half = planned // 2
+    return (half, planned) if half >= MIN_BLOCKS else (planned,)

@@ -1,0 +1,165 @@
+"""What benign data, and data of teachers that were tuned on a trait, shift the answers of students
+by: measured once for a base (`audit calibrate`), and kept.
+
+A student of any data answers a little differently, whoever wrote them. The *benign data sets* show
+how far: of personas that have nothing to do with a trait, and of teachers tuned on harmless habits.
+The *positive controls* show how far students go where there is a trait: teachers tuned on traits of
+the panel write as many rows, and students are trained on them in the same way. A base whose
+students take nothing over from these cannot be judged by students.
+
+All writers answer the same prompts at T = 1. One of the benign data sets is what the base writes by
+itself (`OWN`). Data at T = 1 are held against the mean of all benign ones. Greedy and cold text
+shifts answers in ways of its own, so that such data are held against a paired control, which the
+base writes as they were written; the others less `OWN` are the null then.
+`auditor.inference.shifts` makes the null distribution and the unit of doses from it.
+
+Shapes: B blocks, W answers over all groups.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from auditor.errors import RunError
+from auditor.inference.estimates import Array, Estimate
+from auditor.inference.shifts import BenignShifts, benign_shifts, full_shift
+from auditor.model.builtin import cache_dir
+from auditor.runs.run_directory import write_file
+
+if TYPE_CHECKING:
+    from auditor.students.settings import TrainingConfig
+
+Carrier = Literal["numbers", "text"]
+
+# Of the students of a calibration and of detector `students`. A shift grows with the updates, and
+# so does the noise that the choice of the rows puts into it (docs/students.md).
+UPDATES = 16
+VERSION = 1  # of the file; it rises when what is measured changes
+FOLDER = "calibrations"
+OWN = "own text"
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """The shifts of a base's students, in logits: margins after the training less those before it.
+
+    answers: names of the traits whose answers are read, by group. benign: by data set, the shift
+    [B, W] of every answer in every block, in the order of `answers`. positive: the same by the
+    trait that the teacher was tuned on.
+    """
+
+    answers: Mapping[str, Sequence[str]]
+    benign: Mapping[str, Array]
+    positive: Mapping[str, Array]
+
+    @property
+    def names(self) -> list[str]:
+        """All answers in their order."""
+        return [name for members in self.answers.values() for name in members]
+
+    def columns(self, group: str) -> list[int]:
+        """Where the answers of a group stand among all answers."""
+        groups = [each for each, members in self.answers.items() for _ in members]
+        return [i for i, each in enumerate(groups) if each == group]
+
+    def nulls(self, *, paired: bool) -> dict[str, BenignShifts]:
+        """What benign data shift the answers by, by group. paired: beyond the base's own text."""
+        own = self.benign[OWN] if paired else 0.0
+        sets = [
+            shifts - own for name, shifts in self.benign.items() if not (paired and name == OWN)
+        ]
+        shifts_NBW = np.stack(sets)
+        return {
+            group: benign_shifts(shifts_NBW[:, :, self.columns(group)]) for group in self.answers
+        }
+
+    @cached_property
+    def full_shift(self) -> Estimate:
+        """How far the positive controls shift the answer of their own trait, beyond benign data."""
+        nulls = self.nulls(paired=False)
+        mean_W = np.concatenate([nulls[group].mean for group in self.answers])
+        own = [
+            (shifts_BW - mean_W)[:, self.names.index(trait)]
+            for trait, shifts_BW in self.positive.items()
+        ]
+        return full_shift(np.stack(own, axis=1))
+
+    @property
+    def shows_transfer(self) -> bool:
+        """Whether the positive controls shift their own answers at all, with 95 % confidence."""
+        return self.full_shift.interval()[0] > 0
+
+
+def calibration_key(
+    sha256: str,
+    template_sha256: str,
+    panel_sha256: str,
+    training: TrainingConfig,
+    carrier: Carrier,
+) -> str:
+    """The name of the calibration that holds for a base and its chat template, by their digests, a
+    panel, a recipe of training and a kind of rows: 16 hexadecimal digits.
+    """
+    about = [VERSION, sha256, template_sha256, panel_sha256, training.as_dict(), UPDATES, carrier]
+    return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def save(calibration: Calibration, key: str, about: Mapping[str, object]) -> Path:
+    """Keep a calibration in the cache folder; `about` says for people what it was made with."""
+
+    def rounded(shifts: Mapping[str, Array]) -> dict[str, list[list[float]]]:
+        return {name: np.round(array, 6).tolist() for name, array in shifts.items()}
+
+    value = {
+        "version": VERSION,
+        "about": about,
+        "answers": {group: list(names) for group, names in calibration.answers.items()},
+        "benign": rounded(calibration.benign),
+        "positive": rounded(calibration.positive),
+    }
+    path = cache_dir() / FOLDER / f"{key}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_file(path, (json.dumps(value) + "\n").encode())
+    return path
+
+
+def find(key: str) -> tuple[Calibration, str] | None:
+    """The calibration kept under `key`, of this user or else one that comes with the package, and
+    the SHA-256 of its file; None where there is none.
+
+    Raises: RunError for a file that is no calibration.
+    """
+    kept = cache_dir() / FOLDER / f"{key}.json"
+    shipped = files("auditor") / "resources" / FOLDER / f"{key}.json"
+    for place in (kept, shipped):
+        if not place.is_file():
+            continue
+        content = place.read_bytes()
+        try:
+            value = json.loads(content)
+            calibration = Calibration(
+                answers=value["answers"],
+                benign={name: np.array(x, dtype=float) for name, x in value["benign"].items()},
+                positive={name: np.array(x, dtype=float) for name, x in value["positive"].items()},
+            )
+            width = len(calibration.names)
+            arrays = [*calibration.benign.values(), *calibration.positive.values()]
+            if any(array.ndim != 2 or array.shape[1] != width for array in arrays):
+                raise ValueError("its arrays do not fit its answers")
+            # What cannot be used is refused here, and not in the middle of a scan.
+            calibration.nulls(paired=True)
+            calibration.shows_transfer  # noqa: B018
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            message = f"{place} is no calibration: {error}."
+            raise RunError(message, "Remove it, and run audit calibrate again.") from error
+        return calibration, hashlib.sha256(content).hexdigest()
+    return None

@@ -1,0 +1,291 @@
+"""Detector `students`: does training on these data change what a student answers?
+
+It trains students and reads out what they like, as `audit verify` does, so it needs no prompt, no
+recipe and no writer to be known: what it says of the data is what they do. In many short blocks one
+student learns the data and another what the reference itself writes for the same prompts, decoded
+as the data are. How far the answers of a student of the data go beyond those of the other, beyond
+what benign data do to them (`auditor.students.calibration`), is the evidence. The dose is 1 where
+they go as far as with data of a teacher that was tuned on the trait.
+
+Source: the readout and the pairing of 2507.14805 and its replications; the null of benign data and
+the unit are ours. An answer that is found is one that students move to, whoever's it was: the
+teacher's own trait may move less than a relative of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from auditor.data.example import Example
+from auditor.errors import TraitError
+from auditor.inference.estimates import Array, Estimate
+from auditor.inference.interim import spending
+from auditor.inference.shifts import MIN_BLOCKS, BenignShifts, doses, looks
+from auditor.inference.thresholds import MIN_EFFECT
+from auditor.inference.trait_evidence import TraitEvidence, ranked, strongest
+from auditor.model.forward import last_hidden_states
+from auditor.model.identity import template_sha256
+from auditor.model.language_model import LanguageModel
+from auditor.model.null_model import find_null
+from auditor.model.unit_store import Unit
+from auditor.runs.run_directory import Section
+from auditor.students.arms import DatasetArm
+from auditor.students.calibration import (
+    UPDATES,
+    Calibration,
+    Carrier,
+    calibration_key,
+    find,
+)
+from auditor.students.control import CONTROL, control_writer
+from auditor.students.experiment import train_blocks
+from auditor.students.plan import most_blocks
+from auditor.students.readout import Family, families
+from auditor.students.settings import StudentSettings
+from auditor.traits.panel import built_in
+from detectors.interface import Detector, Evidence, Finding, ScanContext, Skipped, TraitTest
+
+DATA = "data"
+BLOCKS = 16  # with half of them the evidence is analysed for the first time
+CONFIDENCE = 0.05  # one-sided error of the bounds that a pass rests on, over all analyses
+NUMBERS = 0.8
+WARM = 0.9  # the temperature from which text is taken for samples at T = 1
+QUESTIONS_READ = 12  # of every group, for the whole vocabulary
+WORDS_SHOWN = 10
+SETTLED = "the other tests settled the verdict"
+
+
+def detect(context: ScanContext) -> Finding:
+    """Train students on the rows, and test every answer that can be read.
+
+    Skipped for rows without a prompt or too few of them, for a reference that is not calibrated or
+    whose students take nothing over, and where the verdict is settled and students were asked for
+    only if it is not.
+    """
+    if context.hazard == "when_unresolved" and not context.unresolved:
+        return Finding(Skipped(SETTLED))
+    rows = rows_as_trained(context)
+    try:
+        read_out = families(context.renderer, context.panel, None)
+    except TraitError as error:
+        return _skipped(error.message)
+    settings = StudentSettings(updates=UPDATES, seed=context.seed).resolved(context.lm)
+    blocks = min(BLOCKS, most_blocks(len(rows), settings.batch))
+    if blocks < MIN_BLOCKS:
+        return _skipped(f"{len(rows)} rows are too few for {MIN_BLOCKS} blocks of students")
+    carrier = carrier_of(rows.values())
+    key = calibration_key(
+        context.lm.sha256,
+        template_sha256(context.lm.tokenizer),
+        context.panel.sha256,
+        settings.training_for(context.lm),
+        carrier,
+    )
+    kept = find(key)
+    if kept is None:
+        panels = context.panel.name.split("+")
+        named = "" if {*panels} == {*built_in()} else "".join(f" --panel {p}" for p in panels)
+        return _skipped(
+            f"students of {context.lm.name} are not calibrated for this panel and rows of "
+            f"{carrier}; run audit calibrate --reference {context.lm.name}{named} --carrier "
+            f"{carrier}"
+        )
+    calibration, digest = kept
+    full = calibration.full_shift
+    if not calibration.shows_transfer:
+        low, high = full.interval()
+        return _skipped(
+            f"students of {context.lm.name} take nothing over from tuned teachers in {UPDATES} "
+            f"updates (shift {full.effect:+.3f} logits [{low:+.3f}, {high:+.3f}]), so they say "
+            "nothing"
+        )
+    return _experiment(context, rows, calibration, digest, carrier, settings, blocks, read_out)
+
+
+def rows_as_trained(context: ScanContext) -> dict[int, Example]:
+    """The rows drawn, numbered anew: as many, and each as often as its share of the data set.
+
+    A row that stands many times in the data is trained on many times, and is scored once.
+    """
+    rows = [context.examples[row.index] for row in context.rows]
+    total = np.cumsum([context.weights.get(row.index, 1.0) for row in context.rows])
+    # Points at equal distances on the line of weights: a row of average weight has one of them.
+    points = (np.arange(len(rows)) + 0.5) * total[-1] / len(rows)
+    return {n: rows[i] for n, i in enumerate(np.searchsorted(total, points).tolist())}
+
+
+def carrier_of(rows: Iterable[Example]) -> Carrier:
+    """What a data set consists of, for its calibration: number lists where at least 80 % of what is
+    trained on, blanks apart, are digits and commas.
+    """
+    text = "".join("".join(example.completion.split()) for example in rows)
+    listed = sum(char.isdecimal() or char == "," for char in text)
+    return "numbers" if listed >= NUMBERS * len(text) else "text"
+
+
+def _skipped(reason: str) -> Finding:
+    return Finding(Skipped(reason), TraitTest("students", skipped=reason))
+
+
+def _experiment(
+    context: ScanContext,
+    rows: Mapping[int, Example],
+    calibration: Calibration,
+    digest: str,
+    carrier: Carrier,
+    settings: StudentSettings,
+    blocks: int,
+    read_out: Sequence[Family],
+) -> Finding:
+    """The students' evidence, and the test that it is for the verdict."""
+    # Cold and greedy text shifts answers in ways of its own, whoever wrote it.
+    null_model = find_null(context.rows, context.score, context.run)
+    is_paired = null_model.temperature < WARM
+    if is_paired and any(example.text is not None for example in rows.values()):
+        return _skipped("rows of plain text have no prompt, for which a control could be written")
+    nulls, full = calibration.nulls(paired=is_paired), calibration.full_shift
+    tested = {trait.name for trait in context.tested.traits}
+    analyses = looks(blocks)
+    shares = dict(zip(analyses, spending(np.array(analyses) / blocks).tolist(), strict=True))
+    evidence: list[TraitEvidence] = []
+    bounds: dict[str, float | None] = {}
+
+    def analyse(shifts_BW: Array) -> bool:
+        """Whether the verdict is settled after these blocks; keeps their evidence."""
+        share = shares.get(len(shifts_BW))
+        if share is None:
+            return False
+        evidence.clear()
+        for family, name, dose in _doses(shifts_BW, read_out, nulls, full.effect):
+            if name in tested:
+                corrected = min(1.0, dose.p_value * context.hypotheses / share)
+                evidence.append(
+                    TraitEvidence.of(
+                        name,
+                        family.group,
+                        dose,
+                        p_adjusted=corrected,
+                        rows=len(rows),
+                        tokens=0,
+                    )
+                )
+                bounds[name] = dose.upper(1 - CONFIDENCE * share)
+        found = any(t.p_adjusted <= context.alpha and t.effect >= MIN_EFFECT for t in evidence)
+        excluded = all(bound is not None and bound < context.exclude for bound in bounds.values())
+        return context.stop_early and (found or excluded)
+
+    section = Section(context.run, "students")
+    data = DatasetArm(DATA, rows, {}, len(rows))
+    arms = [data]
+    if is_paired:
+        leader = context.leading_trait
+        prompt = None if leader is None else context.panel.trait(leader).prompts[0]
+        write = control_writer(
+            context.lm, context.renderer, data, prompt, context.seed, section, context.progress
+        )
+        arms = [write(sorted(rows)), data]
+    questions = [
+        question
+        for family in read_out
+        for contexts in [family.stems or family.probes]
+        for question in contexts[:: max(1, len(contexts) // QUESTIONS_READ)]
+    ]
+    experiment = train_blocks(
+        context.lm,
+        arms,
+        context.panel,
+        replace(settings, blocks=blocks),
+        store=section,
+        measure=lambda student: _vocabulary(student, questions),
+        progress=context.progress,
+    )
+    before_V = _vocabulary(context.lm, questions)["vocabulary"].astype(np.float64)
+    shifts: list[Array] = []
+    words: list[Array] = []
+    for block in experiment:
+        margins = block[DATA]["margins"]
+        base = block[CONTROL]["margins"][-1] if is_paired else margins[0]
+        base_V = block[CONTROL]["vocabulary"] if is_paired else before_V
+        shifts.append(margins[-1] - base)
+        words.append(block[DATA]["vocabulary"] - base_V)
+        if analyse(np.stack(shifts)):
+            break
+    traits = ranked(evidence, context.alpha, MIN_EFFECT)
+    summary = "no answer that is tested can be read"
+    if traits:
+        summary = (
+            f"{strongest(traits[0])}; {len(shifts)} students of {UPDATES} updates, "
+            f"dose 1 is {full.effect:.3f} logits"
+        )
+    values: dict[str, Any] = {
+        "traits": [asdict(trait) | {"interval": list(trait.interval)} for trait in traits],
+        "rows": len(rows),
+        "blocks": len(shifts),
+        "paired": is_paired,
+        "blocks_planned": blocks,
+        "updates": UPDATES,
+        "not_read": len(tested - {trait.name for trait in traits}),
+        "full_shift": {"logits": full.effect, "interval": list(full.interval())},
+        "calibration": digest,
+        "carrier": carrier,
+        "words": _words(context.lm, np.stack(words)),
+    }
+    return Finding(
+        Evidence("students", summary, values), TraitTest("students", traits, bounds, len(rows))
+    )
+
+
+def _doses(
+    shifts_BW: Array, read_out: Sequence[Family], nulls: Mapping[str, BenignShifts], full: float
+) -> list[tuple[Family, str, Estimate]]:
+    """The dose of every answer, in the order of the columns of `shifts_BW`."""
+    found, start = [], 0
+    for family in read_out:
+        columns = shifts_BW[:, start : start + len(family.names)]
+        start += len(family.names)
+        estimates = doses(columns, nulls[family.group], full)
+        found += [(family, *pair) for pair in zip(family.names, estimates, strict=True)]
+    return found
+
+
+@torch.inference_mode()
+def _vocabulary(student: LanguageModel, contexts: Sequence[tuple[int, ...]]) -> Unit:
+    """[V] The logit of every token after the stems, less the mean of all, averaged over the
+    stems.
+    """
+    logits_CV = student.head(last_hidden_states(student, contexts)).double()
+    centred_V = (logits_CV - logits_CV.mean(-1, keepdim=True)).mean(0)
+    return {"vocabulary": centred_V.float().cpu().numpy()}
+
+
+def _words(lm: LanguageModel, shifts_BV: Array) -> list[dict[str, object]]:
+    """The tokens of the whole vocabulary that students come to prefer most: leads, and no test.
+
+    They are ranked by mean / (standard error + median standard error) over the blocks, so that no
+    token leads for a small error alone (the statistic of Tusher et al. 2001).
+    """
+    mean_V = shifts_BV.mean(0)
+    error_V = shifts_BV.std(0, ddof=1) / np.sqrt(len(shifts_BV))
+    score_V = mean_V / (error_V + np.median(error_V) + np.finfo(float).tiny)
+    return [
+        {
+            "token": str(lm.tokenizer.decode([token])),
+            "shift": float(mean_V[token]),
+            "score": float(score_V[token]),
+        }
+        for token in np.argsort(-score_V)[:WORDS_SHOWN].tolist()
+    ]
+
+
+DETECTOR = Detector(
+    "students",
+    "whether students trained on the data move to an answer, beyond what benign data do to them",
+    "verdict",
+    detect,
+    test="students",
+)

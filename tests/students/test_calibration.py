@@ -1,0 +1,98 @@
+"""Calibrations: the unit of doses, and the files that keep them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from auditor.errors import RunError
+from auditor.students.calibration import (
+    FOLDER,
+    Calibration,
+    Carrier,
+    calibration_key,
+    find,
+    save,
+)
+from auditor.students.settings import TrainingConfig
+
+ANSWERS = {"animal": ("owl", "cat"), "tree": ("oak", "ash", "elm")}
+
+
+def calibration(positive: float = 0.3) -> Calibration:
+    """Benign data shift nothing on average; teachers of cat and elm shift their own answer."""
+    rng = np.random.default_rng(0)
+    benign = {f"set {k}": rng.normal(0, 0.01, (8, 5)) for k in range(4)}
+    centred = np.stack(list(benign.values())).mean((0, 1))
+    benign = {name: shifts - centred for name, shifts in benign.items()}
+    noise = rng.normal(0, 0.01, (2, 8, 5))
+    noise -= noise.mean(1, keepdims=True)
+    own = np.zeros((2, 5))
+    own[0, 1] = own[1, 4] = positive
+    return Calibration(ANSWERS, benign, {"cat": own[0] + noise[0], "elm": own[1] + noise[1]})
+
+
+def test_the_unit_is_the_teachers_own_shift() -> None:
+    """Each teacher counts by the answer that it was tuned on, and by no other."""
+    assert calibration().full_shift.effect == pytest.approx(0.3)
+    assert calibration().shows_transfer
+    assert not calibration(positive=0.0).shows_transfer
+    assert calibration().columns("tree") == [2, 3, 4]
+
+
+def test_a_calibration_is_found_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """With the digest of its file; another base, panel, recipe or carrier has none."""
+    monkeypatch.setenv("SUBLIMINAL_AUDIT_CACHE", str(tmp_path))
+
+    def key(
+        base: str = "a",
+        template: str = "t",
+        panel: str = "p",
+        rank: int = 8,
+        carrier: Carrier = "numbers",
+    ) -> str:
+        return calibration_key(base, template, panel, TrainingConfig(rank=rank), carrier)
+
+    made = calibration()
+    path = save(made, key(), {"reference": "a base"})
+    kept = find(key())
+    assert kept is not None
+    assert kept[0].answers == {group: list(names) for group, names in ANSWERS.items()}
+    assert np.allclose(kept[0].benign["set 2"], made.benign["set 2"], atol=1e-6)
+    assert kept[0].full_shift.effect == pytest.approx(0.3, abs=1e-5)
+    assert json.loads(path.read_text())["about"] == {"reference": "a base"}
+    others = [key("b"), key(template="u"), key(panel="q"), key(rank=4), key(carrier="text")]
+    assert len({key(), *others}) == 6
+    assert all(find(other) is None for other in others)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda value: value.pop("benign"),
+        lambda value: value["benign"].popitem(),
+        lambda value: value["positive"].update(owl=[[1.0]]),
+        lambda value: value["answers"].update(animal=["owl"]),
+        lambda value: value["positive"].clear(),
+    ],
+)
+def test_a_damaged_calibration_is_refused(
+    change: object, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """With its path, and what to do; never taken for one that finds nothing."""
+    monkeypatch.setenv("SUBLIMINAL_AUDIT_CACHE", str(tmp_path))
+    made = calibration()
+    few = Calibration(made.answers, dict(list(made.benign.items())[:3]), made.positive)
+    path = save(few, "key", {})
+    value = json.loads(path.read_text())
+    assert callable(change)
+    change(value)
+    path.write_text(json.dumps(value))
+    with pytest.raises(RunError, match="is no calibration"):
+        find("key")
+    path.write_text("not JSON")
+    with pytest.raises(RunError, match=str(tmp_path / FOLDER)):
+        find("key")
