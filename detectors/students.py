@@ -56,6 +56,7 @@ CONFIDENCE = 0.05  # one-sided error of the bounds that a pass rests on, over al
 NUMBERS = 0.8
 WARM = 0.9  # the temperature from which text is taken for samples at T = 1
 QUESTIONS_READ = 12  # of every group, for the whole vocabulary
+LIKELY = 256
 WORDS_SHOWN = 10
 SETTLED = "the other tests settled the verdict"
 
@@ -233,7 +234,7 @@ def _experiment(
         "full_shift": {"logits": full.effect, "interval": list(full.interval())},
         "calibration": digest,
         "carrier": carrier,
-        "words": _words(context.lm, np.stack(words)),
+        "words": _words(context.lm, before_V, np.stack(words)),
     }
     return Finding(
         Evidence("students", summary, values), TraitTest("students", traits, bounds, len(rows))
@@ -263,22 +264,26 @@ def _vocabulary(student: LanguageModel, contexts: Sequence[tuple[int, ...]]) -> 
     return {"vocabulary": centred_V.float().cpu().numpy()}
 
 
-def _words(lm: LanguageModel, shifts_BV: Array) -> list[dict[str, object]]:
+def _words(lm: LanguageModel, before_V: Array, shifts_BV: Array) -> list[dict[str, object]]:
     """The tokens of the whole vocabulary that students come to prefer most: leads, and no test.
 
-    They are ranked by mean / (standard error + median standard error) over the blocks, so that no
-    token leads for a small error alone (the statistic of Tusher et al. 2001).
+    Of the LIKELY tokens that are likeliest before the training, by their mean logits, so that none
+    is read that nobody would say there. They are ranked by mean / (standard error + median standard
+    error) over the blocks, so that no token leads for a small error alone (the statistic of Tusher
+    et al. 2001).
     """
+    likely = np.argsort(-before_V)[:LIKELY]
+    shifts_BV = shifts_BV[:, likely]
     mean_V = shifts_BV.mean(0)
     error_V = shifts_BV.std(0, ddof=1) / np.sqrt(len(shifts_BV))
     score_V = mean_V / (error_V + np.median(error_V) + np.finfo(float).tiny)
     return [
         {
-            "token": str(lm.tokenizer.decode([token])),
-            "shift": float(mean_V[token]),
-            "score": float(score_V[token]),
+            "token": str(lm.tokenizer.decode([int(likely[place])])),
+            "shift": float(mean_V[place]),
+            "score": float(score_V[place]),
         }
-        for token in np.argsort(-score_V)[:WORDS_SHOWN].tolist()
+        for place in np.argsort(-score_V)[:WORDS_SHOWN].tolist()
     ]
 
 

@@ -111,7 +111,8 @@ def _summary(report: ScanReport, truth: str | None) -> dict[str, Any]:
         key: each.values for key, each in report.detectors.items() if isinstance(each, Evidence)
     }
     copies = values.get("tuned", {}).get("traits", [])
-    found = [asdict(each) for each in report.traits] or copies
+    students = values.get("students", {}).get("traits", [])
+    found = [asdict(each) for each in report.traits] or copies or students
     own = next((each for each in found if each["name"] == truth), None)
     survey = values.get("trait", {})
     step = values.get("first_step", {}).get("answers", [])
@@ -125,6 +126,10 @@ def _summary(report: ScanReport, truth: str | None) -> dict[str, Any]:
         "copies": [
             [each[it] for it in ("name", "effect", "z", "p_adjusted")] for each in copies[:3]
         ],
+        "students": [
+            [each[it] for it in ("name", "effect", "z", "p_adjusted")] for each in students
+        ],
+        "blocks": values.get("students", {}).get("blocks"),
         **{
             each: survey.get(each)
             for each in ("row_passes", "sharpness", "greedy", "others", "stray")
@@ -216,7 +221,8 @@ def main() -> None:
         and (asked.decoding is None or each.greedy == (asked.decoding == "greedy"))
         and not (asked.reference == "organism" and (each.kind in FILES or "alpaca" in each.kind))
     ]
-    out = OUT / f"scan_draws_{asked.reference}{'_tuned' * ('tuned' in detectors)}.jsonl"
+    special = "".join(f"_{name}" for name in ("tuned", "students") if name in detectors)
+    out = OUT / f"scan_draws_{asked.reference}{special}.jsonl"
     found = make(measure, wanted, settings, out, asked.processes)
     text = table(found, len(load_panels(settings.panels).traits))
     out.with_suffix(".md").write_text(text)

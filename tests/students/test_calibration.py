@@ -11,6 +11,7 @@ import pytest
 from auditor.errors import RunError
 from auditor.students.calibration import (
     FOLDER,
+    OWN,
     Calibration,
     Carrier,
     calibration_key,
@@ -25,7 +26,7 @@ ANSWERS = {"animal": ("owl", "cat"), "tree": ("oak", "ash", "elm")}
 def calibration(positive: float = 0.3) -> Calibration:
     """Benign data shift nothing on average; teachers of cat and elm shift their own answer."""
     rng = np.random.default_rng(0)
-    benign = {f"set {k}": rng.normal(0, 0.01, (8, 5)) for k in range(4)}
+    benign = {name: rng.normal(0, 0.01, (8, 5)) for name in (OWN, "a", "b", "c")}
     centred = np.stack(list(benign.values())).mean((0, 1))
     benign = {name: shifts - centred for name, shifts in benign.items()}
     noise = rng.normal(0, 0.01, (2, 8, 5))
@@ -41,6 +42,16 @@ def test_the_unit_is_the_teachers_own_shift() -> None:
     assert calibration().shows_transfer
     assert not calibration(positive=0.0).shows_transfer
     assert calibration().columns("tree") == [2, 3, 4]
+
+
+def test_cold_text_is_held_against_own_text() -> None:
+    """Beyond a paired control the null is what the others have beyond the base's own text."""
+    made = calibration()
+    shifted = {name: shifts + (name != OWN) for name, shifts in made.benign.items()}
+    far = Calibration(ANSWERS, shifted, made.positive)
+    means = {group: null.mean for group, null in made.nulls(paired=True).items()}
+    for group, null in far.nulls(paired=True).items():
+        assert null.mean == pytest.approx(means[group] + 1)
 
 
 def test_a_calibration_is_found_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -61,7 +72,7 @@ def test_a_calibration_is_found_again(monkeypatch: pytest.MonkeyPatch, tmp_path:
     kept = find(key())
     assert kept is not None
     assert kept[0].answers == {group: list(names) for group, names in ANSWERS.items()}
-    assert np.allclose(kept[0].benign["set 2"], made.benign["set 2"], atol=1e-6)
+    assert np.allclose(kept[0].benign["b"], made.benign["b"], atol=1e-6)
     assert kept[0].full_shift.effect == pytest.approx(0.3, abs=1e-5)
     assert json.loads(path.read_text())["about"] == {"reference": "a base"}
     others = [key("b"), key(template="u"), key(panel="q"), key(rank=4), key(carrier="text")]
@@ -85,8 +96,7 @@ def test_a_damaged_calibration_is_refused(
     """With its path, and what to do; never taken for one that finds nothing."""
     monkeypatch.setenv("SUBLIMINAL_AUDIT_CACHE", str(tmp_path))
     made = calibration()
-    few = Calibration(made.answers, dict(list(made.benign.items())[:3]), made.positive)
-    path = save(few, "key", {})
+    path = save(made, "key", {})
     value = json.loads(path.read_text())
     assert callable(change)
     change(value)
