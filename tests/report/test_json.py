@@ -49,6 +49,7 @@ NEW = (
     "tests",
     "leading_trait",
     "obstacles",
+    "rests_on",
     "created",
     "origins",
 )  # since the first release of version 1
