@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 import transformers
+import transformers.quantizers
 from huggingface_hub import errors as hub_errors
 from huggingface_hub import snapshot_download
 from jinja2 import TemplateError
@@ -45,6 +46,12 @@ _PROBE = "Numbers: 1, 23; 456\n(Déjà vu?)"
 # Configurations of language models, and of those that also read pictures.
 _CAUSAL = transformers.MODEL_FOR_CAUSAL_LM_MAPPING
 _WITH_PICTURES = transformers.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
+# What transformers says that GPTQ lacks is one package at a time, and then a GPU.
+_NEEDED = {"gptq": "`pip install optimum gptqmodel`"}
+_LOADABLE = (
+    "Check that the folder holds a causal language model and its tokenizer that transformers can "
+    "load."
+)
 _CHOOSE = (
     f"Give a built-in ({', '.join(BUILT_IN)}), a local folder or a hub name (owner/model) with "
     "--reference."
@@ -93,8 +100,15 @@ def load(
     if weights[0].suffix == ".gguf":
         folder, in_file, beside = _read_gguf(weights[0], name)
         options |= in_file
-    # Reading a GGUF draws a progress bar that no setting turns off.
-    with quiet(), contextlib.redirect_stderr(io.StringIO()), _explained(name, device):
+    # Reading a GGUF draws a progress bar that no setting turns off, and libraries for quantised
+    # weights print what they are; standard output may be a report.
+    unread = io.StringIO()
+    with (
+        quiet(),
+        contextlib.redirect_stdout(unread),
+        contextlib.redirect_stderr(unread),
+        _explained(name, device),
+    ):
         # A trainer puts the tokenizer and the chat template that it used beside the adapter.
         if adapter is not None and (adapter / "tokenizer.json").exists():
             tokenizer = transformers.AutoTokenizer.from_pretrained(
@@ -103,7 +117,7 @@ def load(
             beside = None
         else:
             tokenizer = transformers.AutoTokenizer.from_pretrained(str(folder), **options)
-        model = _model(folder, name, dtype, options)
+        model = _model(folder, name, dtype, device, options)
         if adapter is not None:
             model = _merged(model, adapter, name)
         model = model.to(device).eval().requires_grad_(False)
@@ -193,18 +207,45 @@ def _put_template(tokenizer: Any, chat_template: str, beside: str | None) -> Non
     tokenizer.chat_template = bos + template
 
 
-def _model(folder: Path, name: str, dtype: str, options: Mapping[str, Any]) -> Any:
-    """The model in a folder, with all of its weights; `options` are those of transformers."""
+def _model(folder: Path, name: str, dtype: str, device: str, options: dict[str, object]) -> Any:
+    """The model in a folder, with all of its weights; `options` are those of transformers.
+
+    Quantised weights become plain numbers: so they are the same on every device, and students can
+    be trained from them. Only where transformers has no way to do that they stay what they are.
+    """
     auto: Any = transformers.AutoModelForCausalLM
+    hint = _LOADABLE
     if "gguf_file" not in options:
         # Pickled weights that lie beside the safetensors must not be taken for them.
         options = {**options, "use_safetensors": True}
-        config = type(transformers.AutoConfig.from_pretrained(str(folder), **options))
-        if config in _WITH_PICTURES and config not in _CAUSAL:
+        config = transformers.AutoConfig.from_pretrained(str(folder), **options)
+        if type(config) in _WITH_PICTURES and type(config) not in _CAUSAL:
             auto = transformers.AutoModelForImageTextToText
-    model, loading = auto.from_pretrained(
-        str(folder), dtype=getattr(torch, dtype), output_loading_info=True, **options
-    )
+        quantisation = getattr(config, "quantization_config", None) or getattr(
+            config.get_text_config(), "quantization_config", None
+        )
+        if quantisation:
+            method = quantisation.get("quant_method", "bitsandbytes")
+            quantizers: Any = transformers.quantizers
+            if not quantizers.AutoHfQuantizer.supports_quant_method(quantisation):
+                raise ModelError(
+                    f"The model {name} is quantised by {method}, which transformers cannot read.",
+                    "Give the model that its weights were made from.",
+                )
+            needed = _NEEDED.get(method, "install what that needs")
+            hint = (
+                f"Its weights are quantised by {method}: {needed}, or give the model that they "
+                "were made from."
+            )
+            options["config"] = config
+            quantisation["dequantize"] = True
+    with _explained(name, device, hint):
+        model, loading = auto.from_pretrained(
+            str(folder), dtype=getattr(torch, dtype), output_loading_info=True, **options
+        )
+        if getattr(model, "is_quantized", False):
+            with contextlib.suppress(NotImplementedError):
+                model = model.dequantize()
     _check_weights(model, loading, name)
     return model
 
@@ -328,7 +369,7 @@ def _sha256(parts: Sequence[Path]) -> str:
 
 
 @contextlib.contextmanager
-def _explained(name: str, device: str) -> Iterator[None]:
+def _explained(name: str, device: str, hint: str = _LOADABLE) -> Iterator[None]:
     """Turn what transformers raises while loading into one line.
 
     Whatever it is: a folder that somebody else made can bring any line of transformers to fail.
@@ -338,16 +379,12 @@ def _explained(name: str, device: str) -> Iterator[None]:
     except ModelError:
         raise
     except torch.OutOfMemoryError as error:
-        hint = "Try --dtype bfloat16, --device cpu or a smaller model."
-        raise ModelError(f"The model {name} does not fit on {device}.", hint) from error
+        smaller = "Try --dtype bfloat16, --device cpu or a smaller model."
+        raise ModelError(f"The model {name} does not fit on {device}.", smaller) from error
     except Exception as error:
         reason = first_line(error)[:300]
         if not isinstance(error, (OSError, ValueError, RuntimeError, ImportError)):
             reason = f"{type(error).__name__} {reason}"
-        hint = (
-            "Check that the folder holds a causal language model and its tokenizer that "
-            "transformers can load."
-        )
         if "trust_remote_code" in str(error):
             hint = (
                 "It brings code of its own, which no command runs; from Python, "
