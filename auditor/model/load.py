@@ -250,7 +250,7 @@ def _model(folder: Path, name: str, dtype: str, device: str, options: dict[str, 
     return model
 
 
-def _located(name: str, trust_remote_code: bool = False) -> tuple[Path, Origin]:
+def _located(name: str, trust_remote_code: bool) -> tuple[Path, Origin]:
     """Where the model `name` lies on this machine, fetched if need be. Raises ModelError."""
     path = Path(name).expanduser()
     if name in BUILT_IN:
@@ -258,14 +258,20 @@ def _located(name: str, trust_remote_code: bool = False) -> tuple[Path, Origin]:
     return (path, "local") if path.exists() else (_download(name, trust_remote_code), "hub")
 
 
-def _base_of(adapter: Path, name: str, trust_remote_code: bool = False) -> tuple[str, Path]:
-    """The name of the model that the adapter in a folder belongs to, and where that lies."""
+def _base_name(adapter: Path, name: str) -> str:
+    """The name of the model that the adapter in a folder belongs to. Raises ModelError."""
     base = None
     with contextlib.suppress(OSError, ValueError, LookupError, TypeError, RecursionError):
         base = json.loads((adapter / "adapter_config.json").read_bytes())["base_model_name_or_path"]
     if not base or not isinstance(base, str):
         hint = "Write base_model_name_or_path into adapter_config.json, or merge it into its base."
         raise ModelError(f"The model {name} is an adapter that names no base.", hint)
+    return base
+
+
+def _base_of(adapter: Path, name: str, trust_remote_code: bool) -> tuple[str, Path]:
+    """The name of an adapter's base, and where that lies, fetched if need be."""
+    base = _base_name(adapter, name)
     try:
         path, _ = _located(base, trust_remote_code)
     except ModelError as error:
@@ -346,14 +352,22 @@ def _parts(path: Path, weights: Sequence[Path], name: str) -> list[Path]:
     return sorted({*named, *weights})
 
 
-def digest_of_local(name: str) -> str:
-    """The digest that a model on this machine would have, without loading it. Raises ModelError."""
+def digest_of_local(name: str, base: str = "") -> str:
+    """The digest that a model on this machine would have, without loading it. Raises ModelError.
+
+    base: of an adapter, name and digest of its base as they were (`ModelIdentity.base`). A base
+    that is no folder here is taken to be that: nothing is looked for on the hub.
+    """
     path = Path(name).expanduser()
-    if (path / "adapter_config.json").exists():
-        base, base_path = _base_of(path, name)
-        digest = _sha256(_parts(base_path, _weight_files(base_path, base), base))
-        return _adapted_sha256(digest, path, name)
-    return _sha256(_parts(path, _weight_files(path, name), name))
+    if not (path / "adapter_config.json").exists():
+        return _sha256(_parts(path, _weight_files(path, name), name))
+    base_name = _base_name(path, name)
+    base_path = Path(base_name).expanduser()
+    if base_name in BUILT_IN or not base_path.exists():
+        base_sha256 = base.removeprefix(f"{base_name} ")
+    else:
+        base_sha256 = _sha256(_parts(base_path, _weight_files(base_path, base_name), base_name))
+    return _adapted_sha256(base_sha256, path, name)
 
 
 def _sha256(parts: Sequence[Path]) -> str:
