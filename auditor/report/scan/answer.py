@@ -126,8 +126,8 @@ def scope(report: ScanReport) -> str:
 
 
 def circumstances(report: ScanReport) -> str:
-    """When the audit was made, and which settings the command did not name; `safe`, and empty for a
-    report of an earlier release.
+    """When the audit was made, which settings the command did not name, and what made it slow;
+    `safe`, and empty for a report of an earlier release.
     """
     said = [f"Audited {moment(report.created)}."] if report.created else []
     elsewhere: dict[str, list[str]] = {}
@@ -137,6 +137,11 @@ def circumstances(report: ScanReport) -> str:
     if elsewhere:
         settings = (f"{', '.join(names)} from {origin}" for origin, names in elsewhere.items())
         said.append(f"Settings: {'; '.join(settings)}.")
+    if factor := report.timing.get("reread_factor"):
+        said.append(
+            f"This model cannot go on from a prompt that it has read: {factor:.1f} times the "
+            "tokens were read, a trait's prompt again with every row."
+        )
     return " ".join(said)
 
 
