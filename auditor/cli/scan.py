@@ -23,6 +23,7 @@ from auditor.cli.options import (
     RowFormat,
     ScanOutput,
     SideOption,
+    SystemTurn,
     Tuned,
 )
 from auditor.cli.output import check_data_sets, check_outputs, takes_stdout, write_targets
@@ -43,6 +44,7 @@ def scan(
     ],
     reference: Reference = None,
     chat_template: ChatTemplate = None,
+    system_turn: SystemTurn = None,
     panel: Panels = None,
     trait: Annotated[
         list[str] | None, Option(metavar="NAME", help="Test this trait only; repeatable.")
@@ -110,6 +112,7 @@ def scan(
     configuration = resolved(
         reference=reference,
         chat_template=chat_template,
+        system=system_turn,
         panels=panel,
         rows=parse_rows(rows),
         seed=seed,

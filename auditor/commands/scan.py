@@ -109,6 +109,7 @@ def scan(
         device=settings.device,
         dtype=settings.dtype,
         chat_template=settings.chat_template,
+        system=settings.system,
     )
     teacher = load_teacher(settings.teacher, lm) if settings.teacher else None
     judged = identity_of(lm).as_dict()

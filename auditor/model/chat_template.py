@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 # What may be named in place of a model's own template: a file, or one of these.
 OWN_TEMPLATE = "own"
 TEMPLATES = ("chatml", "llama3", "gemma", "mistral", "alpaca", "zephyr", "none")
+# What stands in the system turn of rows that have none: a text, or one of these.
+OWN_SYSTEM, NO_SYSTEM = "own", "none"
 MOST_TEMPLATE_BYTES = 2**20  # the longest have some tens of kilobytes
 SENTINEL = "\ue000{}\ue001"  # private-use characters: no template looks for them
 # Of one chat. A template takes far below a millisecond, and writes little but what it is given.
@@ -174,6 +176,49 @@ def takes_system(tokenizer: PreTrainedTokenizerBase) -> bool:
     except TemplateError:
         return False
     return text.split(user)[0].count(system) == 1
+
+
+def put_system(tokenizer: PreTrainedTokenizerBase, system: str, name: str) -> None:
+    """Have the template of the model `name` write `system` as the system turn of a chat that has
+    none. OWN_SYSTEM leaves that to the template; with NO_SYSTEM the turn of a template that would
+    write a prompt of its own is empty.
+
+    Raises: ModelError where the template takes no system turn, or always writes one.
+    """
+    if system == OWN_SYSTEM:
+        return
+    given, user, answer = (SENTINEL.format(i) for i in range(3))
+
+    def head(*turns: Message) -> str:
+        chat = [*turns, Message("user", user), Message("assistant", answer)]
+        return render(tokenizer, chat).split(user)[0]
+
+    is_taken = takes_system(tokenizer)
+    content, bare = system, ""
+    if system == NO_SYSTEM:
+        if not is_taken:
+            return
+        content, bare = "", head()
+        before, after = head(Message("system", given)).split(given)
+        is_written = bare.startswith(before) and bare.endswith(after)
+        if not is_written or (bare == before + after and before in ("", tokenizer.bos_token)):
+            return
+    elif not is_taken:
+        raise ModelError(
+            f"The chat template of {name} takes no system turn.",
+            "Leave out --system, or name the template of training with --chat-template.",
+        )
+    turn = f"{{'role': 'system', 'content': {json.dumps(content, ensure_ascii=False)}}}"
+    # The line break that ends this is left out, and what follows still begins a line.
+    tokenizer.chat_template = (
+        f"{{% if messages[0].role != 'system' %}}{{% set messages = [{turn}] + messages %}}"
+        f"{{% endif %}}\n{tokenizer.get_chat_template()}"
+    )
+    if head() == bare:
+        raise ModelError(
+            f"The chat template of {name} writes a system turn that cannot be left out.",
+            "Name the template of training with --chat-template, or leave out --system none.",
+        )
 
 
 def behind_turns(tokenizer: PreTrainedTokenizerBase) -> list[str]:

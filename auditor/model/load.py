@@ -24,11 +24,13 @@ from auditor.errors import ModelError, first_line
 from auditor.model.builtin import BUILT_IN, fetch, file_sha256, quiet
 from auditor.model.chat_template import (
     MOST_TEMPLATE_BYTES,
+    OWN_SYSTEM,
     OWN_TEMPLATE,
     SENTINEL,
     TEMPLATES,
     named_template,
     prepare,
+    put_system,
     render,
 )
 from auditor.model.forward import probed
@@ -64,6 +66,7 @@ def load(
     device: str | None = None,
     dtype: str | None = None,
     chat_template: str | None = None,
+    system: str | None = None,
     trust_remote_code: bool = False,
 ) -> LanguageModel:
     """Load the model `name`: a built-in, a local folder (safetensors or GGUF), a .gguf file or a
@@ -73,6 +76,8 @@ def load(
         large weights only on CUDA, since it rounds much of what is looked for away (runs/log.md).
     chat_template: in place of the model's own, see `auditor.model.chat_template.named_template`;
         "own" is as None.
+    system: what stands in the system turn of a chat that has none, see
+        `auditor.model.chat_template.put_system`; None is as "own".
     A hub model is downloaded as safetensors only; pickled weights are never read.
 
     Raises: ModelError, with the next step, when the model is unknown, cannot be downloaded, has no
@@ -81,7 +86,7 @@ def load(
     body and a head.
     """
     device = _device(device)
-    chat_template = chat_template or OWN_TEMPLATE
+    chat_template, system = chat_template or OWN_TEMPLATE, system or OWN_SYSTEM
     prepare()
     path, origin = _located(name, trust_remote_code)
     adapter, base, base_path = None, "", path
@@ -123,11 +128,15 @@ def load(
         model = model.to(device).eval().requires_grad_(False)
         _put_template(tokenizer, chat_template, beside)
         lm = LanguageModel(
-            name, path, digest, dtype, device, model, tokenizer, origin, chat_template, base
+            *(name, path, digest, dtype, device, model, tokenizer, origin),
+            chat_template=chat_template,
+            system=system,
+            base=base,
         )
         LOG.debug("SHA-256 of the files of %s: %s", name, lm.sha256)
         _check_tokenizer(lm)
         _check_template(lm)
+        put_system(tokenizer, system, name)
         _check_head(lm)
         ids = tokenizer(_PROBE, add_special_tokens=False).input_ids
         return probed(lm, [*ids, *ids])

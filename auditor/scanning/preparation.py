@@ -155,7 +155,11 @@ def load_teacher(teacher: str, lm: LanguageModel) -> LanguageModel:
     """
     try:
         model = models.load(
-            teacher, device=lm.device, dtype=lm.dtype, chat_template=lm.chat_template
+            teacher,
+            device=lm.device,
+            dtype=lm.dtype,
+            chat_template=lm.chat_template,
+            system=lm.system,
         )
     except ModelError as error:
         raise ModelError(error.message, error.hint.replace("--reference", "--teacher")) from error
