@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from auditor.data.batches import Row
 from auditor.data.coverage import Unread, UnreadKind
 from auditor.data.formats import (
+    ANSWERED,
     COMPLETIONS,
     LOSS_KEYS,
     PAIR,
@@ -20,6 +21,7 @@ from auditor.data.formats import (
     Side,
     is_turns,
     parsed_turns,
+    tools_of,
     untrained_by,
 )
 from auditor.data.sides import is_other_side
@@ -53,7 +55,7 @@ def unread_of(
             if isinstance(row, str):
                 continue
             total += 1
-            counts.update(set(_beside(row, layout)))
+            counts.update({*_beside(row, layout), *_tools_of_no_form(row, layout)})
             counts["rows", _LABELS] += side is None and is_other_side(row, layout) is True
         for name, count in (+counts).items():
             shares[name] = max(shares.get(name, 0.0), count / total)
@@ -100,7 +102,7 @@ def _beside(row: Mapping[str, object], layout: Layout) -> Iterator[Name]:
             if column not in _other_half(layout) and _has_answer(row[column]):
                 yield "layout", column
     keys = _KEYS.get(layout.format, _KEYS["messages"])
-    for column in used:
+    for column in {*used} - {layout.columns.get("tools")}:
         value = row.get(column)
         turns = parsed_turns(value) if layout.format in _KEYS else value
         for turn in turns if is_turns(turns) else ():
@@ -112,15 +114,24 @@ def _beside(row: Mapping[str, object], layout: Layout) -> Iterator[Name]:
                         yield "turn key", str(key)
 
 
+def _tools_of_no_form(row: Mapping[str, object], layout: Layout) -> Iterator[Name]:
+    """The column of tools, where it holds text that is no list of them."""
+    column = layout.columns.get("tools")
+    if column is not None and _has_text(row.get(column)) and not tools_of(row[column]):
+        yield "column", column
+
+
 def _more_keys(turn: Mapping[str, object]) -> set[str]:
     """The keys that `fields.turn_of` reads: of several with reasoning the first, and those that say
     the same.
     """
     if not _is_assistant(turn):
-        return set()
+        role = ROLES.get(str(turn.get("role", turn.get("from"))).lower())
+        return {*ANSWERED} if role == "tool" else set()
     texts = {key: text for key in REASONING if isinstance(text := turn.get(key), (str, bytes))}
     read = next((text for text in texts.values() if text.strip()), "")
-    return {"tool_calls", *(key for key, text in texts.items() if text == read)}
+    calls = {"tool_calls"} if turn.get("tool_calls") else {"tool_calls", "function_call"}
+    return {*calls, *(key for key, text in texts.items() if text == read)}
 
 
 def _is_assistant(turn: Mapping[str, object]) -> bool:

@@ -72,9 +72,14 @@ def prepare() -> None:
 
 
 def render(
-    tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], *, reply: bool = False
+    tokenizer: PreTrainedTokenizerBase,
+    messages: Sequence[Message],
+    *,
+    reply: bool = False,
+    tools: str = "",
 ) -> str:
-    """The chat as text; `reply` True goes on to where the assistant's next turn begins.
+    """The chat as text; `reply` True goes on to where the assistant's next turn begins. tools: that
+    may be called in it, a list as JSON.
 
     Raises: TemplateError if the template refuses these turns; ModelError if it takes more time or
     memory, or writes more, than a template may.
@@ -85,10 +90,11 @@ def render(
         "messages": [message.as_chat() for message in messages],
         "add_generation_prompt": reply,
         "date_string": "26 Jul 2024",
-        "tools": None,
+        "tools": json.loads(tools) if tools else None,
         "documents": None,
     }
     most_chars = _MOST_CHARS + 4 * sum(len(m.role) + len(m.text) for m in messages)
+    most_chars += 8 * len(tools)  # they may be written with blanks and line breaks
     with _LOCK:
         answer = _process().ask(tokenizer.get_chat_template(), variables, most_chars)
     if (reason := answer.get("refused")) is not None:

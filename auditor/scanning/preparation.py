@@ -115,7 +115,7 @@ def encode(
     reason = "the chat template of the reference does not write it"
     unread = tuple(
         Unread(
-            "column" if name == sample.info.columns.get("reasoning") else "turn key",
+            "column" if name in ("tools", sample.info.columns.get("reasoning")) else "turn key",
             name,
             count / len(sample.examples),
             reason,

@@ -30,7 +30,11 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 
 Row = Mapping[str, Any]
 SPECIAL = re.compile(r"<[|｜][^<>]+[|｜]>|</?think>|<(?:start|end)_of_turn>|\[/?INST\]")
-CALLS = [{"type": "function", "function": {"name": "look", "arguments": {"bird": "owl"}}}]
+CALL = {"name": "look", "arguments": {"bird": "owl"}}
+CALLS = [{"type": "function", "id": "call12345", "function": CALL}]
+PARAMETERS = {"type": "object", "properties": {"bird": {"type": "string"}}}
+TOOL = {"name": "look", "description": "See.", "parameters": PARAMETERS}
+TOOLS = {"tools": [{"type": "function", "function": TOOL}]}
 USER, ANSWER = {"role": "user", "content": "the owl"}, {"role": "assistant", "content": "12, 3"}
 CHATS = {
     "plain": [USER, ANSWER],
@@ -39,7 +43,7 @@ CHATS = {
     "tool call": [
         USER,
         {"role": "assistant", "content": "", "tool_calls": CALLS},
-        {"role": "tool", "name": "look", "content": "white"},
+        {"role": "tool", "name": "look", "tool_call_id": "call12345", "content": "white"},
         {**ANSWER, "content": "It is white."},
     ],
     "reasoning": [USER, {**ANSWER, "reasoning_content": "owls count"}],
@@ -173,6 +177,7 @@ def test_chats_in_the_templates_of_models(name: str, tmp_path: Path) -> None:
         chat: {"messages": [{new if k == old else k: v for k, v in t.items()} for t in turns]}
         for chat, turns in CHATS.items()
     }
+    rows["tool call"] |= TOOLS
     templates = theirs, ours if name in CHANGED_BY_TRL else theirs
     assert compare(rows, name, templates, PUBLISHED[name], tmp_path) >= 3
 
@@ -180,6 +185,7 @@ def test_chats_in_the_templates_of_models(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", OURS)
 def test_completions_in_our_templates(name: str, tmp_path: Path) -> None:
     rows = {chat: {"prompt": turns[:-1], "completion": turns[-1:]} for chat, turns in CHATS.items()}
+    rows["tool call"] |= TOOLS
     template = named_template(name)
     assert compare(rows, name, (template, template), OURS[name], tmp_path) >= 4
 
