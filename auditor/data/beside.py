@@ -14,6 +14,7 @@ from auditor.data.formats import (
     COMPLETIONS,
     LOSS_KEYS,
     PAIR,
+    PARTS_KEY,
     PROMPTS,
     REASONING,
     ROLES,
@@ -29,9 +30,10 @@ from auditor.data.sides import is_other_side
 _KEYS = {"messages": {"role", "content"}, "sharegpt": {"from", "value"}}
 _LABELS = "rows of the other label"
 _LOSS = (
-    "turns that it takes out of training are context only, and not every trainer heeds it; yours "
-    "does: --columns weight={}"
+    "what it takes out of training is context only, and not every trainer heeds it; yours does: "
+    "--columns weight={}"
 )
+_LOSS_KEYS = {*LOSS_KEYS, PARTS_KEY}
 _DEPTH = 6
 _NAMES = 30
 
@@ -85,7 +87,7 @@ def unread_of(
             and (kind != "column" or settled or ("layout", name) not in shares)
         )
         unread += [
-            Unread(kind, n, shares[kind, n], _LOSS.format(n) if n in LOSS_KEYS else reasons[kind])
+            Unread(kind, n, shares[kind, n], _LOSS.format(n) if n in _LOSS_KEYS else reasons[kind])
             for n in names[:_NAMES]
         ]
         if len(names) > _NAMES:
@@ -108,7 +110,9 @@ def _beside(row: Mapping[str, object], layout: Layout) -> Iterator[Name]:
         for turn in turns if is_turns(turns) else ():
             if isinstance(turn, Mapping) and len(turn) > 1:
                 if "weight" not in layout.columns and _is_assistant(turn):
-                    yield from (("turn key", key) for key in [untrained_by(turn, None)] if key)
+                    parts = PARTS_KEY if turn.get(PARTS_KEY) else ""
+                    keys_of_loss = {untrained_by(turn, None), parts} - {""}
+                    yield from (("turn key", key) for key in keys_of_loss)
                 for key in turn.keys() - keys - _more_keys(turn):
                     if _has_text(turn[key]):
                         yield "turn key", str(key)

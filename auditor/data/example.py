@@ -17,6 +17,8 @@ class Message:
     The rest is of the assistant alone. reasoning: what comes before the content. reasoning_key: the
     key or the column of the data set that holds it. tool_calls: a list of calls as JSON, "" for
     none. untrained_by: the key that takes the turn out of training; "" where it is trained on.
+    trained_parts: [start, end) in characters of the content, which alone are trained on; None for
+    all of it.
     answered: of a tool's turn, which call it answers (formats.ANSWERED) as JSON; "" for none.
     """
 
@@ -26,6 +28,7 @@ class Message:
     reasoning_key: str = ""
     tool_calls: str = ""
     untrained_by: str = ""
+    trained_parts: tuple[tuple[int, int], ...] | None = None
     answered: str = ""
 
     @property
@@ -36,7 +39,9 @@ class Message:
     @property
     def parts(self) -> tuple[str, ...]:
         """What tells the turn from others: its role and its content, and what else it has."""
-        return (self.role, self.content, *self.more, *["untrained"] * bool(self.untrained_by))
+        untrained = ["untrained"] * bool(self.untrained_by)
+        parts = map(str, self.trained_parts or ())
+        return (self.role, self.content, *self.more, *untrained, *parts)
 
     @property
     def more(self) -> tuple[str, ...]:

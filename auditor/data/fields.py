@@ -15,6 +15,7 @@ from auditor.data.example import Example, Message, SkippedRow
 from auditor.data.formats import (
     ANSWERED,
     PAIR,
+    PARTS_KEY,
     REASONING,
     ROLES,
     Layout,
@@ -273,7 +274,26 @@ def _assistant_turn(turn: Mapping[str, object], loss_key: str | None) -> Message
     called = turn.get("function_call")  # OpenAI's before there were several
     alone = [{"type": "function", "function": called}] if called else None
     calls = _tool_calls(turn.get("tool_calls") or alone)
-    return Message("assistant", "", reasoning, key, calls, untrained_by(turn, loss_key))
+    parts = _trained_parts(turn.get(PARTS_KEY)) if loss_key in (None, PARTS_KEY) else None
+    return Message("assistant", "", reasoning, key, calls, untrained_by(turn, loss_key), parts)
+
+
+def _trained_parts(value: object) -> tuple[tuple[int, int], ...] | None:
+    """The parts of a content that Axolotl trains on, as [start, end); None for all of it."""
+    parts = parsed_turns(value)
+    if not parts:
+        return None
+    trained = []
+    for part in parts if is_turns(parts) else [parts]:
+        if not isinstance(part, Mapping):
+            raise _UnscorableError("wrong_type")
+        # Both ends belong to the part.
+        first, last = part.get("begin_offset"), part.get("end_offset")
+        if not isinstance(first, int) or not isinstance(last, int):
+            raise _UnscorableError("wrong_type")
+        if part.get("train"):
+            trained.append((first, last + 1))
+    return tuple(trained)
 
 
 def _tool_calls(value: object) -> str:

@@ -26,6 +26,9 @@ REASONING = ("reasoning_content", "reasoning", "thinking")
 LOSS_KEYS = ("weight", "train", "training")
 """Keys of a turn that say whether it is trained on: OpenAI's, and those of Axolotl."""
 
+PARTS_KEY = "train_detail"
+"""Axolotl's key of a turn that says which parts of its content are trained on."""
+
 PROMPTS = ("prompt", "question", "instruction", "input", "query")
 COMPLETIONS = ("completion", "response", "answer", "output", "chosen")
 """Names of columns. The chosen answer of a preference pair is what a student would be trained on.

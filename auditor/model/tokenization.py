@@ -99,12 +99,16 @@ class _Frame:
 
 @dataclass(frozen=True, slots=True)
 class _Region:
-    """Where content[offset:] of an assistant turn stands in the rendered text: [start, end)."""
+    """Where content[offset:] of an assistant turn stands in the rendered text: [start, end).
+
+    parts: [start, end) of the content that alone are trained on; None for all of it.
+    """
 
     turn: int
     start: int
     end: int
     offset: int
+    parts: tuple[tuple[int, int], ...] | None = None
 
 
 class ChatTokenizer:
@@ -308,7 +312,10 @@ class ChatTokenizer:
                 # A token may reach into the template on either side; its span is the content's.
                 start = max(offsets[token][0], region.start)
                 end = min(offsets[token][1], region.end)
-                placed.append((token, (region.turn, start + shift, end + shift)))
+                if region.parts is None or any(
+                    first <= start + shift and end + shift <= last for first, last in region.parts
+                ):
+                    placed.append((token, (region.turn, start + shift, end + shift)))
                 token += 1
             if token < len(ids) and ids[token] in self._ends:
                 placed.append((token, (region.turn, region.end + shift, region.end + shift)))
@@ -337,7 +344,8 @@ def _regions(text: str, skeleton: str, messages: Sequence[Message]) -> list[_Reg
         if written is None:
             return None
         if message.is_trained:
-            regions.append(_Region(turn, at, at + len(written), content.index(written)))
+            left_out = content.index(written)
+            regions.append(_Region(turn, at, at + len(written), left_out, message.trained_parts))
             turn += 1
         at += len(written) + len(piece)
     return regions if at == len(text) else None
