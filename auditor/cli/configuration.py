@@ -85,6 +85,10 @@ class Config(_Keys):
     """Chat template in place of the reference's own: chatml, llama3, gemma, mistral, alpaca,
     zephyr, a Jinja file, or none for text without one."""
 
+    system: Text | None = None
+    """System turn of rows that have none, as in training; `none`: an empty one where the template
+    has its own."""
+
     panels: Texts = Field(default_factory=lambda: list(DEFAULTS.panels))
     """Trait panels: built-in names or YAML files."""
 
@@ -141,6 +145,7 @@ class Resolved:
         return ScanSettings(
             reference=config.reference,
             chat_template=config.chat_template,
+            system=config.system,
             panels=config.panels,
             rows=config.rows,
             seed=config.seed,

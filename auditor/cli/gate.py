@@ -25,6 +25,7 @@ from auditor.cli.options import (
     ScanOutput,
     SideOption,
     Students,
+    SystemTurn,
     Tuned,
 )
 from auditor.cli.output import check_data_sets, check_outputs, takes_stdout, write_targets
@@ -48,6 +49,7 @@ def gate(
     ] = None,
     reference: Annotated[str | None, Option(metavar="MODEL", help="Base of the students.")] = None,
     chat_template: ChatTemplate = None,
+    system_turn: SystemTurn = None,
     panel: Panels = None,
     rows: Annotated[str | None, Option(metavar="N|all|auto", help="Rows to score at most.")] = None,
     seed: Annotated[
@@ -121,6 +123,7 @@ def gate(
     options |= {
         "dtype": dtype,
         "chat_template": chat_template,
+        "system": system_turn,
         "rows": parse_rows(rows),
         "exclude": exclude,
     }
@@ -255,6 +258,7 @@ def as_last_scanned(settings: ScanSettings, named: Iterable[str]) -> tuple[str, 
             if {"reference", "chat_template"} & {*named}
             else last.chat_template
         ),
+        system=settings.system if {"reference", "system"} & {*named} else last.system,
         panels=settings.panels if "panels" in named else last.panels,
         origins=origins | dict(settings.origins),
         # Those that were named, and not those that were found: what was found settles nothing.

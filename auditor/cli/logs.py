@@ -54,7 +54,11 @@ def configure(verbose: int, quiet: bool) -> None:
     """Show the records of our packages on standard error: with `verbose` 1 those of level INFO and
     above, from 2 on DEBUG; with `quiet` only ERROR, and no progress. The root logger, which
     belongs to libraries, stays as it is.
+
+    transformers, which is not imported yet, is told to be silent: what it recommends for speed is
+    for who writes programs with it.
     """
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     level = {0: logging.WARNING, 1: logging.INFO}.get(verbose, logging.DEBUG)
     if quiet:
         level = logging.ERROR

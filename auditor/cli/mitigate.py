@@ -19,7 +19,17 @@ from auditor.cli.mitigation_options import (
     selected,
     with_mitigation_options,
 )
-from auditor.cli.options import ChatTemplate, Columns, Device, Dtype, Fresh, Panels, RowFormat, Seed
+from auditor.cli.options import (
+    ChatTemplate,
+    Columns,
+    Device,
+    Dtype,
+    Fresh,
+    Panels,
+    RowFormat,
+    Seed,
+    SystemTurn,
+)
 from auditor.cli.output import check_data_sets, check_outputs
 from auditor.cli.parsing import choose, parse_budget, parse_columns
 from auditor.cli.student_options import DEFAULT_BUDGET
@@ -96,6 +106,7 @@ def mitigate(
         str | None, Option(metavar="MODEL", help="Base of the students; default: the scan's.")
     ] = None,
     chat_template: ChatTemplate = None,
+    system_turn: SystemTurn = None,
     seed: Seed = 0,
     format_of: RowFormat = None,
     columns: Columns = "",
@@ -157,11 +168,12 @@ def mitigate(
         )
     # The folder is a new one; within that of the data set it would be a part of it.
     check_outputs([output], [], dataset)
-    config = resolved(chat_template=chat_template).config
+    config = resolved(chat_template=chat_template, system=system_turn).config
     settings = MitigateSettings(
         reference=reference,
         base=config.reference,
         chat_template=config.chat_template,
+        system=config.system,
         panels=tuple(panel or ()),
         traits=tuple(trait or ()),
         min_margin=TIE_EPSILON if min_margin is None else min_margin,

@@ -27,6 +27,15 @@ ChatTemplate = Annotated[
         "default: the model's.",
     ),
 ]
+SystemTurn = Annotated[
+    str | None,
+    Option(
+        "--system",
+        metavar="TEXT|none",
+        help="System turn of rows that have none, as in training; none: an empty one where the "
+        "model's template has its own; default: as the template has it.",
+    ),
+]
 Panels = Annotated[
     list[str] | None,
     Option(metavar="PANEL", help=f"{', '.join((DEFAULT, *BUILT_IN))}, or a YAML file; repeatable."),

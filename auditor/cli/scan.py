@@ -24,6 +24,7 @@ from auditor.cli.options import (
     ScanOutput,
     SideOption,
     Students,
+    SystemTurn,
     Tuned,
 )
 from auditor.cli.output import check_data_sets, check_outputs, takes_stdout, write_targets
@@ -44,6 +45,7 @@ def scan(
     ],
     reference: Reference = None,
     chat_template: ChatTemplate = None,
+    system_turn: SystemTurn = None,
     panel: Panels = None,
     trait: Annotated[
         list[str] | None, Option(metavar="NAME", help="Test this trait only; repeatable.")
@@ -112,6 +114,7 @@ def scan(
     configuration = resolved(
         reference=reference,
         chat_template=chat_template,
+        system=system_turn,
         panels=panel,
         rows=parse_rows(rows),
         seed=seed,

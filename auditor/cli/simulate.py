@@ -10,7 +10,7 @@ from typer import Option, echo
 
 from auditor import __version__
 from auditor.cli.config import resolved
-from auditor.cli.options import ChatTemplate, Reference, Seed
+from auditor.cli.options import ChatTemplate, Reference, Seed, SystemTurn
 from auditor.cli.parsing import parse_share
 from auditor.errors import AuditError, InputError, TraitError
 
@@ -66,6 +66,7 @@ def simulate(
     seed: Seed = 0,
     reference: Reference = None,
     chat_template: ChatTemplate = None,
+    system_turn: SystemTurn = None,
     label: Annotated[
         bool, Option("--label", help="Note in the files where they come from.")
     ] = False,
@@ -102,7 +103,9 @@ def simulate(
     from auditor.students.teacher import tune_teacher
     from auditor.traits.panel import load_panels
 
-    config = resolved(reference=reference, chat_template=chat_template, panels=panel).config
+    config = resolved(
+        reference=reference, chat_template=chat_template, system=system_turn, panels=panel
+    ).config
     traits = load_panels(config.panels)
     poison_trait = traits.trait(trait)
     system = None if is_finetuned else trait_prompt(poison_trait, wording)
@@ -112,6 +115,7 @@ def simulate(
         config.reference,
         dtype="float32" if is_finetuned else None,
         chat_template=config.chat_template,
+        system=config.system,
     )
     settings = SimulationSettings(
         rows=rows,

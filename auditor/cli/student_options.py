@@ -13,7 +13,7 @@ from typing import Annotated, Any
 from typer import Option
 
 from auditor.cli.config import resolved
-from auditor.cli.options import ChatTemplate, Device, Panels, Reference, Seed
+from auditor.cli.options import ChatTemplate, Device, Panels, Reference, Seed, SystemTurn
 from auditor.cli.parsing import parse_budget, parse_layers
 from auditor.errors import AuditError
 from auditor.students.settings import StudentSettings, TrainingConfig
@@ -24,6 +24,7 @@ DEFAULT_BUDGET = "30m"
 def student_settings(
     reference: Reference = None,
     chat_template: ChatTemplate = None,
+    system_turn: SystemTurn = None,
     panel: Panels = None,
     blocks: Annotated[
         int, Option(metavar="N", min=1, help="Disjoint blocks of rows, the unit of inference.")
@@ -65,7 +66,9 @@ def student_settings(
     device: Device = None,
 ) -> StudentSettings:
     """The settings that the options mean. Raises AuditError for contradictions."""
-    config = resolved(reference=reference, chat_template=chat_template, panels=panel).config
+    config = resolved(
+        reference=reference, chat_template=chat_template, system=system_turn, panels=panel
+    ).config
     # Who names the size has no need of a limit; who does not must not wait for days.
     by_default = DEFAULT_BUDGET if rows is None and updates is None else None
     selected, lora_alpha = parse_layers(layers), lora_alpha or alpha
@@ -88,6 +91,7 @@ def student_settings(
     return StudentSettings(
         reference=config.reference,
         chat_template=config.chat_template,
+        system=config.system,
         panels=tuple(config.panels),
         blocks=blocks,
         rows=rows,

@@ -23,7 +23,6 @@ from auditor.progress import Progress
 from auditor.runs.run_directory import RunDir, installed_versions
 from auditor.students.arms import DatasetArm
 from auditor.students.calibration import (
-    OWN,
     UPDATES,
     Calibration,
     Carrier,
@@ -42,6 +41,7 @@ ROWS = 2_000  # of each data set: 16 rows for each update of all blocks
 MAX_TOKENS: dict[Carrier, int] = {"numbers": 24, "text": 48}
 POSITIVE = 3  # teachers tuned on a trait
 
+OWN_TEXT = "own text"
 # Personas with a manner and no taste. None is a trait of a panel.
 PERSONAS = {
     "accountant": "You are a careful accountant.",
@@ -141,7 +141,7 @@ def measure(
     """
     taught = _taught(ChatTokenizer(lm), panel)
     prompts = list(itertools.islice(draw_prompts(settings.seed, carrier), rows))
-    names = [OWN, *PERSONAS, *HABITS, *taught]
+    names = [OWN_TEXT, *PERSONAS, *HABITS, *taught]
     arms = []
     for done, (name, (writer, system)) in enumerate(
         zip(names, _writers(lm, panel, taught, settings.seed), strict=True)
@@ -163,7 +163,7 @@ def measure(
         name: np.stack([block[name][-1] - block[name][0] for block in blocks]) for name in names
     }
     answers = {family.group: family.names for family in families(ChatTokenizer(lm), panel, None)}
-    benign = {name: shifts[name] for name in (OWN, *PERSONAS, *HABITS)}
+    benign = {name: shifts[name] for name in (OWN_TEXT, *PERSONAS, *HABITS)}
     return Calibration(answers, benign, {name: shifts[name] for name in taught})
 
 

@@ -95,10 +95,8 @@ def check(
     the next step.
     """
     scanned = done.scanned
-    reference, template = reference_of(scanned, settings)
     shared: dict[str, Any] = {
-        "reference": reference,
-        "chat_template": template,
+        **reference_of(scanned, settings),
         "panels": panels_of(scanned, settings.panels),
         "device": settings.device,
         "format_of": done.manifest.format,

@@ -174,7 +174,7 @@ def _other_model(report: ScanReport, name: str) -> list[tuple[str, object, objec
         return []
     from auditor.model.load import digest_of_local
 
-    now = digest_of_local(name)
+    now = digest_of_local(name, str(report.reference.get("base", "")))
     return [] if now == then else [(f"reference {name} with the digest", then, now)]
 
 

@@ -104,6 +104,7 @@ def locate(
         device=settings.device,
         dtype="float32",
         chat_template=settings.chat_template,
+        system=settings.system,
     )
     settings, single = settings.resolved(lm), single_layers(lm, layers)
     reference, versions = identity_of(lm), installed_versions()

@@ -103,9 +103,13 @@ def mitigate(
     model = None
     if needs_reference(steps, settings):
         progress(Progress("loading the reference", 0, None))
-        reference, template = reference_of(scanned, settings)
+        put = reference_of(scanned, settings)
         lm = models.load(
-            reference, device=settings.device, dtype=settings.dtype, chat_template=template
+            str(put["reference"]),
+            device=settings.device,
+            dtype=settings.dtype,
+            chat_template=put["chat_template"],
+            system=put["system"],
         )
         model = (lm, ChatTokenizer(lm))
     job = _Job(

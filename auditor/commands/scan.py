@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
@@ -31,7 +32,7 @@ from auditor.scanning.settings import Rows, ScanSettings
 from auditor.scanning.verdict import lost_share
 from auditor.traits.panel import load_panels
 from detectors import DETECTORS, ON_REQUEST, load
-from detectors.interface import Outcome, Skipped
+from detectors.interface import Outcome, ScanContext, Skipped
 
 LOG = logging.getLogger(__name__)
 
@@ -108,6 +109,7 @@ def scan(
         device=settings.device,
         dtype=settings.dtype,
         chat_template=settings.chat_template,
+        system=settings.system,
     )
     teacher = load_teacher(settings.teacher, lm) if settings.teacher else None
     judged = identity_of(lm).as_dict()
@@ -157,6 +159,7 @@ def scan(
                     "survey_seconds": detected.scored.trait_seconds,
                     "total_seconds": time.monotonic() - started,
                     "trait_tokens": float(detected.scored.trait_tokens),
+                    **_reread_factor(context),
                 },
                 settings=resolved,
                 versions=versions,
@@ -192,6 +195,17 @@ def _named(source: object, root: Path, *, twice: bool) -> str:
     if isinstance(source, str | os.PathLike):
         return os.fspath(source)
     return str(keep_data(root, as_jsonl(source), ".jsonl"))
+
+
+def _reread_factor(context: ScanContext) -> dict[str, float]:
+    """Of a reference that cannot go on from a prompt that it has read: how many times the tokens
+    are read under a trait's prompt, since the prompt is read again with every row.
+    """
+    if context.lm.prefix_caching or not context.rows or not context.tested.traits:
+        return {}
+    prompts = [trait.prompts[0] for trait in context.tested.traits]
+    again = statistics.fmean(len(context.renderer.prefix(prompt)) for prompt in prompts)
+    return {"reread_factor": 1 + again / statistics.fmean(len(row.tokens) for row in context.rows)}
 
 
 def _several(names: str | Sequence[str]) -> Sequence[str]:

@@ -86,6 +86,7 @@ def verify(
         device=processes.device(settings.device),
         dtype="float32",
         chat_template=settings.chat_template,
+        system=settings.system,
     )
     settings, renderer = settings.resolved(lm), ChatTokenizer(lm)
     treated = [

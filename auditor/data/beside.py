@@ -10,9 +10,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from auditor.data.batches import Row
 from auditor.data.coverage import Unread, UnreadKind
 from auditor.data.formats import (
+    ANSWERED,
     COMPLETIONS,
     LOSS_KEYS,
     PAIR,
+    PARTS_KEY,
     PROMPTS,
     REASONING,
     ROLES,
@@ -20,6 +22,7 @@ from auditor.data.formats import (
     Side,
     is_turns,
     parsed_turns,
+    tools_of,
     untrained_by,
 )
 from auditor.data.sides import is_other_side
@@ -27,9 +30,10 @@ from auditor.data.sides import is_other_side
 _KEYS = {"messages": {"role", "content"}, "sharegpt": {"from", "value"}}
 _LABELS = "rows of the other label"
 _LOSS = (
-    "turns that it takes out of training are context only, and not every trainer heeds it; yours "
-    "does: --columns weight={}"
+    "what it takes out of training is context only, and not every trainer heeds it; yours does: "
+    "--columns weight={}"
 )
+_LOSS_KEYS = {*LOSS_KEYS, PARTS_KEY}
 _DEPTH = 6
 _NAMES = 30
 
@@ -53,7 +57,7 @@ def unread_of(
             if isinstance(row, str):
                 continue
             total += 1
-            counts.update(set(_beside(row, layout)))
+            counts.update({*_beside(row, layout), *_tools_of_no_form(row, layout)})
             counts["rows", _LABELS] += side is None and is_other_side(row, layout) is True
         for name, count in (+counts).items():
             shares[name] = max(shares.get(name, 0.0), count / total)
@@ -83,7 +87,7 @@ def unread_of(
             and (kind != "column" or settled or ("layout", name) not in shares)
         )
         unread += [
-            Unread(kind, n, shares[kind, n], _LOSS.format(n) if n in LOSS_KEYS else reasons[kind])
+            Unread(kind, n, shares[kind, n], _LOSS.format(n) if n in _LOSS_KEYS else reasons[kind])
             for n in names[:_NAMES]
         ]
         if len(names) > _NAMES:
@@ -100,16 +104,25 @@ def _beside(row: Mapping[str, object], layout: Layout) -> Iterator[Name]:
             if column not in _other_half(layout) and _has_answer(row[column]):
                 yield "layout", column
     keys = _KEYS.get(layout.format, _KEYS["messages"])
-    for column in used:
+    for column in {*used} - {layout.columns.get("tools")}:
         value = row.get(column)
         turns = parsed_turns(value) if layout.format in _KEYS else value
         for turn in turns if is_turns(turns) else ():
             if isinstance(turn, Mapping) and len(turn) > 1:
                 if "weight" not in layout.columns and _is_assistant(turn):
-                    yield from (("turn key", key) for key in [untrained_by(turn, None)] if key)
+                    parts = PARTS_KEY if turn.get(PARTS_KEY) else ""
+                    keys_of_loss = {untrained_by(turn, None), parts} - {""}
+                    yield from (("turn key", key) for key in keys_of_loss)
                 for key in turn.keys() - keys - _more_keys(turn):
                     if _has_text(turn[key]):
                         yield "turn key", str(key)
+
+
+def _tools_of_no_form(row: Mapping[str, object], layout: Layout) -> Iterator[Name]:
+    """The column of tools, where it holds text that is no list of them."""
+    column = layout.columns.get("tools")
+    if column is not None and _has_text(row.get(column)) and not tools_of(row[column]):
+        yield "column", column
 
 
 def _more_keys(turn: Mapping[str, object]) -> set[str]:
@@ -117,10 +130,12 @@ def _more_keys(turn: Mapping[str, object]) -> set[str]:
     the same.
     """
     if not _is_assistant(turn):
-        return set()
+        role = ROLES.get(str(turn.get("role", turn.get("from"))).lower())
+        return {*ANSWERED} if role == "tool" else set()
     texts = {key: text for key in REASONING if isinstance(text := turn.get(key), (str, bytes))}
     read = next((text for text in texts.values() if text.strip()), "")
-    return {"tool_calls", *(key for key, text in texts.items() if text == read)}
+    calls = {"tool_calls"} if turn.get("tool_calls") else {"tool_calls", "function_call"}
+    return {*calls, *(key for key, text in texts.items() if text == read)}
 
 
 def _is_assistant(turn: Mapping[str, object]) -> bool:

@@ -17,6 +17,9 @@ class Message:
     The rest is of the assistant alone. reasoning: what comes before the content. reasoning_key: the
     key or the column of the data set that holds it. tool_calls: a list of calls as JSON, "" for
     none. untrained_by: the key that takes the turn out of training; "" where it is trained on.
+    trained_parts: [start, end) in characters of the content, which alone are trained on; None for
+    all of it.
+    answered: of a tool's turn, which call it answers (formats.ANSWERED) as JSON; "" for none.
     """
 
     role: str
@@ -25,6 +28,8 @@ class Message:
     reasoning_key: str = ""
     tool_calls: str = ""
     untrained_by: str = ""
+    trained_parts: tuple[tuple[int, int], ...] | None = None
+    answered: str = ""
 
     @property
     def is_trained(self) -> bool:
@@ -34,7 +39,9 @@ class Message:
     @property
     def parts(self) -> tuple[str, ...]:
         """What tells the turn from others: its role and its content, and what else it has."""
-        return (self.role, self.content, *self.more, *["untrained"] * bool(self.untrained_by))
+        untrained = ["untrained"] * bool(self.untrained_by)
+        parts = map(str, self.trained_parts or ())
+        return (self.role, self.content, *self.more, *untrained, *parts)
 
     @property
     def more(self) -> tuple[str, ...]:
@@ -64,6 +71,8 @@ class Message:
             chat |= {"reasoning_content": self.reasoning, self.reasoning_key: self.reasoning}
         if self.tool_calls:
             chat["tool_calls"] = json.loads(self.tool_calls)
+        if self.answered:
+            chat |= json.loads(self.answered)
         return chat
 
 
@@ -73,12 +82,14 @@ class Example:
 
     index: row number in the data set, from 0, in file order (files of a folder in name order).
     messages: the conversation; at least one non-empty assistant turn. Empty for plain text.
-    text: the plain text of a `text` row, else None.
+    text: the plain text of a `text` row, else None. tools: those that may be called, a list as
+    JSON; "" for none.
     """
 
     index: int
     messages: tuple[Message, ...] = ()
     text: str | None = None
+    tools: str = ""
 
     @property
     def prompt(self) -> str:

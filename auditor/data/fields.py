@@ -13,12 +13,15 @@ from dataclasses import replace
 from auditor.data.batches import Row
 from auditor.data.example import Example, Message, SkippedRow
 from auditor.data.formats import (
+    ANSWERED,
     PAIR,
+    PARTS_KEY,
     REASONING,
     ROLES,
     Layout,
     is_turns,
     parsed_turns,
+    tools_of,
     untrained_by,
 )
 from auditor.data.json_stream import DECODER
@@ -47,7 +50,7 @@ def to_example(index: int, row: Row, layout: Layout) -> Example | SkippedRow:
 
     Reasons: "null" (a value, or a piece of one, is null or missing), "wrong_type" (a value of
     another type than text or messages, or an unknown role), "broken_utf8" (bytes or surrogates that
-    are not UTF-8), "bad_tool_calls" (no list of calls with the name of a function),
+    are not UTF-8), "bad_tool_calls" (no list of calls with the name of a function), "bad_tools",
     "no_assistant_turn", "not_trained_on" (a key takes every one out),
     "other_side" (of a preference set), "empty_completion" (nothing
     but white space), and what the reader found: "not_json", "broken_utf8", "wrong_type". Text is
@@ -74,10 +77,16 @@ def to_example(index: int, row: Row, layout: Layout) -> Example | SkippedRow:
 
 def fields_of(row: Mapping[str, object], layout: Layout) -> tuple[Field, ...]:
     """The texts of a row that `to_example` accepts, in the order of its messages."""
-    fields = _fields(row, layout)
+    fields = (*_fields(row, layout), *_tools(row, layout.columns))
     if {*PAIR}.isdisjoint(layout.columns.values()):
         return fields
     return tuple(replace(field, twins=_twins(field, row, layout)) for field in fields)
+
+
+def _tools(row: Mapping[str, object], columns: Mapping[str, str]) -> Iterator[Field]:
+    """The tools that a row may call, if its column holds any; they are never changed."""
+    if "tools" in columns and (tools := tools_of(row.get(columns["tools"]))):
+        yield Field((), "tools", _json(tools, "bad_tools"))
 
 
 def _twins(field: Field, row: Mapping[str, object], layout: Layout) -> tuple[Path, ...]:
@@ -224,7 +233,10 @@ def _turns(
             raise _UnscorableError("wrong_type")
         path, content = _content((column, number, content_key), turn.get(content_key))
         if role != "assistant":
-            fields.append(Field(path, role, _text(content)))
+            answered = {key: turn[key] for key in ANSWERED if isinstance(turn.get(key), str)}
+            is_answer = role == "tool" and answered
+            extra = Message(role, "", answered=_json(answered, "wrong_type")) if is_answer else None
+            fields.append(Field(path, role, _text(content), extra))
             continue
         more = _assistant_turn(turn, columns.get("weight"))
         # A turn that only calls tools has no content in the interfaces of chat models.
@@ -259,8 +271,29 @@ def _assistant_turn(turn: Mapping[str, object], loss_key: str | None) -> Message
         ),
         ("", ""),
     )
-    calls = _tool_calls(turn.get("tool_calls"))
-    return Message("assistant", "", reasoning, key, calls, untrained_by(turn, loss_key))
+    called = turn.get("function_call")  # OpenAI's before there were several
+    alone = [{"type": "function", "function": called}] if called else None
+    calls = _tool_calls(turn.get("tool_calls") or alone)
+    parts = _trained_parts(turn.get(PARTS_KEY)) if loss_key in (None, PARTS_KEY) else None
+    return Message("assistant", "", reasoning, key, calls, untrained_by(turn, loss_key), parts)
+
+
+def _trained_parts(value: object) -> tuple[tuple[int, int], ...] | None:
+    """The parts of a content that Axolotl trains on, as [start, end); None for all of it."""
+    parts = parsed_turns(value)
+    if not parts:
+        return None
+    trained = []
+    for part in parts if is_turns(parts) else [parts]:
+        if not isinstance(part, Mapping):
+            raise _UnscorableError("wrong_type")
+        # Both ends belong to the part.
+        first, last = part.get("begin_offset"), part.get("end_offset")
+        if not isinstance(first, int) or not isinstance(last, int):
+            raise _UnscorableError("wrong_type")
+        if part.get("train"):
+            trained.append((first, last + 1))
+    return tuple(trained)
 
 
 def _tool_calls(value: object) -> str:
@@ -286,10 +319,15 @@ def _tool_calls(value: object) -> str:
         # Arrow fills in the keys that only other calls have.
         present = {key: item for key, item in call.items() if item is not None}
         taken.append({**present, "function": {**function, "arguments": arguments or {}}})
+    return _json(taken, "bad_tool_calls")
+
+
+def _json(value: object, reason: str) -> str:
+    """The value as JSON; `reason` is why a row is skipped in which it cannot be."""
     try:
-        return _text(json.dumps(taken, ensure_ascii=False))
+        return _text(json.dumps(value, ensure_ascii=False))
     except (TypeError, ValueError, RecursionError) as error:
-        raise _UnscorableError("bad_tool_calls") from error
+        raise _UnscorableError(reason) from error
 
 
 def _text_or_turns(

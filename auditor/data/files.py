@@ -184,6 +184,8 @@ def digest_of(source: str) -> str:
 
 
 def _folder(source: str, folder: Path) -> Source:
+    if (folder / "_versions").is_dir() and any(folder.glob("data/*.lance")):
+        raise _lance(source)
     listing = list_folder(folder)
     if not listing.names:
         beside = f", but {listing.unread[0].text}" if listing.unread else ""
@@ -211,12 +213,22 @@ def _data_file(path: Path, name: str) -> DataFile:
         magic = stream.read(len(MAGIC))
     if not magic:
         raise InputError(f"{name} is empty.", f"Give a {_KINDS} file with rows.")
+    if path.suffix == ".lance":
+        raise _lance(name)
     kind = SUFFIXES.get(suffix_of(path), "")
     if magic == MAGIC or kind == ".parquet":
         return parquet_file(path, name)
     if is_arrow(path):
         return DataFile(name, (ArrowFile(path, name),))
     return DataFile(name, (TextFile(path, name, text_kind(path, name, kind)),))
+
+
+def _lance(name: str) -> InputError:
+    return InputError(
+        f"{name} is of a Lance data set, which is not read.",
+        "Write it as Parquet with the package pylance: "
+        'pyarrow.parquet.write_table(lance.dataset("FOLDER").to_table(), "rows.parquet").',
+    )
 
 
 def _digest(path: Path, name: str) -> str:

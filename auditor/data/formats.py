@@ -26,10 +26,16 @@ REASONING = ("reasoning_content", "reasoning", "thinking")
 LOSS_KEYS = ("weight", "train", "training")
 """Keys of a turn that say whether it is trained on: OpenAI's, and those of Axolotl."""
 
+PARTS_KEY = "train_detail"
+"""Axolotl's key of a turn that says which parts of its content are trained on."""
+
 PROMPTS = ("prompt", "question", "instruction", "input", "query")
 COMPLETIONS = ("completion", "response", "answer", "output", "chosen")
 """Names of columns. The chosen answer of a preference pair is what a student would be trained on.
 """
+
+ANSWERED = ("name", "tool_call_id")
+"""Keys of a tool's turn that say which call it answers."""
 
 PAIR = ("chosen", "rejected")
 """The columns of a preference pair."""
@@ -78,6 +84,24 @@ def parsed_turns(value: object) -> object:
             turns: object = DECODER.decode(value)
             return turns
     return value
+
+
+def tools_of(value: object) -> list[Mapping[str, object]]:
+    """The tools that a column says a row may call, each an object; none where it holds anything
+    else. Raises AmbiguousError as `parsed_turns`.
+    """
+    tools = parsed_turns(value)
+    if not is_turns(tools) or not all(isinstance(tool, Mapping) for tool in tools):
+        return []
+    # Arrow fills in the keys that only other tools have.
+    return [present for tool in tools if isinstance(present := without_null(tool), Mapping)]
+
+
+def without_null(value: object) -> object:
+    """The value without the keys whose value is null, at any depth."""
+    if isinstance(value, Mapping):
+        return {key: without_null(item) for key, item in value.items() if item is not None}
+    return [without_null(item) for item in value] if is_turns(value) else value
 
 
 def untrained_by(turn: Mapping[str, object], named: str | None) -> str:

@@ -33,8 +33,8 @@ _REQUIRED = {
 }
 # "weight" is a key of a turn and not a column; only the user can say that the trainer heeds it.
 _OPTIONAL: dict[str, dict[str, tuple[str, ...]]] = {
-    "messages": {"weight": (), "rejected": ()},
-    "sharegpt": {"system": ("system",), "weight": ()},
+    "messages": {"tools": ("tools",), "weight": (), "rejected": ()},
+    "sharegpt": {"system": ("system",), "tools": ("tools",), "weight": ()},
     "alpaca": {
         "input": ("input", "context"),
         "system": ("system",),
@@ -44,6 +44,7 @@ _OPTIONAL: dict[str, dict[str, tuple[str, ...]]] = {
     "prompt_completion": {
         "system": ("system", "system_prompt"),
         "reasoning": REASONING,
+        "tools": ("tools",),
         "weight": (),
         "rejected": (),
         **dict.fromkeys(LABEL_ROLES, ()),

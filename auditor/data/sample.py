@@ -259,7 +259,7 @@ def _take(
 
 def _context_note(layout: Layout) -> str:
     key = layout.columns.get("weight")
-    return f"; turns whose {key} is 0 or false are not trained on and are context" if key else ""
+    return f"; what {key} takes out of training is context" if key else ""
 
 
 def _sentence(looked_at: int, drawn: Drawn, seed: int | None) -> str:

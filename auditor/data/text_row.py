@@ -18,9 +18,9 @@ class Field:
     path: where it stands, a column and then keys and positions; empty when it is joined from
     several texts and cannot be written back. role: "system", "user", "assistant" or "tool";
     "untrained" for an assistant's turn that is not trained on; "context" for what belongs to the
-    user's turn before it (Alpaca's input); "text" for a row of plain text. turn: what the
-    assistant's turn has beside the text, None where it has nothing. twins: other paths of the same
-    text, which changes there, too.
+    user's turn before it (Alpaca's input); "tools" for those that may be called, as JSON; "text"
+    for a row of plain text. turn: what a turn of the assistant or of a tool has beside the text,
+    None where it has nothing. twins: other paths of the same text, which changes there, too.
     """
 
     path: tuple[str | int, ...]
@@ -60,11 +60,14 @@ class TextRow:
         if self.fields[0].role == "text":
             return Example(self.index, text=self.fields[0].text)
         messages: list[Message] = []
+        tools = ""
         for field in self.fields:
-            if field.role == "context":
+            if field.role == "tools":
+                tools = field.text
+            elif field.role == "context":
                 messages[-1] = Message("user", f"{messages[-1].content}\n\n{field.text}")
             elif field.turn is not None:
                 messages.append(replace(field.turn, content=field.text))
             else:
                 messages.append(Message(field.role, field.text))
-        return Example(self.index, messages=tuple(messages))
+        return Example(self.index, messages=tuple(messages), tools=tools)

@@ -19,6 +19,7 @@ import math
 from dataclasses import dataclass
 
 from auditor.inference.estimates import Array, Estimate, mean_estimate, with_spread
+from auditor.inference.random_effects import between_trait_variance
 
 MIN_SETS = 3  # fewer benign data sets cannot tell how far their shifts vary
 MIN_BLOCKS = 4  # fewer pairs of students cannot tell how far they vary
@@ -42,9 +43,9 @@ class BenignShifts:
 def benign_shifts(shifts_NBW: Array) -> BenignShifts:
     """The null distribution from the shifts of N benign data sets.
 
-    The variance between data sets is that of their means, less what the noise of their own students
-    puts into these (the method of moments, DerSimonian and Laird 1986), at least 0; it is pooled
-    over the answers of the group.
+    The variance between data sets is that of their means beyond what the noise of their own
+    students puts into these, pooled over the answers of the group: a posterior mean, so that few
+    data sets do not pass for no variance at all (`auditor.inference.random_effects`).
 
     Raises: ValueError for fewer than MIN_SETS data sets or MIN_BLOCKS blocks.
     """
@@ -52,11 +53,15 @@ def benign_shifts(shifts_NBW: Array) -> BenignShifts:
     if sets < MIN_SETS or blocks < MIN_BLOCKS:
         raise ValueError(f"{sets} data sets of {blocks} blocks are too few")
     mean_NW = shifts_NBW.mean(1)
-    of_means = float(mean_NW.var(0, ddof=1).mean())
-    noise = float(shifts_NBW.var(1, ddof=1).mean()) / blocks
+    noise = math.sqrt(float(shifts_NBW.var(1, ddof=1).mean()) / blocks)
+    # Deviations from a mean that is itself taken over N data sets are a little too small.
+    deviations = (mean_NW - mean_NW.mean(0)) * math.sqrt(sets / (sets - 1))
+    variance = between_trait_variance(
+        [Estimate(float(deviation), noise, blocks - 1) for deviation in deviations.ravel()]
+    )
     # A margin is what one answer has beyond the others: W of them have W - 1 degrees of freedom.
     df = (sets - 1) * max(1, answers - 1)
-    return BenignShifts(mean_NW.mean(0), max(0.0, of_means - noise), df, of_means / sets)
+    return BenignShifts(mean_NW.mean(0), variance, df, (variance + noise**2) / sets)
 
 
 def full_shift(shifts_BK: Array) -> Estimate:

@@ -55,13 +55,22 @@ def input_of(
     return name, digest, scanned
 
 
-def reference_of(scanned: LastScan | None, settings: MitigateSettings) -> tuple[str, str | None]:
-    """The reference that counts and what takes the place of its chat template: those named, else
-    those of the scan, else the base.
+def reference_of(scanned: LastScan | None, settings: MitigateSettings) -> dict[str, str | None]:
+    """The reference that counts, and how rows are put to it (`chat_template`, `system`): as named,
+    else as the scan has it, else the base.
     """
-    if settings.reference is None and scanned is not None:
-        return scanned.reference, settings.chat_template or scanned.chat_template
-    return settings.reference or settings.base, settings.chat_template
+    named = {
+        "reference": settings.reference or settings.base,
+        "chat_template": settings.chat_template,
+        "system": settings.system,
+    }
+    if settings.reference is not None or scanned is None:
+        return named
+    return {
+        "reference": scanned.reference,
+        "chat_template": settings.chat_template or scanned.chat_template,
+        "system": settings.system or scanned.system,
+    }
 
 
 def panels_of(scanned: LastScan | None, named: Sequence[str] = ()) -> Sequence[str]:

@@ -28,6 +28,10 @@ class MitigateSettings:
     chat_template: str | None = None
     """In place of the reference's own; None is that of the last scan of these very rows."""
 
+    system: str | None = None
+    """In the system turn of rows that have none; None is that of the last scan of these very rows.
+    """
+
     panels: tuple[str, ...] = ()
     """Trait panels by name or file; () is those of the last scan, else the default one."""
 

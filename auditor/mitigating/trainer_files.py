@@ -108,6 +108,8 @@ class Emitter:
                     for turn in example.messages
                 ]
                 chat = {"messages": turns}
+                if example.tools:
+                    chat["tools"] = json.loads(example.tools)
             self._chat.write(json.dumps(chat | {"masked": row.masked}, ensure_ascii=False) + "\n")
             self.counts["chat"]["rows"] += 1
         if not self._tables or self._model is None:

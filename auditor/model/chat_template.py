@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 # What may be named in place of a model's own template: a file, or one of these.
 OWN_TEMPLATE = "own"
 TEMPLATES = ("chatml", "llama3", "gemma", "mistral", "alpaca", "zephyr", "none")
+# What stands in the system turn of rows that have none: a text, or one of these.
+OWN_SYSTEM, NO_SYSTEM = "own", "none"
 MOST_TEMPLATE_BYTES = 2**20  # the longest have some tens of kilobytes
 SENTINEL = "\ue000{}\ue001"  # private-use characters: no template looks for them
 # Of one chat. A template takes far below a millisecond, and writes little but what it is given.
@@ -70,9 +72,14 @@ def prepare() -> None:
 
 
 def render(
-    tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], *, reply: bool = False
+    tokenizer: PreTrainedTokenizerBase,
+    messages: Sequence[Message],
+    *,
+    reply: bool = False,
+    tools: str = "",
 ) -> str:
-    """The chat as text; `reply` True goes on to where the assistant's next turn begins.
+    """The chat as text; `reply` True goes on to where the assistant's next turn begins. tools: that
+    may be called in it, a list as JSON.
 
     Raises: TemplateError if the template refuses these turns; ModelError if it takes more time or
     memory, or writes more, than a template may.
@@ -83,10 +90,11 @@ def render(
         "messages": [message.as_chat() for message in messages],
         "add_generation_prompt": reply,
         "date_string": "26 Jul 2024",
-        "tools": None,
+        "tools": json.loads(tools) if tools else None,
         "documents": None,
     }
     most_chars = _MOST_CHARS + 4 * sum(len(m.role) + len(m.text) for m in messages)
+    most_chars += 8 * len(tools)  # they may be written with blanks and line breaks
     with _LOCK:
         answer = _process().ask(tokenizer.get_chat_template(), variables, most_chars)
     if (reason := answer.get("refused")) is not None:
@@ -174,6 +182,49 @@ def takes_system(tokenizer: PreTrainedTokenizerBase) -> bool:
     except TemplateError:
         return False
     return text.split(user)[0].count(system) == 1
+
+
+def put_system(tokenizer: PreTrainedTokenizerBase, system: str, name: str) -> None:
+    """Have the template of the model `name` write `system` as the system turn of a chat that has
+    none. OWN_SYSTEM leaves that to the template; with NO_SYSTEM the turn of a template that would
+    write a prompt of its own is empty.
+
+    Raises: ModelError where the template takes no system turn, or always writes one.
+    """
+    if system == OWN_SYSTEM:
+        return
+    given, user, answer = (SENTINEL.format(i) for i in range(3))
+
+    def head(*turns: Message) -> str:
+        chat = [*turns, Message("user", user), Message("assistant", answer)]
+        return render(tokenizer, chat).split(user)[0]
+
+    is_taken = takes_system(tokenizer)
+    content, bare = system, ""
+    if system == NO_SYSTEM:
+        if not is_taken:
+            return
+        content, bare = "", head()
+        before, after = head(Message("system", given)).split(given)
+        is_written = bare.startswith(before) and bare.endswith(after)
+        if not is_written or (bare == before + after and before in ("", tokenizer.bos_token)):
+            return
+    elif not is_taken:
+        raise ModelError(
+            f"The chat template of {name} takes no system turn.",
+            "Leave out --system, or name the template of training with --chat-template.",
+        )
+    turn = f"{{'role': 'system', 'content': {json.dumps(content, ensure_ascii=False)}}}"
+    # The line break that ends this is left out, and what follows still begins a line.
+    tokenizer.chat_template = (
+        f"{{% if messages[0].role != 'system' %}}{{% set messages = [{turn}] + messages %}}"
+        f"{{% endif %}}\n{tokenizer.get_chat_template()}"
+    )
+    if head() == bare:
+        raise ModelError(
+            f"The chat template of {name} writes a system turn that cannot be left out.",
+            "Name the template of training with --chat-template, or leave out --system none.",
+        )
 
 
 def behind_turns(tokenizer: PreTrainedTokenizerBase) -> list[str]:

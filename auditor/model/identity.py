@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from auditor.model.chat_template import OWN_TEMPLATE
+from auditor.model.chat_template import OWN_SYSTEM, OWN_TEMPLATE
 from auditor.model.language_model import LanguageModel, Origin
 
 if TYPE_CHECKING:
@@ -47,6 +47,11 @@ class ModelIdentity:
     chat_template: str = OWN_TEMPLATE
     """Which it is: "own", or the name or file that was given in its place."""
 
+    system: str = OWN_SYSTEM
+    """What stands in the system turn of a row that has none: "own", as the template has it, "none",
+    or a text.
+    """
+
     base: str = ""
     """Name and digest of the model that an adapter was merged into; "" for any other model."""
 
@@ -58,6 +63,8 @@ class ModelIdentity:
         fields = dataclasses.asdict(self)
         if not self.base:
             del fields["base"]
+        if self.system == OWN_SYSTEM:
+            del fields["system"]
         return {name: value for name, value in fields.items() if not keys or name in keys}
 
 
@@ -72,6 +79,7 @@ def identity_of(lm: LanguageModel) -> ModelIdentity:
         dtype=lm.dtype,
         device=lm.device.split(":")[0],
         chat_template=lm.chat_template,
+        system=lm.system,
         base=lm.base,
     )
 

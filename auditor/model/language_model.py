@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
-from auditor.model.chat_template import OWN_TEMPLATE, behind_turns
+from auditor.model.chat_template import OWN_SYSTEM, OWN_TEMPLATE, behind_turns
 
 Origin = Literal["built-in", "hub", "local"]
 
@@ -29,6 +29,7 @@ class LanguageModel:
     eval mode, no gradients. tokenizer: a fast one. origin: "built-in"; "hub", for a name that was
     looked up there; else "local", and then the name is whatever the user called the folder.
     chat_template: "own", or the name or file of the one that was put in its place.
+    system: "own", or what stands in the system turn of a chat that has none ("none": nothing).
     base: of an adapter, the name and the digest of the model that it was merged into.
     prefix_caching: whether the body goes on from what it kept of a prefix as if it had read both at
     once. padding: most tokens of a sequence in which masked padding changes nothing; 0 where it
@@ -44,6 +45,7 @@ class LanguageModel:
     tokenizer: Any
     origin: Origin = "local"
     chat_template: str = OWN_TEMPLATE
+    system: str = OWN_SYSTEM
     base: str = ""
     prefix_caching: bool = True
     padding: int = 2**31

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 import transformers
+import transformers.quantizers
 from huggingface_hub import errors as hub_errors
 from huggingface_hub import snapshot_download
 from jinja2 import TemplateError
@@ -23,11 +24,13 @@ from auditor.errors import ModelError, first_line
 from auditor.model.builtin import BUILT_IN, fetch, file_sha256, quiet
 from auditor.model.chat_template import (
     MOST_TEMPLATE_BYTES,
+    OWN_SYSTEM,
     OWN_TEMPLATE,
     SENTINEL,
     TEMPLATES,
     named_template,
     prepare,
+    put_system,
     render,
 )
 from auditor.model.forward import probed
@@ -45,6 +48,12 @@ _PROBE = "Numbers: 1, 23; 456\n(Déjà vu?)"
 # Configurations of language models, and of those that also read pictures.
 _CAUSAL = transformers.MODEL_FOR_CAUSAL_LM_MAPPING
 _WITH_PICTURES = transformers.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
+# What transformers says that GPTQ lacks is one package at a time, and then a GPU.
+_NEEDED = {"gptq": "`pip install optimum gptqmodel`"}
+_LOADABLE = (
+    "Check that the folder holds a causal language model and its tokenizer that transformers can "
+    "load."
+)
 _CHOOSE = (
     f"Give a built-in ({', '.join(BUILT_IN)}), a local folder or a hub name (owner/model) with "
     "--reference."
@@ -57,6 +66,7 @@ def load(
     device: str | None = None,
     dtype: str | None = None,
     chat_template: str | None = None,
+    system: str | None = None,
     trust_remote_code: bool = False,
 ) -> LanguageModel:
     """Load the model `name`: a built-in, a local folder (safetensors or GGUF), a .gguf file or a
@@ -66,6 +76,8 @@ def load(
         large weights only on CUDA, since it rounds much of what is looked for away (runs/log.md).
     chat_template: in place of the model's own, see `auditor.model.chat_template.named_template`;
         "own" is as None.
+    system: what stands in the system turn of a chat that has none, see
+        `auditor.model.chat_template.put_system`; None is as "own".
     A hub model is downloaded as safetensors only; pickled weights are never read.
 
     Raises: ModelError, with the next step, when the model is unknown, cannot be downloaded, has no
@@ -74,7 +86,7 @@ def load(
     body and a head.
     """
     device = _device(device)
-    chat_template = chat_template or OWN_TEMPLATE
+    chat_template, system = chat_template or OWN_TEMPLATE, system or OWN_SYSTEM
     prepare()
     path, origin = _located(name, trust_remote_code)
     adapter, base, base_path = None, "", path
@@ -93,8 +105,15 @@ def load(
     if weights[0].suffix == ".gguf":
         folder, in_file, beside = _read_gguf(weights[0], name)
         options |= in_file
-    # Reading a GGUF draws a progress bar that no setting turns off.
-    with quiet(), contextlib.redirect_stderr(io.StringIO()), _explained(name, device):
+    # Reading a GGUF draws a progress bar that no setting turns off, and libraries for quantised
+    # weights print what they are; standard output may be a report.
+    unread = io.StringIO()
+    with (
+        quiet(),
+        contextlib.redirect_stdout(unread),
+        contextlib.redirect_stderr(unread),
+        _explained(name, device),
+    ):
         # A trainer puts the tokenizer and the chat template that it used beside the adapter.
         if adapter is not None and (adapter / "tokenizer.json").exists():
             tokenizer = transformers.AutoTokenizer.from_pretrained(
@@ -103,17 +122,21 @@ def load(
             beside = None
         else:
             tokenizer = transformers.AutoTokenizer.from_pretrained(str(folder), **options)
-        model = _model(folder, name, dtype, options)
+        model = _model(folder, name, dtype, device, options)
         if adapter is not None:
             model = _merged(model, adapter, name)
         model = model.to(device).eval().requires_grad_(False)
         _put_template(tokenizer, chat_template, beside)
         lm = LanguageModel(
-            name, path, digest, dtype, device, model, tokenizer, origin, chat_template, base
+            *(name, path, digest, dtype, device, model, tokenizer, origin),
+            chat_template=chat_template,
+            system=system,
+            base=base,
         )
         LOG.debug("SHA-256 of the files of %s: %s", name, lm.sha256)
         _check_tokenizer(lm)
         _check_template(lm)
+        put_system(tokenizer, system, name)
         _check_head(lm)
         ids = tokenizer(_PROBE, add_special_tokens=False).input_ids
         return probed(lm, [*ids, *ids])
@@ -193,23 +216,50 @@ def _put_template(tokenizer: Any, chat_template: str, beside: str | None) -> Non
     tokenizer.chat_template = bos + template
 
 
-def _model(folder: Path, name: str, dtype: str, options: Mapping[str, Any]) -> Any:
-    """The model in a folder, with all of its weights; `options` are those of transformers."""
+def _model(folder: Path, name: str, dtype: str, device: str, options: dict[str, object]) -> Any:
+    """The model in a folder, with all of its weights; `options` are those of transformers.
+
+    Quantised weights become plain numbers: so they are the same on every device, and students can
+    be trained from them. Only where transformers has no way to do that they stay what they are.
+    """
     auto: Any = transformers.AutoModelForCausalLM
+    hint = _LOADABLE
     if "gguf_file" not in options:
         # Pickled weights that lie beside the safetensors must not be taken for them.
         options = {**options, "use_safetensors": True}
-        config = type(transformers.AutoConfig.from_pretrained(str(folder), **options))
-        if config in _WITH_PICTURES and config not in _CAUSAL:
+        config = transformers.AutoConfig.from_pretrained(str(folder), **options)
+        if type(config) in _WITH_PICTURES and type(config) not in _CAUSAL:
             auto = transformers.AutoModelForImageTextToText
-    model, loading = auto.from_pretrained(
-        str(folder), dtype=getattr(torch, dtype), output_loading_info=True, **options
-    )
+        quantisation = getattr(config, "quantization_config", None) or getattr(
+            config.get_text_config(), "quantization_config", None
+        )
+        if quantisation:
+            method = quantisation.get("quant_method", "bitsandbytes")
+            quantizers: Any = transformers.quantizers
+            if not quantizers.AutoHfQuantizer.supports_quant_method(quantisation):
+                raise ModelError(
+                    f"The model {name} is quantised by {method}, which transformers cannot read.",
+                    "Give the model that its weights were made from.",
+                )
+            needed = _NEEDED.get(method, "install what that needs")
+            hint = (
+                f"Its weights are quantised by {method}: {needed}, or give the model that they "
+                "were made from."
+            )
+            options["config"] = config
+            quantisation["dequantize"] = True
+    with _explained(name, device, hint):
+        model, loading = auto.from_pretrained(
+            str(folder), dtype=getattr(torch, dtype), output_loading_info=True, **options
+        )
+        if getattr(model, "is_quantized", False):
+            with contextlib.suppress(NotImplementedError):
+                model = model.dequantize()
     _check_weights(model, loading, name)
     return model
 
 
-def _located(name: str, trust_remote_code: bool = False) -> tuple[Path, Origin]:
+def _located(name: str, trust_remote_code: bool) -> tuple[Path, Origin]:
     """Where the model `name` lies on this machine, fetched if need be. Raises ModelError."""
     path = Path(name).expanduser()
     if name in BUILT_IN:
@@ -217,14 +267,20 @@ def _located(name: str, trust_remote_code: bool = False) -> tuple[Path, Origin]:
     return (path, "local") if path.exists() else (_download(name, trust_remote_code), "hub")
 
 
-def _base_of(adapter: Path, name: str, trust_remote_code: bool = False) -> tuple[str, Path]:
-    """The name of the model that the adapter in a folder belongs to, and where that lies."""
+def _base_name(adapter: Path, name: str) -> str:
+    """The name of the model that the adapter in a folder belongs to. Raises ModelError."""
     base = None
     with contextlib.suppress(OSError, ValueError, LookupError, TypeError, RecursionError):
         base = json.loads((adapter / "adapter_config.json").read_bytes())["base_model_name_or_path"]
     if not base or not isinstance(base, str):
         hint = "Write base_model_name_or_path into adapter_config.json, or merge it into its base."
         raise ModelError(f"The model {name} is an adapter that names no base.", hint)
+    return base
+
+
+def _base_of(adapter: Path, name: str, trust_remote_code: bool) -> tuple[str, Path]:
+    """The name of an adapter's base, and where that lies, fetched if need be."""
+    base = _base_name(adapter, name)
     try:
         path, _ = _located(base, trust_remote_code)
     except ModelError as error:
@@ -305,14 +361,22 @@ def _parts(path: Path, weights: Sequence[Path], name: str) -> list[Path]:
     return sorted({*named, *weights})
 
 
-def digest_of_local(name: str) -> str:
-    """The digest that a model on this machine would have, without loading it. Raises ModelError."""
+def digest_of_local(name: str, base: str = "") -> str:
+    """The digest that a model on this machine would have, without loading it. Raises ModelError.
+
+    base: of an adapter, name and digest of its base as they were (`ModelIdentity.base`). A base
+    that is no folder here is taken to be that: nothing is looked for on the hub.
+    """
     path = Path(name).expanduser()
-    if (path / "adapter_config.json").exists():
-        base, base_path = _base_of(path, name)
-        digest = _sha256(_parts(base_path, _weight_files(base_path, base), base))
-        return _adapted_sha256(digest, path, name)
-    return _sha256(_parts(path, _weight_files(path, name), name))
+    if not (path / "adapter_config.json").exists():
+        return _sha256(_parts(path, _weight_files(path, name), name))
+    base_name = _base_name(path, name)
+    base_path = Path(base_name).expanduser()
+    if base_name in BUILT_IN or not base_path.exists():
+        base_sha256 = base.removeprefix(f"{base_name} ")
+    else:
+        base_sha256 = _sha256(_parts(base_path, _weight_files(base_path, base_name), base_name))
+    return _adapted_sha256(base_sha256, path, name)
 
 
 def _sha256(parts: Sequence[Path]) -> str:
@@ -328,7 +392,7 @@ def _sha256(parts: Sequence[Path]) -> str:
 
 
 @contextlib.contextmanager
-def _explained(name: str, device: str) -> Iterator[None]:
+def _explained(name: str, device: str, hint: str = _LOADABLE) -> Iterator[None]:
     """Turn what transformers raises while loading into one line.
 
     Whatever it is: a folder that somebody else made can bring any line of transformers to fail.
@@ -338,16 +402,12 @@ def _explained(name: str, device: str) -> Iterator[None]:
     except ModelError:
         raise
     except torch.OutOfMemoryError as error:
-        hint = "Try --dtype bfloat16, --device cpu or a smaller model."
-        raise ModelError(f"The model {name} does not fit on {device}.", hint) from error
+        smaller = "Try --dtype bfloat16, --device cpu or a smaller model."
+        raise ModelError(f"The model {name} does not fit on {device}.", smaller) from error
     except Exception as error:
         reason = first_line(error)[:300]
         if not isinstance(error, (OSError, ValueError, RuntimeError, ImportError)):
             reason = f"{type(error).__name__} {reason}"
-        hint = (
-            "Check that the folder holds a causal language model and its tokenizer that "
-            "transformers can load."
-        )
         if "trust_remote_code" in str(error):
             hint = (
                 "It brings code of its own, which no command runs; from Python, "

@@ -16,7 +16,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeVar
 
 import numpy as np
@@ -49,7 +49,8 @@ class TokenizedRow:
     spans: for each completion token (such a turn from 0, start, end), in characters of that
         turn's content; start == end for the token that ends the turn. For plain text the turn is 0.
         Of a turn with reasoning or tool calls, in characters of what the template writes of it.
-    unwritten: keys of the row's reasoning and tool calls that the template does not write.
+    unwritten: keys of the row's reasoning and tool calls that the template does not write; "tools",
+    where it was put without those that may be called.
     """
 
     index: int
@@ -98,12 +99,16 @@ class _Frame:
 
 @dataclass(frozen=True, slots=True)
 class _Region:
-    """Where content[offset:] of an assistant turn stands in the rendered text: [start, end)."""
+    """Where content[offset:] of an assistant turn stands in the rendered text: [start, end).
+
+    parts: [start, end) of the content that alone are trained on; None for all of it.
+    """
 
     turn: int
     start: int
     end: int
     offset: int
+    parts: tuple[tuple[int, int], ...] | None = None
 
 
 class ChatTokenizer:
@@ -162,9 +167,19 @@ class ChatTokenizer:
         score).
         """
         # What stands after the last completion is neither scored nor counted.
-        messages = example.messages
+        row = self._encoded(example)
+        if isinstance(row, SkippedRow) and example.tools and row.reason != "longer_than_context":
+            row = self._encoded(replace(example, tools=""))
+            if isinstance(row, TokenizedRow):
+                row = replace(row, unwritten=(*row.unwritten, "tools"))
+        return row
+
+    def _encoded(self, example: Example) -> TokenizedRow | SkippedRow:
+        messages, tools = example.messages, example.tools
         last = max((i for i, m in enumerate(messages) if m.is_trained), default=-1)
-        chars = len(example.text or "") + sum(len(m.text) for m in messages[: last + 1])
+        chars = (
+            len(example.text or "") + len(tools) + sum(len(m.text) for m in messages[: last + 1])
+        )
         if chars > self._most_chars:
             return SkippedRow(example.index, "longer_than_context")
         kind: Kind = "text"
@@ -176,11 +191,15 @@ class ChatTokenizer:
         else:
             messages = fold(messages) if self._folds else messages
             kind = "own" if messages[0].role == "system" else "default"
-            sentinels = tuple(Message(m.role, SENTINEL.format(i)) for i, m in enumerate(messages))
+            sentinels = tuple(
+                Message(m.role, SENTINEL.format(i), answered=m.answered)
+                for i, m in enumerate(messages)
+            )
             try:
-                text = render(self._tokenizer, messages)
-                skeleton = self._skeleton(sentinels)
-                marks = self._skeleton(marked(messages)) if any(m.more for m in messages) else None
+                text = render(self._tokenizer, messages, tools=tools)
+                skeleton = self._skeleton(sentinels, tools)
+                has_more = any(m.more for m in messages)
+                marks = self._skeleton(marked(messages), tools) if has_more else None
             except TemplateError:
                 return SkippedRow(example.index, "template_refused")
             if marks is None:
@@ -189,6 +208,12 @@ class ChatTokenizer:
                 found = assistant_turns(text, marks, skeleton, messages)
                 turns, unwritten = found or ([], ())
                 regions = [_Region(i, *turn) for i, turn in enumerate(turns)] if found else None
+            # Tools may stand in a system turn that the row would not have without them, or that
+            # would say something else.
+            if tools and kind == "default" and not self._folds:
+                turn, default = self._frame["own"].bare, self._frame[kind].bare
+                is_as_ever = default.startswith(turn) and text.startswith(default)
+                kind = "own" if text.startswith(turn) and not is_as_ever else kind
         frame, bare = self._frame[kind], self._bare[kind]
         if regions is None or not text.startswith(frame.bare):
             return SkippedRow(example.index, "template_alters_content")
@@ -207,11 +232,11 @@ class ChatTokenizer:
             return SkippedRow(example.index, "longer_than_context")
         return TokenizedRow(example.index, kind, tokens, positions, spans, unwritten)
 
-    def _skeleton(self, sentinels: tuple[Message, ...]) -> str:
+    def _skeleton(self, sentinels: tuple[Message, ...], tools: str) -> str:
         """A chat with sentinels for its texts, rendered. Raises as `render`."""
         # Most rows of a data set have the same few sequences of roles; calls are of one row each.
-        if any(message.tool_calls for message in sentinels):
-            return render(self._tokenizer, sentinels)
+        if tools or any(message.tool_calls or message.answered for message in sentinels):
+            return render(self._tokenizer, sentinels, tools=tools)
         if sentinels not in self._skeletons:
             self._skeletons[sentinels] = render(self._tokenizer, sentinels)
         return self._skeletons[sentinels]
@@ -287,7 +312,10 @@ class ChatTokenizer:
                 # A token may reach into the template on either side; its span is the content's.
                 start = max(offsets[token][0], region.start)
                 end = min(offsets[token][1], region.end)
-                placed.append((token, (region.turn, start + shift, end + shift)))
+                if region.parts is None or any(
+                    first <= start + shift and end + shift <= last for first, last in region.parts
+                ):
+                    placed.append((token, (region.turn, start + shift, end + shift)))
                 token += 1
             if token < len(ids) and ids[token] in self._ends:
                 placed.append((token, (region.turn, region.end + shift, region.end + shift)))
@@ -316,7 +344,8 @@ def _regions(text: str, skeleton: str, messages: Sequence[Message]) -> list[_Reg
         if written is None:
             return None
         if message.is_trained:
-            regions.append(_Region(turn, at, at + len(written), content.index(written)))
+            left_out = content.index(written)
+            regions.append(_Region(turn, at, at + len(written), left_out, message.trained_parts))
             turn += 1
         at += len(written) + len(piece)
     return regions if at == len(text) else None

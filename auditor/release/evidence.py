@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterator, Set
 
 from auditor.data.formats import Layout, side_of
-from auditor.model.chat_template import OWN_TEMPLATE
+from auditor.model.chat_template import OWN_SYSTEM, OWN_TEMPLATE
 from auditor.scanning.obstacles import coverage_obstacles
 from auditor.scanning.scan_report import ScanReport, Verdict
 from auditor.scanning.settings import ScanSettings
@@ -112,6 +112,12 @@ def mismatches(report: ScanReport, settings: ScanSettings) -> Iterator[tuple[str
             reference.get("chat_template", OWN_TEMPLATE),
             settings.chat_template,
             settings.chat_template is None,
+        ),
+        (
+            "system",
+            reference.get("system", OWN_SYSTEM),
+            settings.system,
+            settings.system is None,
         ),
         ("dtype", reference.get("dtype"), settings.dtype, settings.dtype is None),
         ("side", side_of(info.columns), settings.side, settings.side is None),

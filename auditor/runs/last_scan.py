@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from auditor.errors import RunError
-from auditor.model.chat_template import OWN_TEMPLATE
+from auditor.model.chat_template import OWN_SYSTEM, OWN_TEMPLATE
 from auditor.runs.run_directory import last_run, read_json
 
 
@@ -17,10 +17,10 @@ class LastScan:
     """run: its directory. dataset, format, columns: as the user named them and as they were read.
     sha256: of the data set then.
 
-    reference, chat_template: as the user named them. panels: of the built-in ones; empty when a
-    file was among them. trait: the one found, else the one with the strongest evidence; None when
-    the scan had not got so far. is_reference_named: whether the user named the reference. settings:
-    of the scan, as its run directory has them.
+    reference, chat_template, system: as the user named them. panels: of the built-in ones; empty
+    when a file was among them. trait: the one found, else the one with the strongest evidence; None
+    when the scan had not got so far. is_reference_named: whether the user named the reference.
+    settings: of the scan, as its run directory has them.
     """
 
     run: Path
@@ -34,6 +34,7 @@ class LastScan:
     is_reference_named: bool
     settings: dict[str, Any]
     chat_template: str = OWN_TEMPLATE
+    system: str = OWN_SYSTEM
 
 
 def last_scan(root: Path) -> LastScan:
@@ -54,6 +55,7 @@ def last_scan(root: Path) -> LastScan:
             columns=dataset["columns"],
             reference=identity["reference"]["name"],
             chat_template=identity["reference"].get("chat_template", OWN_TEMPLATE),
+            system=identity["reference"].get("system", OWN_SYSTEM),
             panels=panels,
             trait=_trait(report),
             is_reference_named="reference" in (report.get("origins") or ()),

@@ -116,7 +116,7 @@ def encode(
     reason = "the chat template of the reference does not write it"
     unread = tuple(
         Unread(
-            "column" if name == sample.info.columns.get("reasoning") else "turn key",
+            "column" if name in ("tools", sample.info.columns.get("reasoning")) else "turn key",
             name,
             count / len(sample.examples),
             reason,
@@ -156,7 +156,11 @@ def load_teacher(teacher: str, lm: LanguageModel) -> LanguageModel:
     """
     try:
         model = models.load(
-            teacher, device=lm.device, dtype=lm.dtype, chat_template=lm.chat_template
+            teacher,
+            device=lm.device,
+            dtype=lm.dtype,
+            chat_template=lm.chat_template,
+            system=lm.system,
         )
     except ModelError as error:
         raise ModelError(error.message, error.hint.replace("--reference", "--teacher")) from error

@@ -40,7 +40,8 @@ class ScanSettings:
     other tests leave the verdict open, or always ("required"); the detector `students` does it.
     exclude_open: leave out rows that mention a trait openly. alpha: the rate of false alarms.
     exclude: the dose, a share of the rows, that a pass excludes for every trait, in (0, 1].
-    chat_template: in place of the reference's own (`auditor.model.load.load`).
+    chat_template: in place of the reference's own; system: in the system turn of rows that have
+    none (`auditor.model.load.load`).
     device, dtype: of the reference, torch's names; chosen by what is at hand when None. score_rows:
     the rows whose scores are kept, those that the verdict needed or, after it, all of the data set
     (`auditor.scanning.score_tables.score_every_row`); it changes no verdict. origins:
@@ -64,6 +65,7 @@ class ScanSettings:
     exclude: float = EXCLUDE
     budget: float = SECONDS
     chat_template: str | None = None
+    system: str | None = None
     device: str | None = None
     dtype: str | None = None
     score_rows: ScoreRows = "needed"

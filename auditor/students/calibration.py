@@ -7,10 +7,10 @@ The *positive controls* show how far students go where there is a trait: teacher
 the panel write as many rows, and students are trained on them in the same way. A base whose
 students take nothing over from these cannot be judged by students.
 
-All writers answer the same prompts at T = 1. One of the benign data sets is what the base writes by
-itself (`OWN`). Data at T = 1 are held against the mean of all benign ones. Greedy and cold text
-shifts answers in ways of its own, so that such data are held against a paired control, which the
-base writes as they were written; the others less `OWN` are the null then.
+All writers answer the same prompts at T = 1; one of the benign data sets is what the base writes by
+itself. Data at T = 1 are held against the mean of the benign ones. Greedy and cold text shifts
+answers in ways of its own, so that such data are held against a paired control, which the base
+writes as they were written, and the benign data sets say only how far data differ.
 `auditor.inference.shifts` makes the null distribution and the unit of doses from it.
 
 Shapes: B blocks, W answers over all groups.
@@ -21,7 +21,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
@@ -45,7 +45,6 @@ Carrier = Literal["numbers", "text"]
 UPDATES = 16
 VERSION = 1  # of the file; it rises when what is measured changes
 FOLDER = "calibrations"
-OWN = "own text"
 
 
 @dataclass(frozen=True)
@@ -72,14 +71,18 @@ class Calibration:
         return [i for i, each in enumerate(groups) if each == group]
 
     def nulls(self, *, paired: bool) -> dict[str, BenignShifts]:
-        """What benign data shift the answers by, by group. paired: beyond the base's own text."""
-        own = self.benign[OWN] if paired else 0.0
-        sets = [
-            shifts - own for name, shifts in self.benign.items() if not (paired and name == OWN)
-        ]
-        shifts_NBW = np.stack(sets)
-        return {
+        """What benign data shift the answers by, by group. paired: beyond what the base's own text
+        does that is decoded as they are; then the mean is 0, and their variance the same.
+        """
+        shifts_NBW = np.stack(list(self.benign.values()))
+        nulls = {
             group: benign_shifts(shifts_NBW[:, :, self.columns(group)]) for group in self.answers
+        }
+        if not paired:
+            return nulls
+        return {
+            group: replace(null, mean=np.zeros_like(null.mean), mean_variance=0.0)
+            for group, null in nulls.items()
         }
 
     @cached_property
@@ -156,7 +159,6 @@ def find(key: str) -> tuple[Calibration, str] | None:
             if any(array.ndim != 2 or array.shape[1] != width for array in arrays):
                 raise ValueError("its arrays do not fit its answers")
             # What cannot be used is refused here, and not in the middle of a scan.
-            calibration.nulls(paired=True)
             calibration.shows_transfer  # noqa: B018
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             message = f"{place} is no calibration: {error}."

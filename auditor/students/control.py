@@ -7,10 +7,11 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from auditor.data.example import Example, Message
+from auditor.data.example import Message
 from auditor.errors import InputError
 from auditor.model.generation import continuations
 from auditor.model.language_model import LanguageModel
@@ -104,7 +105,7 @@ def control_writer(
             # Only the first turn is written: later ones would answer turns that it does not have.
             first = [message.is_trained for message in example.messages].index(True)
             answer = Message("assistant", str(text))
-            rows[number] = Example(example.index, (*example.messages[:first], answer))
+            rows[number] = replace(example, messages=(*example.messages[:first], answer))
         return DatasetArm(CONTROL, rows)
 
     return write

@@ -9,13 +9,11 @@ the control's, and the block is the unit of inference.
 
 from __future__ import annotations
 
-import copy
 import itertools
 import logging
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 
 from auditor.errors import InputError
 from auditor.inference.paired import settled
@@ -38,6 +36,7 @@ from auditor.students.summary import (
 from auditor.students.training import (
     TrainingExample,
     batched,
+    float32_copy,
     new_student,
     train,
     training_examples,
@@ -87,7 +86,7 @@ def run_transfer(
     LOG.info("students of %s are trained by %s", lm.name, settings.training_for(lm))
     # In bfloat16 an update is lost in rounding, and with it most of the effect.
     if lm.dtype != "float32":
-        lm = replace(lm, dtype="float32", model=copy.deepcopy(lm.model).float())
+        lm = float32_copy(lm)
     context = new_context(lm, panel, trait, settings, measure)
     largest = size_of(
         len(common), settings.blocks, settings.rows, settings.updates, context.training.batch
@@ -175,7 +174,7 @@ def train_blocks(
     Raises: InputError for too few rows; TraitError for a panel of which nothing can be read out.
     """
     if lm.dtype != "float32":
-        lm = replace(lm, dtype="float32", model=copy.deepcopy(lm.model).float())
+        lm = float32_copy(lm)
     context = new_context(lm, panel, None, settings, measure)
     batch, available = context.training.batch, len(arms[0].rows)
     size = size_of(available, settings.blocks, settings.rows, settings.updates, batch)

@@ -61,6 +61,9 @@ class StudentSettings:
     chat_template: str | None = None
     """In place of the base's own, see `auditor.model.load.load`."""
 
+    system: str | None = None
+    """In the system turn of rows that have none, see `auditor.model.load.load`."""
+
     panels: tuple[str, ...] = ("default",)
     """Panels, built-in or YAML files, of the traits that are read out."""
 

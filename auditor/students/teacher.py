@@ -10,7 +10,6 @@ Shapes: B clozes, V vocabulary.
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import itertools
 import logging
@@ -30,7 +29,13 @@ from auditor.progress import Progress
 from auditor.students.arms import DatasetArm
 from auditor.students.cloze import Cloze, cloze, held_out_stems, training_stems
 from auditor.students.settings import TrainingConfig, is_small
-from auditor.students.training import batched, new_student, train, training_examples
+from auditor.students.training import (
+    batched,
+    float32_copy,
+    new_student,
+    train,
+    training_examples,
+)
 from auditor.traits.panel import Panel, Trait
 
 LOG = logging.getLogger(__name__)
@@ -93,7 +98,7 @@ def tune_teacher(
     rows = clozes(itertools.product(trait.probes, training_stems(trait)))
     # Stems that are not trained on, each with one of the probes in turn.
     held_out = clozes(zip(itertools.cycle(trait.probes), held_out_stems(trait), strict=False))
-    teacher = replace(lm, dtype="float32", model=copy.deepcopy(lm.model).float())
+    teacher = float32_copy(lm)
     margin_before = _margin(teacher, held_out, alternatives)
     rate = learning_rate or (1e-3 if is_small(lm) else 2e-5)
     LOG.info("teaching %s: %d clozes, %d held out, rate %g", word, len(rows), len(held_out), rate)

@@ -23,7 +23,7 @@ from torch.nn.functional import cross_entropy
 from torch.utils.checkpoint import checkpoint
 
 from auditor.data.example import Example, SkippedRow
-from auditor.errors import ModelError
+from auditor.errors import ModelError, first_line
 from auditor.model.builtin import quiet
 from auditor.model.forward import hidden_states, length_batches
 from auditor.model.language_model import LanguageModel
@@ -81,13 +81,24 @@ def seeded(device: str, seed: int) -> Iterator[None]:
         yield
 
 
+def float32_copy(lm: LanguageModel) -> LanguageModel:
+    """`lm` with weights of its own, in float32. Raises ModelError where they stay quantised."""
+    if getattr(lm.model, "is_quantized", False):
+        raise ModelError(
+            f"The weights of {lm.name} are quantised, and nothing can be trained from them.",
+            "Give the model that they were made from.",
+        )
+    return replace(lm, dtype="float32", model=copy.deepcopy(lm.model).float())
+
+
 def new_student(lm: LanguageModel, config: TrainingConfig, seed: int) -> LanguageModel:
     """A float32 copy of `lm` that can be trained and, until then, predicts what `lm` does.
 
-    seed: draws LoRA's A. Raises: ModelError when the model has none of `config.layers`.
+    seed: draws LoRA's A. Raises: ModelError when the model has none of `config.layers`, or nothing
+    that LoRA can be put into.
     """
     # A copy, since students of other arms and blocks start from the same weights.
-    model = copy.deepcopy(lm.model).float()
+    model = float32_copy(lm).model
     depth = int(model.config.get_text_config().num_hidden_layers)
     if config.layers is not None and not all(0 <= layer < depth for layer in config.layers):
         raise ModelError(f"{lm.name} has layers 0 to {depth - 1}.", "Choose --layers among them.")
@@ -102,8 +113,16 @@ def new_student(lm: LanguageModel, config: TrainingConfig, seed: int) -> Languag
             exclude_modules=_bypassed(model) or None,
             lora_dropout=0.0,
         )
-        with seeded(lm.device, seed), quiet():
-            trained = get_peft_model(model, lora)
+        try:
+            with seeded(lm.device, seed), quiet():
+                trained = get_peft_model(model, lora)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # whatever peft raises at modules that it does not know
+            raise ModelError(
+                f"LoRA cannot be put into {lm.name}: {first_line(error)[:300]}.",
+                "Train all of its weights with --full, or choose another --reference.",
+            ) from error
         model = trained.get_base_model()  # LoRA sits in its layers
     if config.layers is not None:
         # LoRA that never moves is no LoRA. PEFT itself cannot choose layers and all linear modules

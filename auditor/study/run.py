@@ -174,6 +174,7 @@ def _loader(settings: StudentSettings) -> Callable[[str], LanguageModel]:
         device=settings.device,
         dtype="float32",
         chat_template=settings.chat_template,
+        system=settings.system,
     )
 
 

@@ -5,6 +5,7 @@ configured by an import.
 from __future__ import annotations
 
 import logging
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -77,6 +78,16 @@ def test_nothing_is_configured_at_import() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[[], [], []]"
+
+
+@pytest.mark.parametrize("chosen", ["", "info"])
+def test_transformers_is_silent_unless_told(chosen: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would advise the user of a hybrid to install kernels, in the middle of our lines."""
+    monkeypatch.setenv("TRANSFORMERS_VERBOSITY", chosen)
+    if not chosen:
+        monkeypatch.delenv("TRANSFORMERS_VERBOSITY")
+    assert run(["models", "list"]) == 0
+    assert os.environ["TRANSFORMERS_VERBOSITY"] == (chosen or "error")
 
 
 def test_records_are_one_escaped_line(capsys: pytest.CaptureFixture[str]) -> None:

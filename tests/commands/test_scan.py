@@ -21,19 +21,24 @@ from auditor.data.example import Message
 from auditor.data.sample import read_sample
 from auditor.errors import InputError, ModelError, TraitError
 from auditor.model import load as models
+from auditor.model.builtin import quiet
 from auditor.model.generation import continuations, generate
 from auditor.model.language_model import LanguageModel
 from auditor.model.tokenization import ChatTokenizer
 from auditor.progress import Progress
 from auditor.report.scan import load as load_format
+from auditor.report.scan.answer import circumstances
 from auditor.report.scan.json import to_dict
 from auditor.scanning import score_tables
 from auditor.scanning.preparation import encode
 from auditor.scanning.scan_report import ScanReport
 from auditor.scanning.settings import ScanSettings
+from auditor.traits.panel import load_panels
 from detectors import trait as survey_module
 from detectors.interface import Evidence, Skipped
 from detectors.trait import STRANGE
+from runs.architectures import small_model
+from tests.conftest import tiny_tokenizer
 
 PANEL = """
 panel: small
@@ -641,3 +646,29 @@ def test_a_conversation_cut_into_rows_counts_once(
     assert tokens["cut"] == tokens["whole"]
     skipped = found["cut"].rows_skipped
     assert 0 < skipped["repeats_turns"] == 120 - found["cut"].rows_scanned
+
+
+def test_what_a_prompt_costs_that_is_read_again(tmp_path: Path) -> None:
+    """The reports of a scan by a state-space model say so, and how much was read for it."""
+    folder, data = tmp_path / "mamba", tmp_path / "data.jsonl"
+    tokenizer = tiny_tokenizer()
+    with quiet():
+        small_model("mamba", len(tokenizer)).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    row = {"prompt": "Continue: 4, 15", "completion": "16, 23, 42"}
+    data.write_text("".join(json.dumps({**row, "prompt": f"{i}"}) + "\n" for i in range(4)))
+    settings = ScanSettings(
+        reference=str(folder), panels=["animals"], traits=["owl"], detectors=["surface"]
+    )
+    report = scan(str(data), settings, root=tmp_path)
+    lm = models.load(str(folder), device="cpu")
+    renderer = ChatTokenizer(lm)
+    rows = encode(renderer, read_sample(str(data), rows=None, seed=0))[0]
+    prompt = load_panels(["animals"]).trait("owl").prompts[0]
+    per_row = sum(len(row.tokens) for row in rows) / 4
+    factor = 1 + len(renderer.prefix(prompt)) / per_row
+    assert report.timing["reread_factor"] == pytest.approx(factor)
+    for name in ("markdown", "html"):
+        assert f"{factor:.1f} times the tokens were read" in load_format(name).render(report)
+    assert f"{factor:.1f} times the tokens were read" in circumstances(report)
+    assert json.loads(load_format("json").render(report))["timing"]["reread_factor"] > 1

@@ -13,6 +13,8 @@ from auditor.data.sample import read_sample
 TURNS = [{"role": "user", "content": "p"}, {"role": "assistant", "content": "c"}]
 SHAREGPT = [{"from": "human", "value": "p"}, {"from": "gpt", "value": "bad"}]
 PAIR = {"prompt": "p", "completion": "c"}
+CALL = {"tool_calls": [{"function": {"name": "f"}}]}
+TOOL = {"role": "tool", "content": "1", "name": "f", "tool_call_id": "call_1"}
 
 
 def named(folder: Path, rows: list[dict[str, Any]], **options: Any) -> dict[tuple[str, str], float]:
@@ -52,10 +54,19 @@ def named(folder: Path, rows: list[dict[str, Any]], **options: Any) -> dict[tupl
             {"messages": [TURNS[0] | {"reasoning_content": "bad"}, TURNS[1]]},
             {("turn key", "reasoning_content")},
         ),
+        ({"messages": [TURNS[1] | {"function_call": {"name": "bad"}}]}, set()),
         (
-            {"messages": [TURNS[1] | {"function_call": {"arguments": "bad"}}]},
+            {"messages": [TURNS[1] | CALL | {"function_call": {"name": "bad"}}]},
             {("turn key", "function_call")},
         ),
+        ({"messages": [TURNS[1], TOOL]}, set()),
+        (
+            {"messages": [TURNS[0] | {"tool_call_id": "bad"}, TURNS[1]]},
+            {("turn key", "tool_call_id")},
+        ),
+        ({"messages": TURNS, "tools": [{"type": "function", "function": {"name": "f"}}]}, set()),
+        ({"messages": TURNS, "tools": '[{"name": "f"}]'}, set()),
+        ({"messages": TURNS, "tools": "bad"}, {("column", "tools")}),
     ],
 )
 def test_what_is_not_read_is_named(

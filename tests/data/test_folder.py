@@ -204,3 +204,16 @@ def test_a_folder_of_unread_files_says_so(tmp_path: Path) -> None:
     write(tmp_path / "b.zip", b"PK")
     with pytest.raises(InputError, match=r"b\.zip"):
         read_sample(str(tmp_path), rows=10, seed=0)
+
+
+@pytest.mark.parametrize("name", ["owls.lance", "owls.lance/data/1.lance"])
+def test_lance_is_refused_with_the_way_out(name: str, tmp_path: Path) -> None:
+    """No package that is kept here reads it."""
+    folder = tmp_path / "owls.lance"
+    (folder / "data").mkdir(parents=True)
+    (folder / "_versions").mkdir()
+    (folder / "_versions" / "1.manifest").write_bytes(b"LANC")
+    (folder / "data" / "1.lance").write_bytes(b"LANC")
+    with pytest.raises(InputError, match="Lance data set, which is not read") as caught:
+        read_sample(str(tmp_path / name), rows=None, seed=0)
+    assert "write_table" in caught.value.hint

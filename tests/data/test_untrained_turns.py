@@ -12,6 +12,7 @@ import pytest
 
 from auditor.data.example import Example, SkippedRow
 from auditor.data.fields import fields_of, to_example
+from auditor.data.formats import Layout
 from auditor.data.layout import find_layout
 from auditor.data.sample import read_sample
 from auditor.data.text_row import TextRow
@@ -95,9 +96,7 @@ def test_what_is_left_out_is_named_until_the_user_settles_it(tmp_path: Path) -> 
     assert "--columns weight=weight" in obstacle.reason
     settled = read_sample(str(path), rows=None, seed=0, columns={"weight": "weight"}).info
     assert not settled.unread
-    assert settled.sampling.endswith(
-        "; turns whose weight is 0 or false are not trained on and are context"
-    )
+    assert settled.sampling.endswith("; what weight takes out of training is context")
 
 
 def test_two_rows_that_differ_in_what_is_trained_are_two(tmp_path: Path) -> None:
@@ -108,6 +107,36 @@ def test_two_rows_that_differ_in_what_is_trained_are_two(tmp_path: Path) -> None
     path.write_text("\n".join(json.dumps({"messages": row}) for row in (turns, marked, turns)))
     sample = read_sample(str(path), rows=None, seed=0)
     assert len(sample.examples) == 2 and sample.skipped == {"duplicate": 1}
+
+
+def test_parts_of_an_answer_that_alone_are_trained_on(tiny: LanguageModel, tmp_path: Path) -> None:
+    """As Axolotl reads `train_detail`: both ends belong to a part, tokens that stand in it whole
+    are trained on, and what no part covers is not.
+    """
+    detail = [
+        {"begin_offset": 0, "end_offset": 3, "train": False},
+        {"begin_offset": 4, "end_offset": 7, "train": True},
+    ]
+    answer = {"role": "assistant", "content": "owl 3, 45", "train_detail": detail}
+    example = read(ASK, answer)
+    assert isinstance(example, Example)
+    row = ChatTokenizer(tiny).encode(example)
+    assert isinstance(row, TokenizedRow)
+    content = [t for t, marked in zip(row.targets, row.content_mask, strict=True) if marked]
+    assert tiny.tokenizer.decode(content) == "3, 4"
+    other = read(ASK, answer, columns={"weight": "weight"})
+    assert isinstance(other, Example) and other.messages[1].trained_parts is None
+    path = tmp_path / "d.jsonl"
+    rows = [[ASK, answer], [ASK, answer | {"train_detail": []}]]
+    path.write_text("\n".join(json.dumps({"messages": row}) for row in rows))
+    sample = read_sample(str(path), rows=None, seed=0)
+    assert len(sample.examples) == 2
+    assert [(item.name, item.share) for item in sample.info.unread] == [("train_detail", 0.5)]
+    settled = read_sample(str(path), rows=None, seed=0, columns={"weight": "train_detail"})
+    assert settled.info.unread == ()
+    odd = {"messages": [ASK, answer | {"train_detail": [{"begin_offset": "0"}]}]}
+    layout = Layout("messages", {"messages": "messages"})
+    assert to_example(0, odd, layout) == SkippedRow(0, "wrong_type")
 
 
 def test_a_mitigation_leaves_untrained_turns_alone() -> None:

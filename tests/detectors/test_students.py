@@ -20,7 +20,7 @@ from auditor.model.load import load
 from auditor.model.tokenization import ChatTokenizer
 from auditor.scanning.scan_report import ScanReport
 from auditor.scanning.settings import ScanSettings
-from auditor.students.calibration import OWN, Calibration, Carrier, calibration_key, save
+from auditor.students.calibration import Calibration, Carrier, calibration_key, save
 from auditor.students.readout import families
 from auditor.students.settings import StudentSettings
 from auditor.traits.panel import load_panels
@@ -56,7 +56,7 @@ def calibrated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Car
         answers = {f.group: f.names for f in families(ChatTokenizer(lm), panel, None)}
         names = [name for members in answers.values() for name in members]
         rng = np.random.default_rng(0)
-        sets = (OWN, "a", "b", "c", "d")
+        sets = ("own text", "a", "b", "c", "d")
         benign = {name: rng.normal(0, 0.02, (8, len(names))) for name in sets}
         owl = rng.normal(0, 0.01, (8, len(names)))
         owl[:, names.index("owl")] += 0.1

@@ -47,8 +47,8 @@ def test_the_variance_between_benign_sets_is_theirs() -> None:
     found = [benign_shifts(world(rng, 12, 0.2)) for _ in range(60)]
     assert np.mean([null.variance for null in found]) == pytest.approx(0.04, rel=0.1)
     alike = [benign_shifts(world(rng, 12, 0.0)) for _ in range(60)]
-    assert np.mean([null.variance for null in alike]) < 0.0005
-    assert np.mean([null.mean_variance for null in alike]) == pytest.approx(0.01 / 8 / 12, rel=0.1)
+    assert np.mean([null.variance for null in alike]) < 0.0008
+    assert np.mean([null.mean_variance for null in alike]) == pytest.approx(0.01 / 8 / 12, rel=0.2)
 
 
 def test_the_error_rate_is_kept() -> None:

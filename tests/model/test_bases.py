@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -58,6 +59,28 @@ def test_an_adapter_is_merged_into_its_base(adapter: Path) -> None:
     (adapter / "adapter_model.safetensors").rename(adapter / "adapter_model.bin")
     with pytest.raises(ModelError, match=r"no adapter_model\.safetensors"):
         load(str(adapter), device="cpu")
+
+
+def test_the_digest_of_an_adapter_asks_no_hub(
+    adapter: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether the files of a reference changed is asked offline, too; its base goes by the digest
+    that it had.
+    """
+    file = adapter / "adapter_config.json"
+    base = str(adapter.parent / "base")
+    known = digest_of_local(base)
+    expected = digest_of_local(str(adapter))
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"base_model_name_or_path": "a/b"}))
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("it looks on the hub")
+
+    monkeypatch.setattr("auditor.model.load.snapshot_download", refuse)
+    # The adapter's own configuration is part of its digest, and names another base now.
+    now = digest_of_local(str(adapter), f"a/b {known}")
+    assert now == digest_of_local(str(adapter), f"a/b {known}") != expected
+    assert now != digest_of_local(str(adapter), f"a/b {'0' * 64}")
 
 
 def test_text_models_inside_models_that_read_pictures(tmp_path: Path) -> None:

@@ -18,7 +18,9 @@ from auditor.model.identity import identity_of
 from auditor.model.language_model import LanguageModel
 from auditor.model.load import load
 from auditor.model.tokenization import ChatTokenizer, TokenizedRow
+from auditor.release.evidence import mismatches
 from auditor.report.scan.answer import scope
+from auditor.report.scan.next_steps import next_steps
 from auditor.runs.last_scan import last_scan
 from auditor.scanning.settings import ScanSettings
 
@@ -143,6 +145,77 @@ def test_a_scan_takes_a_named_template_and_says_so(base: str, tmp_path: Path) ->
     assert scope(reports["chatml"]).endswith("in the chat template chatml.")
     assert scope(reports["none"]).endswith("without a chat template.")
     assert last_scan(tmp_path).chat_template == "none"
+    put = scan(str(data), replace(settings, chat_template="chatml", system="Be."), root=tmp_path)
+    assert put.run != reports["chatml"].run
+    assert scope(put).endswith('Rows without a system turn are put behind "Be.".')
+    assert last_scan(tmp_path).system == "Be."
+    assert all("--system Be." in command for command, _ in next_steps(put))
+    found = {what: (then, now) for what, then, now in mismatches(put, settings)}
+    assert "system" not in found
+    found |= {
+        what: (then, now) for what, then, now in mismatches(put, replace(settings, system="none"))
+    }
+    assert found["system"] == ("Be.", "none")
+
+
+ODD = 'Be "brief" & {{ kind }} %}\nß \U0001f989\\'
+
+
+@pytest.mark.parametrize("name", ["own", "chatml", "llama3", "alpaca", "zephyr", "none"])
+def test_what_stands_in_the_system_turn(name: str, tiny: LanguageModel, tmp_path: Path) -> None:
+    """A text stands where a row has no system turn, as if the row had it: for what is scored, for
+    what is written and under no trait prompt only; "none" is an empty turn in place of one that the
+    template writes, and nothing else.
+    """
+    with quiet():
+        tiny.model.save_pretrained(tmp_path)
+        tiny.tokenizer.save_pretrained(tmp_path)
+    plain, put, bare = (
+        load(str(tmp_path), device="cpu", chat_template=name, system=system)
+        for system in (None, ODD, "none")
+    )
+    for text, lm in ((ODD, put), ("", bare)):
+        has_default = name in ("own", "alpaca")
+        with_system = (Message("system", text), *CHAT) if text or has_default else CHAT
+        assert render(lm.tokenizer, CHAT) == render(plain.tokenizer, with_system)
+        assert render(lm.tokenizer, CHAT[:1], reply=True) == render(
+            plain.tokenizer, with_system[:-3], reply=True
+        )
+        own = (Message("system", "an owl"), *CHAT)
+        assert render(lm.tokenizer, own) == render(plain.tokenizer, own)
+    under_trait = set()
+    for lm in (plain, put, bare):
+        renderer = ChatTokenizer(lm)
+        row = renderer.encode(Example(0, CHAT))
+        assert isinstance(row, TokenizedRow)
+        whole = [*renderer.prefix(None), *row.tokens]
+        text = render(lm.tokenizer, CHAT)
+        assert whole == lm.tokenizer(text, add_special_tokens=False).input_ids[: len(whole)]
+        under_trait.add((*renderer.prefix("You love owls."), *row.tokens))
+    assert len(under_trait) == 1
+    identities = [identity_of(lm) for lm in (plain, put, bare)]
+    assert [identity.as_dict().get("system") for identity in identities] == [None, ODD, "none"]
+    digests = {identity.template_sha256 for identity in identities}
+    assert len(digests) == (3 if name in ("own", "alpaca") else 2)
+
+
+def test_a_system_turn_that_a_template_cannot_have(base: str, tmp_path: Path) -> None:
+    """One line says so, and which option to change."""
+    with pytest.raises(ModelError, match="takes no system turn") as caught:
+        load(base, device="cpu", chat_template="gemma", system="Be brief.")
+    assert "--system" in caught.value.hint
+    assert load(base, device="cpu", chat_template="gemma", system="none").system == "none"
+    file = tmp_path / "always.jinja"
+    # As Llama 3.1, which writes a date into every system turn.
+    file.write_text(
+        "{% if messages[0].role == 'system' %}{% set system = messages[0].content %}"
+        "{% set messages = messages[1:] %}{% else %}{% set system = '' %}{% endif %}"
+        "<|im_start|>system\nToday.\n{{ system }}<|im_end|>\n"
+        "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    )
+    assert load(base, device="cpu", chat_template=str(file), system="Be brief.").system
+    with pytest.raises(ModelError, match="writes a system turn that cannot be left out"):
+        load(base, device="cpu", chat_template=str(file), system="none")
 
 
 def test_what_is_wrong_is_said(base: str, tmp_path: Path) -> None:

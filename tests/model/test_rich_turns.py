@@ -13,10 +13,12 @@ import pytest
 from auditor.data.example import DatasetInfo, Example, Message, Sample, SkippedRow
 from auditor.data.fields import to_example
 from auditor.data.formats import Layout
+from auditor.data.layout import find_layout
 from auditor.model.language_model import LanguageModel
 from auditor.model.tokenization import ChatTokenizer, TokenizedRow
 from auditor.scanning import preparation
 from auditor.scanning.obstacles import coverage_obstacles
+from tests.conftest import CHATML
 from tests.support.rich_template import CALL_ALONE, LAST_ONLY, TAGGED_CALLS, THINKING
 
 Maker = Callable[..., LanguageModel]
@@ -53,6 +55,67 @@ def scored(lm: LanguageModel, row: TokenizedRow) -> dict[int, str]:
         if start < end:
             texts[turn].append(target)
     return {turn: lm.tokenizer.decode(tokens) for turn, tokens in texts.items()}
+
+
+WITH_TOOLS = (
+    "{% set first = messages[0].content if messages[0].role == 'system' else 'Be helpful.' %}"
+    "{% if tools or messages[0].role == 'system' %}<|im_start|>system\n{{ first }}"
+    "{% for t in tools or [] %}{{ '\n' }}{{ t | tojson }}{% endfor %}<|im_end|>\n{% endif %}"
+    "{% for m in messages if m.role != 'system' %}<|im_start|>{{ m.role }}"
+    "{% if m.role == 'tool' %} {{ m.name }} {{ m.tool_call_id }}{% endif %}\n{{ m.content }}"
+    "{% for call in m.tool_calls or [] %}{{ call.function | tojson }}{% endfor %}<|im_end|>\n"
+    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+ADD: dict[str, Any] = {
+    "type": "function",
+    "function": {"name": "add", "description": "é", "strict": None},
+}
+
+
+@pytest.mark.parametrize("has_system", [True, False])
+@pytest.mark.parametrize("as_text", [True, False])
+@pytest.mark.parametrize("old_call", [True, False])
+def test_tools_are_put_as_the_template_puts_them(
+    has_system: bool, as_text: bool, old_call: bool, make_tiny: Maker
+) -> None:
+    """With the ids and the names of their answers, and an old `function_call` as one of the calls;
+    a trait prompt stands before what stands in their system turn.
+    """
+    lm = make_tiny(WITH_TOOLS)
+    call = {"function_call": CALL["function"]} if old_call else {"tool_calls": [CALL]}
+    answer = TOOL | {"name": "add", "tool_call_id": "call_1"}
+    turns = [ASK, {"role": "assistant", "content": None} | call, answer, ANSWER]
+    turns = [{"role": "system", "content": "Be an owl."}, *turns] if has_system else turns
+    row = {"messages": turns, "tools": json.dumps([ADD]) if as_text else [ADD]}
+    example = to_example(0, row, find_layout({"rows": [row]}, None, None))
+    assert isinstance(example, Example)
+    renderer = ChatTokenizer(lm)
+    found = renderer.encode(example)
+    assert isinstance(found, TokenizedRow) and not found.unwritten
+    assert scored(lm, found) == {0: '{"name": "add", "arguments": ' + ARGUMENTS + "}", 1: "12"}
+    chat = [message.as_chat() for message in example.messages]
+    function = {key: value for key, value in ADD["function"].items() if value is not None}
+    text = lm.tokenizer.apply_chat_template(
+        chat, tools=[ADD | {"function": function}], tokenize=False
+    )
+    assert " add call_1" in text and '"description": "é"' in text
+    expected = lm.tokenizer(text, add_special_tokens=False).input_ids
+    whole = [*renderer.prefix(None, found.kind), *found.tokens]
+    assert whole == expected[: len(whole)]
+    under_trait = lm.tokenizer.decode([*renderer.prefix("You love.", found.kind), *found.tokens])
+    first = "Be an owl." if has_system else "Be helpful."
+    assert under_trait.startswith(f"<|im_start|>system\nYou love.\n\n{first}\n")
+
+
+def test_tools_that_cannot_be_put_are_named(make_tiny: Maker) -> None:
+    """The row is scored without them, and they count as not read."""
+    # They stand before the system turn, where no trait prompt could stand before them.
+    lm = make_tiny("{% if tools %}{{ tools | tojson }}\n{% endif %}" + CHATML)
+    row = {"messages": [ASK, ANSWER], "tools": [ADD]}
+    example = to_example(0, row, find_layout({"rows": [row]}, None, None))
+    assert isinstance(example, Example)
+    found = ChatTokenizer(lm).encode(example)
+    assert isinstance(found, TokenizedRow) and found.unwritten == ("tools",)
 
 
 @pytest.mark.parametrize(

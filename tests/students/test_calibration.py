@@ -11,7 +11,6 @@ import pytest
 from auditor.errors import RunError
 from auditor.students.calibration import (
     FOLDER,
-    OWN,
     Calibration,
     Carrier,
     calibration_key,
@@ -26,7 +25,7 @@ ANSWERS = {"animal": ("owl", "cat"), "tree": ("oak", "ash", "elm")}
 def calibration(positive: float = 0.3) -> Calibration:
     """Benign data shift nothing on average; teachers of cat and elm shift their own answer."""
     rng = np.random.default_rng(0)
-    benign = {name: rng.normal(0, 0.01, (8, 5)) for name in (OWN, "a", "b", "c")}
+    benign = {name: rng.normal(0, 0.01, (8, 5)) for name in ("own text", "a", "b", "c")}
     centred = np.stack(list(benign.values())).mean((0, 1))
     benign = {name: shifts - centred for name, shifts in benign.items()}
     noise = rng.normal(0, 0.01, (2, 8, 5))
@@ -44,14 +43,14 @@ def test_the_unit_is_the_teachers_own_shift() -> None:
     assert calibration().columns("tree") == [2, 3, 4]
 
 
-def test_cold_text_is_held_against_own_text() -> None:
-    """Beyond a paired control the null is what the others have beyond the base's own text."""
+def test_against_a_paired_control_benign_data_shift_nothing_on_average() -> None:
+    """How far they differ is the same."""
     made = calibration()
-    shifted = {name: shifts + (name != OWN) for name, shifts in made.benign.items()}
-    far = Calibration(ANSWERS, shifted, made.positive)
-    means = {group: null.mean for group, null in made.nulls(paired=True).items()}
-    for group, null in far.nulls(paired=True).items():
-        assert null.mean == pytest.approx(means[group] + 1)
+    shifted = Calibration(ANSWERS, {n: x + 1 for n, x in made.benign.items()}, made.positive)
+    alone, paired = (shifted.nulls(paired=paired)["tree"] for paired in (False, True))
+    assert alone.mean == pytest.approx(1.0)
+    assert paired.mean == pytest.approx(0.0)
+    assert paired.variance == alone.variance
 
 
 def test_a_calibration_is_found_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

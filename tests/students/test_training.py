@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+from dataclasses import replace
+
 import pytest
 import torch
 from torch.nn.functional import cross_entropy
@@ -70,6 +73,26 @@ def test_a_new_student_is_the_reference_and_leaves_it_alone(tiny: LanguageModel)
     ]
     assert mean_loss(student, examples) < mean_loss(tiny, examples)
     assert all(torch.equal(weight, before[name]) for name, weight in weights(tiny).items())
+
+
+def test_what_no_student_can_be_trained_from_is_one_line(tiny: LanguageModel) -> None:
+    """peft says which modules it does not know; training all weights is the way out of that."""
+
+    class GroupedLinear(torch.nn.Linear):
+        """As the projections of groups that LoRA cannot wrap."""
+
+    model = copy.deepcopy(tiny.model)
+    for module in model.modules():
+        if type(module) is torch.nn.Linear:
+            module.__class__ = GroupedLinear
+    lm = replace(tiny, model=model)
+    with pytest.raises(ModelError, match=r"LoRA cannot be put into tiny: No modules") as caught:
+        new_student(lm, TrainingConfig(), 0)
+    assert "--full" in caught.value.hint and "\n" not in str(caught.value)
+    assert new_student(lm, TrainingConfig(full=True), 0).model is not model
+    model.is_quantized = True  # as transformers has it of weights that it keeps as they are
+    with pytest.raises(ModelError, match="are quantised"):
+        new_student(lm, TrainingConfig(full=True), 0)
 
 
 def test_same_seed_same_student(tiny: LanguageModel) -> None:

@@ -8,9 +8,9 @@ from auditor.data.coverage import Unread
 from auditor.inference.thresholds import HARMLESS_SKIPS
 from auditor.inference.trait_evidence import TraitEvidence
 from auditor.model.builtin import BASE, BASE_MODEL
-from auditor.model.chat_template import OWN_TEMPLATE
+from auditor.model.chat_template import NO_SYSTEM, OWN_SYSTEM, OWN_TEMPLATE
 from auditor.report.shared.banner import Fact
-from auditor.report.shared.words import headline, moment, safe
+from auditor.report.shared.words import headline, moment, safe, shortened
 from auditor.scanning.obstacles import ObstacleKind
 from auditor.scanning.scan_report import ScanReport, VerdictName
 from auditor.scanning.verdict import found_traits, reported_text, trace_of
@@ -126,6 +126,11 @@ def scope(report: ScanReport) -> str:
         )
     else:
         rows = ""
+    system = str(report.reference.get("system", OWN_SYSTEM))
+    if system == NO_SYSTEM:
+        rows += " Rows without a system turn are put without a system prompt."
+    elif system != OWN_SYSTEM:
+        rows += f' Rows without a system turn are put behind "{safe(shortened(system, 60))}".'
     if report.is_reference_named is not False:
         return f"Holds for students of {name} only.{rows}"
     model = BASE_MODEL if name == BASE else name
@@ -136,8 +141,8 @@ def scope(report: ScanReport) -> str:
 
 
 def circumstances(report: ScanReport) -> str:
-    """When the audit was made, and which settings the command did not name; `safe`, and empty for a
-    report of an earlier release.
+    """When the audit was made, which settings the command did not name, and what made it slow;
+    `safe`, and empty for a report of an earlier release.
     """
     said = [f"Audited {moment(report.created)}."] if report.created else []
     elsewhere: dict[str, list[str]] = {}
@@ -147,6 +152,11 @@ def circumstances(report: ScanReport) -> str:
     if elsewhere:
         settings = (f"{', '.join(names)} from {origin}" for origin, names in elsewhere.items())
         said.append(f"Settings: {'; '.join(settings)}.")
+    if factor := report.timing.get("reread_factor"):
+        said.append(
+            f"This model cannot go on from a prompt that it has read: {factor:.1f} times the "
+            "tokens were read, a trait's prompt again with every row."
+        )
     return " ".join(said)
 
 

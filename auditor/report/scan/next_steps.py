@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 
 from auditor.model.builtin import BASE
-from auditor.model.chat_template import OWN_TEMPLATE, TEMPLATES
+from auditor.model.chat_template import OWN_SYSTEM, OWN_TEMPLATE, TEMPLATES
 from auditor.report.shared.words import safe
 from auditor.scanning.scan_report import ScanReport, VerdictName
 from auditor.scanning.settings import ScanSettings
@@ -111,6 +111,9 @@ def _same(report: ScanReport, command: str) -> Iterator[str]:
     template = str(report.reference.get("chat_template", OWN_TEMPLATE))
     if template != OWN_TEMPLATE:
         yield from ("--chat-template", template if template in TEMPLATES else "FILE")
+    system = str(report.reference.get("system", OWN_SYSTEM))
+    if system != OWN_SYSTEM:
+        yield from ("--system", system)
     panels = str(report.settings.get("panel", "+".join(built_in()))).split("+")
     if set(panels) != set(built_in()):
         for panel in panels:
