@@ -11,13 +11,14 @@ from dataclasses import astuple, dataclass
 import numpy as np
 
 from auditor.errors import InputError
+from auditor.inference.paired import MIN_BLOCKS
 from auditor.model.unit_store import UnitStore, load_or_compute
 from auditor.progress import duration
 
 HELD_OUT = 32  # rows whose loss shows how well students do the task of the data set
 MIN_BATCHES = 2  # fewer are no training to speak of
 # By default: few rows are repeated, as the published recipes repeat theirs.
-MIN_UPDATES = 60
+MIN_UPDATES = 32
 # Updates that a budget has to buy at least, if there are rows for them.
 MIN_AFFORDABLE_UPDATES = 8
 _ORDER = "student-transfer"
@@ -102,11 +103,12 @@ def within(
 ) -> Size:
     """The largest experiment of at most `budget` seconds that is no larger than `largest`.
 
-    Training is shortened first, down to MIN_AFFORDABLE_UPDATES, then blocks are given up, down to
-    two. Raises: InputError when not even that is affordable.
+    Blocks are given up first, down to MIN_BLOCKS, since they are the precision of a verdict, and
+    what is left of an effect depends on the length of the training. Only then that is shortened,
+    down to MIN_AFFORDABLE_UPDATES. Raises: InputError when not even that is affordable.
     """
     least = min(MIN_AFFORDABLE_UPDATES, largest.updates)
-    fewest = min(2, largest.blocks)
+    fewest = min(MIN_BLOCKS, largest.blocks)
     for blocks in range(largest.blocks, fewest - 1, -1):
         # In every block the readouts cost the same; what remains buys updates, and the rows of the
         # control that are written for them.
@@ -114,7 +116,7 @@ def within(
         affordable = int(for_updates / (students * cost.update + batch * cost.row))
         updates = min(largest.updates, affordable)
         # Rows are cut to those that the updates take: a row that no student sees is not written.
-        if updates >= least:
+        if updates >= (least if blocks == fewest else largest.updates):
             return Size(blocks, min(largest.rows, max(MIN_BATCHES, updates) * batch), updates)
     smallest = Size(fewest, min(largest.rows, least * batch), least)
     needed = duration(smallest.seconds(cost, students, readings))

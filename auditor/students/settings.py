@@ -67,14 +67,14 @@ class StudentSettings:
     panels: tuple[str, ...] = ("default",)
     """Panels, built-in or YAML files, of the traits that are read out."""
 
-    blocks: int = 3
+    blocks: int = 6
     """Disjoint blocks of rows, each with one student of every data set: the unit of inference."""
 
     rows: int | None = None
     """Rows of a block; None is as many as there are."""
 
     updates: int | None = None
-    """Updates of a student; None is one pass over its rows, or 60 where that is more."""
+    """Updates of a student; None is one pass over its rows, or 32 where that is more."""
 
     budget: float | None = None
     """Seconds that everything may take; None is no limit."""

@@ -83,7 +83,7 @@ def test_a_calibration_is_found_again(monkeypatch: pytest.MonkeyPatch, tmp_path:
     "change",
     [
         lambda value: value.pop("benign"),
-        lambda value: value["benign"].popitem(),
+        lambda value: value["benign"].popitem() and value["benign"].popitem(),
         lambda value: value["positive"].update(owl=[[1.0]]),
         lambda value: value["answers"].update(animal=["owl"]),
         lambda value: value["positive"].clear(),

@@ -25,7 +25,7 @@ def test_reports_keep_their_keys() -> None:
     """Reports of earlier releases are read by the same keys: LoRA's scale is `alpha` there."""
     settings = StudentSettings(training=TrainingConfig(layers=(1,)))
     assert settings.as_dict() == {
-        "blocks": 3,
+        "blocks": 6,
         "rows": None,
         "updates": None,
         "budget": None,
