@@ -47,6 +47,7 @@ class Evidence:
 Outcome = Evidence | Skipped
 TestName = Literal["prompts", "tuned copies", "students"]
 Hazard = Literal["never", "when_unresolved", "required"]
+HAZARDS: tuple[Hazard, ...] = ("never", "when_unresolved", "required")  # by what they ask
 
 
 @dataclass(frozen=True, slots=True)

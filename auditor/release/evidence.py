@@ -16,7 +16,7 @@ from auditor.scanning.scan_report import ScanReport, Verdict
 from auditor.scanning.settings import ScanSettings
 from auditor.scanning.verdict import decide, lost_share, reported_text
 from auditor.traits.panel import load_panels
-from detectors.interface import TraitTest
+from detectors.interface import HAZARDS, TraitTest
 
 
 def verdict_of(report: ScanReport) -> Verdict:
@@ -48,7 +48,8 @@ def contradictions(report: ScanReport) -> Iterator[str]:
     if any(not 0 <= (item.share or 0.0) <= 1 for item in report.dataset.unread):
         yield "a share is below 0 or above 1"
     for test in report.tests:
-        if test.rows > report.rows_scanned:
+        # Students learn rows that no prompt was scored on.
+        if test.rows > (read if test.name == "students" else report.rows_scanned):
             yield f"a test of {test.rows:,} rows needs more than were scored"
         yield from _impossible_estimates(test)
     verdict, written = verdict_of(report), report.verdict
@@ -103,8 +104,14 @@ def mismatches(report: ScanReport, settings: ScanSettings) -> Iterator[tuple[str
         (
             "detectors",
             ", ".join(detectors),
-            ", ".join(settings.detectors),
-            set(settings.detectors) <= {*detectors},
+            ", ".join(settings.detectors_run),
+            set(settings.detectors_run) <= {*detectors},
+        ),
+        (
+            "hazard",
+            made.get("hazard", HAZARDS[0]),
+            settings.hazard,
+            HAZARDS.index(made.get("hazard", HAZARDS[0])) >= HAZARDS.index(settings.hazard),
         ),
         ("seed", made.get("seed"), settings.seed, not seed_is_set),
         (

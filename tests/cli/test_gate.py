@@ -168,6 +168,7 @@ def test_a_local_reference_whose_files_changed(
         (["--report", "report.json", "--columns", "completion=other"], "other"),
         (["--report", "report.json", "--format-of", "text"], "ormat"),
         (["--report", "report.json", "--tuned"], "detectors"),
+        (["--report", "report.json", "--students"], "detectors"),
         (["gone.jsonl", "--report", "report.json"], "is not here"),
         (["other.jsonl", "--report", "report.json"], "another data set"),
         (["--report", "report.json", "--exit-zero", "--fail-on", "risk"], "contradict"),

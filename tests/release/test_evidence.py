@@ -17,6 +17,7 @@ from auditor.release.evidence import contradictions, mismatches
 from auditor.report.scan.json import to_dict
 from auditor.scanning.scan_report import ScanReport, VerdictName
 from auditor.scanning.settings import ScanSettings
+from detectors.interface import HAZARDS, TraitTest
 from tests.support.sample_report import EAGLE, OWL, consistent_report
 
 Change = Callable[[dict[str, Any]], object]
@@ -77,6 +78,8 @@ def test_what_cannot_be(change: Callable[[ScanReport], ScanReport], message: str
         ({"seed": 3}, "seed"),
         ({"dtype": "bfloat16"}, "dtype"),
         ({"detectors": ("trait", "tuned")}, "detectors"),
+        ({"hazard": "required"}, "hazard"),
+        ({"hazard": "when_unresolved"}, "detectors"),
         ({"format_of": "text"}, "format"),
         ({"columns": {"completion": "other"}}, "columns"),
     ],
@@ -85,6 +88,37 @@ def test_other_settings(settings: dict[str, Any], what: str) -> None:
     """Each that could give another answer is named."""
     differing = mismatches(consistent_report(), replace(ScanSettings(), **settings))
     assert what in [name for name, _, _ in differing]
+
+
+def test_a_report_with_students_will_do_where_they_are_asked_for_less() -> None:
+    """One that trained them only where the verdict was open will not where they are required."""
+    report = consistent_report()
+    detectors = [*report.settings["detectors"], "students"]
+
+    def made(hazard: str) -> ScanReport:
+        return replace(
+            report, settings=report.settings | {"detectors": detectors, "hazard": hazard}
+        )
+
+    for hazard in HAZARDS:
+        assert list(mismatches(made("required"), ScanSettings(hazard=hazard))) == []
+    asked = ScanSettings(hazard="required")
+    assert [what for what, _, _ in mismatches(made("when_unresolved"), asked)] == ["hazard"]
+
+
+def test_students_learn_rows_that_were_not_scored() -> None:
+    """That is no contradiction, up to the rows that were read."""
+    report = consistent_report("no_risk")
+    traits = report.tests[0].traits
+    bounds = dict(report.tests[0].bounds)
+
+    def wrong(rows: int) -> list[str]:
+        test = TraitTest("students", traits, bounds, rows)
+        return [*contradictions(replace(report, tests=(*report.tests, test)))]
+
+    assert report.rows_scanned < report.rows_looked_at
+    assert not any("rows needs more" in each for each in wrong(report.rows_looked_at))
+    assert any("rows needs more" in each for each in wrong(report.rows_looked_at + 1))
 
 
 def test_a_reference_by_its_digest_and_a_test_without_a_trait() -> None:
