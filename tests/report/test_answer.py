@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import shlex
-from dataclasses import replace
+from dataclasses import asdict, replace
 from html import unescape
 from pathlib import Path
 
@@ -17,15 +17,18 @@ from auditor.cli.console import show
 from auditor.cli.main import app
 from auditor.data.coverage import Unread
 from auditor.model.builtin import BASE
+from auditor.release.evidence import verdict_of
 from auditor.release.judge import judge
 from auditor.release.policy import Policy
 from auditor.report.gate import terminal_page as gate_page
 from auditor.report.scan import load
 from auditor.report.scan.answer import OBSTACLES, circumstances, decision, facts, grounds, scope
+from auditor.report.scan.json import from_dict, to_dict
 from auditor.report.scan.next_steps import NEXT_STEPS, next_steps, shell_lines
 from auditor.report.scan.terminal import terminal_page
 from auditor.report.shared.words import DOCS, EARLIER, GLOSSARY, corrected
 from auditor.scanning.obstacles import Obstacle, coverage_obstacles
+from auditor.scanning.scan_report import ScanReport, VerdictName
 from detectors.interface import Evidence, TraitTest
 from tests.support.sample_report import (
     EAGLE,
@@ -34,6 +37,7 @@ from tests.support.sample_report import (
     OWL,
     RISK,
     RISKY,
+    consistent_report,
     prompts,
     sample_report,
 )
@@ -313,3 +317,52 @@ def test_pages_link_to_the_glossary_of_the_documentation() -> None:
     assert len(anchors) > 2
     assert [anchor for anchor in anchors if f'<a id="{anchor}"></a>' not in glossary] == []
     assert GLOSSARY in text_of(terminal_page(sample_report(RISK)))
+
+
+def with_students(name: VerdictName, effect: float, p_adjusted: float, bound: float) -> ScanReport:
+    """A report whose scan also trained students, on which the verdict follows anew."""
+    report = consistent_report(name)
+    owl = replace(OWL, name="owl", effect=effect, p_adjusted=p_adjusted)
+    owl = replace(owl, interval=(effect - 0.2, effect + 0.2))
+    test = TraitTest("students", (owl,), dict.fromkeys(report.tests[0].bounds, bound), 400)
+    values = {"traits": [asdict(owl) | {"interval": list(owl.interval)}]}
+    detectors = {**report.detectors, "students": Evidence("students", "trained", values)}
+    report = replace(report, tests=(*report.tests, test), detectors=detectors)
+    return replace(report, verdict=verdict_of(report))
+
+
+@pytest.mark.parametrize(
+    ("report", "said"),
+    [
+        (
+            with_students("risk", 0.0, 1.0, 0.2),
+            "Do not release: the rows look written by a model with the hidden trait owl (about "
+            "42 % of the rows); students trained on them do not take it over",
+        ),
+        (
+            with_students("risk", 0.5, 0.001, 0.8),
+            "Do not release: the rows look written by a model with the hidden trait owl (about "
+            "42 % of the rows), and students trained on them move to it",
+        ),
+        (
+            with_students("risk", 0.0, 1.0, 0.8),
+            "Do not release: the rows look written by a model with the hidden trait owl (about "
+            "42 % of the rows); whether students take it over is open",
+        ),
+        (
+            with_students("no_risk", 0.5, 0.001, 0.8),
+            "Do not release: students trained on the rows move to owl, 50 % as far as rows of a "
+            "teacher tuned on it move them",
+        ),
+        (
+            with_students("inconclusive", 0.0, 1.0, 0.2),
+            "Nothing found: students trained on the rows move to no trait tested; 20 % of what a "
+            "tuned teacher's rows do would have shown",
+        ),
+    ],
+)
+def test_a_decision_says_which_test_it_rests_on(report: ScanReport, said: str) -> None:
+    """Text of a hidden prompt that students do not take over is another decision than both."""
+    assert decision(report) == said
+    read = from_dict(to_dict(report))
+    assert (decision(read), read.verdict) == (said, report.verdict)

@@ -174,9 +174,16 @@ def _alpha(report: ScanReport) -> float:
 
 
 def _leader(report: ScanReport) -> TraitEvidence | None:
-    """The strongest evidence for the trait that the verdict names."""
-    evidence = [trait for test in report.tests for trait in test.traits]
-    named = [trait for trait in evidence if trait.name == report.verdict.trait]
+    """The strongest evidence for the trait that the verdict names: of how the rows were written, or
+    of students where the verdict rests on them alone.
+    """
+    by_students = report.verdict.rests_on == ("students",)
+    named = [
+        trait
+        for test in report.tests
+        for trait in test.traits
+        if trait.name == report.verdict.trait and (test.name == "students") == by_students
+    ]
     return min(named, key=lambda trait: trait.p_adjusted, default=None)
 
 
