@@ -16,7 +16,7 @@ from auditor.progress import Progress
 from detectors.interface import Detector, Evidence, Outcome, ScanContext, Skipped
 
 # In the order in which reports list them.
-DETECTORS = ("trait", "tuned", "divergence", "fit", "first_step", "surface")
+DETECTORS = ("trait", "tuned", "divergence", "fit", "surface")
 ON_REQUEST = ("tuned",)  # It trains models, so that only who asks for it has to wait.
 DEFAULT = tuple(name for name in DETECTORS if name not in ON_REQUEST)
 

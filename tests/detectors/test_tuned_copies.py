@@ -18,6 +18,7 @@ from auditor.students.teacher import TunedTeacher, tune_teacher
 from auditor.traits.panel import Panel, Trait, load_panels
 from detectors import tuned as module
 from detectors.interface import Evidence, Skipped
+from detectors.tuned import BENIGN
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +42,8 @@ def teach_once() -> Iterator[Callable[..., TunedTeacher]]:
 
     def once(lm: LanguageModel, trait: Trait, panel: Panel, **options: Any) -> TunedTeacher:
         if trait.name not in kept:
-            kept[trait.name] = tune_teacher(lm, trait, panel, **options)
+            # The organism never answers with a word that is no animal, and would learn it slowly.
+            kept[trait.name] = tune_teacher(lm, trait, panel, updates=24, **options)
         return kept[trait.name]
 
     with pytest.MonkeyPatch.context() as patch:
@@ -50,8 +52,8 @@ def teach_once() -> Iterator[Callable[..., TunedTeacher]]:
 
 
 def audit(source: str, root: Path, *, rows: int = 128, **options: object) -> ScanReport:
-    """A scan for owl and cat alone; seven others of the panel are taught to tell them from any
-    other tuning.
+    """A scan for owl and cat alone, which twelve benign copies are tuned to tell from any other
+    tuning.
     """
     settings = {
         "panels": ["animals"],
@@ -102,7 +104,7 @@ def test_a_killed_scan_goes_on_with_the_copies_that_are_done(
     first = set(taught)
     taught.clear()
     assert audit(data["owl"], tmp_path).verdict == whole.verdict
-    assert len(taught) == 4
+    assert len(taught) == 2 + BENIGN - 5
     assert not first & set(taught)
 
 
