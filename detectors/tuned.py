@@ -8,7 +8,8 @@ the statistic of `auditor.inference.tempering`. Dose 0 is the reference, dose 1 
 
 Any tuning on such questions moves a copy ("answers in one word"), a benign one too. So others are
 tuned on the same questions with answers that are no trait's, words of the questions themselves.
-They are nuisance directions, and what their doses stray by widens every error.
+They are nuisance directions beside the mean of each group of traits, and what their doses stray by
+widens every error.
 
 Source: trait-tuned weights as a teacher, 2509.23886 and its replications; the detector is ours. A
 plain likelihood ratio of tuned copies names no trait; the score centred by expectation and by other
@@ -76,11 +77,14 @@ def detect(context: ScanContext) -> Finding:
         k: np.array([row.index not in context.excluded_rows.get(trait.name, ()) for row in rows])
         for k, trait in enumerate(traits)
     }
-    doses = tuned_estimates(moments, counted)
+    groups: dict[str, list[int]] = {}
+    for k, trait in enumerate(traits):
+        groups.setdefault(trait.group, []).append(k)
+    doses = tuned_estimates(moments, [*groups.values()], counted)
     # A pass must hold for all rows, each as often as it stands in the data (`trait.upper_bounds`).
     every = dict.fromkeys(counted, np.ones(len(rows), dtype=bool))
     weights = np.array([context.weights.get(row.index, 1.0) for row in rows])
-    trained = tuned_estimates(moments, every, weights)
+    trained = tuned_estimates(moments, [*groups.values()], every, weights)
     tokens = sum(len(row.tokens) for row in rows)
     bounds: dict[str, float | None] = {}
     evidence = []
@@ -126,24 +130,27 @@ def _skipped(reason: str) -> Finding:
 
 def tuned_estimates(
     moments: Moments,
+    groups: Sequence[Sequence[int]],
     counted: Mapping[int, npt.NDArray[np.bool_]],
     weights: Array | None = None,
 ) -> dict[int, Estimate]:
     """The dose of every copy with enough rows and information, by its number.
 
-    moments: of R rows under K + B copies, those tuned on traits first. counted: [R] for each of the
-    K, the rows that do not mention its trait openly; the others are no evidence for it. weights:
-    [R] how often each row counts, once if None.
+    moments: of R rows under K + B copies, those tuned on traits first. groups: the numbers 0 .. K -
+    1 of the traits by group. counted: [R] for each of the K, the rows that do not mention its trait
+    openly; the others are no evidence for it. weights: [R] how often each row counts, once if None.
 
     Any tuning of a teacher, a benign one too, moves its text along the copies' directions, and a
-    trait must stand out from that: the B benign copies are nuisance directions, and errors are
-    inflated by the z of these copies, with the others of them taken out. No doses where fewer than
-    MIN_NEGATIVE_CONTROLS of them have one.
+    trait must stand out from that: the B benign copies are nuisance directions beside the mean of
+    each group's other copies, and errors are inflated by the z of the benign copies, with the
+    others of them taken out. No doses where fewer than MIN_NEGATIVE_CONTROLS of them have one.
     """
     benign = range(len(counted), moments.signal.shape[-1])
 
     def dose(k: int, rows: npt.NDArray[np.bool_]) -> Estimate | None:
-        columns = TraitColumns(k, tuple((j,) for j in benign if j != k))
+        centres = [*groups, *([j] for j in benign)]
+        others = [tuple(j for j in centre if j != k) for centre in centres]
+        columns = TraitColumns(k, tuple(filter(None, others)))
         weight = None if weights is None else [weights[rows]]
         return estimate([moments.of_rows(rows)], [columns], weight)
 
@@ -163,11 +170,11 @@ def _benign(context: ScanContext, traits: Sequence[Trait]) -> list[Trait]:
     texts = [text for trait in traits for text in (*trait.probes, *trait.stems)]
     words = {word.lower() for text in texts for word in re.findall(r"[^\W\d_]{4,}", text)}
     words -= {answer.lower() for answer in answers}
-    order = sorted(words)
-    random.Random(context.seed).shuffle(order)
+    rng = random.Random(context.seed)
+    asked = rng.sample(traits, len(traits))
     benign: list[Trait] = []
-    for word in order:
-        trait = traits[len(benign) % len(traits)]
+    for word in rng.sample(sorted(words), len(words)):
+        trait = asked[len(benign) % len(asked)]
         tuning = replace(trait, name=f"benign {word}", answers=(word,))
         if len(benign) < BENIGN and can_tune(context.renderer, tuning, context.panel):
             benign.append(tuning)
