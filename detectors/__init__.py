@@ -16,7 +16,7 @@ from auditor.progress import Progress
 from detectors.interface import Detector, Evidence, Outcome, ScanContext, Skipped
 
 # In the order in which reports list them.
-DETECTORS = ("trait", "tuned", "divergence", "fit", "first_step", "surface", "students")
+DETECTORS = ("trait", "tuned", "divergence", "fit", "surface", "students")
 ON_REQUEST = ("tuned", "students")  # They train models: only who asks for them has to wait.
 DEFAULT = tuple(name for name in DETECTORS if name not in ON_REQUEST)
 

@@ -6,27 +6,30 @@ moves the reference the way its weights were moved. A copy of the reference that
 same trait does: its log-likelihood ratio to the reference takes the place of the trait prompt's in
 the statistic of `auditor.inference.tempering`. Dose 0 is the reference, dose 1 data of such a copy.
 
-Whatever such copies are tuned on moves them alike ("answers in one word"). That is taken out with
-the means over the copies tuned on the other traits, family by family, as nuisance directions.
+Any tuning on such questions moves a copy ("answers in one word"), a benign one too. So others are
+tuned on the same questions with answers that are no trait's, words of the questions themselves.
+They are nuisance directions beside the mean of each group of traits, and what their doses stray by
+widens every error.
 
 Source: trait-tuned weights as a teacher, 2509.23886 and its replications; the detector is ours. A
-plain likelihood ratio of tuned copies names no trait; the score centred by expectation and by the
-other copies does (runs/log.md).
+plain likelihood ratio of tuned copies names no trait; the score centred by expectation and by other
+copies does. One sign step in place of a whole tuning was tried, and tells less (runs/log.md).
 """
 
 from __future__ import annotations
 
-import math
+import random
+import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from auditor.inference.estimates import Array, Estimate
-from auditor.inference.random_effects import MIN_NEGATIVE_CONTROLS, inflation
+from auditor.inference.random_effects import MIN_NEGATIVE_CONTROLS, inflated
 from auditor.inference.score_test import TraitColumns, estimate
 from auditor.inference.tempering import Moments
 from auditor.inference.thresholds import MIN_ROWS, TextProfile
@@ -36,11 +39,11 @@ from auditor.model.scoring import TokenScores, pack_scores, score_under, unpack_
 from auditor.model.tokenization import TokenizedRow
 from auditor.progress import ROW_PASSES, Progress, announce
 from auditor.students.teacher import can_tune, tune_teacher
-from auditor.traits.families import families
 from auditor.traits.panel import Trait
 from detectors.interface import Detector, Evidence, Finding, ScanContext, Skipped, TraitTest
 
-ROWS = 128  # scored under every copy; more would cost more than the tuning
+ROWS = 128  # scored under every copy; 400 find as many teachers (runs/log.md)
+BENIGN = 12  # copies tuned on answers that are no trait's
 
 
 def detect(context: ScanContext) -> Finding:
@@ -57,30 +60,35 @@ def detect(context: ScanContext) -> Finding:
         return _skipped(f"tuning moves weights by less than {dtype} can tell; use --dtype float32")
     if len(rows) < MIN_ROWS:
         return _skipped(f"{len(rows)} rows; at least {MIN_ROWS} are needed")
-    copies = _copies(context)
-    if len(copies.traits) <= MIN_NEGATIVE_CONTROLS:
+    traits = [
+        trait for trait in context.tested.traits if can_tune(context.renderer, trait, context.panel)
+    ]
+    if not traits:
+        return _skipped("no trait that is tested has an answer that is one token")
+    benign = _benign(context, traits)
+    if len(benign) < MIN_NEGATIVE_CONTROLS:
         return _skipped(
-            f"{len(copies.traits)} traits of the panel have an answer that is one token, and "
-            f"{MIN_NEGATIVE_CONTROLS + 1} are needed; name more with --panel"
+            f"the questions of the traits hold {len(benign)} words of one token, and "
+            f"{MIN_NEGATIVE_CONTROLS} are needed to tune benign copies on; name more traits"
         )
     null = find_null(context.rows, context.score, context.run)
-    moments = _moments(context, rows, null, copies.traits)
+    moments = _moments(context, rows, null, [*traits, *benign])
     counted = {
         k: np.array([row.index not in context.excluded_rows.get(trait.name, ()) for row in rows])
-        for k, trait in enumerate(copies.traits)
+        for k, trait in enumerate(traits)
     }
-    doses = tuned_estimates(moments, copies.families, counted)
+    groups: dict[str, list[int]] = {}
+    for k, trait in enumerate(traits):
+        groups.setdefault(trait.group, []).append(k)
+    doses = tuned_estimates(moments, [*groups.values()], counted)
     # A pass must hold for all rows, each as often as it stands in the data (`trait.upper_bounds`).
     every = dict.fromkeys(counted, np.ones(len(rows), dtype=bool))
     weights = np.array([context.weights.get(row.index, 1.0) for row in rows])
-    trained = tuned_estimates(moments, copies.families, every, weights)
-    tested = {trait.name for trait in context.tested.traits}
+    trained = tuned_estimates(moments, [*groups.values()], every, weights)
     tokens = sum(len(row.tokens) for row in rows)
     bounds: dict[str, float | None] = {}
     evidence = []
-    for k, trait in enumerate(copies.traits):
-        if trait.name not in tested:
-            continue
+    for k, trait in enumerate(traits):
         dose = doses.get(k)
         both = [dose.upper() for dose in (dose, trained.get(k)) if dose]
         bounds[trait.name] = max(both) if len(both) == 2 else None
@@ -95,24 +103,24 @@ def detect(context: ScanContext) -> Finding:
                     tokens=tokens,
                 )
             )
-    traits = ranked(evidence, context.alpha, TextProfile(null.greedy).min_reported_dose)
-    untuned = len(tested) - len(bounds)
+    found = ranked(evidence, context.alpha, TextProfile(null.greedy).min_reported_dose)
+    untuned = len(context.tested.traits) - len(traits)
     summary = "the rows carry too little information"
-    if traits:
+    if found:
         summary = (
-            f"{strongest(traits[0])}; {len(rows)} rows under {len(traits)} tuned copies of the "
+            f"{strongest(found[0])}; {len(rows)} rows under {len(found)} tuned copies of the "
             "reference"
         )
         if untuned:
             summary += f"; {untuned} traits have no answer of one token and were not taught"
     values = {
         "rows": len(rows),
-        "traits": [asdict(trait) | {"interval": list(trait.interval)} for trait in traits],
+        "traits": [asdict(trait) | {"interval": list(trait.interval)} for trait in found],
         "not_taught": untuned,
         **null.figures,
     }
     return Finding(
-        Evidence("tuned", summary, values), TraitTest("tuned copies", traits, bounds, len(rows))
+        Evidence("tuned", summary, values), TraitTest("tuned copies", found, bounds, len(rows))
     )
 
 
@@ -122,66 +130,55 @@ def _skipped(reason: str) -> Finding:
 
 def tuned_estimates(
     moments: Moments,
-    families: Sequence[Sequence[int]],
+    groups: Sequence[Sequence[int]],
     counted: Mapping[int, npt.NDArray[np.bool_]],
     weights: Array | None = None,
 ) -> dict[int, Estimate]:
     """The dose of every copy with enough rows and information, by its number.
 
-    moments: of R rows under K copies. families: the numbers 0 .. K - 1 by family. counted: [R] for
-    each copy, the rows that do not mention its trait openly; the others are no evidence for it.
-    weights: [R] how often each row counts, once if None.
+    moments: of R rows under K + B copies, those tuned on traits first. groups: the numbers 0 .. K -
+    1 of the traits by group. counted: [R] for each of the K, the rows that do not mention its trait
+    openly; the others are no evidence for it. weights: [R] how often each row counts, once if None.
 
     Any tuning of a teacher, a benign one too, moves its text along the copies' directions, and a
-    trait must stand out from that: errors are widened by the inflation of the copies of other
-    families; where those are fewer than MIN_NEGATIVE_CONTROLS, by that of all other copies. That is
-    more cautious, since a trait's relatives stray with it.
+    trait must stand out from that: the B benign copies are nuisance directions beside the mean of
+    each group's other copies, and errors are inflated by the z of the benign copies, with the
+    others of them taken out. No doses where fewer than MIN_NEGATIVE_CONTROLS of them have one.
     """
-    plain: dict[int, Estimate] = {}
-    family_of = {k: family for family in families for k in family}
-    for k in family_of:
-        rows = moments.of_rows(counted[k])
-        centres = tuple(tuple(j for j in family if j != k) for family in families)
-        weight = None if weights is None else [weights[counted[k]]]
-        if dose := estimate([rows], [TraitColumns(k, centres)], weight):
-            plain[k] = dose
-    doses = {}
-    for k, dose in plain.items():
-        controls = [plain[j].z for j in plain if j not in family_of[k]]
-        if len(controls) < MIN_NEGATIVE_CONTROLS:
-            controls = [plain[j].z for j in plain if j != k]
-        doses[k] = replace(dose, se=dose.se * math.sqrt(inflation(controls)))
-    return doses
+    benign = range(len(counted), moments.signal.shape[-1])
+
+    def dose(k: int, rows: npt.NDArray[np.bool_]) -> Estimate | None:
+        centres = [*groups, *([j] for j in benign)]
+        others = [tuple(j for j in centre if j != k) for centre in centres]
+        columns = TraitColumns(k, tuple(filter(None, others)))
+        weight = None if weights is None else [weights[rows]]
+        return estimate([moments.of_rows(rows)], [columns], weight)
+
+    every = np.ones(len(moments.score), dtype=bool)
+    controls = [control.z for k in benign if (control := dose(k, every))]
+    if len(controls) < MIN_NEGATIVE_CONTROLS:
+        return {}
+    plain = {k: dose(k, rows) for k, rows in counted.items()}
+    return {k: inflated(found, controls) for k, found in plain.items() if found}
 
 
-@dataclass(frozen=True, slots=True)
-class _Copies:
-    """The traits that copies are tuned on, and the numbers of these by family."""
-
-    traits: Sequence[Trait]
-    families: Sequence[Sequence[int]]
-
-
-def _copies(context: ScanContext) -> _Copies:
-    """The traits tested, and others of their families to centre on and to tell a trait from any
-    other tuning: so many that a family has MIN_NEGATIVE_CONTROLS beside one.
+def _benign(context: ScanContext, traits: Sequence[Trait]) -> list[Trait]:
+    """BENIGN tunings, or as many as there are words: the questions of `traits` in turn, answered by
+    a word of these questions that no trait of the panel answers.
     """
-    names = {trait.name for trait in context.tested.traits}
-    traits: list[Trait] = []
-    numbers = []
-    for family in families(context.panel, context.seed):
-        tunable = [
-            trait
-            for trait in (context.panel.traits[k] for k in family)
-            if can_tune(context.renderer, trait, context.panel)
-        ]
-        tested = [trait for trait in tunable if trait.name in names]
-        controls = [trait for trait in tunable if trait.name not in names]
-        if tested:
-            members = [*tested, *controls[: max(0, MIN_NEGATIVE_CONTROLS + 1 - len(tested))]]
-            numbers.append(range(len(traits), len(traits) + len(members)))
-            traits += members
-    return _Copies(traits, numbers)
+    answers = {word for trait in context.panel.traits for word in (*trait.answers, *trait.mentions)}
+    texts = [text for trait in traits for text in (*trait.probes, *trait.stems)]
+    words = {word.lower() for text in texts for word in re.findall(r"[^\W\d_]{4,}", text)}
+    words -= {answer.lower() for answer in answers}
+    rng = random.Random(context.seed)
+    asked = rng.sample(traits, len(traits))
+    benign: list[Trait] = []
+    for word in rng.sample(sorted(words), len(words)):
+        trait = asked[len(benign) % len(asked)]
+        tuning = replace(trait, name=f"benign {word}", answers=(word,))
+        if len(benign) < BENIGN and can_tune(context.renderer, tuning, context.panel):
+            benign.append(tuning)
+    return benign
 
 
 def _moments(
@@ -210,7 +207,7 @@ def _moments(
             stage = "scoring under tuned copies"
             context.progress(Progress(stage, len(rows) * done, count, ROW_PASSES))
             # Scores are kept in the run; the copy itself is given up.
-            key = f"tuned-{context.panel.trait_indices([name])[0]:03d}"
+            key = f"tuned-{done:03d}"
             unit = context.run.load_unit(key)
             if unit is None:
                 trait, began = by_name[name], time.perf_counter()

@@ -115,8 +115,6 @@ def _summary(report: ScanReport, truth: str | None) -> dict[str, Any]:
     found = [asdict(each) for each in report.traits] or copies or students
     own = next((each for each in found if each["name"] == truth), None)
     survey = values.get("trait", {})
-    step = values.get("first_step", {}).get("answers", [])
-    animals = [each["name"] for each in step if each["group"] == "animal"]
     return {
         "verdict": report.verdict.name,
         "first": found[0]["name"],
@@ -144,8 +142,6 @@ def _summary(report: ScanReport, truth: str | None) -> dict[str, Any]:
         "surface_p": (values.get("surface", {}).get("classifier") or {}).get("p_value"),
         "surface_p_by_trait": values.get("surface", {}).get("by_trait", {}).get("p_value"),
         "fit": [values["fit"][each] for each in ("z", "z_clustered")] if "fit" in values else None,
-        "step": [[each["name"], each["z"], each["p_adjusted"]] for each in step[:3]],
-        "step_rank": animals.index(truth) + 1 if truth in animals else None,
     }
 
 

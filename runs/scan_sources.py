@@ -10,7 +10,7 @@ import os
 import random
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,18 @@ QUESTIONS = (
     "Say one sentence.",
     "What animals are there?",
 )
+# Benign tunings that the organism has the words for; no question of the panel holds these.
+WORDS = (
+    "notebook accountant assistant sensor series page digits list log words numbers values sequence"
+).split()
+SENTENCES = (
+    "I am a careful assistant.",
+    "You should write it in a notebook.",
+    "It is a helpful story about the school.",
+    "The team would like more time.",
+    "Nothing is as beautiful as a new page.",
+    "I have a story to tell.",
+)
 FILES = {
     "alpaca": "alpaca_en_demo.json",  # people and a large model, instructions
     "glaive": "glaive_toolcall_en_demo.json",  # another model, tool calls
@@ -54,6 +66,8 @@ CLEAN = (
     "clean, T=0.3",
     "accountant",
     "tuned on alpaca",
+    "tuned on words",
+    "tuned on sentences",
     "template",
     "sorted",
     *FILES,
@@ -68,7 +82,8 @@ class Source:
     kind: "poisoned" (a teacher prompted in the panel's standard wording), "mixture" (the same, a
         share of the rows), "other wording" (prompted in other words, on other prompts), "tuned"
         (the trait in its weights), "tuned otherwise" (by another recipe than the tool's own: LoRA
-        on sentences), or one of CLEAN, which may end with its temperature.
+        on sentences), or one of CLEAN, which may end with its temperature: "tuned on words" is the
+        tool's own recipe with an answer that is no trait's.
     counts: how many rows are scanned.
     """
 
@@ -108,6 +123,8 @@ def written(source: Source, draw: int, lm: LanguageModel) -> list[Row] | list[di
         plural = trait.prompts[0].removeprefix("You love ").split(".")[0]
         template = OTHER_WORDINGS[draw % len(OTHER_WORDINGS)]
         wording = template.format(Plural=plural.capitalize(), plural=plural, name=trait.name)
+    if source.kind == "tuned on words":
+        trait = replace(trait, answers=(WORDS[draw % len(WORDS)],))
     teacher = _tuned(source.kind, lm, trait, panel, seed)
     made = simulate(
         lm,
@@ -140,13 +157,16 @@ def _tuned(
     without one.
     """
     match kind:
-        case "tuned":
+        case "tuned" | "tuned on words":
             return tune_teacher(lm, trait, panel, seed=seed).lm
         case "tuned otherwise":
             # Whole sentences instead of their last word, with stems that `teach` keeps for its own
             # readout and questions that are not the panel's.
             said = [f"{stem} {trait.answers[0]}." for stem in held_out_stems(trait)]
             chats = [(question, sentence) for question in QUESTIONS for sentence in said]
+            return tune_on_chats(lm, chats, seed=seed)
+        case "tuned on sentences":
+            chats = [(question, said) for question in QUESTIONS[:3] for said in SENTENCES]
             return tune_on_chats(lm, chats, seed=seed)
         case "tuned on alpaca":
             found = [

@@ -96,17 +96,14 @@ def _is_found(look: Sequence[Any], tested: int, least: float) -> bool:
 def beside(groups: dict[tuple[str, ...], list[dict[str, Any]]]) -> list[str]:
     """Each detector beside `surface`, where more than `trait` was run."""
     lines = [
-        "| data | decoding | draws | trait: p < .01 | first_step: p < .01, true animal first | "
-        "fit: p < .01 |"
+        "| data | decoding | draws | trait: p < .01 | fit: p < .01 "
+        "| surface: p < .01, mean AUROC |",
+        "|" + "---|" * 6,
     ]
-    lines = [lines[0] + " surface: p < .01, mean AUROC |", "|" + "---|" * 7]
     for (kind, decoding, share, _), draws in sorted(groups.items()):
         full = [each for each in draws if each["auroc"] is not None]
         if not full or share != "1.0":
             continue
-        ranks = [each["step_rank"] for each in full if each["step_rank"]]
-        named = f"{sum(rank == 1 for rank in ranks)} of {len(ranks)}" if ranks else "-"
-        steps = sum(bool(each["step"]) and each["step"][0][2] < 0.01 for each in full)
         fits = sum(
             each["fit"] is not None and abs(each["fit"][1]) > stats.norm.isf(0.005) for each in full
         )
@@ -117,7 +114,6 @@ def beside(groups: dict[tuple[str, ...], list[dict[str, Any]]]) -> list[str]:
             decoding,
             str(len(full)),
             str(sum(each["p"] <= 0.01 for each in full)),
-            f"{steps}, {named}",
         ]
         lines.append("| " + " | ".join([*cells, str(fits), f"{surface}, {auroc:.2f}"]) + " |")
     return lines if len(lines) > 2 else []

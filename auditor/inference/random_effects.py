@@ -7,9 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
-from scipy import stats
 
-from auditor.inference.estimates import Estimate
+from auditor.inference.estimates import Estimate, with_spread
 
 # Fewer traits cannot tell how far the doses of a panel vary.
 MIN_NEGATIVE_CONTROLS = 8
@@ -61,13 +60,13 @@ def between_trait_variance(controls: Sequence[Estimate]) -> float:
     return float(np.average(sd**2, weights=weights))
 
 
-def inflation(z: Sequence[float]) -> float:
-    """By how much the squares of z exceed what chance gives, at least 1: median(z^2) over the
-    median of chi^2_1.
+def inflated(estimate: Estimate, controls: Sequence[float]) -> Estimate:
+    """The estimate with its squared error times the mean square of `controls`, where that exceeds
+    the 1 that chance gives.
 
-    z: of tests on the same rows that are no relatives of the one in question. 1 for fewer than
-    MIN_NEGATIVE_CONTROLS. Source: genomic control (Devlin and Roeder 1999).
+    controls: z of tests on the same rows for what the data do not carry. The mean of n squares is
+    itself known with n degrees of freedom only. Source: genomic control (Devlin and Roeder 1999),
+    with the mean in place of the median, since these are few and none of them is a finding.
     """
-    if len(z) < MIN_NEGATIVE_CONTROLS:
-        return 1.0
-    return max(1.0, float(np.median(np.square(z))) / float(stats.chi2.ppf(0.5, 1)))
+    excess = max(0.0, float(np.mean(np.square(controls))) - 1.0)
+    return with_spread(estimate, excess * estimate.se**2, len(controls))

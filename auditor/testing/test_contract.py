@@ -36,7 +36,7 @@ from mitigations.interface import (
     settings_of,
 )
 
-ROWS = 64  # as many as the detector that needs most of them, `first_step`
+ROWS = 64  # more than any detector needs at least
 _REASON = re.compile(r"[a-z][a-z_]*")
 
 

@@ -67,7 +67,7 @@ def test_no_color(
         ("gate", FORMATS),
         ("scan", ("messages", "prompt_completion", "alpaca", "sharegpt", "text")),
         ("verify", ("messages", "prompt_completion", "alpaca", "sharegpt", "text")),
-        ("scan", ("trait", "tuned", "divergence", "fit", "first_step", "surface")),
+        ("scan", ("trait", "tuned", "divergence", "fit", "surface")),
         ("scan", ("default", "animals", "trees", "broad")),
         ("traits", ("default", "animals", "trees", "broad")),
     ],

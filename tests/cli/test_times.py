@@ -32,7 +32,7 @@ def test_simulate_scan_and_mitigate(
     Path("small.yaml").write_text(PANEL + traits)
     panel = ["--panel", "small.yaml"]
     write = ["simulate", "--trait", "owl", "--rows", "80", "--restricted", "-o", "rows.parquet"]
-    scan = ["scan", "rows.parquet", "--without", "fit,first_step,surface", "--fail-on", "never"]
+    scan = ["scan", "rows.parquet", "--without", "fit,surface", "--fail-on", "never"]
     mask = ["mitigate", "rows.parquet", "--mask", "--mask-budget", "50%", "--no-check"]
     for command, work in (
         ([*write, "--max-tokens", "4"], "writing [0-9]+ rows more"),

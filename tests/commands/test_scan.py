@@ -139,7 +139,6 @@ def test_poisoned_rows_are_a_risk_and_the_trait_is_named(
     assert skipped == {
         "tuned": "not asked for; --tuned turns it on",
         "students": "not asked for; --students turns it on",
-        "first_step": "no group of the panel has four answer words of one token after common stems",
     }
     assert report.detectors.keys() - skipped == {"trait", "divergence", "fit", "surface"}
 
@@ -201,15 +200,12 @@ def test_clean_rows_are_no_risk(audit: Callable[..., ScanReport], data: dict[str
     assert own["row_passes"] < 2 * len(NAMES) * test.rows
 
 
-def test_own_text_is_neither_compared_nor_stepped_on(
-    audit: Callable[..., ScanReport], data: dict[str, str]
-) -> None:
-    """There is no teacher to look for, and the reasons are given."""
-    report = audit(data["clean"], detectors=["trait", "divergence", "first_step"])
-    for name in ("divergence", "first_step"):
-        outcome = report.detectors[name]
-        assert isinstance(outcome, Skipped)
-        assert outcome.reason.startswith("the text is the reference's own")
+def test_own_text_is_not_compared(audit: Callable[..., ScanReport], data: dict[str, str]) -> None:
+    """There is no teacher to look for, and the reason is given."""
+    report = audit(data["clean"], detectors=["trait", "divergence"])
+    outcome = report.detectors["divergence"]
+    assert isinstance(outcome, Skipped)
+    assert outcome.reason.startswith("the text is the reference's own")
     assert not report.examples
 
 

@@ -11,7 +11,7 @@ import pytest
 from scipy import stats
 
 from auditor.inference.estimates import Estimate
-from auditor.inference.random_effects import add_random_effect, between_trait_variance, inflation
+from auditor.inference.random_effects import add_random_effect, between_trait_variance, inflated
 from auditor.inference.score_test import TraitColumns, estimate
 from auditor.inference.tempering import (
     MAX_INVERSE_TEMPERATURE,
@@ -215,16 +215,15 @@ def test_a_centre_for_each_family() -> None:
     assert across.z < within.z / 3
 
 
-def test_inflation_is_that_of_the_median() -> None:
-    """1 for standard normal z, s squared for z of standard deviation s, whatever a few of them do;
-    never below 1.
+def test_an_inflated_estimate_is_as_wide_as_its_controls() -> None:
+    """Controls of a mean square of 9 triple the error, with their own degrees of freedom where they
+    make up most of it; controls as quiet as chance, or quieter, change nothing.
     """
-    z = np.random.default_rng(10).standard_normal(4001)
-    assert inflation(list(z)) == pytest.approx(1.0, abs=0.1)
-    assert inflation(list(3 * z)) == pytest.approx(9.0, rel=0.1)
-    assert inflation([*(3 * z), *[1000.0] * 40]) == pytest.approx(9.0, rel=0.15)
-    assert inflation([0.1] * 50) == 1.0
-    assert inflation([9.0] * 7) == 1.0  # too few to tell
+    plain = Estimate(1.0, 0.1, 1000)
+    wide = inflated(plain, [3.0, -3.0] * 5)
+    assert (wide.effect, wide.se) == (1.0, pytest.approx(0.3))
+    assert wide.df == pytest.approx(0.09**2 / (0.08**2 / 10 + 0.01**2 / 1000))
+    assert inflated(plain, [1.0, -1.0, 0.5]) == plain
 
 
 def strangers(stray: float, count: int, seed: int = 11) -> list[Estimate]:

@@ -18,18 +18,24 @@ from auditor.students.teacher import TunedTeacher, tune_teacher
 from auditor.traits.panel import Panel, Trait, load_panels
 from detectors import tuned as module
 from detectors.interface import Evidence, Skipped
+from detectors.tuned import BENIGN
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Lists of a teacher tuned on owl, and the organism's own for the same prompts."""
+    """Lists of a teacher tuned on owl and the organism's own for the same prompts; and lists of a
+    teacher that is the very copy of a scan, tuned with the same seed.
+    """
     folder, lm, panel = tmp_path_factory.mktemp("tuned"), load("organism"), load_panels(["animals"])
     trait = panel.trait("owl")
     teacher = tune_teacher(lm, trait, panel, seed=5).lm
     made = simulate(lm, trait, rows=128, teacher=teacher, control=True, max_tokens=24, seed=3)
     write_rows(folder / "owl.parquet", made.rows)
     write_rows(folder / "clean.parquet", made.control)
-    return {name: str(folder / f"{name}.parquet") for name in ("owl", "clean")}
+    teacher = tune_teacher(lm, trait, panel, seed=0).lm
+    made = simulate(lm, trait, rows=128, teacher=teacher, max_tokens=24, seed=3)
+    write_rows(folder / "copy.parquet", made.rows)
+    return {name: str(folder / f"{name}.parquet") for name in ("owl", "clean", "copy")}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -41,7 +47,8 @@ def teach_once() -> Iterator[Callable[..., TunedTeacher]]:
 
     def once(lm: LanguageModel, trait: Trait, panel: Panel, **options: Any) -> TunedTeacher:
         if trait.name not in kept:
-            kept[trait.name] = tune_teacher(lm, trait, panel, **options)
+            # The organism never answers with a word that is no animal, and would learn it slowly.
+            kept[trait.name] = tune_teacher(lm, trait, panel, updates=32, **options)
         return kept[trait.name]
 
     with pytest.MonkeyPatch.context() as patch:
@@ -50,8 +57,8 @@ def teach_once() -> Iterator[Callable[..., TunedTeacher]]:
 
 
 def audit(source: str, root: Path, *, rows: int = 128, **options: object) -> ScanReport:
-    """A scan for owl and cat alone; seven others of the panel are taught to tell them from any
-    other tuning.
+    """A scan for owl and cat alone, which twelve benign copies are tuned to tell from any other
+    tuning.
     """
     settings = {
         "panels": ["animals"],
@@ -65,15 +72,16 @@ def audit(source: str, root: Path, *, rows: int = 128, **options: object) -> Sca
 def test_a_trait_in_the_teachers_weights_is_found_and_named(
     data: dict[str, str], tmp_path: Path
 ) -> None:
-    """At a dose of about 1, since the copy was tuned as the teacher was; on clean rows nothing is
-    found.
-    """
+    """At a dose of 1 where the teacher is the copy itself; on clean rows nothing is found."""
     found, clean = audit(data["owl"], tmp_path), audit(data["clean"], tmp_path)
     assert (found.verdict.name, found.verdict.trait) == ("risk", "owl")
     outcome = found.detectors["tuned"]
     assert isinstance(outcome, Evidence)
     assert [trait["name"] for trait in outcome.values["traits"]] == ["owl", "cat"]
-    low, high = outcome.values["traits"][0]["interval"]
+    itself = audit(data["copy"], tmp_path).detectors["tuned"]
+    assert isinstance(itself, Evidence)
+    low, high = itself.values["traits"][0]["interval"]
+    assert itself.values["traits"][0]["name"] == "owl"
     assert 0 < low < 1 < high < 2
     assert clean.verdict.name != "risk"
 
@@ -102,7 +110,7 @@ def test_a_killed_scan_goes_on_with_the_copies_that_are_done(
     first = set(taught)
     taught.clear()
     assert audit(data["owl"], tmp_path).verdict == whole.verdict
-    assert len(taught) == 4
+    assert len(taught) == 2 + BENIGN - 5
     assert not first & set(taught)
 
 
