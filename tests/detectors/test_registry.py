@@ -35,7 +35,7 @@ def test_every_file_is_a_detector_and_every_detector_is_loaded_by_name() -> None
 
 def test_only_what_trains_models_waits_to_be_asked_for() -> None:
     """A scan runs all others by default, in the order of the registry."""
-    assert detectors.ON_REQUEST == ("tuned",)
+    assert detectors.ON_REQUEST == ("tuned", "students")
     assert detectors.DEFAULT == ("trait", "divergence", "fit", "surface")
 
 
