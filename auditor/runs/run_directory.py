@@ -172,7 +172,7 @@ class RunDir:
             is_new = read_signed(path / "settings.json") is None
             LOG.info("%s run %s", "new" if is_new else "going on with", path)
             if is_new:
-                run._write_json(
+                run.write_json(
                     "settings.json", {"identity": identity, "versions": installed_versions()}
                 )
         except OSError as error:
@@ -250,7 +250,11 @@ class RunDir:
 
         From then on the run is finished and `report` returns it.
         """
-        self._write_json("report.json", report)
+        self.write_json("report.json", report)
+
+    def forget(self, folder: str) -> None:
+        """Remove a folder of the run directory."""
+        shutil.rmtree(self.path / folder, ignore_errors=True)
 
     def report(self) -> dict[str, Any] | None:
         """The report of a finished run, or None."""
@@ -267,20 +271,25 @@ class RunDir:
     def _unit(self, name: str) -> Path:
         return self.path / "units" / f"{quote(name, safe='')}.npz"
 
-    def _write_json(self, name: str, value: Mapping[str, object]) -> None:
+    def write_json(self, name: str, value: Mapping[str, object]) -> None:
+        """Write the file `name` of the run directory, for `read_json`."""
         self.write_text(name, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
     def _tidy(self, fresh: bool) -> None:
         """Remove what a killed process left half written and, for a fresh start, what it had
         finished.
         """
-        for partial in self.path.rglob(f"*{PARTIAL}"):
-            partial.unlink(missing_ok=True)
+        for partial in list(self.path.rglob(f"*{PARTIAL}")):
+            if partial.is_dir() and not partial.is_symlink():
+                shutil.rmtree(partial, ignore_errors=True)
+            else:
+                partial.unlink(missing_ok=True)
         if fresh:
             # The report goes first: a run without units but with a report would count as finished.
             (self.path / "report.json").unlink(missing_ok=True)
             (self.path / "settings.json").unlink(missing_ok=True)
             shutil.rmtree(self.path / "units", ignore_errors=True)
+            shutil.rmtree(self.path / "shards", ignore_errors=True)
 
 
 def keep_data(root: Path, content: bytes, suffix: str) -> Path:
