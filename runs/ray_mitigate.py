@@ -2,11 +2,11 @@
 
     python runs/ray_mitigate.py --rows 100000 --shards 16
 
-For one process and for clusters of each number of workers it prints rows a second from the first
-byte read to the last written, the efficiency (speed against as many single processes; the seconds
-that a process and Ray take to start count), and the peak of resident memory of a worker. Then the
-command is killed by SIGKILL, and so is a worker, at random moments; what is resumed must end with
-the bytes of a run that nobody disturbed.
+For one process and for clusters of each number of workers it prints rows a second from the start of
+the command to its end, the efficiency (speed against as many single processes), the time that cores
+computed, which other programs of the machine change little, and the peak of resident memory of a
+worker. Then the command is killed by SIGKILL, and so is a worker, at random moments; what is
+resumed must end with the bytes of a run that nobody disturbed.
 """
 
 from __future__ import annotations
@@ -73,6 +73,7 @@ class Run:
             stdout=subprocess.DEVNULL,
         )
         self._peaks: dict[int, int] = {}
+        self._ticks: dict[int, int] = {}
 
     def workers(self) -> list[int]:
         """The processes of its workers, by the names of their logs."""
@@ -86,10 +87,12 @@ class Run:
             for number in (self.process.pid, *self.workers()):
                 try:
                     status = Path(f"/proc/{number}/status").read_text()
+                    times = Path(f"/proc/{number}/stat").read_text().rpartition(") ")[2].split()
                 except OSError:
                     continue
                 if "VmHWM:" in status:
                     self._peaks[number] = int(status.split("VmHWM:")[1].split()[0])
+                    self._ticks[number] = int(times[11]) + int(times[12])
             time.sleep(0.1)
         return time.perf_counter() - self._started
 
@@ -99,6 +102,11 @@ class Run:
         peaks = dict(self._peaks)
         driver = peaks.pop(self.process.pid, 0)
         return max(peaks.values(), default=driver) / 1024
+
+    @property
+    def core_seconds(self) -> float:
+        """Time that the command and its workers computed; of Ray's own processes none."""
+        return sum(self._ticks.values()) / os.sysconf("SC_CLK_TCK")
 
 
 def outcome(place: Path) -> str:
@@ -128,7 +136,11 @@ def main() -> None:
         alone = Run(place, "d", defence)
         seconds = alone.wait()
         expected, base = outcome(place), arguments.rows / seconds
-        print(f"one process: {base:.0f} rows/s, peak {alone.peak:.0f} MiB", flush=True)
+        print(
+            f"one process: {base:.0f} rows/s, {alone.core_seconds:.0f} core seconds, "
+            f"peak {alone.peak:.0f} MiB",
+            flush=True,
+        )
         for workers in arguments.workers:
             with cluster(workers) as made:
                 run = Run(place, "d", defence, "--engine", "ray", "--ray-address", made.address)
@@ -137,6 +149,7 @@ def main() -> None:
             speed = arguments.rows / seconds
             print(
                 f"{workers} workers: {speed:.0f} rows/s, efficiency {speed / base / workers:.0%}, "
+                f"{run.core_seconds:.0f} core seconds, "
                 f"peak of a worker {run.peak:.0f} MiB",
                 flush=True,
             )

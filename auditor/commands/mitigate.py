@@ -103,8 +103,7 @@ def mitigate(
     steps: made by `auditor.step`. output: a new folder; by default one under `root`/.audit, named
         by what is asked for. It is written beside its place and moved there when complete. The
         input is never touched. engine: where the shards are worked on; by default this process.
-        options: fields of `MitigateSettings`, in place of those of
-        `settings`.
+        options: fields of `MitigateSettings`, in place of those of `settings`.
 
     Same data and arguments give the same bytes. On its own output it changes nothing.
     Raises: AuditError (auditor.errors), with the next step.
@@ -164,10 +163,15 @@ def mitigate(
             RunDir.open(root, identity, fresh=fresh) as run,
             scratch(folder, replace=fresh and not output) as into,
         ):
-            make, on_device = partial(open_worker, shard_job), bool(lm or writers.any_loaded)
-            with engine.pool(make, run.path / "logs", on_device=on_device) as pool:
-                parts = _Shards(data, job, shard_job, run, pool)
-                manifest = _write(parts, job, plan, into)
+            pool = engine.pool(
+                partial(open_worker, shard_job),
+                most=len(data.source.files),
+                on_device=writers.any_loaded,
+                logs=run.path / "logs",
+            )
+            with pool as workers:
+                shards = _Shards(data, job, shard_job, run, workers)
+                manifest = _write(shards, job, plan, into)
             run.forget("shards")
     return Mitigated(folder, folder / manifest.output.name, manifest, name, scanned)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, chdir, contextmanager, suppress
@@ -46,7 +47,12 @@ class RayEngine:
 
     @contextmanager
     def pool(
-        self, make: Callable[[], AbstractContextManager[W]], logs: Path, *, on_device: bool
+        self,
+        make: Callable[[], AbstractContextManager[W]],
+        *,
+        most: int,
+        on_device: bool,
+        logs: Path,
     ) -> Iterator[Pool[W]]:
         """See `Engine.pool`. Raises AuditError where Ray is not installed, or the cluster cannot be
         reached.
@@ -54,7 +60,7 @@ class RayEngine:
         with self._connected() as ray:
             available = ray.cluster_resources()
             gpus = int(available.get("GPU", 0)) if on_device else 0
-            count = gpus or max(1, int(available.get("CPU", 1)))
+            count = min(most, gpus or max(1, int(available.get("CPU", 1))))
             LOG.info("%d workers on %d nodes", count, len(ray.nodes()))
             actor = ray.remote(concurrency_groups={"progress": 1})(_actor_class(ray))
             actor = actor.options(num_cpus=1, num_gpus=1 if gpus else 0, max_restarts=0)
@@ -161,7 +167,9 @@ def _log_to(folder: Path) -> None:
 
 @dataclass
 class _RayPool(Generic[W]):
-    """idle: the actors without work. starting: those to come, by what tells that they are there."""
+    """idle: the actors without work. busy: the others, each with the number of its item, or None
+    while it is made, by what will be the result.
+    """
 
     ray: Any
     actor: Any
@@ -169,7 +177,7 @@ class _RayPool(Generic[W]):
     logs: Path
     size: int
     idle: list[Any] = field(default_factory=list)
-    starting: dict[Any, Any] = field(default_factory=dict)
+    busy: dict[Any, tuple[Any, int | None]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for _ in range(self.size):
@@ -185,44 +193,61 @@ class _RayPool(Generic[W]):
         that happens to an item again and again, or no worker can be started.
         """
         waiting, tries = deque(range(len(items))), [0] * len(items)
-        working: dict[Any, tuple[Any, int]] = {}
-        rows, finished, failed = 0, 0, 0
+        rows, finished, died, shown = 0, 0, 0, 0.0
         while finished < len(items):
             while self.idle and waiting:
                 actor, number = self.idle.pop(), waiting.popleft()
-                working[actor.do.remote(do, items[number])] = actor, number
-            refs = [*working, *self.starting]
-            ready, _ = self.ray.wait(refs, num_returns=1, timeout=_POLL_SECONDS)
+                self.busy[actor.do.remote(do, items[number])] = actor, number
+            ready, _ = self.ray.wait([*self.busy], num_returns=1, timeout=_POLL_SECONDS)
             for ref in ready:
+                actor, item = self.busy[ref]
                 try:
-                    result = self.ray.get(ref)
-                except self.ray.exceptions.RayActorError as error:
-                    LOG.info("a worker died: %s", error)
-                    self.starting.pop(ref, None)
-                    if ref in working:
-                        _, number = working.pop(ref)
-                        tries[number] += 1
-                        waiting.appendleft(number)
-                    failed += 1
-                    if failed > TRIES * self.size or TRIES in tries:
+                    result = self._result(ref)
+                except self.ray.exceptions.RayError as error:
+                    LOG.info("a worker died, or the node of its result: %s", error)
+                    self.ray.kill(actor)
+                    died += 1
+                    if item is not None:
+                        tries[item] += 1
+                        waiting.appendleft(item)
+                    if died > TRIES * self.size or TRIES in tries:
                         raise _killed(self.logs) from error
                     self._start()
-                except self.ray.exceptions.RayTaskError as error:
-                    raise (error.cause if isinstance(error.cause, AuditError) else error) from None
-                else:
-                    if ref in self.starting:
-                        self.idle.append(self.starting.pop(ref))
-                        continue
-                    actor, number = working.pop(ref)
-                    self.idle.append(actor)
+                    continue
+                finally:
+                    del self.busy[ref]
+                self.idle.append(actor)
+                if item is not None:
                     finished, rows = finished + 1, rows + result[1]
-                    yield number, result[0]
-            count = len(self.idle) + len(working)
-            show(Tally(rows + self._rows_of(working), finished, len(items), count))
+                    yield item, result[0]
+            if (now := time.monotonic()) - shown > _POLL_SECONDS:
+                shown = now
+                show(Tally(rows + self._rows_at_work(), finished, len(items), self._workers))
 
-    def _rows_of(self, working: dict[Any, tuple[Any, int]]) -> int:
+    def close(self) -> None:
+        """End all workers."""
+        refs = [actor.close.remote() for actor in self.idle]
+        if refs:
+            self.ray.wait(refs, num_returns=len(refs), timeout=_WAIT_SECONDS)
+        for actor in (*self.idle, *(actor for actor, _ in self.busy.values())):
+            self.ray.kill(actor)
+
+    @property
+    def _workers(self) -> int:
+        return len(self.idle) + sum(item is not None for _, item in self.busy.values())
+
+    def _result(self, ref: Any) -> Any:
+        """What a task returned. Raises what it raised, and RayError where it did not come to an
+        end.
+        """
+        try:
+            return self.ray.get(ref)
+        except self.ray.exceptions.RayTaskError as error:
+            raise error.cause from None
+
+    def _rows_at_work(self) -> int:
         """Rows done by the workers that are at work; of those that answer."""
-        refs = [actor.done.remote() for actor, _ in working.values()]
+        refs = [actor.done.remote() for actor, item in self.busy.values() if item is not None]
         if not refs:
             return 0
         ready, _ = self.ray.wait(refs, num_returns=len(refs), timeout=_POLL_SECONDS)
@@ -234,13 +259,7 @@ class _RayPool(Generic[W]):
 
     def _start(self) -> None:
         actor = self.actor.remote()
-        self.starting[actor.open.remote(self.make, Path.cwd(), self.logs)] = actor
-
-    def close(self) -> None:
-        """End all workers."""
-        refs = [actor.close.remote() for actor in self.idle]
-        with suppress(self.ray.exceptions.RayError):
-            self.ray.wait(refs, num_returns=len(refs), timeout=_WAIT_SECONDS)
+        self.busy[actor.open.remote(self.make, Path.cwd(), self.logs)] = actor, None
 
 
 def _killed(logs: Path) -> RunError:

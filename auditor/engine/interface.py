@@ -70,8 +70,13 @@ class Engine(Protocol):
         """As the option names it."""
 
     def pool(
-        self, make: Callable[[], AbstractContextManager[W]], logs: Path, *, on_device: bool
+        self,
+        make: Callable[[], AbstractContextManager[W]],
+        *,
+        most: int,
+        on_device: bool,
+        logs: Path,
     ) -> AbstractContextManager[Pool[W]]:
-        """Workers, each from a call of `make`. logs: a folder for what they log. on_device: each
-        runs a model, for which it should have a device of its own.
+        """Workers, each from a call of `make`. most: of them that find work. on_device: each runs a
+        model, for which it should have a device of its own. logs: a folder for what they log.
         """

@@ -19,7 +19,12 @@ class LocalEngine:
 
     @contextmanager
     def pool(
-        self, make: Callable[[], AbstractContextManager[W]], logs: Path, *, on_device: bool
+        self,
+        make: Callable[[], AbstractContextManager[W]],
+        *,
+        most: int,
+        on_device: bool,
+        logs: Path,
     ) -> Iterator[Pool[W]]:
         """See `Engine.pool`."""
         with make() as worker:

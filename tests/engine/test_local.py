@@ -24,7 +24,9 @@ def test_items_are_done_in_order_and_told_of() -> None:
         tell(item)
         return f"{worker} {item}"
 
-    with LocalEngine().pool(lambda: nullcontext("did"), Path(), on_device=False) as pool:
+    with LocalEngine().pool(
+        lambda: nullcontext("did"), most=2, on_device=False, logs=Path()
+    ) as pool:
         assert list(pool.map(work, [3, 4], tallies.append)) == [(0, "did 3"), (1, "did 4")]
     assert [(tally.rows, tally.items, tally.unit) for tally in tallies] == [
         (1, 0, "rows"),
