@@ -114,7 +114,8 @@ class Config(_Keys):
     """Answers of a preference set to read: `chosen`, which is the default, `rejected` or `both`."""
 
     engine: EngineName = "local"
-    """Where `audit mitigate` does its work: `local`, this process, or `ray`, a cluster."""
+    """Where `audit mitigate` and `verify` do their work: `local`, this process, or `ray`, a
+    cluster."""
 
     ray_address: Text = "auto"
     """Address of the Ray cluster; `auto` is the one that runs here, else one is started."""

@@ -204,6 +204,7 @@ def mitigate(
             trait=trait[0] if trait and len(trait) == 1 and trait[0] != "all" else None,
             budget=seconds,
             root=Path.cwd(),
+            engine=where,
             progress=progress,
         )
         if auto:

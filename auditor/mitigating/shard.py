@@ -33,18 +33,18 @@ from auditor.data.limits import IN_FORCE, Limits
 from auditor.data.rewrite import rewrite
 from auditor.data.text_row import Span, TextRow
 from auditor.engine.interface import Tell
-from auditor.errors import InputError, ModelError, RunError
+from auditor.errors import InputError
 from auditor.mitigating.pipeline import BoundMitigation, advance, bind
 from auditor.mitigating.record import Part, Record
 from auditor.mitigating.row_facts import MitigationContext, Settled, measure
 from auditor.mitigating.settings import MitigateSettings
 from auditor.mitigating.trainer_files import Emitter
 from auditor.mitigating.writers import Writers
-from auditor.model.identity import identity_of
+from auditor.model.identity import check_same_model
 from auditor.model.language_model import LanguageModel
 from auditor.model.tokenization import ChatTokenizer
 from auditor.model.unit_store import Unit
-from auditor.runs.run_directory import PARTIAL, RunDir, installed_versions, read_json
+from auditor.runs.run_directory import PARTIAL, RunDir, check_same_versions, read_json
 from auditor.traits.panel import Panel
 from mitigations.interface import Mitigation
 
@@ -124,12 +124,7 @@ class ShardWorker:
         if self._job.reference is None:
             return None
         lm = self._job.writers.load_reference(self._job.reference)
-        expected = self._job.identity["reference"]
-        if isinstance(expected, Mapping) and identity_of(lm).as_dict(tuple(expected)) != expected:
-            raise ModelError(
-                f"{lm.name} is not the same model on {socket.gethostname()}, or has another dtype.",
-                "Give all nodes the same files, or name the number type with --dtype.",
-            )
+        check_same_model(lm, self._job.identity["reference"])
         return lm, ChatTokenizer(lm)
 
     def survey(self, file: DataFile, tell: Tell) -> Survey | str:
@@ -300,13 +295,7 @@ def open_worker(job: ShardJob) -> Iterator[ShardWorker]:
     it has other versions of what the result depends on than the run.
     """
     IN_FORCE.set(job.limits)
-    expected, here = job.identity["versions"], installed_versions()
-    if isinstance(expected, Mapping) and expected != here:
-        names = sorted(n for n in {*expected, *here} if expected.get(n) != here.get(n))
-        raise RunError(
-            f"{socket.gethostname()} has other versions of {', '.join(names)} than this machine.",
-            "Install the same on all nodes; bytes must not depend on the node.",
-        )
+    check_same_versions(job.identity["versions"])
     with ExitStack() as stack:
         yield ShardWorker(job, stack)
 

@@ -14,6 +14,7 @@ import json
 import logging
 import os
 import shutil
+import socket
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Mapping
@@ -121,6 +122,17 @@ def installed_versions(plugins: Iterable[Plugin] = ()) -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return versions | {plugin.package: plugin.version for plugin in plugins}
+
+
+def check_same_versions(expected: object) -> None:
+    """Raise RunError unless a worker has the versions that the run has."""
+    here = installed_versions()
+    if isinstance(expected, Mapping) and expected != here:
+        names = sorted(n for n in {*expected, *here} if expected.get(n) != here.get(n))
+        raise RunError(
+            f"{socket.gethostname()} has other versions of {', '.join(names)} than this machine.",
+            "Install the same on all nodes; a result must not depend on the node.",
+        )
 
 
 def write_file(path: Path, content: bytes) -> None:

@@ -20,8 +20,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from auditor.cli.main import run
+from tests.cli.test_verify import FAST, Audit, audit, model
 
 ray: Any = pytest.importorskip("ray", reason="Ray is not installed: pip install -e '.[ray]'")
+__all__ = ["audit", "model"]  # fixtures
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(120)]
 
 REWORD = ("--paraphrase", "--paraphrases", "2")
@@ -139,6 +141,23 @@ def test_broken_files_are_left_out_and_named(
     expected = {name: text for name, text in files_in("expected").items() if name[:2] == "d/"}
     assert {name: text for name, text in files_in("out").items() if name[:2] == "d/"} == expected
     mitigate(*on_ray(cluster, "d", *REWORD, "-o", "out"), code=3)  # found finished, and said again
+
+
+def test_students_of_both_engines_are_the_same(cluster: Any, audit: Audit) -> None:
+    """The report of `audit verify` field by field, but for when it was made; those that were
+    trained are not trained again.
+    """
+    command = ("original.jsonl", "masked/data.jsonl", "--control", "clean.jsonl", *FAST)
+    reports = []
+    for name, engine in (("local", ()), ("ray", (*on_ray(cluster), "--fresh"))):
+        # No transfer is shown by two blocks.
+        assert audit(*command, "--blocks", "2", *engine, "--output", f"json={name}.json") == 3
+        reports.append(json.loads(Path(f"{name}.json").read_text()))
+    assert reports[0]["arms"] and reports[0] | {"created": ""} == reports[1] | {"created": ""}
+    logs = len(list(Path(".audit/runs").rglob("logs/*.log")))
+    assert logs == 2
+    assert audit(*command, "--blocks", "2", *on_ray(cluster)) == 3
+    assert len(list(Path(".audit/runs").rglob("units/block*"))) == 8
 
 
 def many_shards() -> tuple[str, ...]:

@@ -11,9 +11,9 @@ import pytest
 from auditor.commands.mitigate import mitigate
 from auditor.engine.interface import Tell
 from auditor.errors import RunError
-from auditor.mitigating import shard
 from auditor.mitigating.record import Part
 from auditor.mitigating.shard import ShardTask, ShardWorker, open_worker
+from auditor.runs import run_directory
 from mitigations import step
 
 ROWS = 5
@@ -76,7 +76,7 @@ def test_a_worker_of_another_version_is_refused(
         run(data, "out")
     with open_worker(jobs[0]):
         pass
-    versions = shard.installed_versions() | {"torch": "0"}
-    monkeypatch.setattr(shard, "installed_versions", lambda: versions)
+    versions = run_directory.installed_versions() | {"torch": "0"}
+    monkeypatch.setattr(run_directory, "installed_versions", lambda: versions)
     with pytest.raises(RunError, match="other versions of torch"), open_worker(jobs[0]):
         pass
