@@ -21,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -81,9 +81,14 @@ class Run:
         numbers = [int(log.stem.rpartition("-")[2]) for log in logs]
         return [number for number in numbers if Path(f"/proc/{number}").exists()]
 
-    def wait(self, until: float = float("inf")) -> float:
-        """The seconds until its end, or `until`; notes the memory of what works."""
-        while self.process.poll() is None and time.perf_counter() - self._started < until:
+    @property
+    def kept(self) -> int:
+        """Shards that are finished and kept."""
+        return len(list(self._place.glob(".audit/runs/*/shards/*.json")))
+
+    def wait(self, until: Callable[[], bool] = lambda: False) -> float:
+        """The seconds until its end, or until so; notes the memory of what works."""
+        while self.process.poll() is None and not until():
             for number in (self.process.pid, *self.workers()):
                 try:
                     status = Path(f"/proc/{number}/status").read_text()
@@ -156,18 +161,19 @@ def main() -> None:
         with cluster(max(arguments.workers)) as made:
             engine = ("--engine", "ray", "--ray-address", made.address)
             for _ in range(arguments.kills):
+                first, second = sorted(rng.sample(range(1, arguments.shards), 2))
                 run = Run(place, "d", defence, *engine)
-                run.wait(until=rng.uniform(0.1, 0.9) * seconds)
+                run.wait(until=lambda run=run, first=first: run.kept >= first)
+                time.sleep(rng.uniform(0, 0.5))
                 run.process.send_signal(signal.SIGKILL)
                 run.process.wait()
-                kept = len(list(place.glob(".audit/runs/*/shards/*.json")))
+                kept = run.kept
                 run = Run(place, "d", defence, *engine)
-                run.wait(until=rng.uniform(0.3, 0.8) * seconds)
-                if killed := rng.sample(run.workers(), min(1, len(run.workers()))):
-                    os.kill(killed[0], signal.SIGKILL)
+                run.wait(until=lambda run=run, second=second: run.kept >= second and run.workers())
+                os.kill(rng.choice(run.workers()), signal.SIGKILL)
                 run.wait()
                 assert run.process.returncode == 0 and outcome(place) == expected
-                print(f"killed with {kept} shards finished, and a worker: equal", flush=True)
+                print(f"killed at {kept} shards, and a worker at {second}: equal", flush=True)
 
 
 if __name__ == "__main__":

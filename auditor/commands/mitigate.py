@@ -60,7 +60,7 @@ from auditor.model.unit_store import Unit
 from auditor.progress import Progress, announce
 from auditor.runs import HOME
 from auditor.runs.last_scan import LastScan
-from auditor.runs.run_directory import RunDir, installed_versions, run_key
+from auditor.runs.run_directory import RunDir, installed_versions, refuse_links, run_key
 from auditor.traits.panel import Panel, load_panels
 from mitigations.interface import CleanCompletions, Mitigation, Rewordings
 from mitigations.recipes import write_recipes
@@ -313,6 +313,7 @@ class _Shards:
         """
         settled = self._settled()
         folders = [part_folder(self._run, self._shard_job, shard) for shard in self.shards]
+        refuse_links(*folders)
         parts = {n: part for n, folder in enumerate(folders) if (part := kept_part(folder))}
         due = [n for n in range(len(folders)) if n not in parts]
         LOG.info("%d of %d shards were finished before", len(parts), len(folders))

@@ -85,8 +85,8 @@ class RayEngine:
         with chdir(_HOME):
             try:
                 ray.init(address=self.address, **quiet)
-            except (ConnectionError, ValueError, RuntimeError) as error:
-                if self.address != AUTO:
+            except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
+                if self.address != AUTO or not isinstance(error, ConnectionError):
                     raise self._no_cluster() from error
                 stage = "no Ray cluster runs here: one is started for this run"
                 self.show(Progress(stage, 0, None))
@@ -108,7 +108,8 @@ class RayEngine:
     def _no_cluster(self) -> AuditError:
         return AuditError(
             f"No Ray cluster answers at {self.address}.",
-            "Start one with `ray start --head`, or leave --ray-address out.",
+            "Start one with `ray start --head`, or leave --ray-address out; where clusters have a "
+            "token, RAY_AUTH_MODE=token in the environment takes it along.",
         )
 
 

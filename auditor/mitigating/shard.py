@@ -15,7 +15,7 @@ import time
 from array import array
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from contextlib import ExitStack, closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -104,7 +104,7 @@ class ShardTask:
     head: Shard
 
     @property
-    def rows_here(self) -> tuple[Settled, ...]:
+    def settled_here(self) -> tuple[Settled, ...]:
         """What is settled for the rows of this shard alone."""
         end = self.shard.first + self.shard.rows
         return tuple(known.within(self.shard.first, end) for known in self.settled)
@@ -160,7 +160,7 @@ class ShardWorker:
         which nothing is settled.
         """
         context, bound = self._ready(task.head)
-        needs, settled = self._job.steps[len(task.settled)].needs, task.rows_here
+        needs, settled = self._job.steps[len(task.settled)].needs, task.settled_here
         measured, done = [measure(context, needs, [])], 0
         for block in self._blocks(task.shard):
             measured.append(measure(context, needs, advance(block, bound, settled)))
@@ -177,7 +177,7 @@ class ShardWorker:
         if not rows:
             return 0.0
         started = time.perf_counter()
-        after = advance(rows, bound, task.rows_here)
+        after = advance(rows, bound, task.settled_here)
         if len(task.settled) < len(self._job.steps):
             measure(context, self._job.steps[len(task.settled)].needs, after)
         return (time.perf_counter() - started) / len(rows)
@@ -191,7 +191,7 @@ class ShardWorker:
         partial.mkdir(parents=True)
         _, bound = self._ready(task.head)
         try:
-            with _open_record(partial, job) as record:
+            with closing(Record(partial, [step.name for step in job.steps])) as record:
                 emitter = Emitter(partial, job.settings.emit, self._model, job.settings.max_length)
                 self._rewrite(task, partial / PART_ROWS, bound, record, emitter, tell)
                 part = record.keep(emitter.close())
@@ -211,7 +211,7 @@ class ShardWorker:
         emitter: Emitter,
         tell: Tell,
     ) -> None:
-        shard, layout, settled = task.shard, self._job.layout, task.rows_here
+        shard, layout, settled = task.shard, self._job.layout, task.settled_here
         done = 0
 
         def transform(rows: Sequence[Row]) -> list[list[Edits]]:
@@ -298,15 +298,6 @@ def open_worker(job: ShardJob) -> Iterator[ShardWorker]:
     check_same_versions(job.identity["versions"])
     with ExitStack() as stack:
         yield ShardWorker(job, stack)
-
-
-@contextmanager
-def _open_record(folder: Path, job: ShardJob) -> Iterator[Record]:
-    record = Record(folder, [step.name for step in job.steps])
-    try:
-        yield record
-    finally:
-        record.close()
 
 
 def _rows(file: DataFile, job: ShardJob) -> Rows:

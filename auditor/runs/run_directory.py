@@ -174,7 +174,8 @@ class RunDir:
         written.
         """
         path = root / HOME / "runs" / run_key(identity)
-        refuse_links(root / HOME, path.parent, path, path / "units", path / "lock")
+        inside = [path / name for name in ("units", "shards", "logs", "lock")]
+        refuse_links(root / HOME, path.parent, path, *inside)
         if joins:
             return cls(path, None)
         run = cls(path, _acquire(path))

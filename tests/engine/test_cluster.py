@@ -24,7 +24,7 @@ from tests.cli.test_verify import FAST, Audit, audit, model
 
 ray: Any = pytest.importorskip("ray", reason="Ray is not installed: pip install -e '.[ray]'")
 __all__ = ["audit", "model"]  # fixtures
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.ray
 
 REWORD = ("--paraphrase", "--paraphrases", "2")
 COUNTS = (20, 15, 10, 1)  # of the rows of a shard

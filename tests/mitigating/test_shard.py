@@ -11,6 +11,7 @@ import pytest
 from auditor.commands.mitigate import mitigate
 from auditor.engine.interface import Tell
 from auditor.errors import RunError
+from auditor.mitigating import shard
 from auditor.mitigating.record import Part
 from auditor.mitigating.shard import ShardTask, ShardWorker, open_worker
 from auditor.runs import run_directory
@@ -64,6 +65,25 @@ def test_finished_shards_are_not_done_again(data: Path, monkeypatch: pytest.Monk
     assert run(data, "again") == expected
     assert len(done) == 4 and done[3] == 2 * ROWS
     assert not list(Path().rglob("shards")), "parts are kept until all is in its place only"
+
+
+def test_a_planted_link_is_refused(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows that somebody else wrote do not become a part of the output."""
+    folders: list[Path] = []
+
+    def note(worker: ShardWorker, task: ShardTask, tell: Tell) -> Part:
+        folders.append(shard.part_folder(worker._run, worker._job, task.shard))
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ShardWorker, "write", note)
+        with pytest.raises(KeyboardInterrupt):
+            run(data, "out")
+    Path("planted").mkdir()
+    folders[0].parent.mkdir(exist_ok=True)
+    folders[0].symlink_to(Path("planted").resolve())
+    with pytest.raises(RunError, match="is a link"):
+        run(data, "out")
 
 
 def test_a_worker_of_another_version_is_refused(
