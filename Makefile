@@ -30,7 +30,7 @@ fuzz: $(VENV)/installed
 kills: $(VENV)/installed
 	$(BIN)/python -m pytest -m kill tests/kill -n auto --maxprocesses 4
 
-# The same work on a Ray cluster of this machine, in about a minute of two cores.
+# The same work on a Ray cluster of this machine, in about two minutes of two cores.
 ray: $(VENV)/ray
 	$(BIN)/python -m pytest -m ray tests/engine
 
