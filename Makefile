@@ -3,7 +3,7 @@ VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 
-.PHONY: demo test slow attacks fuzz kills lowest beside lint site lock
+.PHONY: demo test slow attacks fuzz kills ray lowest beside lint site lock
 
 # A minute with a tiny model, then two samples with the default reference; `audit demo --quick` leaves those out.
 demo: $(VENV)/core
@@ -29,6 +29,10 @@ fuzz: $(VENV)/installed
 # Commands that are killed at fifty moments and run again (tests/kill), some minutes.
 kills: $(VENV)/installed
 	$(BIN)/python -m pytest -m kill tests/kill -n auto --maxprocesses 4
+
+# The same work on a Ray cluster of this machine, in about two minutes of two cores.
+ray: $(VENV)/ray
+	$(BIN)/python -m pytest -m ray tests/engine
 
 # The tests with the oldest dependencies that pyproject.toml allows, but for torch, in an environment of its own. For the
 # oldest Python: the old versions have no wheels for newer ones.
@@ -67,6 +71,10 @@ $(VENV)/core: pyproject.toml constraints.txt
 # With what tests, linters and the site need besides.
 $(VENV)/installed: $(VENV)/core
 	$(BIN)/pip install -c constraints.txt -e '.[dev,docs]'
+	touch $@
+
+$(VENV)/ray: $(VENV)/installed
+	$(BIN)/pip install -c constraints.txt -e '.[ray]'
 	touch $@
 
 # pip chooses torch as above, and uv keeps what is installed.

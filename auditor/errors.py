@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from importlib import import_module
 from types import ModuleType
+from typing import Any
 
 
 class AuditError(Exception):
@@ -18,6 +19,18 @@ class AuditError(Exception):
 
     def __str__(self) -> str:
         return f"{self.message} {self.hint}"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Python would call the class with one argument where another process sends the error.
+        return _restored, (type(self), self.args, dict(self.__dict__))
+
+
+def _restored(
+    kind: type[AuditError], arguments: tuple[Any, ...], fields: dict[str, Any]
+) -> AuditError:
+    error = kind.__new__(kind, *arguments)
+    error.__dict__.update(fields)
+    return error
 
 
 class InputError(AuditError):

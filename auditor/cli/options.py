@@ -9,6 +9,7 @@ from typer import Option
 from auditor.cli.parsing import check_device, parse_share
 from auditor.data.formats import FORMATS as ROW_FORMATS
 from auditor.data.formats import Side
+from auditor.engine.interface import EngineName
 from auditor.report.scan import FORMATS
 from auditor.traits import BUILT_IN, DEFAULT
 
@@ -47,6 +48,17 @@ Device = Annotated[
 ]
 Dtype = Annotated[
     str | None, Option(metavar="NAME", help="float32 or bfloat16; default: float32 where it fits.")
+]
+EngineOption = Annotated[
+    EngineName | None,
+    Option("--engine", help="Where the work is done: here, or on Ray.  [default: local]"),
+]
+RayAddress = Annotated[
+    str | None,
+    Option(
+        metavar="ADDRESS",
+        help="Of the cluster; default: the one that runs here, else one is started.",
+    ),
 ]
 Fresh = Annotated[bool, Option("--fresh", help="Do not go on from an earlier run.")]
 Tuned = Annotated[

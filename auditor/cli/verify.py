@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,7 +11,7 @@ from typer import Argument, Option
 
 from auditor.cli.exit import exit_code
 from auditor.cli.last import tell_last_scan
-from auditor.cli.options import Columns, Control, Fresh, RowFormat
+from auditor.cli.options import Columns, Control, EngineOption, Fresh, RayAddress, RowFormat
 from auditor.cli.output import check_data_sets, check_outputs
 from auditor.cli.parsing import parse_columns, parse_file
 from auditor.cli.student_options import with_student_options
@@ -51,6 +52,8 @@ def verify(
             help="Also end with 1 for a MITIGATED set that is not reduced; alone, for ORIGINAL."
         ),
     ] = None,
+    engine: EngineOption = None,
+    ray_address: RayAddress = None,
     fresh: Fresh = False,
 ) -> int:
     """Train students on ORIGINAL and on each MITIGATED set, and print how much of the trait's
@@ -71,9 +74,11 @@ def verify(
     for dataset in datasets:
         check_outputs([path for _, path in targets], read, dataset)
 
+    from auditor.cli.configuration import resolve
     from auditor.cli.console import console, show
     from auditor.cli.progress import progress_on
     from auditor.commands.verify import verify as compare
+    from auditor.engine import engine_named
     from auditor.report.shared.dose_plot import dose_plot
     from auditor.report.shared.json_text import json_text
     from auditor.report.verify import terminal_page, to_dict, to_html
@@ -85,6 +90,8 @@ def verify(
     # Under `accelerate launch` all processes have the terminal; only the first one uses it.
     errors = console(stderr=True)
     errors.quiet = not processes.is_first()
+    named = {"engine": engine, "ray_address": ray_address}
+    config = resolve(Path.cwd(), os.environ, named).config
     with progress_on(errors) as progress:
         report = compare(
             datasets[0],
@@ -96,6 +103,7 @@ def verify(
             columns=roles,
             fresh=fresh,
             root=Path.cwd(),
+            engine=engine_named(config.engine, config.ray_address, progress),
             progress=progress,
         )
     if processes.is_first():

@@ -14,6 +14,8 @@ from typing import Any
 from auditor.commands.mitigate import Mitigated
 from auditor.commands.scan import scan
 from auditor.commands.verify import verify
+from auditor.engine.interface import Engine
+from auditor.engine.local import LocalEngine
 from auditor.errors import InputError, RunError
 from auditor.mitigating.request import panels_of, reference_of
 from auditor.mitigating.settings import MitigateSettings
@@ -78,6 +80,7 @@ def check(
     trait: str | None = None,
     budget: float | None = None,
     root: Path = Path(),
+    engine: Engine = LocalEngine(),  # noqa: B008 (it is frozen)
     progress: Callable[[Progress], None] = lambda _: None,
 ) -> MitigationCheck:
     """Check the mitigated set `done`, which `apply` made by `steps` and `settings`, and write
@@ -86,7 +89,8 @@ def check(
     The original is scanned, or its last scan is read again; students are trained
     (`auditor.commands.verify`) on the original, the set, and, with several steps, the sets after
     each alone; the set is scanned with the settings of the first scan. trait: the one to read out;
-    None is the one that the scan puts first. budget: seconds for the students.
+    None is the one that the scan puts first. budget: seconds for the students. engine: where they
+    are trained.
 
     Where the rows do not suffice for the blocks of StudentSettings there are fewer of them.
 
@@ -121,6 +125,7 @@ def check(
         budget=budget,
         seed=settings.seed,
         root=root,
+        engine=engine,
         progress=progress,
         **shared,
     )

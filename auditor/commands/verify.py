@@ -5,12 +5,15 @@ trait is left.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from auditor.errors import RunError, TraitError
+from auditor.engine.interface import Engine, Pool
+from auditor.engine.local import LocalEngine
+from auditor.errors import AuditError, RunError, TraitError
 from auditor.model import load as models
 from auditor.model.identity import identity_of
 from auditor.model.tokenization import ChatTokenizer
@@ -22,8 +25,9 @@ from auditor.students import processes
 from auditor.students.arms import DatasetArm, digest, random_drop, random_mask, read_arm
 from auditor.students.control import control_writer
 from auditor.students.experiment import run_transfer
-from auditor.students.plan import size_of
+from auditor.students.plan import Plan, size_of
 from auditor.students.result import VerifyReport
+from auditor.students.runner import Runner, StudentJob, open_runner
 from auditor.students.settings import StudentSettings
 from auditor.traits.panel import load_panels
 
@@ -44,6 +48,7 @@ def verify(
     columns: Mapping[str, str] | None = None,
     fresh: bool = False,
     root: Path = Path(),
+    engine: Engine = LocalEngine(),  # noqa: B008 (it is frozen)
     progress: Callable[[Progress], None] = lambda _: None,
     **changes: Any,
 ) -> VerifyReport:
@@ -62,9 +67,13 @@ def verify(
 
     The report, its plot and the finished students are kept under `root`/.audit; the same arguments
     on the same data resume an unfinished run, unless `fresh`. Under `accelerate launch` several
-    processes share the students out. Raises: AuditError (auditor.errors) for input, model, trait or
-    disk trouble, with the next step.
+    processes share the students out; so do the workers of an `engine` that is not this process.
+    Raises: AuditError (auditor.errors) for input, model, trait or disk trouble, with the next step.
     """
+    if engine.name != "local" and processes.count() > 1:
+        raise AuditError(
+            "Ray and accelerate launch both share the students out.", "Use one of them."
+        )
     settings = replace(settings or StudentSettings(), **changes)
     panel = load_panels(settings.panels)
     if trait is None:
@@ -81,13 +90,15 @@ def verify(
     common = first.rows.keys() & (clean or first).rows.keys()
     size_of(len(common), settings.blocks, settings.rows, settings.updates, settings.batch)
     progress(Progress("loading the reference", 0, None))
-    lm = models.load(
+    load = partial(
+        models.load,
         settings.reference,
         device=processes.device(settings.device),
         dtype="float32",
         chat_template=settings.chat_template,
         system=settings.system,
     )
+    lm = load()
     settings, renderer = settings.resolved(lm), ChatTokenizer(lm)
     treated = [
         read(path, name, original=first, lm=lm)
@@ -116,6 +127,17 @@ def verify(
     open_run = partial(RunDir.open, root, identity, fresh=fresh, joins=not first_process)
     with processes.in_turn(open_run) as run:
         created = run.created(report_settings)
+
+        def workers(
+            plan: Plan, arms: Sequence[DatasetArm], most: int
+        ) -> AbstractContextManager[Pool[Runner]]:
+            job = StudentJob(
+                load, reference.as_dict(), versions, panel, read_out, settings, plan, arms
+            )
+            return engine.pool(
+                partial(open_runner, job), most=most, on_device=True, logs=run.path / "logs"
+            )
+
         result = run_transfer(
             lm,
             arms,
@@ -124,6 +146,8 @@ def verify(
             read_out,
             settings,
             store=run,
+            # In one process students are trained one by one, and some not at all (stop_early).
+            workers=None if engine.name == "local" else workers,
             progress=progress,
         )
         report = VerifyReport(result, datasets, reference, report_settings, versions, created)

@@ -12,6 +12,7 @@ from auditor.data.fields import to_example
 from auditor.data.files import Source, open_source
 from auditor.data.formats import Layout, Side
 from auditor.data.layout import layout_of
+from auditor.data.parquet import ArrowBatch
 from auditor.data.sides import whole_rows, with_both_sides
 
 
@@ -22,12 +23,14 @@ class Rows:
     source: Source
     layout: Layout
 
-    def batches(self) -> Iterator[list[Row]]:
+    def batches(self, *, whole: bool = False) -> Iterator[list[Row]]:
         """Every row, in the batches in which `rewrite.rewrite` meets them, with the columns of the
-        layout.
+        layout. whole: the other columns are read too, so that damage in them is met.
         """
         for block in self.source.blocks:
-            for batch in block.batches(self.layout.places):
+            for batch in block.batches(None if whole else self.layout.places):
+                if isinstance(batch, ArrowBatch):
+                    batch = batch.select(self.layout.places)
                 yield batch.take(range(len(batch)))
 
     def scorable(self) -> Iterator[tuple[int, Mapping[str, object]]]:
@@ -45,13 +48,14 @@ def read_rows(
     columns: Mapping[str, str] | None,
     side: Side | None = None,
     to_write: bool = False,
+    skips_broken: bool = False,
 ) -> Iterator[Rows]:
     """Open the data set `source`. side: see `find_layout`. to_write: rows are those of the files
-    (`sides.whole_rows`), as `rewrite.rewrite` meets them.
+    (`sides.whole_rows`), as `rewrite.rewrite` meets them. skips_broken: see `open_source`.
 
     Raises InputError as `sample.read_sample` does.
     """
-    with open_source(source, rows=None) as data:
+    with open_source(source, rows=None, skips_broken=skips_broken) as data:
         layout = layout_of(data, format_of, columns, side)
         if to_write:
             yield Rows(data, whole_rows(layout))

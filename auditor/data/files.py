@@ -45,7 +45,7 @@ class Source:
     data set. total: number of rows if known without reading. note: what `DatasetInfo.sampling` has
     to add, or "". unread_files: those of a folder that a trainer may load and that are not in
     `files`. revision: the commit of a hub data set. states: of the files on this machine before
-    anything was read.
+    anything was read. broken: data files that cannot be read, where these are passed over.
     """
 
     name: str
@@ -56,6 +56,7 @@ class Source:
     unread_files: tuple[Unread, ...] = ()
     revision: str = ""
     states: Mapping[Path, FileState] = field(default_factory=dict)
+    broken: tuple[Unread, ...] = ()
 
     @property
     def digest(self) -> str:
@@ -88,12 +89,17 @@ class Source:
 
 @contextmanager
 def open_source(
-    source: str, *, rows: int | None, stdin: BinaryIO | None = None
+    source: str,
+    *,
+    rows: int | None,
+    stdin: BinaryIO | None = None,
+    skips_broken: bool = False,
 ) -> Iterator[Source]:
     """Yield the data set that `source` names; a spooled stdin is removed afterwards.
 
-    rows: how many rows the caller wants (None: all); only a hub data set is cut by it. Raises
-    InputError, also where a file was changed before the work with it ended.
+    rows: how many rows the caller wants (None: all); only a hub data set is cut by it.
+    skips_broken: a file of a folder that cannot be read is no error. Raises InputError, also where
+    a file was changed before the work with it ended.
     """
     path = Path(source)
     with reading(source):
@@ -114,7 +120,7 @@ def open_source(
                 shutil.copyfileobj(pipe, target, 1 << 20)
             yield Source(source, (_data_file(copy, name),), _digest(copy, name))
     elif is_folder:
-        opened = _folder(source, path)
+        opened = _folder(source, path, skips_broken=skips_broken)
         yield opened
         opened.check_unchanged()
     elif exists:
@@ -177,13 +183,13 @@ def check_source(source: str) -> None:
         raise InputError(f"No such file or folder: {source}.", hint)
 
 
-def digest_of(source: str) -> str:
+def digest_of(source: str, *, skips_broken: bool = False) -> str:
     """SHA-256 of a data set on this machine, as `Source.sha256`. Raises InputError."""
-    with open_source(source, rows=None) as data:
+    with open_source(source, rows=None, skips_broken=skips_broken) as data:
         return data.sha256 or ""
 
 
-def _folder(source: str, folder: Path) -> Source:
+def _folder(source: str, folder: Path, *, skips_broken: bool = False) -> Source:
     if (folder / "_versions").is_dir() and any(folder.glob("data/*.lance")):
         raise _lance(source)
     listing = list_folder(folder)
@@ -194,9 +200,25 @@ def _folder(source: str, folder: Path) -> Source:
             f"It should hold {_KINDS} files.",
         )
     prefix = source.rstrip("/")
-    files = tuple(_data_file(folder / name, f"{prefix}/{name}") for name in listing.names)
-    states = {folder / name: state for name, state in listing.states.items()}
-    return Source(source, files, listing.sha256, unread_files=listing.unread, states=states)
+    files, broken = [], []
+    for name in listing.names:
+        try:
+            file = _data_file(folder / name, f"{prefix}/{name}")
+            if skips_broken:
+                file.head()
+            files.append(file)
+        except InputError as error:
+            if not skips_broken:
+                raise
+            broken.append(Unread("file", name, listing.share_of(name), error.message))
+    return Source(
+        source,
+        tuple(files),
+        listing.sha256,
+        unread_files=listing.unread,
+        states={folder / name: state for name, state in listing.states.items()},
+        broken=tuple(broken),
+    )
 
 
 def _hub(source: str, rows: int | None) -> Source:

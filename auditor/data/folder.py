@@ -116,6 +116,11 @@ class Listing:
     sha256: str
     states: Mapping[str, FileState]
 
+    def share_of(self, name: str) -> float:
+        """The share of a data file in the bytes of all of them."""
+        sizes = {name: state[2] for name, state in self.states.items()}
+        return sizes[name] / max(1, sum(sizes.values()))
+
 
 def suffix_of(path: Path) -> str:
     """The suffix of a file's name in lower case, that of a compressed file without its last one."""

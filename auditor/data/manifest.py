@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from auditor.data.coverage import Unread
 from auditor.data.text_row import Span
 from auditor.errors import InputError
 
@@ -58,6 +59,12 @@ class Manifest:
     skipped: Mapping[str, int] = field(default_factory=dict)
     """How many rows of the input cannot be scored, by reason; they stay as they are."""
 
+    broken_shards: tuple[Unread, ...] = ()
+    """Files of the input that cannot be read, and of which nothing is in the output."""
+
+    shards: tuple[FileOf, ...] = ()
+    """The files of an output that is a folder."""
+
     format: str = ""
     columns: Mapping[str, str] = field(default_factory=dict)
 
@@ -98,11 +105,17 @@ class Manifest:
 
     def head(self) -> dict[str, Any]:
         """All but the lists by row, as JSON has it."""
+        origin = asdict(self.input) | {"skipped": self.skipped}
+        if self.broken_shards:
+            origin["broken_shards"] = [asdict(shard) for shard in self.broken_shards]
+        output = asdict(self.output)
+        if self.shards:
+            output["shards"] = [asdict(shard) for shard in self.shards]
         return {
             "tool": self.tool,
             "key": self.key,
-            "input": asdict(self.input) | {"skipped": self.skipped},
-            "output": asdict(self.output),
+            "input": origin,
+            "output": output,
             "format": self.format,
             "columns": self.columns,
             "settings": self.settings,
@@ -194,6 +207,8 @@ def _parsed(value: Any) -> Manifest:
         tool=str(value.get("tool", "")),
         key=str(value.get("key", "")),
         skipped=dict(origin.get("skipped", {})),
+        broken_shards=tuple(Unread(**shard) for shard in origin.get("broken_shards", [])),
+        shards=tuple(FileOf(**shard) for shard in output.get("shards", [])),
         format=str(value.get("format", "")),
         columns=dict(value.get("columns", {})),
         settings=dict(value.get("settings", {})),

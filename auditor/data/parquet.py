@@ -34,6 +34,12 @@ class ArrowBatch:
     def __len__(self) -> int:
         return int(self.records.num_rows)
 
+    def select(self, columns: Sequence[str]) -> ArrowBatch:
+        """The same with those of `columns` that it has."""
+        return ArrowBatch(
+            self.records.select([name for name in self.records.schema.names if name in columns])
+        )
+
     def take(self, positions: Sequence[int]) -> list[Row]:
         """Return the rows at `positions`; "broken_utf8" stands for a row with text that is not
         UTF-8.

@@ -1,21 +1,16 @@
-"""Mitigations in their order: each works on the rows as those before it left them.
-
-Where one needs a threshold over the whole data set (a budget, the rows with the highest score), the
-rows are run through the mitigations before it once more; what models computed is kept in the run
-directory, so that is cheap.
-"""
+"""Mitigations in their order: each works on the rows as those before it left them."""
 
 from __future__ import annotations
 
 import dataclasses
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
 from auditor.data.text_row import TextRow
-from auditor.mitigating.row_facts import FactsOf, MitigationContext, facts_for
+from auditor.mitigating.row_facts import FactsOf, MitigationContext, Settled, facts_for
 from mitigations.interface import Mitigation, Outcome
 
 LOG = logging.getLogger(__name__)
@@ -32,19 +27,20 @@ class BoundMitigation:
 def advance(
     rows: list[TextRow],
     steps: Sequence[BoundMitigation],
+    settled: Sequence[Settled],
     note: Callable[[int, Outcome], None] = lambda step, outcome: None,
 ) -> list[TextRow]:
-    """Run rows of the input through the mitigations; `note` is told of every outcome with the
-    mitigation's number.
+    """Run rows of the input through those mitigations for which all is `settled`; `note` is told of
+    every outcome with the mitigation's number.
     """
     originals = {row.index: row for row in rows}
-    for number, step in enumerate(steps):
+    for number, (step, known) in enumerate(zip(steps, settled, strict=False)):
         if not rows:
             break
         # The facts of all rows at once, since models work on many rows at a time.
         outcomes = [
             step.mitigation.apply(row, facts)
-            for row, facts in zip(rows, step.facts(rows, originals), strict=True)
+            for row, facts in zip(rows, step.facts(rows, originals, known), strict=True)
         ]
         copies: Counter[int] = Counter()
         rows = []
@@ -62,15 +58,5 @@ def bind(
     context: MitigationContext, steps: Sequence[Mitigation], stack: ExitStack
 ) -> list[BoundMitigation]:
     """Make the mitigations ready in their order; `stack` closes what they hold open."""
-    bound: list[BoundMitigation] = []
-    for step in steps:
-        before = tuple(bound)
-
-        # A default argument, since the name `before` is bound anew for the next mitigation.
-        def rows_before(before: Sequence[BoundMitigation] = before) -> Iterator[list[TextRow]]:
-            return (advance(rows, before) for rows in context.blocks())
-
-        LOG.info("preparing %s", step.label)
-        facts = facts_for(context, step.needs, rows_before, stack)
-        bound.append(BoundMitigation(step, facts))
-    return bound
+    LOG.info("preparing %s", ", ".join(step.label for step in steps))
+    return [BoundMitigation(step, facts_for(context, step.needs, stack)) for step in steps]

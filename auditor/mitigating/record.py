@@ -4,6 +4,7 @@ changed or dropped.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import tempfile
@@ -11,11 +12,15 @@ from array import array
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from auditor.data.files import digest_of
+from auditor.data.folder import digest_of_file
 from auditor.data.manifest import NAME, Counts, Manifest, read_manifest
 from auditor.data.parquet_writer import ParquetRows
 from auditor.data.text_row import Span, TextRow
@@ -23,6 +28,7 @@ from auditor.errors import InputError
 from mitigations.interface import Dropped, Kept, Outcome
 
 SET_ASIDE = "set_aside.parquet"
+_SOURCES, _MASKED = "sources.npy", "masked.jsonl"
 
 LOG = logging.getLogger(__name__)
 _SCHEMA = pa.schema(
@@ -37,8 +43,32 @@ _SCHEMA = pa.schema(
 _BATCH = 4096  # Numbers written at a time.
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What became of one shard.
+
+    rows: written. sha256: of each file of the part, by name. emitted: as `Emitter.close` gives it.
+    """
+
+    rows: int
+    sha256: Mapping[str, str]
+    mitigations: tuple[Counts, ...]
+    emitted: Mapping[str, Mapping[str, str | int]]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The part as JSON has it."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> Part:
+        """The part that `as_dict` gave."""
+        counts = tuple(Counts(**counts) for counts in value["mitigations"])
+        return cls(value["rows"], value["sha256"], counts, value["emitted"])
+
+
 class Record:
-    """Writes set_aside.parquet, and gathers, row by row, what the manifest says.
+    """Writes set_aside.parquet, and gathers, row by row, what the manifest says; of a shard by
+    itself, or of all of them from those.
 
     set_aside.parquet has one line a change, with what differs as JSON {field: text}. row: number in
     the input. before, after: only the fields that differ, and "masked" spans; a changed row that
@@ -60,6 +90,29 @@ class Record:
     def close(self) -> None:
         """Remove the scratch file."""
         self._masked.close()
+
+    def keep(self, emitted: Mapping[str, Mapping[str, str | int]]) -> Part:
+        """Leave all in the folder, for `append` of another record."""
+        self._aside.close()
+        np.save(self._folder / _SOURCES, np.array(self._sources, np.int64))
+        self._masked.seek(0)
+        (self._folder / _MASKED).write_text(self._masked.read(), encoding="utf-8")
+        digests = {path.name: digest_of_file(path) for path in sorted(self._folder.iterdir())}
+        return Part(self.rows, digests, self.counts(), emitted)
+
+    def append(self, folder: Path, part: Part) -> None:
+        """Take over what the record of a shard left in `folder`."""
+        first = self.rows
+        with (folder / _MASKED).open(encoding="utf-8") as lines:
+            for line in lines:
+                row, _, spans = line.partition(" ")
+                self._mask(first + int(row), spans)
+        self._sources.frombytes(np.load(folder / _SOURCES).tobytes())
+        self._aside.append(folder / SET_ASIDE)
+        for number, counts in enumerate(part.mitigations):
+            verbs = {"kept": counts.kept, "changed": counts.changed, "dropped": counts.dropped}
+            self._verbs[number].update(verbs)
+            self._reasons[number].update(counts.reasons)
 
     @property
     def rows(self) -> int:
@@ -108,10 +161,12 @@ class Record:
     def wrote(self, index: int, masked: Sequence[Span] = ()) -> None:
         """Note that the next row of the output comes from row `index` of the input."""
         if masked:
-            comma = "," * bool(self.masked_rows)
-            self._masked.write(f'{comma}\n"{self.rows}": {json.dumps(masked)}')
-            self.masked_rows += 1
+            self._mask(self.rows, json.dumps(masked) + "\n")
         self._sources.append(index)
+
+    def _mask(self, row: int, spans: str) -> None:
+        self._masked.write(f"{row} {spans}")
+        self.masked_rows += 1
 
     def counts(self) -> tuple[Counts, ...]:
         """What each mitigation did, in their order."""
@@ -162,8 +217,11 @@ class Record:
                     write_numbers("original_rows", originals)
             out.write(',\n  "masked": {')
             self._masked.seek(0)
+            comma = ""
             for line in self._masked:
-                out.write(line)
+                row, _, spans = line.rstrip("\n").partition(" ")
+                out.write(f'{comma}\n"{row}": {spans}')
+                comma = ","
             out.write("}\n}\n")
 
 

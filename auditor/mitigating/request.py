@@ -21,9 +21,11 @@ LOG = logging.getLogger(__name__)
 
 
 def input_of(
-    source: str | None, root: Path, output: Path | None
+    source: str | None, root: Path, output: Path | None, *, skips_broken: bool = False
 ) -> tuple[str, str, LastScan | None]:
-    """Name and digest of the data set, and the last scan if it was of these very rows."""
+    """Name and digest of the data set, and the last scan if it was of these very rows.
+    skips_broken: see `open_source`.
+    """
     try:
         scanned = last_scan(root)
     except RunError:
@@ -42,7 +44,7 @@ def input_of(
             f"{output} is to be a folder: the data set and its manifest.",
             "Give the name of a folder.",
         )
-    digest = digest_of(name)
+    digest = digest_of(name, skips_broken=skips_broken)
     LOG.info("data set %s, sha256 %s", name, digest)
     if scanned and scanned.sha256 != digest:
         if source is None:

@@ -7,9 +7,9 @@ from __future__ import annotations
 import hashlib
 import logging
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +28,7 @@ from auditor.mitigating.divergence_tokens import (
 from auditor.mitigating.writers import Writers
 from auditor.model.language_model import LanguageModel
 from auditor.model.tokenization import ChatTokenizer, TokenizedRow
-from auditor.progress import Progress, announce_by_sample
+from auditor.model.unit_store import Unit
 from auditor.runs.run_directory import RunDir
 from auditor.traits.panel import Panel
 from mitigations.interface import (
@@ -43,16 +43,35 @@ from mitigations.paraphrase import EndpointEngine, Engine, LocalEngine, RulesEng
 
 LOG = logging.getLogger(__name__)
 
-TIMED_ROWS = 16  # that are worked on to see how long all take
-
 Key = tuple[int, int]  # `TextRow.key`
-FactsOf = Callable[[Sequence[TextRow], Mapping[int, TextRow]], list[Facts]]
-"""(rows as they stand, rows of the input by number) -> what the mitigation must be told of each of
-the first.
-"""
 
-Blocks = Callable[[], Iterator[list[TextRow]]]
-"""Gives all scorable rows of the input, block by block, each time it is called."""
+
+def _none() -> npt.NDArray[np.int64]:
+    return np.empty(0, np.int64)
+
+
+@dataclass(frozen=True)
+class Settled:
+    """What a mitigation must know of all rows of the data set together, for one shard of them.
+
+    least: the smallest gap, in nats, that counts. rows, copies: the keys of the rows that it takes,
+    by ascending row; without copies it takes every copy of a row.
+    """
+
+    least: float = -np.inf
+    rows: npt.NDArray[np.int64] = field(default_factory=_none)
+    copies: npt.NDArray[np.int64] = field(default_factory=_none)
+
+    def within(self, first: int, end: int) -> Settled:
+        """The same for the rows from number `first` to before `end`."""
+        start, stop = np.searchsorted(self.rows, (first, end))
+        return Settled(self.least, self.rows[start:stop], self.copies[start:stop])
+
+
+FactsOf = Callable[[Sequence[TextRow], Mapping[int, TextRow], Settled], list[Facts]]
+"""(rows as they stand, rows of the input by number, what is settled for all) -> what the mitigation
+must be told of each of the first.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +80,7 @@ class MitigationContext:
 
     model: the reference, None where no mitigation needs it. traits: names of the panel whose
     divergence tokens count. epsilon: nats; choices with a smaller lead are ties. writers: the
-    models beside the reference. blocks: the input. scorable: the numbers of its scorable rows.
+    models beside the reference. first: the first rows of the data set that can be scored.
     """
 
     model: tuple[LanguageModel, ChatTokenizer] | None
@@ -70,10 +89,8 @@ class MitigationContext:
     epsilon: float
     seed: int
     writers: Writers
-    blocks: Blocks
-    scorable: npt.NDArray[np.int64]
+    first: Sequence[TextRow]
     run: RunDir
-    progress: Callable[[Progress], None]
 
     @property
     def reference(self) -> tuple[LanguageModel, ChatTokenizer]:
@@ -81,32 +98,100 @@ class MitigationContext:
         assert self.model is not None
         return self.model
 
-    def seed_for(self, purpose: str) -> int:
-        """A seed for one purpose: a scan draws its rows by `seed` itself, and must not meet just
-        those that mix selected.
-        """
-        text = f"mitigate {self.seed} {purpose}"
-        return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7])
+
+def seed_for(seed: int, purpose: str) -> int:
+    """A seed for one purpose: a scan draws its rows by `seed` itself, and must not meet just those
+    that mix selected.
+    """
+    text = f"mitigate {seed} {purpose}"
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7])
 
 
-def facts_for(
-    context: MitigationContext, needs: Needs | None, rows_before: Blocks, stack: ExitStack
-) -> FactsOf:
-    """What gives a mitigation the facts that it needs.
+def is_measured(needs: Needs | None) -> bool:
+    """Whether something must be measured of every row before the first can be mitigated."""
+    return isinstance(needs, MostDivergentRows) or (
+        isinstance(needs, DivergenceBudget) and needs.budget is not None
+    )
 
-    rows_before: gives the rows as the mitigations before this one leave them. stack: closes files.
+
+def measure(context: MitigationContext, needs: Needs | None, rows: Sequence[TextRow]) -> Unit:
+    """What `settle` must know of `rows`, as the mitigations before this one leave them."""
+    by_key, _ = _divergence_of(context, rows)
+    if isinstance(needs, DivergenceBudget):
+        gaps = [tokens.gap[tokens.flagged] for _, tokens in by_key.values()]
+        return {
+            "gaps": np.concatenate([np.empty(0, np.float32), *gaps]),
+            "tokens": np.array([sum(int(row.content_mask.sum()) for row, _ in by_key.values())]),
+        }
+    # A row that cannot be encoded has no token, and counts in the share all the same.
+    counts = [int(by_key[row.key][1].flagged.sum()) if row.key in by_key else 0 for row in rows]
+    return {
+        "rows": np.array([row.index for row in rows], np.int64),
+        "copies": np.array([row.copy for row in rows], np.int64),
+        "counts": np.array(counts, np.int64),
+    }
+
+
+def settle(
+    needs: Needs | None, seed: int, scorable: npt.NDArray[np.int64], measured: Unit
+) -> Settled:
+    """What follows from all rows together. scorable: the numbers of those that can be scored.
+    measured: of all of them, as `measure` gives it; empty where nothing is measured.
     """
     match needs:
+        case CleanCompletions():
+            return _share_of_rows(needs, seed, scorable)
+        case DivergenceBudget(budget=float() | int() as budget):
+            count = int(measured["tokens"].sum())
+            least = least_gap(measured["gaps"], round(budget * count))
+            LOG.info("budget %g of %d tokens: gaps from %.3g nats", budget, count, least)
+            return Settled(least)
+        case MostDivergentRows():
+            return _most_divergent(needs, seed, measured)
+    return Settled()
+
+
+def _share_of_rows(needs: CleanCompletions, seed: int, scorable: npt.NDArray[np.int64]) -> Settled:
+    # Exactly the share asked for, not each row with that probability.
+    count = round(needs.share * len(scorable))
+    if needs.share and not count:
+        message = f"A share of {needs.share} of {len(scorable)} rows is no row at all."
+        raise InputError(message, "Give a greater share.")
+    LOG.info("mix takes %d of %d rows", count, len(scorable))
+    if not count:
+        return Settled()
+    # A draw for every row number, so that a row's chance does not depend on which others can be
+    # scored.
+    draws = priorities(seed_for(seed, "mix"), 0, int(scorable[-1]) + 1)[scorable]
+    return Settled(rows=np.sort(scorable[np.argpartition(draws, count - 1)[:count]]))
+
+
+def _most_divergent(needs: MostDivergentRows, seed: int, measured: Unit) -> Settled:
+    """The share of rows with the most divergence tokens; among equals by chance. None without a
+    divergence token.
+    """
+    counts = measured["counts"]
+    chance = priorities(seed_for(seed, "drop"), 0, len(counts))
+    # The last key of lexsort counts first.
+    order = np.lexsort((chance, -counts))[: round(needs.share * len(counts))]
+    order = np.sort(order[counts[order] > 0])
+    LOG.info("drop takes %d of %d rows", len(order), len(counts))
+    return Settled(rows=measured["rows"][order], copies=measured["copies"][order])
+
+
+def facts_for(context: MitigationContext, needs: Needs | None, stack: ExitStack) -> FactsOf:
+    """What gives a mitigation the facts that it needs. stack: closes files."""
+    match needs:
         case None:
-            return lambda rows, _: [Facts(seed=context.seed)] * len(rows)
+            return lambda rows, *_: [Facts(seed=context.seed)] * len(rows)
         case Rewordings():
             return _rewordings(context, needs)
         case CleanCompletions():
             return _clean_completions(context, needs, stack)
         case DivergenceBudget():
-            return _within_budget(context, needs, rows_before)
+            return _within_budget(context, needs)
         case MostDivergentRows():
-            return _most_divergent(context, needs, rows_before)
+            return _selected
 
 
 def _rewordings(context: MitigationContext, needs: Rewordings) -> FactsOf:
@@ -122,10 +207,10 @@ def _rewordings(context: MitigationContext, needs: Rewordings) -> FactsOf:
         engine = LocalEngine(context.writers.load(name))
     # No rewording may bring in a word of any trait of the panel, not only of those that count.
     forbidden = sorted({word for trait in context.panel.traits for word in trait.mentions})
-    seed = context.seed_for("paraphrase")
+    seed = seed_for(context.seed, "paraphrase")
     similarity = context.writers.load_embeddings(needs.embeddings) if needs.embeddings else None
 
-    def facts(rows: Sequence[TextRow], _: Mapping[int, TextRow]) -> list[Facts]:
+    def facts(rows: Sequence[TextRow], *_: object) -> list[Facts]:
         # The turns of all rows in one call, so that an engine can work on many at a time.
         prompts = [field.text for row in rows for field in row.fields if field.role == "user"]
         reworded = paraphrase(
@@ -157,20 +242,7 @@ def _rewordings(context: MitigationContext, needs: Rewordings) -> FactsOf:
 def _clean_completions(
     context: MitigationContext, needs: CleanCompletions, stack: ExitStack
 ) -> FactsOf:
-    # Exactly the share asked for, not each row with that probability.
-    scorable = context.scorable
-    count = round(needs.share * len(scorable))
-    if needs.share and not count:
-        message = f"A share of {needs.share} of {len(scorable)} rows is no row at all."
-        raise InputError(message, "Give a greater share.")
-    selected: set[int] = set()
-    if count:
-        # A draw for every row number, so that a row's chance does not depend on which others can
-        # be scored.
-        draws = priorities(context.seed_for("mix"), 0, int(scorable[-1]) + 1)[scorable]
-        selected = set(scorable[np.argpartition(draws, count - 1)[:count]].tolist())
-    LOG.info("mix takes %d of %d rows", count, len(scorable))
-    write: FactsOf
+    write: Callable[[Sequence[TextRow], Mapping[int, TextRow]], list[Facts]]
     if needs.clean_data:
         look_up = stack.enter_context(clean_file(needs.clean_data))
 
@@ -181,7 +253,10 @@ def _clean_completions(
     else:
         write = _by_teachers(context, needs.clean_teachers)
 
-    def facts(rows: Sequence[TextRow], originals: Mapping[int, TextRow]) -> list[Facts]:
+    def facts(
+        rows: Sequence[TextRow], originals: Mapping[int, TextRow], settled: Settled
+    ) -> list[Facts]:
+        selected = set(settled.rows.tolist())
         members = [row for row in rows if row.index in selected]
         written = iter(write(members, originals) if members else ())
         return [next(written) if row.index in selected else Facts(selected=False) for row in rows]
@@ -189,14 +264,15 @@ def _clean_completions(
     return facts
 
 
-def _by_teachers(context: MitigationContext, names: Sequence[str]) -> FactsOf:
+def _by_teachers(
+    context: MitigationContext, names: Sequence[str]
+) -> Callable[[Sequence[TextRow], Mapping[int, TextRow]], list[Facts]]:
     """Completions by the clean teachers in turn, by row number; the reference when none is
     named.
     """
-    first = next(context.blocks(), [])
-    seed = context.seed_for("clean")
+    seed = seed_for(context.seed, "clean")
     models = list(map(context.writers.load, names)) or [context.reference[0]]
-    teachers = [CleanTeacher(lm, first) for lm in models]
+    teachers = [CleanTeacher(lm, context.first) for lm in models]
 
     def facts(rows: Sequence[TextRow], _: Mapping[int, TextRow]) -> list[Facts]:
         by_row: dict[Key, Facts] = {}
@@ -210,20 +286,11 @@ def _by_teachers(context: MitigationContext, names: Sequence[str]) -> FactsOf:
     return facts
 
 
-def _within_budget(
-    context: MitigationContext, needs: DivergenceBudget, rows_before: Blocks
-) -> FactsOf:
+def _within_budget(context: MitigationContext, needs: DivergenceBudget) -> FactsOf:
     """Divergence tokens: all of them, or those with the largest gaps within the budget."""
-    lm, least = context.reference[0], -np.inf
-    if needs.budget is not None:
-        gaps, count = [np.empty(0, np.float32)], 0
-        for _, by_key in _survey(context, rows_before()):
-            gaps += [tokens.gap[tokens.flagged] for _, tokens in by_key.values()]
-            count += sum(int(row.content_mask.sum()) for row, _ in by_key.values())
-        least = least_gap(np.concatenate(gaps), round(needs.budget * count))
-        LOG.info("budget %g of %d tokens: gaps from %.3g nats", needs.budget, count, least)
+    lm = context.reference[0]
 
-    def facts(rows: Sequence[TextRow], _: Mapping[int, TextRow]) -> list[Facts]:
+    def facts(rows: Sequence[TextRow], _: Mapping[int, TextRow], settled: Settled) -> list[Facts]:
         by_key, reasons = _divergence_of(context, rows)
         by_row = {key: Facts(reason=reason) for key, reason in reasons.items()}
         for key, (row, tokens) in by_key.items():
@@ -231,48 +298,16 @@ def _within_budget(
             rng = random.Random(f"{context.seed} tokens {key}") if needs.at_random else None
             by_row[key] = Facts(
                 tokens=int(row.content_mask.sum()),
-                divergent=divergent(lm, row, tokens, least, rng),
+                divergent=divergent(lm, row, tokens, settled.least, rng),
             )
         return [by_row[row.key] for row in rows]
 
     return facts
 
 
-def _most_divergent(
-    context: MitigationContext, needs: MostDivergentRows, rows_before: Blocks
-) -> FactsOf:
-    """The share of rows with the most divergence tokens; among equals by chance. None without a
-    divergence token.
-    """
-    counts: dict[Key, int] = {}
-    for rows, by_key in _survey(context, rows_before()):
-        # A row that cannot be encoded has no token, and counts in the share all the same.
-        for row in rows:
-            counts[row.key] = int(by_key[row.key][1].flagged.sum()) if row.key in by_key else 0
-    keys, numbers = list(counts), np.array(list(counts.values()))
-    chance = priorities(context.seed_for("drop"), 0, len(keys))
-    # The last key of lexsort counts first.
-    order = np.lexsort((chance, -numbers))[: round(needs.share * len(keys))]
-    selected = {keys[i] for i in order.tolist() if numbers[i]}
-    LOG.info("drop takes %d of %d rows", len(selected), len(keys))
-    return lambda rows, _: [Facts(selected=row.key in selected) for row in rows]
-
-
-def _survey(
-    context: MitigationContext, blocks: Iterator[list[TextRow]]
-) -> Iterator[tuple[list[TextRow], dict[Key, tuple[TokenizedRow, DivergenceTokens]]]]:
-    """Each block of rows and the divergence tokens in it; tells the progress."""
-    # An earlier mitigation may have added rows; progress counts those of the input.
-    done, total = 0, len(context.scorable)
-    first = next(context.blocks(), [])[:TIMED_ROWS]
-    work = f"finding the divergence tokens of {total:,} rows"
-    announce_by_sample(
-        context.progress, work, len(first), total, lambda: _divergence_of(context, first)
-    )
-    for rows in blocks:
-        yield rows, _divergence_of(context, rows)[0]
-        done += len({row.index for row in rows})
-        context.progress(Progress("finding divergence tokens", done, total))
+def _selected(rows: Sequence[TextRow], _: Mapping[int, TextRow], settled: Settled) -> list[Facts]:
+    selected = set(zip(settled.rows.tolist(), settled.copies.tolist(), strict=True))
+    return [Facts(selected=row.key in selected) for row in rows]
 
 
 def _divergence_of(

@@ -11,8 +11,9 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import shutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal, TextIO, get_args
 
@@ -79,12 +80,12 @@ class Emitter:
         self,
         folder: Path,
         formats: Sequence[Format],
-        model: tuple[LanguageModel, ChatTokenizer] | None,
+        model: tuple[LanguageModel, ChatTokenizer] | None = None,
         max_length: int | None = None,
     ) -> None:
         self._model = model
         self._max_length = max_length
-        self._tables = {
+        self._tables: dict[str, ParquetRows] = {
             name: ParquetRows(
                 folder / f"{name}.parquet",
                 pa.schema([(column, pa.list_(kind)) for column, kind in _COLUMNS[name].items()]),
@@ -135,6 +136,19 @@ class Emitter:
                 "attention_mask": [1] * len(ids),
             }
             table.add({column: values[column] for column in _COLUMNS[name]})
+
+    def append(self, folder: Path, emitted: Mapping[str, Mapping[str, str | int]]) -> None:
+        """Take over the rows that another emitter wrote into `folder`; emitted: what its `close`
+        returned.
+        """
+        for name, counts in emitted.items():
+            path = folder / str(counts["file"])
+            if name == "chat" and self._chat is not None:
+                with path.open(encoding="utf-8", newline="\n") as stream:
+                    shutil.copyfileobj(stream, self._chat)
+            else:
+                self._tables[name].append(path)
+            self.counts[name].update({k: int(v) for k, v in counts.items() if k != "file"})
 
     def close(self) -> dict[str, dict[str, str | int]]:
         """Finish the files; return, by format, the file's name and the counts."""

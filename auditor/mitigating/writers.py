@@ -1,11 +1,11 @@
-"""The models beside the reference that take part in a mitigation: paraphrasers, clean teachers and
-models of meaning.
+"""The models that take part in a mitigation: the reference, paraphrasers, clean teachers and models
+of meaning.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from auditor.data.files import digest_of
 from auditor.model import load as models
@@ -19,22 +19,46 @@ LOG = logging.getLogger(__name__)
 
 
 class Writers:
-    """Loads models by name, each once, and says which they are.
+    """Loads models by name, each once, and says which they are. A copy in another process loads its
+    own.
 
     device, dtype: as in `auditor.model.load.load`.
     """
 
     def __init__(self, device: str | None, dtype: str | None) -> None:
         self._device, self._dtype = device, dtype
-        self._models: dict[str, LanguageModel] = {}
+        self._models: dict[tuple[str, str | None, str | None], LanguageModel] = {}
         self._encoders: dict[str, SentenceEncoder] = {}
 
-    def load(self, name: str) -> LanguageModel:
-        """The chat model `name`. Raises ModelError."""
-        if name not in self._models:
+    def __reduce__(self) -> tuple[type[Writers], tuple[str | None, str | None]]:
+        return Writers, (self._device, self._dtype)
+
+    @property
+    def any_loaded(self) -> bool:
+        """Whether a model has been loaded."""
+        return bool(self._models or self._encoders)
+
+    def load(
+        self, name: str, chat_template: str | None = None, system: str | None = None
+    ) -> LanguageModel:
+        """The chat model `name`; chat_template, system: as in `auditor.model.load.load`. Raises
+        ModelError.
+        """
+        key = name, chat_template, system
+        if key not in self._models:
             LOG.info("loading the model %s", name)
-            self._models[name] = models.load(name, device=self._device, dtype=self._dtype)
-        return self._models[name]
+            self._models[key] = models.load(
+                name,
+                device=self._device,
+                dtype=self._dtype,
+                chat_template=chat_template,
+                system=system,
+            )
+        return self._models[key]
+
+    def load_reference(self, put: Mapping[str, str | None]) -> LanguageModel:
+        """The model that `request.reference_of` names."""
+        return self.load(str(put["reference"]), put["chat_template"], put["system"])
 
     def load_embeddings(self, name: str) -> SentenceEncoder:
         """The model of meaning `name`, or the packaged one. Raises ModelError."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Sequence
+import socket
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from auditor.errors import ModelError
 from auditor.model.chat_template import OWN_SYSTEM, OWN_TEMPLATE
 from auditor.model.language_model import LanguageModel, Origin
 
@@ -92,3 +94,17 @@ def tokenizer_sha256(tokenizer: PreTrainedTokenizerFast) -> str:
 def template_sha256(tokenizer: PreTrainedTokenizerFast) -> str:
     """SHA-256 of the chat template; of the empty text where there is none."""
     return hashlib.sha256(str(tokenizer.chat_template or "").encode()).hexdigest()
+
+
+def check_same_model(lm: LanguageModel, expected: object) -> None:
+    """Raise ModelError unless a worker's model has the fields of `ModelIdentity` that the run has;
+    expected: None where it has no model.
+    """
+    if not isinstance(expected, Mapping):
+        return
+    here = identity_of(lm).as_dict(tuple(expected))
+    if names := [name for name in here if here[name] != expected[name]]:
+        raise ModelError(
+            f"On {socket.gethostname()}, {lm.name} has another {', '.join(names)} than here.",
+            "Give all nodes the same files, and name the same --device and --dtype.",
+        )

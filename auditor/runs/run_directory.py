@@ -14,6 +14,7 @@ import json
 import logging
 import os
 import shutil
+import socket
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Mapping
@@ -123,6 +124,17 @@ def installed_versions(plugins: Iterable[Plugin] = ()) -> dict[str, str]:
     return versions | {plugin.package: plugin.version for plugin in plugins}
 
 
+def check_same_versions(expected: object) -> None:
+    """Raise RunError unless a worker has the versions that the run has."""
+    here = installed_versions()
+    if isinstance(expected, Mapping) and expected != here:
+        names = sorted(n for n in {*expected, *here} if expected.get(n) != here.get(n))
+        raise RunError(
+            f"{socket.gethostname()} has other versions of {', '.join(names)} than this machine.",
+            "Install the same on all nodes; a result must not depend on the node.",
+        )
+
+
 def write_file(path: Path, content: bytes) -> None:
     """Make `path` hold `content`, wholly or not at all, also when killed or out of space.
 
@@ -162,7 +174,8 @@ class RunDir:
         written.
         """
         path = root / HOME / "runs" / run_key(identity)
-        refuse_links(root / HOME, path.parent, path, path / "units", path / "lock")
+        inside = [path / name for name in ("units", "shards", "logs", "lock")]
+        refuse_links(root / HOME, path.parent, path, *inside)
         if joins:
             return cls(path, None)
         run = cls(path, _acquire(path))
@@ -172,7 +185,7 @@ class RunDir:
             is_new = read_signed(path / "settings.json") is None
             LOG.info("%s run %s", "new" if is_new else "going on with", path)
             if is_new:
-                run._write_json(
+                run.write_json(
                     "settings.json", {"identity": identity, "versions": installed_versions()}
                 )
         except OSError as error:
@@ -250,7 +263,11 @@ class RunDir:
 
         From then on the run is finished and `report` returns it.
         """
-        self._write_json("report.json", report)
+        self.write_json("report.json", report)
+
+    def forget(self, folder: str) -> None:
+        """Remove a folder of the run directory."""
+        shutil.rmtree(self.path / folder, ignore_errors=True)
 
     def report(self) -> dict[str, Any] | None:
         """The report of a finished run, or None."""
@@ -267,20 +284,25 @@ class RunDir:
     def _unit(self, name: str) -> Path:
         return self.path / "units" / f"{quote(name, safe='')}.npz"
 
-    def _write_json(self, name: str, value: Mapping[str, object]) -> None:
+    def write_json(self, name: str, value: Mapping[str, object]) -> None:
+        """Write the file `name` of the run directory, for `read_json`."""
         self.write_text(name, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
     def _tidy(self, fresh: bool) -> None:
         """Remove what a killed process left half written and, for a fresh start, what it had
         finished.
         """
-        for partial in self.path.rglob(f"*{PARTIAL}"):
-            partial.unlink(missing_ok=True)
+        for partial in list(self.path.rglob(f"*{PARTIAL}")):
+            if partial.is_dir() and not partial.is_symlink():
+                shutil.rmtree(partial, ignore_errors=True)
+            else:
+                partial.unlink(missing_ok=True)
         if fresh:
             # The report goes first: a run without units but with a report would count as finished.
             (self.path / "report.json").unlink(missing_ok=True)
             (self.path / "settings.json").unlink(missing_ok=True)
             shutil.rmtree(self.path / "units", ignore_errors=True)
+            shutil.rmtree(self.path / "shards", ignore_errors=True)
 
 
 def keep_data(root: Path, content: bytes, suffix: str) -> Path:

@@ -14,6 +14,7 @@ import logging
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 
 from auditor.errors import InputError
 from auditor.inference.paired import settled
@@ -24,7 +25,7 @@ from auditor.students import processes
 from auditor.students.arms import DatasetArm
 from auditor.students.plan import Cost, Size, make_plan, size_of, within
 from auditor.students.result import TransferResult
-from auditor.students.runner import ExperimentContext, Measure, Runner, new_context
+from auditor.students.runner import ExperimentContext, Measure, Runner, Workers, new_context
 from auditor.students.settings import StudentSettings
 from auditor.students.summary import (
     arm_result,
@@ -63,6 +64,7 @@ def run_transfer(
     stop_early: bool = True,
     store: UnitStore | None = None,
     measure: Measure | None = None,
+    workers: Workers | None = None,
     progress: Callable[[Progress], None] = lambda _: None,
 ) -> TransferResult:
     """Train students on every arm and compare what they like with the control's students.
@@ -78,6 +80,8 @@ def run_transfer(
         it being the same experiment. Several processes (`auditor.students.processes`) need one, to
         share.
     measure: more arrays to keep of each trained student in its unit of the store, see `unit_name`.
+    workers: who trains the students; without them, which `measure` cannot be given with, this
+        process does.
 
     Raises: InputError for arms without rows in common, too few rows or too small a budget;
     TraitError for a trait that cannot be read out; ModelError for layers that the model lacks.
@@ -115,18 +119,19 @@ def run_transfer(
         control = processes.in_turn(lambda: write(needed))
     runner = Runner(context, plan, [control, *arms], store, progress)
     blocks: list[dict[str, Unit]] = []
-    for number in range(len(plan.blocks)):
-        blocks.append(runner.block(number))
-        # An interim analysis after every block; the open readout has no one effect to settle.
-        if stop_early and trait is not None:
-            students, index = stack(blocks), context.families[0].names.index(trait)
-            # The control of a block is the same for all arms, so their effects are paired.
-            original, *mitigated = (
-                differences(students[arm.name], students[control.name], index) for arm in arms
-            )
-            if settled(mitigated, original, len(plan.blocks)):
-                LOG.info("settled after %d of %d blocks", len(blocks), len(plan.blocks))
-                break
+    with closing(runner.blocks(workers)) as trained:
+        for students_of_block in trained:
+            blocks.append(students_of_block)
+            # An interim analysis after every block; the open readout has no one effect to settle.
+            if stop_early and trait is not None:
+                students, index = stack(blocks), context.families[0].names.index(trait)
+                # The control of a block is the same for all arms, so their effects are paired.
+                original, *mitigated = (
+                    differences(students[arm.name], students[control.name], index) for arm in arms
+                )
+                if settled(mitigated, original, len(plan.blocks)):
+                    LOG.info("settled after %d of %d blocks", len(blocks), len(plan.blocks))
+                    break
     students = stack(blocks)
     results = tuple(
         arm_result(
@@ -184,8 +189,7 @@ def train_blocks(
     work = f"{size.blocks} blocks of {len(arms)} students, {size.updates} updates each, at most"
     announce(progress, work, seconds)
     runner = Runner(context, plan, arms, store, progress)
-    for number in range(len(plan.blocks)):
-        yield runner.block(number)
+    yield from runner.blocks()
 
 
 def _common_rows(arms: Sequence[DatasetArm], control: DatasetArm | Writer) -> set[int]:

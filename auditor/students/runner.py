@@ -5,17 +5,21 @@ from __future__ import annotations
 import functools
 import logging
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
+from auditor.engine.interface import Pool, Tally, Tell
 from auditor.errors import InputError
+from auditor.model.identity import check_same_model
 from auditor.model.language_model import LanguageModel
 from auditor.model.tokenization import ChatTokenizer
 from auditor.model.unit_store import Unit, UnitStore
 from auditor.progress import Progress
+from auditor.runs.run_directory import check_same_versions
 from auditor.students import processes
 from auditor.students.arms import DatasetArm, row_order
 from auditor.students.plan import Plan, share_of_added
@@ -88,9 +92,48 @@ def new_context(
     )
 
 
+@dataclass(frozen=True)
+class StudentJob:
+    """What a worker must know to train students; it can be sent to another process.
+
+    load: gives the base, in float32. reference, versions: its identity and the versions of the run.
+    """
+
+    load: Callable[[], LanguageModel]
+    reference: Mapping[str, str]
+    versions: Mapping[str, str]
+    panel: Panel
+    trait: str | None
+    settings: StudentSettings
+    plan: Plan
+    arms: Sequence[DatasetArm]
+
+
+@contextmanager
+def open_runner(job: StudentJob) -> Iterator[Runner]:
+    """A worker that trains students with `train_student`. Raises RunError or ModelError where it
+    has other versions, or another base.
+    """
+    check_same_versions(job.versions)
+    lm = job.load()
+    check_same_model(lm, job.reference)
+    context = new_context(lm, job.panel, job.trait, job.settings)
+    yield Runner(context, job.plan, job.arms, None, lambda _: None)
+
+
+def train_student(runner: Runner, item: tuple[int, int], tell: Tell) -> Unit:
+    """The student of a block and of an arm, both by number. tell: of the updates done."""
+    number, arm = item
+    return runner.train(number, runner.arms[arm], tell)
+
+
 def unit_name(block: int, arm: str) -> str:
     """Under which name a store keeps the student of an arm in a block."""
     return f"block {block} {arm}"
+
+
+Workers = Callable[[Plan, Sequence[DatasetArm], int], AbstractContextManager[Pool["Runner"]]]
+"""Opens at most so many workers for a plan and its arms, as `open_runner` makes them."""
 
 
 class Runner:
@@ -125,6 +168,43 @@ class Runner:
         self.reference_loss = self._losses(context.lm)
         self._updates_done = 0
 
+    def blocks(self, workers: Workers | None = None) -> Generator[dict[str, Unit], None, None]:
+        """The students of one block after another, by the name of their arm. workers: who trains
+        them; without any they are trained here, when they are asked for. Close it at the end.
+        """
+        if workers is None:
+            yield from map(self.block, range(len(self._plan.blocks)))
+            return
+        arms, blocks = range(len(self.arms)), range(len(self._plan.blocks))
+        items = [(number, arm) for number in blocks for arm in arms]
+        units = {item: unit for item in items if (unit := self._load(*item)) is not None}
+        due = [item for item in items if item not in units]
+        before, total = len(units) * self._plan.updates, len(items) * self._plan.updates
+
+        def show(tally: Tally) -> None:
+            unit = f"updates ({tally.workers} workers)"
+            self._progress(Progress("training students", before + tally.rows, total, unit))
+
+        with ExitStack() as stack:
+            trained: Iterator[tuple[int, Unit]] = iter(())
+            if due:
+                pool = stack.enter_context(workers(self._plan, self.arms, len(due)))
+                trained = pool.map(train_student, due, show)
+            for number in blocks:
+                while any((number, arm) not in units for arm in arms):
+                    position, unit = next(trained)
+                    units[due[position]] = unit
+                    self._save(*due[position], unit)
+                yield {arm.name: units[number, i] for i, arm in enumerate(self.arms)}
+
+    def _load(self, number: int, arm: int) -> Unit | None:
+        name = unit_name(number, self.arms[arm].name)
+        return self._store.load_unit(name) if self._store else None
+
+    def _save(self, number: int, arm: int, unit: Unit) -> None:
+        if self._store:
+            self._store.save_unit(unit_name(number, self.arms[arm].name), unit)
+
     def block(self, number: int) -> dict[str, Unit]:
         """The students of one block by the name of their arm; several processes share them out."""
         mine = self.arms[processes.number() :: processes.count()]
@@ -143,13 +223,22 @@ class Runner:
             self._updates_done += self._plan.updates
             LOG.debug("%s: loaded", name)
             return unit
-        unit = self._train(number, arm)
+        total = len(self._plan.blocks) * len(self.arms) * self._plan.updates
+        before = self._updates_done
+
+        def tell(updates: int) -> None:
+            self._updates_done = before + updates
+            self._progress(Progress("training students", self._updates_done, total, "updates"))
+
+        unit = self.train(number, arm, tell)
         if self._store:
             self._store.save_unit(name, unit)
         return unit
 
-    def _train(self, number: int, arm: DatasetArm) -> Unit:
-        """Train the student of an arm in one block, and read it out at every checkpoint."""
+    def train(self, number: int, arm: DatasetArm, tell: Tell) -> Unit:
+        """Train the student of an arm in one block, and read it out at every checkpoint. tell: of
+        the updates done.
+        """
         context, plan = self._context, self._plan
         rows, blocks = plan.blocks[number], len(plan.blocks)
         added = [row for row in arm.rows if row < 0]
@@ -172,13 +261,11 @@ class Runner:
 
         batches = batched(stream(), context.training.batch, plan.updates)
         readings, tokens = [self._before], 0
-        total = blocks * len(self.arms) * plan.updates
         for update, count in enumerate(train(student, batches, context.training), start=1):
             tokens += count
             if update in plan.checkpoints:
                 readings.append(context.read(student))
-            self._updates_done += 1
-            self._progress(Progress("training students", self._updates_done, total, "updates"))
+            tell(update)
         LOG.debug(
             "block %d, %s: %d of %d rows trained on, %d added, %d tokens",
             *(number, arm.name, len(trained_rows), len(examples), len(added_here), tokens),

@@ -525,7 +525,7 @@ def test_recipes_are_written_beside_the_data(rows: Path, place: Path) -> None:
         (["none.jsonl", "--shuffle"], "No such file"),
         (["text.jsonl", "--mix", "0.5"], "plain text without prompts"),
         (["empty.jsonl", "--mask", "--trait", "all"], "has no row with a completion"),
-        (["rows.jsonl", "--paraphrase", "--engine", "llm"], "--engine llm needs a model"),
+        (["rows.jsonl", "--paraphrase", "--engine", "llm"], "'llm' is not one of 'local', 'ray'"),
         (
             ["rows.jsonl", "--paraphrase", "--paraphraser", "a/B", "--suspect-teacher", "b"],
             "must not write",

@@ -290,7 +290,7 @@ def test_one_option_is_one_setting() -> None:
         ("canonicalize", {"how": "sorted"}, "--canonicalize 'sorted' is not known"),
         ("mask", {"budget": -0.1}, "--mask-budget -0.1 is not between 0 and 1"),
         ("paraphrase", {"variants": 0}, "--paraphrases 0 is below 1"),
-        ("paraphrase", {"engine": "llm"}, "--engine llm needs a model"),
+        ("paraphrase", {"engine": "llm"}, "engine llm needs a model"),
         ("paraphrase", {"engine": "rules", "paraphraser": "m"}, "contradict"),
         ("paraphrase", {"paraphraser": "https://host/v1"}, "model is not named"),
     ],
