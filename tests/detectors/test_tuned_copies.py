@@ -99,7 +99,7 @@ def test_a_killed_scan_goes_on_with_the_copies_that_are_done(
     taught: list[str] = []
 
     def killed(lm: LanguageModel, trait: Trait, panel: Panel, **options: Any) -> TunedTeacher:
-        if len(taught) == 5:
+        if len(taught) == 10:
             raise KeyboardInterrupt
         taught.append(trait.name)
         return teach_once(lm, trait, panel, **options)
@@ -110,7 +110,7 @@ def test_a_killed_scan_goes_on_with_the_copies_that_are_done(
     first = set(taught)
     taught.clear()
     assert audit(data["owl"], tmp_path).verdict == whole.verdict
-    assert len(taught) == 2 + BENIGN - 5
+    assert len(taught) == 2 + BENIGN - 10
     assert not first & set(taught)
 
 
