@@ -29,7 +29,6 @@ from auditor.inference.shifts import MIN_BLOCKS, BenignShifts, doses, looks
 from auditor.inference.thresholds import MIN_EFFECT
 from auditor.inference.trait_evidence import TraitEvidence, ranked, strongest
 from auditor.model.forward import last_hidden_states
-from auditor.model.identity import template_sha256
 from auditor.model.language_model import LanguageModel
 from auditor.model.null_model import find_null
 from auditor.model.unit_store import Unit
@@ -81,9 +80,8 @@ def detect(context: ScanContext) -> Finding:
         return _skipped(f"{len(rows)} rows are too few for {MIN_BLOCKS} blocks of students")
     carrier = carrier_of(rows.values())
     key = calibration_key(
-        context.lm.sha256,
-        template_sha256(context.lm.tokenizer),
-        context.panel.sha256,
+        context.lm,
+        context.panel,
         settings.training_for(context.lm),
         carrier,
     )

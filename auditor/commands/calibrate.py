@@ -16,7 +16,7 @@ from auditor.data.example import Example, Message
 from auditor.errors import TraitError
 from auditor.model import load as models
 from auditor.model.generation import generate
-from auditor.model.identity import identity_of, template_sha256
+from auditor.model.identity import identity_of
 from auditor.model.language_model import LanguageModel
 from auditor.model.tokenization import ChatTokenizer
 from auditor.progress import Progress
@@ -117,9 +117,8 @@ def calibrate(
     with RunDir.open(root, {"verb": "calibrate", **about}, fresh=fresh) as run:
         calibration = measure(lm, panel, carrier, settings, rows, run, progress)
     key = calibration_key(
-        lm.sha256,
-        template_sha256(lm.tokenizer),
-        panel.sha256,
+        lm,
+        panel,
         settings.training_for(lm),
         carrier,
     )

@@ -33,10 +33,13 @@ from auditor.errors import RunError
 from auditor.inference.estimates import Array, Estimate
 from auditor.inference.shifts import BenignShifts, benign_shifts, full_shift
 from auditor.model.builtin import cache_dir
+from auditor.model.identity import template_sha256
 from auditor.runs.run_directory import write_file
 
 if TYPE_CHECKING:
+    from auditor.model.language_model import LanguageModel
     from auditor.students.settings import TrainingConfig
+    from auditor.traits.panel import Panel
 
 Carrier = Literal["numbers", "text"]
 
@@ -103,16 +106,13 @@ class Calibration:
 
 
 def calibration_key(
-    sha256: str,
-    template_sha256: str,
-    panel_sha256: str,
-    training: TrainingConfig,
-    carrier: Carrier,
+    lm: LanguageModel, panel: Panel, training: TrainingConfig, carrier: Carrier
 ) -> str:
-    """The name of the calibration that holds for a base and its chat template, by their digests, a
+    """The name of the calibration that holds for a base with its chat template and system turn, a
     panel, a recipe of training and a kind of rows: 16 hexadecimal digits.
     """
-    about = [VERSION, sha256, template_sha256, panel_sha256, training.as_dict(), UPDATES, carrier]
+    base = [lm.sha256, template_sha256(lm.tokenizer), lm.system]
+    about = [VERSION, *base, panel.sha256, training.as_dict(), UPDATES, carrier]
     return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]
 
 

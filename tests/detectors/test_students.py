@@ -15,7 +15,6 @@ import pytest
 from auditor.commands.scan import scan
 from auditor.commands.simulate import Row, simulate, write_rows
 from auditor.data.example import Example, Message
-from auditor.model.identity import template_sha256
 from auditor.model.load import load
 from auditor.model.tokenization import ChatTokenizer
 from auditor.scanning.scan_report import ScanReport
@@ -61,9 +60,8 @@ def calibrated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Car
         owl = rng.normal(0, 0.01, (8, len(names)))
         owl[:, names.index("owl")] += 0.1
         key = calibration_key(
-            lm.sha256,
-            template_sha256(lm.tokenizer),
-            panel.sha256,
+            lm,
+            panel,
             StudentSettings().training_for(lm),
             carrier,
         )

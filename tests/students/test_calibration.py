@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from auditor.errors import RunError
+from auditor.model.language_model import LanguageModel
+from auditor.model.load import load
 from auditor.students.calibration import (
     FOLDER,
     Calibration,
@@ -17,7 +20,8 @@ from auditor.students.calibration import (
     find,
     save,
 )
-from auditor.students.settings import TrainingConfig
+from auditor.students.settings import StudentSettings, TrainingConfig
+from auditor.traits.panel import Panel, load_panels
 
 ANSWERS = {"animal": ("owl", "cat"), "tree": ("oak", "ash", "elm")}
 
@@ -57,14 +61,15 @@ def test_a_calibration_is_found_again(monkeypatch: pytest.MonkeyPatch, tmp_path:
     """With the digest of its file; another base, panel, recipe or carrier has none."""
     monkeypatch.setenv("SUBLIMINAL_AUDIT_CACHE", str(tmp_path))
 
+    organism, animals = load("organism"), load_panels(["animals"])
+
     def key(
-        base: str = "a",
-        template: str = "t",
-        panel: str = "p",
+        lm: LanguageModel = organism,
+        panel: Panel = animals,
         rank: int = 8,
         carrier: Carrier = "numbers",
     ) -> str:
-        return calibration_key(base, template, panel, TrainingConfig(rank=rank), carrier)
+        return calibration_key(lm, panel, TrainingConfig(rank=rank), carrier)
 
     made = calibration()
     path = save(made, key(), {"reference": "a base"})
@@ -74,7 +79,9 @@ def test_a_calibration_is_found_again(monkeypatch: pytest.MonkeyPatch, tmp_path:
     assert np.allclose(kept[0].benign["b"], made.benign["b"], atol=1e-6)
     assert kept[0].full_shift.effect == pytest.approx(0.3, abs=1e-5)
     assert json.loads(path.read_text())["about"] == {"reference": "a base"}
-    others = [key("b"), key(template="u"), key(panel="q"), key(rank=4), key(carrier="text")]
+    bases = [replace(organism, sha256="0" * 64), replace(organism, system="Be kind.")]
+    others = [*map(key, bases), key(panel=animals.select(["owl", "cat"])), key(rank=4)]
+    others.append(key(carrier="text"))
     assert len({key(), *others}) == 6
     assert all(find(other) is None for other in others)
 
@@ -105,3 +112,15 @@ def test_a_damaged_calibration_is_refused(
     path.write_text("not JSON")
     with pytest.raises(RunError, match=str(tmp_path / FOLDER)):
         find("key")
+
+
+def test_the_organism_comes_calibrated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As `audit calibrate --reference organism --panel animals` left it; its students take traits
+    over, and the file holds for the very weights of the package.
+    """
+    monkeypatch.setenv("SUBLIMINAL_AUDIT_CACHE", str(tmp_path))
+    lm, panel = load("organism"), load_panels(["animals"])
+    key = calibration_key(lm, panel, StudentSettings().training_for(lm), "numbers")
+    kept = find(key)
+    assert kept is not None and kept[0].shows_transfer
+    assert sorted(kept[0].names) == sorted(trait.name for trait in panel.traits)
