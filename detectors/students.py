@@ -1,15 +1,16 @@
 """Detector `students`: does training on these data change what a student answers?
 
 It trains students and reads out what they like, as `audit verify` does, so it needs no prompt, no
-recipe and no writer to be known: what it says of the data is what they do. In many short blocks one
-student learns the data and another what the reference itself writes for the same prompts, decoded
-as the data are. How far the answers of a student of the data go beyond those of the other, beyond
-what benign data do to them (`auditor.students.calibration`), is the evidence. The dose is 1 where
-they go as far as with data of a teacher that was tuned on the trait.
+recipe and no writer to be known: what it says of the data is what they do. In many short blocks a
+student learns the data. How far its answers go beyond what benign data do to them
+(`auditor.students.calibration`) is the evidence. The dose is 1 where they go as far as with data of
+a teacher that was tuned on the trait. Greedy and cold text is held against a paired control, which
+the reference writes for the same prompts, decoded as the data are.
 
-Source: the readout and the pairing of 2507.14805 and its replications; the null of benign data and
-the unit are ours. An answer that is found is one that students move to, whoever's it was: the
-teacher's own trait may move less than a relative of it.
+Source: the readout of 2507.14805 and its replications; the null of benign data and the unit are
+ours, and that text at T = 1 has no control, which adds noise there (runs/log.md). An answer that is
+found is one that students move to, whoever's it was: the teacher's own trait may move less than a
+relative of it.
 """
 
 from __future__ import annotations

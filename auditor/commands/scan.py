@@ -30,6 +30,8 @@ from auditor.scanning.scan_report import ScanReport
 from auditor.scanning.score_tables import score_every_row, write_tables
 from auditor.scanning.settings import Rows, ScanSettings
 from auditor.scanning.verdict import lost_share
+from auditor.students.calibration import digests
+from auditor.students.settings import StudentSettings
 from auditor.traits.panel import load_panels
 from detectors import DETECTORS, ON_REQUEST, load
 from detectors.interface import Outcome, ScanContext, Skipped
@@ -115,7 +117,7 @@ def scan(
     judged = identity_of(lm).as_dict()
     resolved = settings.resolved(panel, tested)
     versions = installed_versions(detector.plugin for detector in selected if detector.plugin)
-    identity = {
+    identity: dict[str, object] = {
         "dataset": asdict(sample.info),
         "reference": judged,
         # By its digests, and not by its name alone: it may have changed since an earlier scan.
@@ -123,6 +125,8 @@ def scan(
         "settings": resolved,
         "versions": versions,
     }
+    if "students" in settings.detectors_run:
+        identity["calibrations"] = digests(lm, panel, StudentSettings().training_for(lm))
     with RunDir.open(root, identity, fresh=fresh) as run:
         finished = run.report()
         if finished is not None:

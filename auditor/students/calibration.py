@@ -116,6 +116,15 @@ def calibration_key(
     return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]
 
 
+def digests(lm: LanguageModel, panel: Panel, training: TrainingConfig) -> list[str | None]:
+    """The digests of the calibrations in force for a base and a panel, on lists and on text; None
+    where there is none. A scan with students is another one when these change.
+    """
+    carriers: tuple[Carrier, ...] = ("numbers", "text")
+    kept = [find(calibration_key(lm, panel, training, carrier)) for carrier in carriers]
+    return [None if found is None else found[1] for found in kept]
+
+
 def save(calibration: Calibration, key: str, about: Mapping[str, object]) -> Path:
     """Keep a calibration in the cache folder; `about` says for people what it was made with."""
 

@@ -111,6 +111,7 @@ def test_own_text_moves_students_nowhere(
     calibrated("numbers")
     report = audit("own")
     assert report.verdict.name == "inconclusive"
+    assert audit("own").run == report.run
     test = report.tests[0]
     assert test.name == "students" and not test.skipped
     assert all(trait.p_adjusted > 0.01 for trait in test.traits)
