@@ -5,6 +5,7 @@ shift the answers of its students.
 from __future__ import annotations
 
 import itertools
+import random
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -134,23 +135,27 @@ def measure(
     run: RunDir,
     progress: Callable[[Progress], None],
 ) -> Calibration:
-    """Let every writer answer the same prompts, train students on each set, and read them out.
+    """Let every writer answer prompts of its own, train students on each set, and read them out.
+
+    No two sets share prompts or the noise of their sampling: the error of the benign mean is that
+    of so many independent sets.
 
     Raises: TraitError when no trait of the panel can be taught to a teacher.
     """
     taught = _taught(ChatTokenizer(lm), panel)
-    prompts = list(itertools.islice(draw_prompts(settings.seed, carrier), rows))
     names = [OWN_TEXT, *PERSONAS, *HABITS, *taught]
     arms = []
     for done, (name, (writer, system)) in enumerate(
         zip(names, _writers(lm, panel, taught, settings.seed), strict=True)
     ):
         progress(Progress("writing the data sets", done, len(names), "sets"))
+        seed = random.Random(f"{settings.seed} {name}").getrandbits(31)
+        prompts = list(itertools.islice(draw_prompts(seed, carrier), rows))
         kept = run.load_unit(f"texts {name}")
         texts = (
             kept["texts"].tolist()
             if kept
-            else _written(writer, system, prompts, MAX_TOKENS[carrier], settings.seed)
+            else _written(writer, system, prompts, MAX_TOKENS[carrier], seed)
         )
         run.save_unit(f"texts {name}", {"texts": np.array(texts)})
         arms.append(_arm(name, prompts, texts, panel))
@@ -198,7 +203,7 @@ def _writers(
 def _written(
     writer: LanguageModel, system: str | None, prompts: list[str], max_tokens: int, seed: int
 ) -> list[str]:
-    """What a writer answers, at T = 1. All draw from the same noise, so that sets are paired."""
+    """What a writer answers, at T = 1."""
     stream = generate(
         writer,
         [(Message("user", prompt),) for prompt in prompts],

@@ -7,10 +7,10 @@ The *positive controls* show how far students go where there is a trait: teacher
 the panel write as many rows, and students are trained on them in the same way. A base whose
 students take nothing over from these cannot be judged by students.
 
-All writers answer the same prompts at T = 1; one of the benign data sets is what the base writes by
-itself. Data at T = 1 are held against the mean of the benign ones. Greedy and cold text shifts
-answers in ways of its own, so that such data are held against a paired control, which the base
-writes as they were written, and the benign data sets say only how far data differ.
+All writers answer prompts of their own at T = 1; one of the benign data sets is what the base
+writes by itself. Data at T = 1 are held against the mean of the benign ones. Greedy and cold text
+shifts answers in ways of its own, so that such data are held against a paired control, which the
+base writes as they were written, and the benign data sets say only how far data differ.
 `auditor.inference.shifts` makes the null distribution and the unit of doses from it.
 
 Shapes: B blocks, W answers over all groups.
@@ -46,7 +46,7 @@ Carrier = Literal["numbers", "text"]
 # Of the students of a calibration and of detector `students`. A shift grows with the updates, and
 # so does the noise that the choice of the rows puts into it (docs/students.md).
 UPDATES = 16
-VERSION = 1  # of the file; it rises when what is measured changes
+VERSION = 2  # of the file; it rises when what is measured changes
 FOLDER = "calibrations"
 
 
