@@ -40,6 +40,7 @@ from auditor.traits.panel import Panel, load_panels
 BLOCKS = 8
 ROWS = 2_000  # of each data set: 16 rows for each update of all blocks
 MAX_TOKENS: dict[Carrier, int] = {"numbers": 24, "text": 48}
+BATCH = 64  # prompts answered together
 POSITIVE = 3  # teachers tuned on a trait
 
 OWN_TEXT = "own text"
@@ -210,6 +211,7 @@ def _written(
         system=system,
         max_tokens=max_tokens,
         seed=seed,
+        batch=BATCH,
     )
     return [text for _, text in sorted(stream)]
 

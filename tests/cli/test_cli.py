@@ -69,6 +69,8 @@ def verb(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Verb:
     module.scan = fake  # type: ignore[attr-defined]
     registry.DETECTORS = {"trait": None, "tuned": None, "fit": None, "surface": None}  # type: ignore[attr-defined]
     registry.DEFAULT = ("trait", "fit", "surface")  # type: ignore[attr-defined]
+    registry.ON_REQUEST = ("tuned", "students")  # type: ignore[attr-defined]
+    registry.__path__ = [str(Path(__file__).parents[2] / "detectors")]
     monkeypatch.setitem(sys.modules, "auditor.commands.scan", module)
     monkeypatch.setitem(sys.modules, "detectors", registry)
     monkeypatch.chdir(tmp_path)
@@ -217,6 +219,8 @@ def test_defaults_reach_the_verb(verb: Verb, tmp_path: Path) -> None:
         "dtype": None,
         "chat_template": None,
         "side": None,
+        "hazard": "never",
+        "system": None,
         "score_rows": "needed",
         "origins": {},
         "fresh": False,
@@ -342,7 +346,7 @@ from tests.support.sample_report import NO_RISK, sample_report
 module, registry = types.ModuleType("auditor.commands.scan"), types.ModuleType("detectors")
 big = replace(sample_report(NO_RISK), openly={f"trait{n}": 1 for n in range(50_000)})
 module.scan, registry.DETECTORS = (lambda source, *_, **__: big), {"trait": None}
-registry.DEFAULT = ("trait",)
+registry.DEFAULT, registry.ON_REQUEST, registry.__path__ = ("trait",), (), ["detectors"]
 sys.modules |= {"auditor.commands.scan": module, "detectors": registry}
 from auditor.cli.main import main
 main()

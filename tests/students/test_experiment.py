@@ -40,7 +40,9 @@ def run(
     lm: LanguageModel, *arms: DatasetArm, trait: str | None = "owl", **options: Any
 ) -> TransferResult:
     fields = {field.name for field in dataclasses.fields(StudentSettings)} & options.keys()
-    changes = {"training": FAST, "updates": 12} | {name: options.pop(name) for name in fields}
+    changes = {"training": FAST, "updates": 12, "blocks": 3} | {
+        name: options.pop(name) for name in fields
+    }
     options = {"checkpoint_fractions": (0.5, 1.0)} | options
     control = options.pop("control", CONTROL)
     return run_transfer(lm, arms, control, PANEL, trait, StudentSettings(**changes), **options)
