@@ -75,7 +75,7 @@ def lines(report: CalibrationReport) -> list[str]:
         f"A dose of 1 is a shift of {full.effect:.3f} logits, 95 % [{low:.3f}, {high:.3f}].",
     ]
     for group, null in calibration.nulls(paired=False).items():
-        spread = math.sqrt(null.variance)
+        spread = math.sqrt(float(null.variance.mean()))
         shown.append(f"{safe(group)}: benign data sets differ by {spread:.3f} logits (1 sd).")
     if not calibration.shows_transfer:
         shown.append("Students of this base take nothing over in so few updates: they judge none.")

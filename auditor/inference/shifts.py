@@ -18,6 +18,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
+
 from auditor.inference.estimates import Array, Estimate, mean_estimate, with_spread
 from auditor.inference.random_effects import between_trait_variance
 
@@ -27,25 +29,26 @@ MIN_BLOCKS = 4  # fewer pairs of students cannot tell how far they vary
 
 @dataclass(frozen=True, slots=True)
 class BenignShifts:
-    """What benign data sets shift the answers of one group by, in logits.
+    """What benign data sets shift the answers of one group by, in logits. All are [W].
 
-    mean: [W] over the data sets. variance: of one data set's shift about that mean, beyond the
-    noise of students; the same for all answers of the group. df: its degrees of freedom.
-    mean_variance: of the error of `mean`.
+    mean: over the data sets. variance: of one data set's shift about that mean, beyond the noise of
+    students. df: its degrees of freedom. mean_variance: of the error of `mean`.
     """
 
     mean: Array
-    variance: float
-    df: float
-    mean_variance: float
+    variance: Array
+    df: Array
+    mean_variance: Array
 
 
 def benign_shifts(shifts_NBW: Array) -> BenignShifts:
     """The null distribution from the shifts of N benign data sets.
 
     The variance between data sets is that of their means beyond what the noise of their own
-    students puts into these, pooled over the answers of the group: a posterior mean, so that few
-    data sets do not pass for no variance at all (`auditor.inference.random_effects`).
+    students puts into these. Some answers differ more from one benign set to the next than others,
+    and few sets say little of a single answer: so it is the larger of what the answer's own means
+    say (the method of moments) and of what those of the whole group do, a posterior mean, so that
+    few data sets do not pass for no variance at all (`auditor.inference.random_effects`).
 
     Raises: ValueError for fewer than MIN_SETS data sets or MIN_BLOCKS blocks.
     """
@@ -56,12 +59,13 @@ def benign_shifts(shifts_NBW: Array) -> BenignShifts:
     noise = math.sqrt(float(shifts_NBW.var(1, ddof=1).mean()) / blocks)
     # Deviations from a mean that is itself taken over N data sets are a little too small.
     deviations = (mean_NW - mean_NW.mean(0)) * math.sqrt(sets / (sets - 1))
-    variance = between_trait_variance(
+    pooled = between_trait_variance(
         [Estimate(float(deviation), noise, blocks - 1) for deviation in deviations.ravel()]
     )
+    variance_W = np.maximum(mean_NW.var(0, ddof=1) - noise**2, pooled)
     # A margin is what one answer has beyond the others: W of them have W - 1 degrees of freedom.
-    df = (sets - 1) * max(1, answers - 1)
-    return BenignShifts(mean_NW.mean(0), variance, df, (variance + noise**2) / sets)
+    df_W = np.where(variance_W > pooled, sets - 1, (sets - 1) * max(1, answers - 1))
+    return BenignShifts(mean_NW.mean(0), variance_W, df_W, (variance_W + noise**2) / sets)
 
 
 def full_shift(shifts_BK: Array) -> Estimate:
@@ -88,13 +92,12 @@ def doses(shifts_BW: Array, benign: BenignShifts, full: float) -> list[Estimate]
         raise ValueError(f"{blocks} blocks are too few")
     noise = float(shifts_BW.var(0, ddof=1).mean()) / blocks
     df = (blocks - 1) * max(1, answers - 1)
-    spread = benign.variance + benign.mean_variance
+    spread_W = benign.variance + benign.mean_variance
     found = []
-    for mean, null in zip(shifts_BW.mean(0), benign.mean, strict=True):
-        in_logits = with_spread(
-            Estimate(float(mean - null), math.sqrt(noise), df), spread, benign.df
-        )
-        found.append(Estimate(in_logits.effect / full, in_logits.se / full, in_logits.df))
+    for k, shift in enumerate(shifts_BW.mean(0) - benign.mean):
+        plain = Estimate(float(shift), math.sqrt(noise), df)
+        widened = with_spread(plain, float(spread_W[k]), float(benign.df[k]))
+        found.append(Estimate(widened.effect / full, widened.se / full, widened.df))
     return found
 
 

@@ -84,7 +84,9 @@ class Calibration:
         if not paired:
             return nulls
         return {
-            group: replace(null, mean=np.zeros_like(null.mean), mean_variance=0.0)
+            group: replace(
+                null, mean=np.zeros_like(null.mean), mean_variance=np.zeros_like(null.mean)
+            )
             for group, null in nulls.items()
         }
 
