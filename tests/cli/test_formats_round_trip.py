@@ -72,6 +72,12 @@ FORMATS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
 }
 
 
+@pytest.fixture(autouse=True)
+def elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A command keeps its run in the working directory, which must not be the checkout."""
+    monkeypatch.chdir(tmp_path)
+
+
 def mitigated(folder: Path, name: str, *options: str) -> tuple[Path, dict[str, Any]]:
     """The data set with reworded prompts, and its manifest."""
     out = folder / "out"
