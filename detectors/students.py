@@ -24,9 +24,9 @@ import torch
 
 from auditor.data.example import Example
 from auditor.errors import TraitError
-from auditor.inference.estimates import Array, Estimate
+from auditor.inference.estimates import Array
 from auditor.inference.interim import spending
-from auditor.inference.shifts import MIN_BLOCKS, BenignShifts, doses, looks
+from auditor.inference.shifts import MIN_BLOCKS, looks
 from auditor.inference.thresholds import MIN_EFFECT
 from auditor.inference.trait_evidence import TraitEvidence, ranked, strongest
 from auditor.model.forward import last_hidden_states
@@ -64,9 +64,9 @@ SETTLED = "the other tests settled the verdict"
 def detect(context: ScanContext) -> Finding:
     """Train students on the rows, and test every answer that can be read.
 
-    Skipped for rows without a prompt or too few of them, for a reference that is not calibrated or
-    whose students take nothing over, and where the verdict is settled and students were asked for
-    only if it is not.
+    Skipped for too few rows, for cold or greedy ones without a prompt, for a reference that is not
+    calibrated or whose students take nothing over, and where the verdict is settled and students
+    were asked for only if it is not.
     """
     if context.hazard == "when_unresolved" and not context.unresolved:
         return Finding(Skipped(SETTLED))
@@ -80,13 +80,8 @@ def detect(context: ScanContext) -> Finding:
     if blocks < MIN_BLOCKS:
         return _skipped(f"{len(rows)} rows are too few for {MIN_BLOCKS} blocks of students")
     carrier = carrier_of(rows.values())
-    key = calibration_key(
-        context.lm,
-        context.panel,
-        settings.training_for(context.lm),
-        carrier,
-    )
-    kept = find(key)
+    training = settings.training_for(context.lm)
+    kept = find(calibration_key(context.lm, context.panel, training, carrier))
     if kept is None:
         panels = context.panel.name.split("+")
         named = "" if {*panels} == {*built_in()} else "".join(f" --panel {p}" for p in panels)
@@ -148,7 +143,7 @@ def _experiment(
     is_paired = null_model.temperature < WARM
     if is_paired and any(example.text is not None for example in rows.values()):
         return _skipped("rows of plain text have no prompt, for which a control could be written")
-    nulls, full = calibration.nulls(paired=is_paired), calibration.full_shift
+    full = calibration.full_shift
     tested = {trait.name for trait in context.tested.traits}
     analyses = looks(blocks)
     shares = dict(zip(analyses, spending(np.array(analyses) / blocks).tolist(), strict=True))
@@ -161,13 +156,13 @@ def _experiment(
         if share is None:
             return False
         evidence.clear()
-        for family, name, dose in _doses(shifts_BW, read_out, nulls, full.effect):
+        for group, name, dose in calibration.doses(shifts_BW, paired=is_paired):
             if name in tested:
                 corrected = min(1.0, dose.p_value * context.hypotheses / share)
                 evidence.append(
                     TraitEvidence.of(
                         name,
-                        family.group,
+                        group,
                         dose,
                         p_adjusted=corrected,
                         rows=len(rows),
@@ -238,19 +233,6 @@ def _experiment(
     return Finding(
         Evidence("students", summary, values), TraitTest("students", traits, bounds, len(rows))
     )
-
-
-def _doses(
-    shifts_BW: Array, read_out: Sequence[Family], nulls: Mapping[str, BenignShifts], full: float
-) -> list[tuple[Family, str, Estimate]]:
-    """The dose of every answer, in the order of the columns of `shifts_BW`."""
-    found, start = [], 0
-    for family in read_out:
-        columns = shifts_BW[:, start : start + len(family.names)]
-        start += len(family.names)
-        estimates = doses(columns, nulls[family.group], full)
-        found += [(family, *pair) for pair in zip(family.names, estimates, strict=True)]
-    return found
 
 
 @torch.inference_mode()

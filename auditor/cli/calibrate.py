@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from typer import Option
 
 from auditor.cli.config import resolved
-from auditor.cli.options import ChatTemplate, Device, Fresh, Panels, Reference, Seed
+from auditor.cli.options import ChatTemplate, Device, Fresh, Panels, Reference, Seed, SystemTurn
 
 if TYPE_CHECKING:
     from auditor.commands.calibrate import CalibrationReport
@@ -20,6 +20,7 @@ NO_TRANSFER = 3
 def calibrate(
     reference: Reference = None,
     chat_template: ChatTemplate = None,
+    system_turn: SystemTurn = None,
     panel: Panels = None,
     carrier: Annotated[
         Literal["numbers", "text"], Option(help="What the data sets to be scanned consist of.")
@@ -35,19 +36,21 @@ def calibrate(
 
     Exit codes: 0 done; 3 students take nothing over, so that they cannot judge data.
     """
-    configuration = resolved(reference=reference, chat_template=chat_template, panels=panel)
+    config = resolved(
+        reference=reference, chat_template=chat_template, system=system_turn, panels=panel
+    ).config
 
     from auditor.cli.console import console, show
     from auditor.cli.progress import progress_on
     from auditor.commands.calibrate import calibrate as measure
 
-    config = configuration.config
     with progress_on(console(stderr=True)) as progress:
         report = measure(
             config.reference,
             tuple(config.panels),
             carrier,
             chat_template=config.chat_template,
+            system=config.system,
             device=device,
             seed=seed,
             root=Path.cwd(),

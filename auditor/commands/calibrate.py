@@ -6,8 +6,9 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from auditor.model.generation import generate
 from auditor.model.identity import identity_of
 from auditor.model.language_model import LanguageModel
 from auditor.model.tokenization import ChatTokenizer
+from auditor.model.unit_store import Unit, load_or_compute
 from auditor.progress import Progress
 from auditor.runs.run_directory import RunDir, installed_versions
 from auditor.students.arms import DatasetArm
@@ -87,10 +89,9 @@ def calibrate(
     carrier: Carrier = "numbers",
     *,
     chat_template: str | None = None,
+    system: str | None = None,
     device: str | None = None,
     seed: int = 0,
-    blocks: int = BLOCKS,
-    rows: int = ROWS,
     root: Path = Path(),
     fresh: bool = False,
     progress: Callable[[Progress], None] = lambda _: None,
@@ -98,32 +99,29 @@ def calibrate(
     """Calibrate students of `reference` for the answers of the panels, on rows of a carrier, and
     keep the result in the cache folder.
 
-    blocks, rows: of each data set. The finished students are kept under `root`/.audit; the same
+    The finished students are kept under `root`/.audit; the same
     arguments resume an unfinished calibration, unless `fresh`. Raises: AuditError (auditor.errors)
     for model, trait or disk trouble, with the next step.
     """
     panel = load_panels(panels)
     progress(Progress("loading the reference", 0, None))
-    lm = models.load(reference, device=device, dtype="float32", chat_template=chat_template)
+    lm = models.load(
+        reference, device=device, dtype="float32", chat_template=chat_template, system=system
+    )
     settings = StudentSettings(
-        reference=reference, panels=panels, blocks=blocks, updates=UPDATES, seed=seed
+        reference=reference, panels=panels, blocks=BLOCKS, updates=UPDATES, seed=seed
     ).resolved(lm)
     about = {
         "reference": identity_of(lm).as_dict(),
         "panel": panel.name,
         "carrier": carrier,
         "settings": settings.as_dict(),
-        "rows": rows,
+        "rows": ROWS,
         "versions": installed_versions(),
     }
     with RunDir.open(root, {"verb": "calibrate", **about}, fresh=fresh) as run:
-        calibration = measure(lm, panel, carrier, settings, rows, run, progress)
-    key = calibration_key(
-        lm,
-        panel,
-        settings.training_for(lm),
-        carrier,
-    )
+        calibration = measure(lm, panel, carrier, settings, run, progress)
+    key = calibration_key(lm, panel, settings.training_for(lm), carrier)
     return CalibrationReport(calibration, save(calibration, key, about), lm.name)
 
 
@@ -132,7 +130,6 @@ def measure(
     panel: Panel,
     carrier: Carrier,
     settings: StudentSettings,
-    rows: int,
     run: RunDir,
     progress: Callable[[Progress], None],
 ) -> Calibration:
@@ -146,19 +143,13 @@ def measure(
     taught = _taught(ChatTokenizer(lm), panel)
     names = [OWN_TEXT, *PERSONAS, *HABITS, *taught]
     arms = []
-    for done, (name, (writer, system)) in enumerate(
-        zip(names, _writers(lm, panel, taught, settings.seed), strict=True)
-    ):
+    for done, name in enumerate(names):
         progress(Progress("writing the data sets", done, len(names), "sets"))
         seed = random.Random(f"{settings.seed} {name}").getrandbits(31)
-        prompts = list(itertools.islice(draw_prompts(seed, carrier), rows))
-        kept = run.load_unit(f"texts {name}")
-        texts = (
-            kept["texts"].tolist()
-            if kept
-            else _written(writer, system, prompts, MAX_TOKENS[carrier], seed)
-        )
-        run.save_unit(f"texts {name}", {"texts": np.array(texts)})
+        prompts = list(itertools.islice(draw_prompts(seed, carrier), ROWS))
+        seeds = settings.seed, seed
+        write = partial(_written, lm, panel, name, prompts, MAX_TOKENS[carrier], seeds)
+        texts = load_or_compute(run, f"texts {name}", write)["texts"].tolist()
         arms.append(_arm(name, prompts, texts, panel))
     blocks = [
         {name: unit["margins"] for name, unit in block.items()}
@@ -187,33 +178,33 @@ def _taught(renderer: ChatTokenizer, panel: Panel) -> list[str]:
     return possible[::step][:POSITIVE]
 
 
-def _writers(
-    lm: LanguageModel, panel: Panel, taught: list[str], seed: int
-) -> Iterator[tuple[LanguageModel, str | None]]:
-    """Every writer, a model and its system prompt: the base, the benign ones, the positive ones."""
-    yield lm, None
-    for persona in PERSONAS.values():
-        yield lm, persona
-    for answers in HABITS.values():
-        chats = list(itertools.product(QUESTIONS, answers))
-        yield tune_on_chats(lm, chats, seed=seed), None
-    for name in taught:
-        yield tune_teacher(lm, panel.trait(name), panel, seed=seed).lm, None
-
-
 def _written(
-    writer: LanguageModel, system: str | None, prompts: list[str], max_tokens: int, seed: int
-) -> list[str]:
-    """What a writer answers, at T = 1."""
+    lm: LanguageModel,
+    panel: Panel,
+    name: str,
+    prompts: list[str],
+    max_tokens: int,
+    seeds: tuple[int, int],
+) -> Unit:
+    """What the writer `name` answers, at T = 1: the base, under a persona or tuned, as `texts`.
+
+    seeds: of the tuning and of the sampling.
+    """
+    writer = lm
+    if name in HABITS:
+        chats = list(itertools.product(QUESTIONS, HABITS[name]))
+        writer = tune_on_chats(lm, chats, seed=seeds[0])
+    elif name not in (OWN_TEXT, *PERSONAS):
+        writer = tune_teacher(lm, panel.trait(name), panel, seed=seeds[0]).lm
     stream = generate(
         writer,
         [(Message("user", prompt),) for prompt in prompts],
-        system=system,
+        system=PERSONAS.get(name),
         max_tokens=max_tokens,
-        seed=seed,
+        seed=seeds[1],
         batch=BATCH,
     )
-    return [text for _, text in sorted(stream)]
+    return {"texts": np.array([text for _, text in sorted(stream)])}
 
 
 def _arm(name: str, prompts: list[str], texts: list[str], panel: Panel) -> DatasetArm:

@@ -24,7 +24,7 @@ from auditor.inference.estimates import Array, Estimate, mean_estimate, with_spr
 from auditor.inference.random_effects import between_trait_variance
 
 MIN_SETS = 3  # fewer benign data sets cannot tell how far their shifts vary
-MIN_BLOCKS = 4  # fewer pairs of students cannot tell how far they vary
+MIN_BLOCKS = 4  # fewer students cannot tell how far they vary
 
 
 @dataclass(frozen=True, slots=True)

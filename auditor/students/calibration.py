@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.resources import files
@@ -31,7 +31,7 @@ import numpy as np
 
 from auditor.errors import RunError
 from auditor.inference.estimates import Array, Estimate
-from auditor.inference.shifts import BenignShifts, benign_shifts, full_shift
+from auditor.inference.shifts import BenignShifts, benign_shifts, doses, full_shift
 from auditor.model.builtin import cache_dir
 from auditor.model.identity import template_sha256
 from auditor.runs.run_directory import write_file
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 Carrier = Literal["numbers", "text"]
 
 # Of the students of a calibration and of detector `students`. A shift grows with the updates, and
-# so does the noise that the choice of the rows puts into it (docs/students.md).
+# so does the noise that the choice of the rows puts into it (runs/log.md).
 UPDATES = 16
 VERSION = 2  # of the file; it rises when what is measured changes
 FOLDER = "calibrations"
@@ -89,6 +89,16 @@ class Calibration:
             )
             for group, null in nulls.items()
         }
+
+    def doses(self, shifts_BW: Array, *, paired: bool) -> Iterator[tuple[str, str, Estimate]]:
+        """Group, name and dose of every answer in a data set, from the shifts of its students;
+        paired: as in `nulls`.
+        """
+        for group, null in self.nulls(paired=paired).items():
+            shifts = shifts_BW[:, self.columns(group)]
+            estimates = doses(shifts, null, self.full_shift.effect)
+            for name, dose in zip(self.answers[group], estimates, strict=True):
+                yield group, name, dose
 
     @cached_property
     def full_shift(self) -> Estimate:

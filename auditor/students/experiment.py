@@ -27,13 +27,7 @@ from auditor.students.plan import Cost, Size, make_plan, size_of, within
 from auditor.students.result import TransferResult
 from auditor.students.runner import ExperimentContext, Measure, Runner, Workers, new_context
 from auditor.students.settings import StudentSettings
-from auditor.students.summary import (
-    arm_result,
-    differences,
-    stack,
-    training,
-    warnings,
-)
+from auditor.students.summary import arm_result, differences, stack, training, warnings
 from auditor.students.training import (
     TrainingExample,
     batched,

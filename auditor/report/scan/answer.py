@@ -14,7 +14,6 @@ from auditor.report.shared.words import headline, moment, safe, shortened
 from auditor.scanning.obstacles import ObstacleKind
 from auditor.scanning.scan_report import ScanReport, VerdictName
 from auditor.scanning.verdict import found_traits, reported_text, trace_of
-from detectors.interface import TraitTest
 
 ADVICE: dict[VerdictName, str] = {
     "risk": "Do not release",
@@ -46,9 +45,13 @@ def grounds(report: ScanReport) -> str:
     verdict = report.verdict
     if verdict.name == "risk":
         trait = safe(verdict.trait or "unnamed trait")
-        if verdict.rests_on == ("students",):
-            return f"students trained on the rows move to {trait}{_as_far_as(report)}"
         leader = _leader(report)
+        if verdict.rests_on == ("students",):
+            far = f", {_percent(leader.effect)} % as far as" if leader else " as"
+            return (
+                f"students trained on the rows move to {trait}{far} rows of a teacher tuned on it "
+                "move them"
+            )
         share = f" (about {_percent(leader.effect)} % of the rows)" if leader else ""
         written = f"the rows look written by a model with the hidden trait {trait}{share}"
         return written + _what_students_do(report)
@@ -187,12 +190,6 @@ def _leader(report: ScanReport) -> TraitEvidence | None:
     return min(named, key=lambda trait: trait.p_adjusted, default=None)
 
 
-def _students(report: ScanReport) -> TraitTest | None:
-    """The test by students, where it was made."""
-    made = (test for test in report.tests if test.name == "students" and not test.skipped)
-    return next(made, None)
-
-
 def _unit(report: ScanReport) -> str:
     """What a dose of the verdict is a share of."""
     if report.verdict.rests_on == ("students",):
@@ -200,19 +197,13 @@ def _unit(report: ScanReport) -> str:
     return "of the rows"
 
 
-def _as_far_as(report: ScanReport) -> str:
-    leader = _leader(report)
-    if leader is None:
-        return ""
-    return f", {_percent(leader.effect)} % as far as rows of a teacher tuned on it move them"
-
-
 def _what_students_do(report: ScanReport) -> str:
     """What students make of rows with a hidden trait; empty where none were trained."""
-    test, verdict = _students(report), report.verdict
+    made = (test for test in report.tests if test.name == "students" and not test.skipped)
+    test = next(made, None)
     if test is None:
         return ""
-    if "students" in verdict.rests_on:
+    if "students" in report.verdict.rests_on:
         return ", and students trained on them move to it"
     bounds = [bound for bound in test.bounds.values() if bound is not None]
     text = reported_text(report.detectors, report.settings)
