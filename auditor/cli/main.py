@@ -150,6 +150,7 @@ def main() -> None:
         app(prog_name="audit")  # a shell asks what may come next; this ends the process
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _interrupt)
+        sys.unraisablehook = _interrupt_again
     code = run(sys.argv[1:])
     _ignore_interrupts()
     for stream in (sys.stdout, sys.stderr):
@@ -172,6 +173,21 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     """
     INTERRUPT.set()
     signal.default_int_handler(number, frame)
+
+
+def _interrupt_again(unraisable: Any) -> None:
+    """An interrupt that comes while Python clears an object away is printed and forgotten; send
+    it once more when that is over. As a signal, and not by a flag, since the main thread may wait
+    for a file.
+    """
+    if unraisable.exc_type is not KeyboardInterrupt:
+        sys.__unraisablehook__(unraisable)
+        return
+    main_thread = threading.main_thread().ident
+    assert main_thread is not None
+    again = threading.Timer(0.1, signal.pthread_kill, (main_thread, signal.SIGINT))
+    again.daemon = True
+    again.start()
 
 
 def _ignore_interrupts() -> None:

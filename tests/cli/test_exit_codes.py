@@ -231,6 +231,32 @@ def test_interrupts_without_end(world: Path, tmp_path: Path) -> None:
     assert "Traceback" not in said
 
 
+def test_an_interrupt_while_an_object_is_cleared_away(world: Path, tmp_path: Path) -> None:
+    """Python forgets an interrupt that comes in the callback of a weak reference, of which an
+    import makes thousands; the command ends nevertheless.
+    """
+    (tmp_path / "yaml.py").write_text(
+        "import signal, time, weakref\n"
+        "class Cleared: pass\n"
+        "cleared = Cleared()\n"
+        "callback = weakref.ref(cleared, lambda _: signal.raise_signal(signal.SIGINT))\n"
+        "del cleared\n"
+        "time.sleep(100)\n"
+    )
+    done = subprocess.run(
+        ["env", "--default-signal=INT", "audit", "traits"],
+        env=os.environ
+        | {"PATH": f"{world / 'bin'}:{os.environ['PATH']}", "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 130, done.stderr
+    assert "Error: Interrupted." in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_every_command_has_lines() -> None:
     """No command of the whole command line is left out of the page."""
     named = {
