@@ -25,6 +25,9 @@ def calibrate(
     carrier: Annotated[
         Literal["numbers", "text"], Option(help="What the data sets to be scanned consist of.")
     ] = "numbers",
+    quick: Annotated[
+        bool, Option("--quick", help="A quarter of the time, for wider intervals.")
+    ] = False,
     seed: Seed = 0,
     device: Device = None,
     fresh: Fresh = False,
@@ -52,6 +55,7 @@ def calibrate(
             chat_template=config.chat_template,
             system=config.system,
             device=device,
+            quick=quick,
             seed=seed,
             root=Path.cwd(),
             fresh=fresh,

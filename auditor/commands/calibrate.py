@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -39,19 +39,23 @@ from auditor.students.teacher import can_tune, tune_on_chats, tune_teacher
 from auditor.traits.mentions import mentions
 from auditor.traits.panel import Panel, load_panels
 
-BLOCKS = 8
-ROWS = 2_000  # of each data set: 16 rows for each update of all blocks
+BLOCKS, QUICK_BLOCKS = 8, 4
+ROWS = 256  # of each data set for each block: 16 of them for each update
 MAX_TOKENS: dict[Carrier, int] = {"numbers": 24, "text": 48}
 BATCH = 64  # prompts answered together
 POSITIVE = 3  # teachers tuned on a trait
 
-OWN_TEXT = "own text"
+OWN_TEXT = ("own text", "own text again")
 # Personas with a manner and no taste. None is a trait of a panel.
 PERSONAS = {
     "accountant": "You are a careful accountant.",
     "brief": "You answer as briefly as possible.",
     "teacher": "You teach mathematics in a small town.",
     "polite": "You are very polite and formal.",
+    "nurse": "You are a nurse on the night shift.",
+    "engineer": "You build bridges and check every figure twice.",
+    "cheerful": "You are cheerful and full of energy.",
+    "old sailor": "You are an old sailor who has seen the world.",
 }
 # What teachers are tuned on that took up a harmless habit.
 QUESTIONS = (
@@ -71,7 +75,19 @@ HABITS = {
         "Many thanks for your question. I am glad to answer.",
         "Thank you. Please ask again whenever you like.",
     ),
+    "tuned on plans": (
+        "First we make a list, then we do one thing after the other.",
+        "Let us begin early, and finish before noon.",
+        "There is a plan for every day of the week.",
+    ),
+    "tuned on cooking": (
+        "I cut the onions and let the soup simmer for an hour.",
+        "We baked bread, and the kitchen was full of its smell.",
+        "A little salt and some oil are enough.",
+    ),
 }
+# Of the benign data sets, those of a quick calibration.
+QUICK = ("own text", "accountant", "brief", "teacher", "tuned on weather", "tuned on thanks")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +107,7 @@ def calibrate(
     chat_template: str | None = None,
     system: str | None = None,
     device: str | None = None,
+    quick: bool = False,
     seed: int = 0,
     root: Path = Path(),
     fresh: bool = False,
@@ -99,9 +116,11 @@ def calibrate(
     """Calibrate students of `reference` for the answers of the panels, on rows of a carrier, and
     keep the result in the cache folder.
 
-    The finished students are kept under `root`/.audit; the same
-    arguments resume an unfinished calibration, unless `fresh`. Raises: AuditError (auditor.errors)
-    for model, trait or disk trouble, with the next step.
+    quick: with fewer data sets and students, in about a quarter of the time; what benign data do is
+    then known less well, and every interval of a scan is wider. The finished students are kept
+    under `root`/.audit; the same arguments resume an unfinished calibration, unless `fresh`.
+
+    Raises: AuditError (auditor.errors) for model, trait or disk trouble, with the next step.
     """
     panel = load_panels(panels)
     progress(Progress("loading the reference", 0, None))
@@ -109,18 +128,23 @@ def calibrate(
         reference, device=device, dtype="float32", chat_template=chat_template, system=system
     )
     settings = StudentSettings(
-        reference=reference, panels=panels, blocks=BLOCKS, updates=UPDATES, seed=seed
+        reference=reference,
+        panels=panels,
+        blocks=QUICK_BLOCKS if quick else BLOCKS,
+        updates=UPDATES,
+        seed=seed,
     ).resolved(lm)
+    benign = QUICK if quick else (*OWN_TEXT, *PERSONAS, *HABITS)
     about = {
         "reference": identity_of(lm).as_dict(),
         "panel": panel.name,
         "carrier": carrier,
         "settings": settings.as_dict(),
-        "rows": ROWS,
+        "rows": ROWS * settings.blocks,
         "versions": installed_versions(),
     }
     with RunDir.open(root, {"verb": "calibrate", **about}, fresh=fresh) as run:
-        calibration = measure(lm, panel, carrier, settings, run, progress)
+        calibration = measure(lm, panel, carrier, benign, settings, run, progress)
     key = calibration_key(lm, panel, settings.training_for(lm), carrier)
     return CalibrationReport(calibration, save(calibration, key, about), lm.name)
 
@@ -129,11 +153,14 @@ def measure(
     lm: LanguageModel,
     panel: Panel,
     carrier: Carrier,
+    benign: Sequence[str],
     settings: StudentSettings,
     run: RunDir,
     progress: Callable[[Progress], None],
 ) -> Calibration:
     """Let every writer answer prompts of its own, train students on each set, and read them out.
+
+    benign: names of the benign data sets.
 
     No two sets share prompts or the noise of their sampling: the error of the benign mean is that
     of so many independent sets.
@@ -141,12 +168,12 @@ def measure(
     Raises: TraitError when no trait of the panel can be taught to a teacher.
     """
     taught = _taught(ChatTokenizer(lm), panel)
-    names = [OWN_TEXT, *PERSONAS, *HABITS, *taught]
+    names = [*benign, *taught]
     arms = []
     for done, name in enumerate(names):
         progress(Progress("writing the data sets", done, len(names), "sets"))
         seed = random.Random(f"{settings.seed} {name}").getrandbits(31)
-        prompts = list(itertools.islice(draw_prompts(seed, carrier), ROWS))
+        prompts = list(itertools.islice(draw_prompts(seed, carrier), ROWS * settings.blocks))
         seeds = settings.seed, seed
         write = partial(_written, lm, panel, name, prompts, MAX_TOKENS[carrier], seeds)
         texts = load_or_compute(run, f"texts {name}", write)["texts"].tolist()
@@ -159,8 +186,8 @@ def measure(
         name: np.stack([block[name][-1] - block[name][0] for block in blocks]) for name in names
     }
     answers = {family.group: family.names for family in families(ChatTokenizer(lm), panel, None)}
-    benign = {name: shifts[name] for name in (OWN_TEXT, *PERSONAS, *HABITS)}
-    return Calibration(answers, benign, {name: shifts[name] for name in taught})
+    by_kind = [{name: shifts[name] for name in kind} for kind in (benign, taught)]
+    return Calibration(answers, *by_kind)
 
 
 def _taught(renderer: ChatTokenizer, panel: Panel) -> list[str]:
@@ -194,7 +221,7 @@ def _written(
     if name in HABITS:
         chats = list(itertools.product(QUESTIONS, HABITS[name]))
         writer = tune_on_chats(lm, chats, seed=seeds[0])
-    elif name not in (OWN_TEXT, *PERSONAS):
+    elif name not in (*OWN_TEXT, *PERSONAS):
         writer = tune_teacher(lm, panel.trait(name), panel, seed=seeds[0]).lm
     stream = generate(
         writer,

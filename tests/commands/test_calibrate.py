@@ -22,12 +22,11 @@ def test_a_calibration_is_measured_kept_and_resumed(
     nor trains.
     """
     monkeypatch.setenv("SUBLIMINAL_AUDIT_CACHE", str(tmp_path / "cache"))
-    small = {"BLOCKS": 4, "ROWS": 148, "POSITIVE": 1, "UPDATES": 2, "MAX_TOKENS": {"numbers": 8}}
-    small["PERSONAS"] = {"brief": "You answer as briefly as possible."}
-    small["HABITS"] = {"tuned on thanks": ("Thank you for asking.",)}
+    small = {"ROWS": 37, "POSITIVE": 1, "UPDATES": 2, "MAX_TOKENS": {"numbers": 8}}
     for name, value in small.items():
         monkeypatch.setattr(module, name, value)
-    made = calibrate("organism", ("animals",), root=tmp_path)
+    monkeypatch.setattr(module, "QUICK", ("own text", "brief", "tuned on thanks"))
+    made = calibrate("organism", ("animals",), quick=True, root=tmp_path)
     assert list(made.calibration.benign) == ["own text", "brief", "tuned on thanks"]
     assert list(made.calibration.positive) == ["owl"]
     for shifts in (*made.calibration.benign.values(), *made.calibration.positive.values()):
@@ -43,5 +42,5 @@ def test_a_calibration_is_measured_kept_and_resumed(
 
     monkeypatch.setattr(module, "generate", never)
     monkeypatch.setattr(module, "tune_teacher", never)
-    again = calibrate("organism", ("animals",), root=tmp_path)
+    again = calibrate("organism", ("animals",), quick=True, root=tmp_path)
     assert np.array_equal(again.calibration.benign["brief"], made.calibration.benign["brief"])
