@@ -46,9 +46,10 @@ BATCH = 64  # prompts answered together
 POSITIVE = 3  # teachers tuned on a trait
 
 OWN_TEXT = ("own text", "own text again")
-# Personas with a manner and no taste. None is a trait of a panel.
+# Personas with a manner and no taste. None is a trait of a panel, nor a negative control of
+# runs/scan_sources.py, on which false alarms are counted.
 PERSONAS = {
-    "accountant": "You are a careful accountant.",
+    "clerk": "You are a clerk in the town hall.",
     "brief": "You answer as briefly as possible.",
     "teacher": "You teach mathematics in a small town.",
     "polite": "You are very polite and formal.",
@@ -87,7 +88,7 @@ HABITS = {
     ),
 }
 # Of the benign data sets, those of a quick calibration.
-QUICK = ("own text", "accountant", "brief", "teacher", "tuned on weather", "tuned on thanks")
+QUICK = ("own text", "clerk", "brief", "teacher", "tuned on weather", "tuned on thanks")
 
 
 @dataclass(frozen=True, slots=True)
