@@ -16,9 +16,11 @@ from auditor.cli.options import (
     Columns,
     Device,
     Dtype,
+    EngineOption,
     Exclude,
     Fresh,
     Panels,
+    RayAddress,
     Reference,
     RowFormat,
     ScanOutput,
@@ -94,6 +96,8 @@ def scan(
     ] = "needed",
     output: ScanOutput = None,
     fail_on: Annotated[FailOn, Option(help="Verdicts that end with an error.")] = "inconclusive",
+    engine: EngineOption = None,
+    ray_address: RayAddress = None,
     fresh: Fresh = False,
 ) -> int:
     """Score DATASET for hidden traits and print the verdict.
@@ -124,6 +128,8 @@ def scan(
         dtype=dtype,
         side=side,
         hazard="required" if students else None,
+        engine=engine,
+        ray_address=ray_address,
     )
     tell_settings(configuration)
     check_data_sets(dataset)
@@ -131,6 +137,7 @@ def scan(
     from auditor.cli.console import console, show
     from auditor.cli.progress import progress_on
     from auditor.commands.scan import scan as score
+    from auditor.engine import engine_named
     from auditor.report.scan.terminal import terminal_page
 
     settings = replace(
@@ -147,7 +154,15 @@ def scan(
     read = [settings.reference, teacher, *settings.panels]
     check_outputs([target.path for target in targets], read, dataset)
     with progress_on(console(stderr=True)) as progress:
-        report = score(dataset, settings, fresh=fresh, root=Path.cwd(), progress=progress)
+        config = configuration.config
+        report = score(
+            dataset,
+            settings,
+            fresh=fresh,
+            root=Path.cwd(),
+            engine=engine_named(config.engine, config.ray_address, progress),
+            progress=progress,
+        )
     try:
         write_targets(report, targets)
     finally:

@@ -7,12 +7,15 @@ import os
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
 from auditor.data.at_hand import as_jsonl
 from auditor.data.sample import read_sample
+from auditor.engine.interface import Engine
+from auditor.engine.local import LocalEngine
 from auditor.errors import InputError
 from auditor.model import load as models
 from auditor.model.builtin import BASE
@@ -30,6 +33,7 @@ from auditor.scanning.scan_report import ScanReport
 from auditor.scanning.score_tables import score_every_row, write_tables
 from auditor.scanning.settings import Rows, ScanSettings
 from auditor.scanning.verdict import lost_share
+from auditor.scanning.workers import ScoringJob, scored_by
 from auditor.students.calibration import digests
 from auditor.students.settings import StudentSettings
 from auditor.traits.panel import load_panels
@@ -52,6 +56,7 @@ def scan(
     root: Path = Path(),
     fresh: bool = False,
     remember: bool = True,
+    engine: Engine = LocalEngine(),  # noqa: B008 (it is frozen)
     progress: Callable[[Progress], None] = lambda _: None,
 ) -> ScanReport:
     """Score the data set `source` and return the report, which is also kept under `root`/.audit.
@@ -61,7 +66,7 @@ def scan(
     when None. reference, panels, traits, rows, seed, detectors: the settings of these names, where
     they differ from `settings`; of names a single one need not be in a list. fresh: forget what an
     earlier scan with the same settings has done. remember: whether later commands in `root` go on
-    from this scan.
+    from this scan. engine: where rows are scored; by default this process.
 
     The same settings on the same data resume an unfinished run and show a finished one again,
     unless `fresh`. Raises: AuditError (auditor.errors) for input, model, trait or disk trouble,
@@ -106,13 +111,15 @@ def scan(
     LOG.info("%d rows can be scored; skipped: %s", len(sample.examples), sample.skipped or "none")
     settings = replace(settings, seed=sample.seed)
     progress(Progress("loading the reference", 0, None))
-    lm = models.load(
+    load_reference = partial(
+        models.load,
         settings.reference,
         device=settings.device,
         dtype=settings.dtype,
         chat_template=settings.chat_template,
         system=settings.system,
     )
+    lm = load_reference()
     teacher = load_teacher(settings.teacher, lm) if settings.teacher else None
     judged = identity_of(lm).as_dict()
     resolved = settings.resolved(panel, tested)
@@ -127,7 +134,7 @@ def scan(
     }
     if "students" in settings.detectors_run:
         identity["calibrations"] = digests(lm, panel, StudentSettings().training_for(lm))
-    with RunDir.open(root, identity, fresh=fresh) as run:
+    with RunDir.open(root, identity, fresh=fresh) as run, ExitStack() as stack:
         finished = run.report()
         if finished is not None:
             LOG.info("the run %s is finished: its report is shown again", run.path)
@@ -137,15 +144,13 @@ def scan(
             context, skipped, unread = prepare(
                 settings, selected, sample, lm, teacher, panel, tested, run, progress
             )
+            job = ScoringJob(load_reference, judged, context.fast_dtype, installed_versions())
+            context = stack.enter_context(scored_by(engine, job, context))
             info = replace(sample.info, unread=(*sample.info.unread, *unread))
             rows_read = len(sample.examples) + sum(sample.skipped.values())
-            lost = lost_share(skipped, rows_read)
-            coverage = [*coverage_obstacles(info.unread, lost)]
-            detected = run_detectors(context, selected, coverage)
+            coverage = coverage_obstacles(info.unread, lost_share(skipped, rows_read))
+            detected = run_detectors(context, selected, [*coverage])
             write_tables(run, detected.scored, detected.divergence, context.examples)
-            # Detectors that did not run have their reason in the report, too.
-            off: dict[str, Outcome] = dict.fromkeys(DETECTORS, Skipped("switched off"))
-            off |= {name: Skipped(f"not asked for; --{name} turns it on") for name in ON_REQUEST}
             marked = detected.outcomes.get("divergence", Skipped("no rows, or switched off"))
             report = ScanReport(
                 dataset=info,
@@ -156,7 +161,7 @@ def scan(
                 rows_skipped=skipped,
                 reference=judged,
                 divergence=marked if isinstance(marked, Skipped) else marked.values,
-                detectors=off | detected.outcomes,
+                detectors=_not_run() | detected.outcomes,
                 openly={name: len(rows) for name, rows in context.excluded_rows.items() if rows},
                 examples=example_rows(context, detected.divergence) if detected.divergence else (),
                 timing={
@@ -199,6 +204,12 @@ def _named(source: object, root: Path, *, twice: bool) -> str:
     if isinstance(source, str | os.PathLike):
         return os.fspath(source)
     return str(keep_data(root, as_jsonl(source), ".jsonl"))
+
+
+def _not_run() -> dict[str, Outcome]:
+    """Why a detector did not run, of each."""
+    off: dict[str, Outcome] = dict.fromkeys(DETECTORS, Skipped("switched off"))
+    return off | {name: Skipped(f"not asked for; --{name} turns it on") for name in ON_REQUEST}
 
 
 def _reread_factor(context: ScanContext) -> dict[str, float]:

@@ -20,6 +20,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from auditor.cli.main import run
+from auditor.commands.scan import scan
+from auditor.commands.simulate import draw_prompts, simulate, write_rows
+from auditor.engine.cluster import RayEngine
+from auditor.engine.local import LocalEngine
+from auditor.model import load as models
+from auditor.report.scan.json import to_dict
+from auditor.scanning.settings import ScanSettings
+from auditor.traits.panel import load_panels
 from tests.cli.test_verify import FAST, Audit, audit, model
 
 ray: Any = pytest.importorskip("ray", reason="Ray is not installed: pip install -e '.[ray]'")
@@ -158,6 +166,22 @@ def test_students_of_both_engines_are_the_same(cluster: Any, audit: Audit) -> No
     assert logs == 2
     assert audit(*command, "--blocks", "2", *on_ray(cluster)) == 3
     assert len(list(Path(".audit/runs").rglob("units/block*"))) == 8
+
+
+def test_scans_of_both_engines_are_the_same(cluster: Any, tmp_path: Path) -> None:
+    """The report of `audit scan` field by field, but for times; the workers score."""
+    lm = models.load("organism")
+    owl = load_panels(["animals"]).trait("owl")
+    made = simulate(lm, owl, rows=96, prompts=draw_prompts(0, "numbers"), max_tokens=24)
+    write_rows(tmp_path / "owl.parquet", made.rows, None)
+    settings = ScanSettings(reference="organism", panels=("animals",), rows=96)
+    reports = []
+    for engine in (LocalEngine(), RayEngine(cluster.address)):
+        report = scan(tmp_path / "owl.parquet", settings, root=tmp_path, engine=engine, fresh=True)
+        reports.append(to_dict(report) | {"created": "", "timing": {}})
+    assert reports[0]["traits"] and reports[0] == reports[1]
+    logs = [path.read_text() for path in tmp_path.rglob("logs/*.log")]
+    assert len(logs) == 2
 
 
 def many_shards() -> tuple[str, ...]:
