@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from typer import Argument, Option
 
-from auditor.cli.options import Fresh, Panels
+from auditor.cli.options import EngineOption, Fresh, Panels, RayAddress
 from auditor.cli.output import check_outputs
 from auditor.cli.parsing import parse_budget
 from auditor.cli.student_options import with_student_options
@@ -59,6 +60,8 @@ def study(
     workers: Annotated[
         int, Option(metavar="N", min=1, help="Processes at the same time, one thread each.")
     ] = 1,
+    engine: EngineOption = None,
+    ray_address: RayAddress = None,
     fresh: Fresh = False,
 ) -> int:
     """Test the claims of 2509.23886 with teachers and students of your own base model.
@@ -78,12 +81,15 @@ def study(
         read = [settings.reference, sibling, *panels]
         check_outputs([output / "study.html", output / REPORT], read, None)
 
+    from auditor.cli.configuration import resolve
     from auditor.cli.console import console, show
     from auditor.cli.progress import progress_on
+    from auditor.engine import engine_named
     from auditor.report.study import terminal_page, transferred
     from auditor.study.run import PARTS
     from auditor.study.run import study as run
 
+    config = resolve(Path.cwd(), os.environ, {"engine": engine, "ray_address": ray_address}).config
     with progress_on(console(stderr=True)) as progress:
         report = run(
             PARTS if part == "all" else (part,),
@@ -92,6 +98,7 @@ def study(
             traits=trait or [],
             max_tokens=max_tokens,
             workers=workers,
+            engine=engine_named(config.engine, config.ray_address, progress),
             fresh=fresh,
             root=Path.cwd(),
             progress=progress,

@@ -5,13 +5,12 @@ trait is left.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from auditor.engine.interface import Engine, Pool
+from auditor.engine.interface import Engine
 from auditor.engine.local import LocalEngine
 from auditor.errors import AuditError, RunError, TraitError
 from auditor.model import load as models
@@ -25,9 +24,9 @@ from auditor.students import processes
 from auditor.students.arms import DatasetArm, digest, random_drop, random_mask, read_arm
 from auditor.students.control import control_writer
 from auditor.students.experiment import run_transfer
-from auditor.students.plan import Plan, size_of
+from auditor.students.plan import size_of
 from auditor.students.result import VerifyReport
-from auditor.students.runner import Runner, StudentJob, open_runner
+from auditor.students.runner import student_workers
 from auditor.students.settings import StudentSettings
 from auditor.traits.panel import load_panels
 
@@ -128,16 +127,6 @@ def verify(
     with processes.in_turn(open_run) as run:
         created = run.created(report_settings)
 
-        def workers(
-            plan: Plan, arms: Sequence[DatasetArm], most: int
-        ) -> AbstractContextManager[Pool[Runner]]:
-            job = StudentJob(
-                load, reference.as_dict(), versions, panel, read_out, settings, plan, arms
-            )
-            return engine.pool(
-                partial(open_runner, job), most=most, on_device=True, logs=run.path / "logs"
-            )
-
         result = run_transfer(
             lm,
             arms,
@@ -146,8 +135,7 @@ def verify(
             read_out,
             settings,
             store=run,
-            # In one process students are trained one by one, and some not at all (stop_early).
-            workers=None if engine.name == "local" else workers,
+            workers=student_workers(engine, load, lm, panel, read_out, settings, run.path / "logs"),
             progress=progress,
         )
         report = VerifyReport(result, datasets, reference, report_settings, versions, created)

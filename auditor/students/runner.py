@@ -8,18 +8,20 @@ import random
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from auditor.engine.interface import Pool, Tally, Tell
+from auditor.engine.interface import Engine, Pool, Tally, Tell
 from auditor.errors import InputError
-from auditor.model.identity import check_same_model
+from auditor.model.identity import check_same_model, identity_of
 from auditor.model.language_model import LanguageModel
 from auditor.model.tokenization import ChatTokenizer
 from auditor.model.unit_store import Unit, UnitStore
 from auditor.progress import Progress
-from auditor.runs.run_directory import check_same_versions
+from auditor.runs.run_directory import check_same_versions, installed_versions
 from auditor.students import processes
 from auditor.students.arms import DatasetArm, row_order
 from auditor.students.plan import Plan, share_of_added
@@ -119,6 +121,31 @@ def open_runner(job: StudentJob) -> Iterator[Runner]:
     check_same_model(lm, job.reference)
     context = new_context(lm, job.panel, job.trait, job.settings)
     yield Runner(context, job.plan, job.arms, None, lambda _: None)
+
+
+def student_workers(
+    engine: Engine,
+    load: Callable[[], LanguageModel],
+    lm: LanguageModel,
+    panel: Panel,
+    trait: str | None,
+    settings: StudentSettings,
+    logs: Path,
+) -> Workers | None:
+    """The workers of `engine` that train students of `lm`, which `load` gives on another machine;
+    None where the engine is this process, which trains them one by one, and some not at all.
+    """
+    if engine.name == "local":
+        return None
+
+    def workers(
+        plan: Plan, arms: Sequence[DatasetArm], most: int
+    ) -> AbstractContextManager[Pool[Runner]]:
+        reference = identity_of(lm).as_dict()
+        job = StudentJob(load, reference, installed_versions(), panel, trait, settings, plan, arms)
+        return engine.pool(partial(open_runner, job), most=most, on_device=True, logs=logs)
+
+    return workers
 
 
 def train_student(runner: Runner, item: tuple[int, int], tell: Tell) -> Unit:

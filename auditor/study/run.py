@@ -18,7 +18,9 @@ from typing import Any
 
 import torch
 
-from auditor.errors import TraitError
+from auditor.engine.interface import Engine
+from auditor.engine.local import LocalEngine
+from auditor.errors import AuditError, TraitError
 from auditor.model import load as models
 from auditor.model.identity import identity_of
 from auditor.model.language_model import LanguageModel
@@ -31,7 +33,7 @@ from auditor.students.arms import digest
 from auditor.students.experiment import measured_cost
 from auditor.students.plan import HELD_OUT, Size, size_of, within
 from auditor.students.readout import families
-from auditor.students.runner import new_context
+from auditor.students.runner import new_context, student_workers
 from auditor.students.settings import StudentSettings
 from auditor.study import divergence, entanglement, fragility, leakage
 from auditor.study.report import StudyReport, assemble
@@ -76,6 +78,7 @@ def study(
     traits: Sequence[str] = (),
     max_tokens: int = 32,
     workers: int = 1,
+    engine: Engine = LocalEngine(),  # noqa: B008 (it is frozen)
     fresh: bool = False,
     root: Path = Path(),
     progress: Show = lambda _: None,
@@ -90,12 +93,15 @@ def study(
         first student.
     sibling: another base, for one claim of "fragility". traits: of the panels; none is the first
         three. max_tokens: longest completion of a teacher. workers: processes that train at the
-        same time, one thread each.
+        same time, one thread each. engine: where students are trained; one that is not this process
+        has workers of its own.
 
     Finished data sets and students are kept under `root`/.audit; the same arguments resume an
     unfinished study, and without a budget the parts of a study share what they have in common.
     Raises: AuditError (auditor.errors) for input, model, trait or disk trouble, with the next step.
     """
+    if engine.name != "local" and workers > 1:
+        raise AuditError("Ray has workers of its own.", "Leave out --workers, or --engine ray.")
     settings = replace(settings or DEFAULTS, **changes)
     progress(Progress("loading the reference", 0, None))
     lm = _loader(settings)(settings.reference)
@@ -140,7 +146,19 @@ def study(
         size = Size.load_or_decide(
             run, _SIZE, partial(_affordable_size, setting, parts, names, workers)
         )
-        setting = replace(setting, size=size)
+        setting = replace(
+            setting,
+            size=size,
+            workers_for=lambda base, trait: student_workers(
+                engine,
+                partial(_loader(settings), base.name),
+                base,
+                setting.panel,
+                trait,
+                settings,
+                run.path / "logs",
+            ),
+        )
         made_with = {**values, "size": asdict(size)}
         created = run.created(made_with)
         results = _run_parts(setting, request, parts, names, run, workers)

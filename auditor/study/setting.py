@@ -22,6 +22,7 @@ from auditor.students.arms import DatasetArm
 from auditor.students.experiment import run_transfer
 from auditor.students.plan import HELD_OUT, Size
 from auditor.students.result import TransferResult
+from auditor.students.runner import Workers
 from auditor.students.settings import StudentSettings
 from auditor.traits.panel import Panel
 
@@ -41,7 +42,8 @@ class StudySetting:
     lm: base of teachers and students. panel: holds the traits studied, and those that they are
     compared with. sibling: another base that tokenises likewise or not, or None. size: of every
     experiment. settings: of the students but for their size. max_tokens: longest completion. store:
-    keeps data sets and finished students; None keeps nothing.
+    keeps data sets and finished students; None keeps nothing. workers_for: who trains the students
+    of a base that are read out for a trait; None is this process.
     """
 
     lm: LanguageModel
@@ -53,6 +55,7 @@ class StudySetting:
     max_tokens: int
     store: UnitStore | None = None
     progress: Callable[[Progress], None] = lambda _: None
+    workers_for: Callable[[LanguageModel, str], Workers | None] = lambda lm, trait: None
 
 
 @dataclass(frozen=True)
@@ -150,8 +153,9 @@ def train(
     # Students of another base are kept apart, by the digest of its files.
     section = f"{dataset.trait} {kind}" + (f" {base.sha256[:16]}" if base else "")
     LOG.info("students on %s data of %s: %d arms", kind, dataset.trait, 1 + len(arms))
+    lm = base or setting.lm
     result = run_transfer(
-        base or setting.lm,
+        lm,
         [dataset.original, *arms],
         dataset.control,
         setting.panel,
@@ -164,6 +168,7 @@ def train(
         # Claims are judged on intervals over all blocks, so that none is left out.
         stop_early=False,
         store=Section(setting.store, section) if setting.store else None,
+        workers=setting.workers_for(lm, dataset.trait),
         progress=setting.progress,
     )
     return Trial(dataset.trait, kind, result)

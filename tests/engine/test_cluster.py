@@ -27,6 +27,8 @@ from auditor.engine.local import LocalEngine
 from auditor.model import load as models
 from auditor.report.scan.json import to_dict
 from auditor.scanning.settings import ScanSettings
+from auditor.students.settings import StudentSettings
+from auditor.study.run import study
 from auditor.traits.panel import load_panels
 from tests.cli.test_verify import FAST, Audit, audit, model
 
@@ -182,6 +184,20 @@ def test_scans_of_both_engines_are_the_same(cluster: Any, tmp_path: Path) -> Non
     assert reports[0]["traits"] and reports[0] == reports[1]
     logs = [path.read_text() for path in tmp_path.rglob("logs/*.log")]
     assert len(logs) == 2
+
+
+def test_studies_of_both_engines_are_the_same(cluster: Any, tmp_path: Path) -> None:
+    """The values of `audit study` but for when it was made; the workers train."""
+    small: dict[str, Any] = {"blocks": 2, "rows": 32, "updates": 2, "batch": 8, "layers": (2,)}
+    settings = StudentSettings(reference="organism", panels=("animals",), **small)
+    values = []
+    for name, engine in (("here", LocalEngine()), ("ray", RayEngine(cluster.address))):
+        root = tmp_path / name
+        root.mkdir()
+        report = study(("leakage",), settings, traits=["owl"], root=root, engine=engine)
+        values.append(report.values | {"created": ""})
+    assert values[0] == values[1]
+    assert len(list(tmp_path.rglob("logs/*.log"))) >= 2
 
 
 def many_shards() -> tuple[str, ...]:
