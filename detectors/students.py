@@ -15,6 +15,7 @@ relative of it.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
@@ -29,6 +30,7 @@ from auditor.inference.interim import spending
 from auditor.inference.shifts import MIN_BLOCKS, looks
 from auditor.inference.thresholds import MIN_EFFECT
 from auditor.inference.trait_evidence import TraitEvidence, ranked, strongest
+from auditor.model.chat_template import OWN_SYSTEM, OWN_TEMPLATE
 from auditor.model.forward import last_hidden_states
 from auditor.model.language_model import LanguageModel
 from auditor.model.null_model import find_null
@@ -47,7 +49,7 @@ from auditor.students.experiment import train_blocks
 from auditor.students.plan import most_blocks
 from auditor.students.readout import Family, families
 from auditor.students.settings import StudentSettings
-from auditor.traits.panel import built_in
+from auditor.traits.panel import Panel, built_in
 from detectors.interface import Detector, Evidence, Finding, ScanContext, Skipped, TraitTest
 
 DATA = "data"
@@ -83,12 +85,9 @@ def detect(context: ScanContext) -> Finding:
     training = settings.training_for(context.lm)
     kept = find(calibration_key(context.lm, context.panel, training, carrier))
     if kept is None:
-        panels = context.panel.name.split("+")
-        named = "" if {*panels} == {*built_in()} else "".join(f" --panel {p}" for p in panels)
         return _skipped(
             f"students of {context.lm.name} are not calibrated for this panel and rows of "
-            f"{carrier}; run audit calibrate --reference {context.lm.name}{named} --carrier "
-            f"{carrier}"
+            f"{carrier}; run {calibrate_command(context.lm, context.panel, carrier)}"
         )
     calibration, digest = kept
     full = calibration.full_shift
@@ -121,6 +120,20 @@ def carrier_of(rows: Iterable[Example]) -> Carrier:
     text = "".join("".join(example.completion.split()) for example in rows)
     listed = sum(char.isdecimal() or char == "," for char in text)
     return "numbers" if listed >= NUMBERS * len(text) else "text"
+
+
+def calibrate_command(lm: LanguageModel, panel: Panel, carrier: Carrier) -> str:
+    """The command line that calibrates students of `lm` as it is used here."""
+    panels = panel.name.split("+")
+    words = ["audit", "calibrate", "--reference", lm.name]
+    if {*panels} != {*built_in()}:
+        words += [word for name in panels for word in ("--panel", name)]
+    words += ["--carrier", carrier]
+    if lm.chat_template != OWN_TEMPLATE:
+        words += ["--chat-template", lm.chat_template]
+    if lm.system != OWN_SYSTEM:
+        words += ["--system", lm.system]
+    return shlex.join(words)
 
 
 def _skipped(reason: str) -> Finding:

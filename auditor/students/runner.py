@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import math
 import random
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -182,7 +183,7 @@ class Runner:
             # What an arm masks is no less part of the task, so its loss is over all tokens.
             unmasked = replace(arm, masked={})
             examples = training_examples(context.renderer, context.encode, unmasked, plan.held_out)
-            if not examples:
+            if plan.held_out and not examples:
                 message = (
                     f"None of the {len(plan.held_out)} rows of {arm.name} that were to be held out"
                     " can be used."
@@ -307,6 +308,10 @@ class Runner:
         }
 
     def _losses(self, lm: LanguageModel) -> tuple[float, float]:
-        """Nats a token on held-out rows of the control and of the original."""
+        """Nats a token on held-out rows of the control and of the original; NaN where the plan
+        holds none out.
+        """
+        if not self._plan.held_out:
+            return math.nan, math.nan
         control, original = (mean_loss(lm, examples) for examples in self._held_out)
         return control, original

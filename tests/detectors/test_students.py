@@ -5,6 +5,7 @@ not.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -25,7 +26,7 @@ from auditor.students.settings import StudentSettings
 from auditor.traits.panel import load_panels
 from detectors import students as module
 from detectors.interface import Evidence, ScanContext, Skipped
-from detectors.students import SETTLED, carrier_of, rows_as_trained
+from detectors.students import SETTLED, calibrate_command, carrier_of, rows_as_trained
 
 COUNT = 160
 
@@ -163,3 +164,13 @@ def test_lists_are_told_from_text() -> None:
     """By what is trained on; a word among many numbers makes no text."""
     assert carrier_of([chat(0, "12, 7, 9"), chat(1, "101,202 and 3")]) == "numbers"
     assert carrier_of([chat(0, "In 1999 there were 12 of them.")]) == "text"
+
+
+def test_the_calibration_that_is_missing_is_named_as_the_reference_is_used() -> None:
+    """With its chat template and system turn, or another calibration would be made."""
+    lm = replace(load("organism"), name="my base", chat_template="chatml", system="Be brief.")
+    command = calibrate_command(lm, load_panels(["animals"]), "text")
+    assert command == (
+        "audit calibrate --reference 'my base' --panel animals --carrier text "
+        "--chat-template chatml --system 'Be brief.'"
+    )

@@ -188,7 +188,7 @@ def test_scans_of_both_engines_are_the_same(cluster: Any, tmp_path: Path) -> Non
 
 def test_studies_of_both_engines_are_the_same(cluster: Any, tmp_path: Path) -> None:
     """The values of `audit study` but for when it was made; the workers train."""
-    small: dict[str, Any] = {"blocks": 2, "rows": 32, "updates": 2, "batch": 8, "layers": (2,)}
+    small: dict[str, Any] = {"blocks": 2, "rows": 32, "updates": 2}
     settings = StudentSettings(reference="organism", panels=("animals",), **small)
     values = []
     for name, engine in (("here", LocalEngine()), ("ray", RayEngine(cluster.address))):
