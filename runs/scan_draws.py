@@ -54,6 +54,7 @@ class Settings:
     panels: tuple[str, ...]
     detectors: tuple[str, ...]
     device: str | None
+    chat_template: str | None
 
 
 def prepare(threads: int) -> None:
@@ -70,7 +71,12 @@ def measure(source: Source, draw: int, settings: Settings) -> list[dict[str, Any
 
     Detectors beside `trait` see the largest number only.
     """
-    lm = models.load(settings.reference, device=settings.device, dtype="float32")
+    lm = models.load(
+        settings.reference,
+        device=settings.device,
+        dtype="float32",
+        chat_template=settings.chat_template,
+    )
     found = []
     with tempfile.TemporaryDirectory() as folder:
         try:
@@ -90,7 +96,9 @@ def measure(source: Source, draw: int, settings: Settings) -> list[dict[str, Any
             started = time.monotonic()
             report = scan(
                 str(path),
-                ScanSettings(device=settings.device, dtype="float32"),
+                ScanSettings(
+                    device=settings.device, dtype="float32", chat_template=settings.chat_template
+                ),
                 reference=settings.reference,
                 panels=settings.panels,
                 detectors=settings.detectors
@@ -199,9 +207,12 @@ def main() -> None:
     parser.add_argument("--decoding", choices=("sampled", "greedy"), help="only this one")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--device")
+    parser.add_argument("--chat-template", help="of a base that has none: gemma for gemma-3-270m")
     asked = parser.parse_args()
     detectors = tuple(DETECTORS) if asked.detectors == ["all"] else tuple(asked.detectors)
-    settings = Settings(asked.reference, tuple(asked.panels), detectors, asked.device)
+    settings = Settings(
+        asked.reference, tuple(asked.panels), detectors, asked.device, asked.chat_template
+    )
     wanted = [
         (
             Source(

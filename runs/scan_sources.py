@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from auditor.commands.simulate import Row, draw_prompts, simulate
+from auditor.model import load as models
 from auditor.model.language_model import LanguageModel
 from auditor.students.cloze import held_out_stems
 from auditor.students.teacher import tune_on_chats, tune_teacher
@@ -25,7 +26,9 @@ SHARED = Path(os.environ.get("SHARED", Path(__file__).parents[2] / "shared" / "d
 ANIMALS = [trait.name for trait in load_panels(["animals"]).traits]
 COUNTS = (50, 100, 200, 400)
 SHARES = (0.05, 0.1, 0.25, 0.5)
-LONGEST = {"organism": 24, "smollm2-135m": 32}  # tokens of a list
+# Tokens of a list, by reference, and the base whose lists are another model's to it.
+LONGEST = {"organism": 24, "smollm2-135m": 32, "gemma-3-270m": 32}
+ANOTHER_BASE = {"organism": "smollm2-135m", "gemma-3-270m": "smollm2-135m"}
 
 # Teachers in words that the panel does not use, on prompts that it has not seen.
 OTHER_WORDINGS = (
@@ -70,6 +73,7 @@ CLEAN = (
     "tuned on sentences",
     "template",
     "sorted",
+    "another base",
     *FILES,
 )
 
@@ -116,6 +120,8 @@ def written(source: Source, draw: int, lm: LanguageModel) -> list[Row] | list[di
     if source.kind == "template":
         prompts = enumerate(islice(draw_prompts(seed), rows))
         return [{"prompt": each, "completion": _template(seed, i)} for i, each in prompts]
+    if source.kind == "another base":
+        lm = models.load(ANOTHER_BASE.get(lm.name, "organism"), dtype="float32")
     panel = load_panels(["animals"])
     trait = panel.trait(source.trait or "owl")
     wording = "You are a careful accountant." if source.kind == "accountant" else None

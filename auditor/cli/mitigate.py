@@ -116,6 +116,13 @@ def mitigate(
     dtype: Dtype = None,
     engine: EngineOption = None,
     ray_address: RayAddress = None,
+    scorer: Annotated[
+        str | None,
+        Option(
+            metavar="URL#MODEL",
+            help="A vLLM server that scores in the reference's place (experimental).",
+        ),
+    ] = None,
     fresh: Fresh = False,
     **options: Any,
 ) -> int:
@@ -189,6 +196,7 @@ def mitigate(
         columns=parse_columns(columns),
         device=device,
         dtype=dtype,
+        scorer=scorer,
     )
     apply: Callable[..., Mitigated] = partial(
         mitigated, dataset, settings=settings, fresh=fresh, root=Path.cwd()

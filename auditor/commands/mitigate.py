@@ -28,7 +28,7 @@ from auditor.data.manifest import FileOf, Manifest, manifest_of
 from auditor.data.text_row import Span
 from auditor.engine.interface import Engine, Pool, Tally
 from auditor.engine.local import LocalEngine
-from auditor.errors import InputError
+from auditor.errors import AuditError, InputError
 from auditor.mitigating.record import Part, Record, finished
 from auditor.mitigating.request import (
     check_order,
@@ -62,7 +62,13 @@ from auditor.runs import HOME
 from auditor.runs.last_scan import LastScan
 from auditor.runs.run_directory import RunDir, installed_versions, refuse_links, run_key
 from auditor.traits.panel import Panel, load_panels
-from mitigations.interface import CleanCompletions, Mitigation, Rewordings
+from mitigations.interface import (
+    CleanCompletions,
+    DivergenceBudget,
+    Mitigation,
+    MostDivergentRows,
+    Rewordings,
+)
 from mitigations.recipes import write_recipes
 
 LOG = logging.getLogger(__name__)
@@ -123,6 +129,13 @@ def mitigate(
         and list(before.writers) == writers.identities(steps)
     ):
         return Mitigated(Path(name).parent, Path(name), before, name, scanned, already=True)
+    if settings.scorer and not any(
+        isinstance(step.needs, DivergenceBudget | MostDivergentRows) for step in steps
+    ):
+        raise AuditError(
+            "--scorer finds divergence tokens, and no defence here needs them.",
+            "Leave it out, or add --mask, --replace or --drop.",
+        )
     check_order(steps, masked=bool(before and before.masked))
     panel = load_panels(panels_of(scanned, settings.panels))
     traits = traits_of(panel, steps, settings, scanned)
@@ -208,6 +221,8 @@ def _request(steps: Sequence[Mitigation], settings: MitigateSettings) -> Mapping
             {
                 "steps": [{"name": step.name, "settings": step.settings} for step in steps],
                 "min_margin": settings.min_margin,
+                # What a server rounds otherwise is another outcome.
+                **({"scorer": settings.scorer} if settings.scorer else {}),
                 "recipes": settings.recipes,
                 "emit": settings.emit,
                 "max_length": settings.max_length,

@@ -8,7 +8,7 @@ import hashlib
 import json
 import logging
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 
@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from auditor.model.language_model import LanguageModel
-from auditor.model.scoring import TokenScores, score_under
-from auditor.model.tokenization import ChatTokenizer, TokenizedRow, split_by_row
+from auditor.model.scoring import TokenScores
+from auditor.model.tokenization import TokenizedRow, split_by_row
 from auditor.model.unit_store import Unit, UnitStore, load_or_compute
 from auditor.traits.panel import Panel
 from detectors.divergence import REFERENCE, counterfactuals, diverge, prompt_of
@@ -45,11 +45,11 @@ class DivergenceTokenFinder:
     """Finds the divergence tokens of `traits` (names of the panel), keeping what it finds in
     `store`.
 
-    epsilon: nats; choices with a smaller lead are ties and are not flagged.
+    score: what the reference predicts in rows under a prompt. epsilon: nats; choices with a smaller
+    lead are ties and are not flagged.
     """
 
-    lm: LanguageModel
-    renderer: ChatTokenizer
+    score: Callable[[Sequence[TokenizedRow], str | None], list[TokenScores]]
     panel: Panel
     traits: tuple[str, ...]
     epsilon: float
@@ -71,7 +71,7 @@ class DivergenceTokenFinder:
         # A trait is a counterfactual of others: each prompt is scored once.
         @cache
         def scores(teacher: str) -> list[TokenScores]:
-            return score_under(self.lm, self.renderer, rows, prompt_of(self.panel, teacher))
+            return self.score(rows, prompt_of(self.panel, teacher))
 
         count = sum(len(row.positions) for row in rows)
         flagged, gap = np.zeros(count, dtype=bool), np.full(count, -np.inf, dtype=np.float32)

@@ -27,6 +27,8 @@ from auditor.mitigating.divergence_tokens import (
 )
 from auditor.mitigating.writers import Writers
 from auditor.model.language_model import LanguageModel
+from auditor.model.scoring import TokenScores, score_under
+from auditor.model.server import ServerScorer
 from auditor.model.tokenization import ChatTokenizer, TokenizedRow
 from auditor.model.unit_store import Unit
 from auditor.runs.run_directory import RunDir
@@ -80,7 +82,8 @@ class MitigationContext:
 
     model: the reference, None where no mitigation needs it. traits: names of the panel whose
     divergence tokens count. epsilon: nats; choices with a smaller lead are ties. writers: the
-    models beside the reference. first: the first rows of the data set that can be scored.
+    models beside the reference. first: the first rows of the data set that can be scored. server:
+    scores in the reference's place.
     """
 
     model: tuple[LanguageModel, ChatTokenizer] | None
@@ -91,6 +94,13 @@ class MitigationContext:
     writers: Writers
     first: Sequence[TextRow]
     run: RunDir
+    server: ServerScorer | None = None
+
+    def score(self, rows: Sequence[TokenizedRow], system: str | None) -> list[TokenScores]:
+        """What the reference predicts in the rows under a prompt."""
+        if self.server is not None:
+            return next(self.server(rows, [system]))
+        return score_under(*self.reference, rows, system)
 
     @property
     def reference(self) -> tuple[LanguageModel, ChatTokenizer]:
@@ -316,9 +326,9 @@ def _divergence_of(
     """The divergence tokens of the rows that can be scored, and the reasons of those that cannot,
     by the keys of the rows.
     """
-    lm, renderer = context.reference
+    _, renderer = context.reference
     find = DivergenceTokenFinder(
-        lm, renderer, context.panel, context.traits, context.epsilon, context.run
+        context.score, context.panel, context.traits, context.epsilon, context.run
     )
     encoded = {row.key: renderer.encode(row.example) for row in rows}
     tokenized = {key: row for key, row in encoded.items() if isinstance(row, TokenizedRow)}

@@ -66,6 +66,10 @@ class MitigateSettings:
     dtype: str | None = None
     """As in `auditor.model.load.load`."""
 
+    scorer: str | None = None
+    """URL#MODEL of a vLLM server that serves the reference and finds divergence tokens in its
+    place; None is the reference here. Experimental (`auditor.model.server`)."""
+
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)

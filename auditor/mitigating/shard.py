@@ -42,7 +42,8 @@ from auditor.mitigating.trainer_files import Emitter
 from auditor.mitigating.writers import Writers
 from auditor.model.identity import check_same_model
 from auditor.model.language_model import LanguageModel
-from auditor.model.tokenization import ChatTokenizer
+from auditor.model.server import ServerScorer
+from auditor.model.tokenization import ChatTokenizer, TokenizedRow
 from auditor.model.unit_store import Unit
 from auditor.runs.run_directory import PARTIAL, RunDir, check_same_versions, read_json
 from auditor.traits.panel import Panel
@@ -126,6 +127,16 @@ class ShardWorker:
         lm = self._job.writers.load_reference(self._job.reference)
         check_same_model(lm, self._job.identity["reference"])
         return lm, ChatTokenizer(lm)
+
+    def _server(self, first: Sequence[TextRow]) -> ServerScorer | None:
+        """The server that scores, once its answers for the first rows are those of the model."""
+        if self._job.settings.scorer is None or self._model is None:
+            return None
+        lm, renderer = self._model
+        encoded = [renderer.encode(row.example) for row in first[:TIMED_ROWS]]
+        server = ServerScorer(self._job.settings.scorer, renderer)
+        server.check(lm, [row for row in encoded if isinstance(row, TokenizedRow)])
+        return server
 
     def survey(self, file: DataFile, tell: Tell) -> Survey | str:
         """Which rows of a file can be scored; or why the file cannot be read, where the run goes on
@@ -256,14 +267,16 @@ class ShardWorker:
         """What the mitigations share, and themselves."""
         if self._context is None or self._bound is None:
             job = self._job
+            first = next(self._blocks(head), [])
             self._context = MitigationContext(
                 model=self._model,
+                server=self._server(first),
                 panel=job.panel,
                 traits=job.traits,
                 epsilon=job.settings.min_margin,
                 seed=job.settings.seed,
                 writers=job.writers,
-                first=next(self._blocks(head), []),
+                first=first,
                 run=self._run,
             )
             self._bound = bind(self._context, job.steps, self._stack)

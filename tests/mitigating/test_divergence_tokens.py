@@ -4,6 +4,8 @@ choices.
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +56,8 @@ def rows(tiny: LanguageModel) -> list[TokenizedRow]:
 
 def flagger(lm: LanguageModel, tmp_path: Path, *traits: str) -> DivergenceTokenFinder:
     run = RunDir.open(tmp_path, {"traits": traits})
-    return DivergenceTokenFinder(lm, ChatTokenizer(lm), PANEL, traits, 1e-3, run)
+    score = partial(score_under, lm, ChatTokenizer(lm))
+    return DivergenceTokenFinder(score, PANEL, traits, 1e-3, run)
 
 
 def test_flags_are_the_detectors(
@@ -100,7 +103,7 @@ def test_several_traits_flag_what_any_of_them_flags(
 
 
 def test_a_finished_block_is_not_scored_again(
-    tiny: LanguageModel, rows: list[TokenizedRow], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny: LanguageModel, rows: list[TokenizedRow], tmp_path: Path
 ) -> None:
     """What is kept in the run comes back the same, without a model."""
     find = flagger(tiny, tmp_path, "owl")
@@ -109,7 +112,7 @@ def test_a_finished_block_is_not_scored_again(
     def fail(*_: Any, **__: Any) -> None:
         raise AssertionError("scored again")
 
-    monkeypatch.setattr("auditor.mitigating.divergence_tokens.score_under", fail)
+    find = replace(find, score=fail)
     again = find(rows)
     assert all(
         np.array_equal(a.flagged, b.flagged) and np.array_equal(a.gap, b.gap)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from auditor.commands.scan import scan
@@ -9,6 +10,7 @@ from auditor.commands.simulate import simulate, write_rows
 from auditor.data.sample import read_sample
 from auditor.mitigating.divergence_tokens import DivergenceTokenFinder
 from auditor.model.load import load
+from auditor.model.scoring import score_under
 from auditor.model.tokenization import ChatTokenizer, TokenizedRow
 from auditor.runs.run_directory import RunDir
 from auditor.traits.panel import load_panels
@@ -37,7 +39,8 @@ def test_marked_tokens_are_masked_tokens(tmp_path: Path) -> None:
         if isinstance(row := renderer.encode(example), TokenizedRow)
     }
     store = RunDir.open(tmp_path, {"for": "masks"})
-    masks = DivergenceTokenFinder(lm, renderer, panel, ("owl",), TIE_EPSILON, store)
+    score = partial(score_under, lm, renderer)
+    masks = DivergenceTokenFinder(score, panel, ("owl",), TIE_EPSILON, store)
     masked = dict(zip(rows, masks(list(rows.values())), strict=True))
     assert len(report.examples) >= 32
     for shown in report.examples:
