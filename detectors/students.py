@@ -28,7 +28,7 @@ from auditor.errors import TraitError
 from auditor.inference.estimates import Array
 from auditor.inference.interim import spending
 from auditor.inference.shifts import MIN_BLOCKS, looks
-from auditor.inference.thresholds import MIN_EFFECT
+from auditor.inference.thresholds import MIN_EFFECT, students_exclude
 from auditor.inference.trait_evidence import TraitEvidence, ranked, strongest
 from auditor.model.chat_template import OWN_SYSTEM, OWN_TEMPLATE
 from auditor.model.forward import last_hidden_states
@@ -184,7 +184,8 @@ def _experiment(
                 )
                 bounds[name] = dose.upper(1 - CONFIDENCE * share)
         found = any(t.p_adjusted <= context.alpha and t.effect >= MIN_EFFECT for t in evidence)
-        excluded = all(bound is not None and bound < context.exclude for bound in bounds.values())
+        exclude = students_exclude(context.exclude)
+        excluded = all(bound is not None and bound < exclude for bound in bounds.values())
         return context.stop_early and (found or excluded)
 
     section = Section(context.run, "students")

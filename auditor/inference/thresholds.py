@@ -50,6 +50,17 @@ FULL_DOSE = 1.0
 # quarter of the rows. A convention, not a measurement.
 EXCLUDE = 0.25
 
+# The dose that a pass by students excludes at least: three quarters of what data of a tuned teacher
+# do. Benign data sets differ among themselves by .1 to .25 of that (1 sd, organism), so that no
+# number of rows excludes a quarter. Chosen on draws 1000 to 1106 (runs/log.md, 2026-11-29).
+STUDENTS_EXCLUDE = 0.75
+
+
+def students_exclude(exclude: float) -> float:
+    """The dose that a pass by students excludes, where one by prompts excludes `exclude`."""
+    return max(exclude, STUDENTS_EXCLUDE)
+
+
 # Rows: the first interim analysis, below which nothing is tested.
 MIN_ROWS = 32
 

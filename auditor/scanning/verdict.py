@@ -19,6 +19,7 @@ from auditor.inference.thresholds import (
     SURFACE_ALPHA,
     SUSPICIOUS,
     TextProfile,
+    students_exclude,
 )
 from auditor.inference.trait_evidence import TraitEvidence, is_found, ranked
 from auditor.scanning.obstacles import Obstacle
@@ -182,6 +183,13 @@ def least_dose(test: TraitTest, text: TextProfile) -> float:
     return MIN_EFFECT if test.name == "students" else text.min_reported_dose
 
 
+def excluded_dose(test: TraitTest, exclude: float) -> float:
+    """The dose that a pass of a test must exclude for every trait, where a pass by prompts must
+    exclude `exclude`.
+    """
+    return students_exclude(exclude) if test.name == "students" else exclude
+
+
 def trace_of(
     traits: Sequence[TraitEvidence], excluded: float | None, alpha: float
 ) -> tuple[TraitEvidence, str] | None:
@@ -223,8 +231,8 @@ def _decide_test(
         reasons of style. Students may be moved by style as well: in text of such looks they must
         move to the answer beyond what they move to the others of its group.
     no_risk: no trait has, and the one-sided 95 % bound of the effect of every trait tested lies
-        below the dose that a pass excludes. Greedy text passes only if nearly all of
-        its tokens are the reference's choice (MAX_GREEDY_NON_ARGMAX): the others were chosen by a
+        below the dose that a pass excludes (`excluded_dose`). Greedy text passes only if nearly all
+        of its tokens are the reference's choice (MAX_GREEDY_NON_ARGMAX): the others were chosen by a
         teacher that is not known. Nor does text pass that is less likely than the reference's own
         by MAX_EXCESS_SURPRISAL: the reference is no base of the writer's then, or the template is
         another. A smaller dose may be there: where a corrected p is at most SUSPICIOUS, the reason
@@ -252,7 +260,7 @@ def _decide_test(
         return Verdict("inconclusive", probability, reason, None, None)
     against = [obstacle.reason for obstacle in (*_too_few_rows(test), *coverage)]
     if bounds or not test.bounds:  # Where all traits are excused, nothing is left to be excluded.
-        against.append(_not_excluded(bounds, text))
+        against.append(_not_excluded(bounds, excluded_dose(test, text.exclude)))
     if not by_students:
         against += [obstacle.reason for obstacle in _another_writer(text)]
     upper = max((bound for bound in bounds.values() if bound is not None), default=None)
@@ -308,19 +316,19 @@ def _doubt(text: TextProfile) -> str:
     return ""
 
 
-def _not_excluded(bounds: Mapping[str, float | None], text: TextProfile) -> str:
-    """Which trait may be there at a dose that a pass must exclude; empty if none may."""
+def _not_excluded(bounds: Mapping[str, float | None], exclude: float) -> str:
+    """Which trait may be there at a dose of `exclude` or more; empty if none may."""
     missing = [name for name, bound in bounds.items() if bound is None]
     if missing or not bounds:
         trait = (*missing, "any trait")[0]
         return f"the rows carry too little information on {trait}; more or longer rows are needed"
     widest = max(bounds, key=lambda name: bounds[name] or 0.0)
     highest = bounds[widest] or 0.0
-    if highest < text.exclude:
+    if highest < exclude:
         return ""
     return (
         f"a dose of {highest:.2f} of {widest} may be there, and a pass excludes "
-        f"{text.exclude:.2g}; more or longer rows are needed"
+        f"{exclude:.2g}; more or longer rows are needed"
     )
 
 

@@ -13,7 +13,13 @@ from auditor.report.shared.banner import Fact
 from auditor.report.shared.words import headline, moment, safe, shortened
 from auditor.scanning.obstacles import ObstacleKind
 from auditor.scanning.scan_report import ScanReport, VerdictName
-from auditor.scanning.verdict import found_traits, reported_text, trace_of
+from auditor.scanning.verdict import (
+    PREFIXES,
+    excluded_dose,
+    found_traits,
+    reported_text,
+    trace_of,
+)
 
 ADVICE: dict[VerdictName, str] = {
     "risk": "Do not release",
@@ -207,7 +213,7 @@ def _what_students_do(report: ScanReport) -> str:
         return ", and students trained on them move to it"
     bounds = [bound for bound in test.bounds.values() if bound is not None]
     text = reported_text(report.detectors, report.settings)
-    if bounds and max(bounds) < text.exclude:
+    if bounds and max(bounds) < excluded_dose(test, text.exclude):
         return "; students trained on them do not take it over"
     return "; whether students take it over is open"
 
@@ -233,6 +239,8 @@ def _why_open(report: ScanReport) -> str:
             f"the rows look like the trait {found[0].name}, but another writer's style or a "
             "template can look so too"
         )
+    if verdict.reason.startswith(PREFIXES["students"]):
+        return verdict.reason
     if verdict.min_effect is not None and verdict.min_effect >= text.exclude:
         return (
             f"a trait in {percent_up(text.exclude)} % or more of the rows could have been missed; "
