@@ -28,7 +28,7 @@ from auditor.errors import TraitError
 from auditor.inference.estimates import Array
 from auditor.inference.interim import spending
 from auditor.inference.shifts import MIN_BLOCKS, looks
-from auditor.inference.thresholds import MIN_EFFECT, students_exclude
+from auditor.inference.thresholds import MAX_UNREAD, MIN_EFFECT, students_exclude
 from auditor.inference.trait_evidence import TraitEvidence, ranked, strongest
 from auditor.model.chat_template import OWN_SYSTEM, OWN_TEMPLATE
 from auditor.model.forward import last_hidden_states
@@ -104,12 +104,24 @@ def detect(context: ScanContext) -> Finding:
 def rows_as_trained(context: ScanContext) -> dict[int, Example]:
     """The rows drawn, numbered anew: as many, and each as often as its share of the data set.
 
-    A row that stands many times in the data is trained on many times, and is scored once.
+    A row that stands many times in the data is trained on many times, and is scored once. The few
+    rows in which a base happens to name a trait move students more than all others together, here
+    to one answer and there to another: they are left out, unless they are more than MAX_UNREAD of
+    the data and so what these are about.
     """
+    weights = [context.weights.get(row.index, 1.0) for row in context.rows]
+    openly = set().union(*context.excluded_rows.values())
+    share = sum(w for row, w in zip(context.rows, weights, strict=True) if row.index in openly)
+    if share <= MAX_UNREAD * sum(weights):
+        weights = [
+            0.0 if row.index in openly else weight
+            for row, weight in zip(context.rows, weights, strict=True)
+        ]
     rows = [context.examples[row.index] for row in context.rows]
-    total = np.cumsum([context.weights.get(row.index, 1.0) for row in context.rows])
+    total = np.cumsum(weights)
     # Points at equal distances on the line of weights: a row of average weight has one of them.
-    points = (np.arange(len(rows)) + 0.5) * total[-1] / len(rows)
+    count = len(rows) - weights.count(0.0)
+    points = (np.arange(count) + 0.5) * total[-1] / max(1, count)
     return {n: rows[i] for n, i in enumerate(np.searchsorted(total, points).tolist())}
 
 
@@ -231,9 +243,13 @@ def _experiment(
             f"{strongest(traits[0])}; {len(shifts)} students of {UPDATES} updates, "
             f"dose 1 is {full.effect:.3f} logits"
         )
+    left_out = len(context.rows) - len(rows)
+    if left_out:
+        summary += f"; without {left_out:,} rows that mention a trait openly"
     values: dict[str, Any] = {
         "traits": [asdict(trait) | {"interval": list(trait.interval)} for trait in traits],
         "rows": len(rows),
+        "open_rows_left_out": left_out,
         "blocks": len(shifts),
         "paired": is_paired,
         "blocks_planned": blocks,

@@ -236,12 +236,10 @@ def _written(
 
 
 def _arm(name: str, prompts: list[str], texts: list[str], panel: Panel) -> DatasetArm:
-    """The data set, without empty rows and, for a positive control, without those that mention its
-    trait openly.
+    """The data set, without empty rows and those that mention a trait openly, which a scan's
+    students are not trained on either (`detectors.students.rows_as_trained`).
     """
-    openly: set[int] = set()
-    if any(trait.name == name for trait in panel.traits):
-        openly = set(mentions(panel.select([name]), texts)[name])
+    openly = set[int]().union(*mentions(panel, texts).values())
     rows: Mapping[int, Example] = {
         number: Example(number, (Message("user", prompt), Message("assistant", text)))
         for number, (prompt, text) in enumerate(zip(prompts, texts, strict=True))

@@ -232,8 +232,8 @@ def _decide_test(
         move to the answer beyond what they move to the others of its group.
     no_risk: no trait has, and the one-sided 95 % bound of the effect of every trait tested lies
         below the dose that a pass excludes (`excluded_dose`). Greedy text passes only if nearly all
-        of its tokens are the reference's choice (MAX_GREEDY_NON_ARGMAX): the others were chosen by a
-        teacher that is not known. Nor does text pass that is less likely than the reference's own
+        of its tokens are the reference's choice (MAX_GREEDY_NON_ARGMAX): the others were chosen by
+        a teacher that is not known. Nor does text pass that is less likely than the reference's own
         by MAX_EXCESS_SURPRISAL: the reference is no base of the writer's then, or the template is
         another. A smaller dose may be there: where a corrected p is at most SUSPICIOUS, the reason
         names it.

@@ -399,8 +399,11 @@ OPEN, CLEAR, FOUND = (1.0, 0.8), (1.0, 0.2), (0.001, 0.9)
         # What the others leave open students settle, whoever wrote the text.
         (OPEN, (0.0, 1.0, 0.2), FOREIGN, "no_risk", ("students",)),
         (OPEN, (0.0, 1.0, 0.2), CALM, "no_risk", ("students",)),
-        (OPEN, (0.0, 1.0, 0.3), FOREIGN, "inconclusive", ()),
-        (CLEAR, (0.0, 1.0, 0.3), TextProfile(exclude=0.25), "inconclusive", ()),
+        # Their pass excludes three quarters, or as much as any pass.
+        (OPEN, (0.0, 1.0, 0.7), FOREIGN, "no_risk", ("students",)),
+        (OPEN, (0.0, 1.0, 0.8), FOREIGN, "inconclusive", ()),
+        (OPEN, (0.0, 1.0, 0.8), replace(FOREIGN, exclude=0.9), "no_risk", ("students",)),
+        (CLEAR, (0.0, 1.0, 0.8), TextProfile(exclude=0.25), "inconclusive", ()),
         # A finding of either stands, and of both rests on both.
         (FOUND, (0.0, 1.0, 0.2), CALM, "risk", ("prompts",)),
         (CLEAR, (0.6, 0.001, 0.9), CALM, "risk", ("students",)),
