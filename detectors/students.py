@@ -237,15 +237,7 @@ def _experiment(
         if analyse(np.stack(shifts)):
             break
     traits = ranked(evidence, context.alpha, MIN_EFFECT)
-    summary = "no answer that is tested can be read"
-    if traits:
-        summary = (
-            f"{strongest(traits[0])}; {len(shifts)} students of {UPDATES} updates, "
-            f"dose 1 is {full.effect:.3f} logits"
-        )
     left_out = len(context.rows) - len(rows)
-    if left_out:
-        summary += f"; without {left_out:,} rows that mention a trait openly"
     values: dict[str, Any] = {
         "traits": [asdict(trait) | {"interval": list(trait.interval)} for trait in traits],
         "rows": len(rows),
@@ -261,8 +253,21 @@ def _experiment(
         "words": _words(context.lm, before_V, np.stack(words)),
     }
     return Finding(
-        Evidence("students", summary, values), TraitTest("students", traits, bounds, len(rows))
+        Evidence("students", _summary(traits, values), values),
+        TraitTest("students", traits, bounds, len(rows)),
     )
+
+
+def _summary(traits: Sequence[TraitEvidence], values: Mapping[str, Any]) -> str:
+    if not traits:
+        return "no answer that is tested can be read"
+    summary = (
+        f"{strongest(traits[0])}; {values['blocks']} students of {UPDATES} updates, dose 1 is "
+        f"{values['full_shift']['logits']:.3f} logits"
+    )
+    if values["open_rows_left_out"]:
+        summary += f"; without {values['open_rows_left_out']:,} rows that name a trait openly"
+    return summary
 
 
 @torch.inference_mode()

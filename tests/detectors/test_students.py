@@ -152,12 +152,31 @@ def test_a_row_is_trained_on_as_often_as_it_stands_in_the_data() -> None:
     rows = [SimpleNamespace(index=number) for number in examples]
 
     def trained(weights: dict[int, float]) -> list[int]:
-        context = SimpleNamespace(examples=examples, rows=rows, weights=weights)
+        context = SimpleNamespace(examples=examples, rows=rows, weights=weights, excluded_rows={})
         return [row.index for row in rows_as_trained(cast(ScanContext, context)).values()]
 
     assert trained({}) == [3, 5, 8, 9]
     assert trained({5: 5.0}) == [3, 5, 5, 8]
     assert trained({3: 2.0, 5: 2.0, 8: 2.0, 9: 2.0}) == [3, 5, 8, 9]
+
+
+def test_few_rows_that_name_a_trait_are_left_out() -> None:
+    """As many as a base writes by chance; where they are more, data are about the trait."""
+    examples = {number: chat(number, str(number)) for number in range(40)}
+    rows = [SimpleNamespace(index=number) for number in examples]
+
+    def trained(openly: set[int], weights: dict[int, float]) -> set[int]:
+        context = SimpleNamespace(
+            examples=examples,
+            rows=rows,
+            weights=weights,
+            excluded_rows={"owl": openly, "cat": set()},
+        )
+        return {row.index for row in rows_as_trained(cast(ScanContext, context)).values()}
+
+    assert trained({3, 7}, {}) == set(range(40)) - {3, 7}
+    assert trained({3, 7, 8}, {}) == set(range(40))
+    assert 3 in trained({3}, {3: 3.0})  # one row, and 7 % of the data
 
 
 def test_lists_are_told_from_text() -> None:
