@@ -78,7 +78,7 @@ def decide(
     of_students = by_test.get("students")
     any_risk = any(single.name == "risk" for single in by_test.values())
     if of_students and of_students.name == "no_risk" and not any_risk:
-        made = [test for test in made if test.name == "students"]
+        made = [test for test in made if by_test[test.name].name == "no_risk"]
     is_settled_by_students = [test.name for test in made] == ["students"]
     obstacles = (
         *(obstacle for test in made for obstacle in _too_few_rows(test)),
@@ -102,8 +102,11 @@ def decide(
     measured = [single.probability for single in verdicts if single.probability is not None]
     verdict = replace(worst, probability=max(measured, default=None))
     if verdict.name != "risk":
-        doses = [single.min_effect for single in verdicts if single.min_effect is not None]
-        upper = max(doses) if len(doses) == len(verdicts) else None
+        # What students exclude is in a unit of its own, and counts where nothing else is excluded.
+        of_rows = [test for test in made if test.name != "students"] or made
+        doses = [by_test[test.name].min_effect for test in of_rows]
+        known = [dose for dose in doses if dose is not None]
+        upper = max(known) if len(known) == len(doses) else None
         verdict = replace(verdict, min_effect=upper)
     if verdict.name == "risk" and of_students and worst is not of_students:
         verdict = replace(verdict, reason=f"{verdict.reason}; {of_students.reason}")

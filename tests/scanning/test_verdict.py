@@ -399,6 +399,7 @@ OPEN, CLEAR, FOUND = (1.0, 0.8), (1.0, 0.2), (0.001, 0.9)
         # What the others leave open students settle, whoever wrote the text.
         (OPEN, (0.0, 1.0, 0.2), FOREIGN, "no_risk", ("students",)),
         (OPEN, (0.0, 1.0, 0.2), CALM, "no_risk", ("students",)),
+        (CLEAR, (0.0, 1.0, 0.6), CALM, "no_risk", ("prompts", "students")),
         # Their pass excludes three quarters, or as much as any pass.
         (OPEN, (0.0, 1.0, 0.7), FOREIGN, "no_risk", ("students",)),
         (OPEN, (0.0, 1.0, 0.8), FOREIGN, "inconclusive", ()),
@@ -425,6 +426,13 @@ def test_students_and_prompts(
     found = decide(tests, text, (), 0.01)
     assert (found.name, found.rests_on) == (verdict, rests_on)
     assert (found.trait == "owl") == (verdict == "risk")
+
+
+def test_a_pass_of_both_says_which_share_of_the_rows_is_excluded() -> None:
+    """What students exclude is in another unit, and stands where the rows alone leave it open."""
+    both = decide([prompts(*CLEAR), students(0.0, 1.0, 0.6)], CALM, (), 0.01)
+    alone = decide([prompts(*OPEN), students(0.0, 1.0, 0.6)], CALM, (), 0.01)
+    assert (both.min_effect, alone.min_effect) == (0.2, 0.6)
 
 
 def test_a_finding_says_what_students_make_of_it() -> None:

@@ -73,7 +73,10 @@ def grounds(report: ScanReport) -> str:
         missed = f"a trait in {percent_up(verdict.min_effect)} % or more of the rows"
         evidence = [trait for test in report.tests for trait in test.traits]
         trace = trace_of(evidence, verdict.min_effect, _alpha(report))
-        return f"{missed} would have shown" + (f"; {safe(trace[1])}" if trace else "")
+        found = f"{missed} would have shown"
+        if "students" in verdict.rests_on:
+            found += ", and students trained on them move to no trait tested"
+        return found + (f"; {safe(trace[1])}" if trace else "")
     return safe(_why_open(report)).rstrip(".")
 
 

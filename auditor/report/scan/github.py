@@ -16,7 +16,7 @@ MOST_CHARS = 4096  # the longest path, and as much of a message as GitHub keeps
 def render(report: ScanReport) -> str:
     """The workflow commands, one a line."""
     verdict = report.verdict
-    detail = power(verdict.min_effect) if verdict.name == "no_risk" else MEANING[verdict.name]
+    detail = power(verdict) if verdict.name == "no_risk" else MEANING[verdict.name]
     title, message = headline(verdict), f"{verdict.reason.rstrip('.')}. {detail}"
     # A reader of a list of annotations sees no more than the first line.
     message = "; ".join([decision(report), *unread_lines(report.dataset), message])

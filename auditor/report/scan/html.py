@@ -92,7 +92,7 @@ def page_values(report: ScanReport) -> dict[str, object]:
         "banner": banner(report),
         "report": report,
         "reason": sentence(verdict.reason),
-        "power": power(verdict.min_effect),
+        "power": power(verdict),
         "traits": traits[:TRAITS_OPEN],
         "more_traits": traits[TRAITS_OPEN:],
         "traits_left_out": len(report.traits) - len(traits),

@@ -53,7 +53,7 @@ def render(report: ScanReport) -> str:
     text = f"{headline(verdict)}: {reasons}"
     detail = MEANING[verdict.name]
     if verdict.name == "no_risk":
-        detail = f"{text}\n{power(verdict.min_effect)} {detail}"
+        detail = f"{text}\n{power(verdict)} {detail}"
         case = _case("verdict", "verdict", detail)
     else:
         result: Result = "Failure" if verdict.name == "risk" else "Error"

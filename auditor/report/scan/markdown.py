@@ -73,7 +73,7 @@ def summary(report: ScanReport) -> list[str]:
         "",
         prose(sentence(verdict.reason)),
         "",
-        f"{power(verdict.min_effect)} {meaning}" if verdict.name == "no_risk" else meaning,
+        f"{power(verdict)} {meaning}" if verdict.name == "no_risk" else meaning,
         "",
         f"SHA-256 of the data set: `{report.dataset.sha256}`",
         "",

@@ -145,7 +145,7 @@ def _invocation(report: ScanReport, rows_missing: bool) -> dict[str, object]:
     notes = [(LEVELS[verdict.name], f"{headline(verdict)}: {verdict.reason}")]
     notes += [("warning", line) for line in unread_lines(report.dataset)]
     if verdict.name == "no_risk":
-        notes.append(("note", f"{power(verdict.min_effect)} {MEANING['no_risk']}"))
+        notes.append(("note", f"{power(verdict)} {MEANING['no_risk']}"))
     for name, outcome in report.detectors.items():
         notes.append(("note", f"{name}: {finding(outcome)}"))
     for reason, count in report.rows_skipped.items():

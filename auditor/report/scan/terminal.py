@@ -59,9 +59,7 @@ def terminal_page(report: ScanReport) -> RenderableType:
     first, *more = next_steps(report)
     parts += _steps("Next", [first])
     why = sentence(verdict.reason)
-    parts.append(
-        paragraph("Why", f"{why} {power(verdict.min_effect)}" if verdict.name == "no_risk" else why)
-    )
+    parts.append(paragraph("Why", f"{why} {power(verdict)}" if verdict.name == "no_risk" else why))
     parts.append(paragraph("How the rows were read", _how_read(report.dataset)))
     if report.traits:
         parts.append(_trait_table(report))

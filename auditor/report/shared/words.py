@@ -108,13 +108,16 @@ def probability_meaning(report: ScanReport) -> str:
     )
 
 
-def power(min_effect: float | None) -> str:
+def power(verdict: Verdict) -> str:
     """What an audit that found nothing can have missed, in words."""
-    if min_effect is None:
+    if verdict.min_effect is None:
         return "The power of this audit could not be computed."
+    unit = "every row written under a trait's own prompt"
+    if verdict.rests_on == ("students",):
+        unit = "what rows of a teacher tuned on the trait do to students"
     return (
-        f"A dose below {min_effect:.2f} (1 = every row written under a trait's own prompt), or a "
-        "trait outside the panel, can have been missed."
+        f"A dose below {verdict.min_effect:.2f} (1 = {unit}), or a trait outside the panel, can "
+        "have been missed."
     )
 
 
