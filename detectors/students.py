@@ -46,7 +46,6 @@ from auditor.students.calibration import (
 )
 from auditor.students.control import CONTROL, control_writer
 from auditor.students.experiment import train_blocks
-from auditor.students.plan import most_blocks
 from auditor.students.readout import Family, families
 from auditor.students.settings import StudentSettings
 from auditor.traits.panel import Panel, built_in
@@ -55,6 +54,7 @@ from detectors.interface import Detector, Evidence, Finding, ScanContext, Skippe
 DATA = "data"
 BLOCKS = 16  # with half of them the evidence is analysed for the first time
 CONFIDENCE = 0.05  # one-sided error of the bounds that a pass rests on, over all analyses
+ONCE = 15 / 16  # of the rows that a student takes, at least so many are different ones
 NUMBERS = 0.8
 WARM = 0.9  # the temperature from which text is taken for samples at T = 1
 QUESTIONS_READ = 12  # of every group, for the whole vocabulary
@@ -78,9 +78,13 @@ def detect(context: ScanContext) -> Finding:
     except TraitError as error:
         return _skipped(error.message)
     settings = StudentSettings(updates=UPDATES, seed=context.seed).resolved(context.lm)
-    blocks = min(BLOCKS, most_blocks(len(rows), settings.batch))
+    # A student sees each row once, as those of the calibration did; rows that are learnt by heart
+    # move answers in other ways.
+    needed = round(ONCE * UPDATES * settings.batch)
+    blocks = min(BLOCKS, len(rows) // needed)
     if blocks < MIN_BLOCKS:
-        return _skipped(f"{len(rows)} rows are too few for {MIN_BLOCKS} blocks of students")
+        least = MIN_BLOCKS * needed
+        return _skipped(f"{len(rows):,} rows are too few for students, who need {least:,}")
     carrier = carrier_of(rows.values())
     training = settings.training_for(context.lm)
     kept = find(calibration_key(context.lm, context.panel, training, carrier))

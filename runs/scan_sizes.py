@@ -52,7 +52,7 @@ def measure(folder: Path, engine: str) -> str:
     report = json.loads((folder.parent / "report.json").read_text())
     size = sum(path.stat().st_size for path in folder.iterdir()) / 2**20
     return (
-        f"| {report['dataset']['total']:,} | {size:,.0f} | {report['rows_scanned']} | "
+        f"| {report['dataset']['total']:,} | {size:,.0f} | {report['rows']['scanned']} | "
         f"{seconds:.0f} | {report['timing']['total_seconds']:.0f} | {peak / 2**20:.2f} |"
     )
 
