@@ -24,6 +24,7 @@ from auditor.cli import main
 from auditor.cli.bench import budget
 from auditor.cli.parsing import Target, parse_columns, parse_rows, parse_targets
 from auditor.cli.progress import Plain, line
+from auditor.engine.local import LocalEngine
 from auditor.errors import AuditError, InputError, ModelError, RunError
 from auditor.progress import Progress
 from auditor.report.scan.json import from_dict
@@ -223,6 +224,7 @@ def test_defaults_reach_the_verb(verb: Verb, tmp_path: Path) -> None:
         "system": None,
         "score_rows": "needed",
         "origins": {},
+        "engine": LocalEngine(),
         "fresh": False,
         "root": tmp_path,
     }
