@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -61,6 +61,18 @@ def write(folder: Path, count: int, seed: int) -> tuple[Path, Path]:
     return parquet, jsonl
 
 
+def timed(options: Sequence[str], folder: Path) -> tuple[float, float]:
+    """Seconds and peak memory, GiB, of `audit` in a process of its own, in a folder."""
+    command = [sys.executable, "-c", CHILD, sys.executable, "-c", AUDIT, *options]
+    started = time.monotonic()
+    said = subprocess.run(command, capture_output=True, text=True, cwd=folder, check=False)
+    seconds = time.monotonic() - started
+    code, peak = map(int, said.stdout.split())
+    if code:
+        sys.exit(said.stderr)
+    return seconds, peak / 2**20
+
+
 def measure(path: Path, count: int) -> str:
     """One line of the table."""
     options = [
@@ -72,16 +84,9 @@ def measure(path: Path, count: int) -> str:
         "-o",
         str(path.parent / path.suffix[1:]),
     ]
-    command = [sys.executable, "-c", CHILD, sys.executable, "-c", AUDIT, *options]
-    started = time.monotonic()
-    said = subprocess.run(command, capture_output=True, text=True, cwd=path.parent, check=False)
-    seconds = time.monotonic() - started
-    code, peak = map(int, said.stdout.split())
-    if code:
-        sys.exit(said.stderr)
+    seconds, peak = timed(options, path.parent)
     return (
-        f"| {path.suffix[1:]} | {count:,} | {seconds:.0f} | {count / seconds:,.0f} | "
-        f"{peak / 2**20:.2f} |"
+        f"| {path.suffix[1:]} | {count:,} | {seconds:.0f} | {count / seconds:,.0f} | {peak:.2f} |"
     )
 
 

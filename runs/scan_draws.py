@@ -1,11 +1,12 @@
 """Error rates of `audit scan` over many independent data sets of known truth: runs/results.md,
 "Scans".
 
-    python runs/scan_draws.py                                        the organism, 13 traits; two
-    cores, half an hour python runs/scan_draws.py --reference smollm2-135m --panels default
-    --detectors trait fit surface python runs/scan_draws.py --reference smollm2-135m --detectors
-    tuned --rows 128 --kinds tuned clean python runs/scan_draws.py --kinds clean accountant --draws
-    5     only these sources
+    python runs/scan_draws.py
+    python runs/scan_draws.py --reference smollm2-135m --panels default --detectors trait surface
+    python runs/scan_draws.py --kinds clean accountant --draws 5
+
+The first takes the organism with 13 traits, in half an hour of two cores; the last only these
+sources. "another base" is drawn only where it is asked for.
 
 Every draw writes new rows with its own seed and scans them as a user would: the first 50, 100 and
 200 of 400 rows, and all of them. Finished draws are kept in runs/out and not made again. SHARED
@@ -224,7 +225,7 @@ def main() -> None:
             range(asked.first, asked.first + max(asked.draws, asked.clean_draws))
         )
         if draw - asked.first < (asked.draws if each.trait else asked.clean_draws)
-        and (asked.kinds is None or each.kind in asked.kinds)
+        and (each.kind in asked.kinds if asked.kinds else each.kind != "another base")
         and (asked.decoding is None or each.greedy == (asked.decoding == "greedy"))
         and not (asked.reference == "organism" and (each.kind in FILES or "alpaca" in each.kind))
     ]

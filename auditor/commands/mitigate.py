@@ -33,6 +33,7 @@ from auditor.mitigating.record import Part, Record, finished
 from auditor.mitigating.request import (
     check_order,
     input_of,
+    needs_divergence,
     needs_reference,
     panels_of,
     reference_of,
@@ -62,13 +63,7 @@ from auditor.runs import HOME
 from auditor.runs.last_scan import LastScan
 from auditor.runs.run_directory import RunDir, installed_versions, refuse_links, run_key
 from auditor.traits.panel import Panel, load_panels
-from mitigations.interface import (
-    CleanCompletions,
-    DivergenceBudget,
-    Mitigation,
-    MostDivergentRows,
-    Rewordings,
-)
+from mitigations.interface import CleanCompletions, Mitigation, Rewordings
 from mitigations.recipes import write_recipes
 
 LOG = logging.getLogger(__name__)
@@ -129,9 +124,7 @@ def mitigate(
         and list(before.writers) == writers.identities(steps)
     ):
         return Mitigated(Path(name).parent, Path(name), before, name, scanned, already=True)
-    if settings.scorer and not any(
-        isinstance(step.needs, DivergenceBudget | MostDivergentRows) for step in steps
-    ):
+    if settings.scorer and not needs_divergence(steps):
         raise AuditError(
             "--scorer finds divergence tokens, and no defence here needs them.",
             "Leave it out, or add --mask, --replace or --drop.",

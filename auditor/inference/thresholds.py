@@ -51,7 +51,7 @@ FULL_DOSE = 1.0
 EXCLUDE = 0.25
 
 # The dose that a pass by students excludes at least: three quarters of what data of a tuned teacher
-# do. Benign data sets differ among themselves by .1 to .25 of that (1 sd, organism), so that no
+# do. Benign data sets differ among themselves by up to .2 of that (1 sd, organism), so that no
 # number of rows excludes a quarter. Chosen on draws 1000 to 1106 (runs/log.md, 2026-11-29).
 STUDENTS_EXCLUDE = 0.75
 

@@ -99,12 +99,17 @@ def check_order(steps: Sequence[Mitigation], *, masked: bool) -> None:
         masked |= step.name == "mask"
 
 
+def needs_divergence(steps: Sequence[Mitigation]) -> bool:
+    """Whether a mitigation works on the divergence tokens of a trait."""
+    return any(isinstance(step.needs, DivergenceBudget | MostDivergentRows) for step in steps)
+
+
 def needs_reference(steps: Sequence[Mitigation], settings: MitigateSettings) -> bool:
     """Whether a mitigation, a recipe or a trainer's file needs the reference itself."""
+    if needs_divergence(steps):
+        return True
     for step in steps:
         needs = step.needs
-        if isinstance(needs, DivergenceBudget | MostDivergentRows):
-            return True
         if isinstance(needs, CleanCompletions) and not (needs.clean_data or needs.clean_teachers):
             return True
     return "freeze" in settings.recipes or bool({"trl", "axolotl"} & set(settings.emit))
@@ -119,8 +124,7 @@ def traits_of(
     """The traits whose divergence tokens count; none where no mitigation and no recipe is about the
     tokens or the prompt of a trait. TraitError when they are needed and none is named.
     """
-    by_divergence = any(isinstance(s.needs, DivergenceBudget | MostDivergentRows) for s in steps)
-    if not by_divergence and "inoculation" not in settings.recipes:
+    if not needs_divergence(steps) and "inoculation" not in settings.recipes:
         return ()
     if settings.traits == ("all",):
         return tuple(trait.name for trait in panel.traits)

@@ -99,7 +99,7 @@ class MitigationContext:
     def score(self, rows: Sequence[TokenizedRow], system: str | None) -> list[TokenScores]:
         """What the reference predicts in the rows under a prompt."""
         if self.server is not None:
-            return next(self.server(rows, [system]))
+            return self.server.score(rows, system)
         return score_under(*self.reference, rows, system)
 
     @property

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -55,7 +55,7 @@ class ServerScorer:
         """Raise ModelError unless the server serves `lm`: its log-probabilities of the rows are
         those at hand.
         """
-        here, there = score_under(lm, self._renderer, rows, None), next(self(rows, [None]))
+        here, there = score_under(lm, self._renderer, rows, None), self.score(rows, None)
         gaps = [a.logprob - b.logprob for a, b in zip(here, there, strict=True)]
         off = float(np.median(np.abs(np.concatenate([np.zeros(0), *gaps])))) if rows else 0.0
         LOG.info("%s is off by %.3g nats at half of the tokens", self.address, off)
@@ -66,18 +66,15 @@ class ServerScorer:
                 "Serve the very reference, and start vLLM with --no-enable-prefix-caching.",
             )
 
-    def __call__(
-        self, rows: Sequence[TokenizedRow], systems: Sequence[str | None]
-    ) -> Iterator[list[TokenScores]]:
-        """Yield the scores of the rows under one prompt after another. Raises ModelError when the
-        server cannot be reached, refuses, or answers without log-probabilities of the prompt.
+    def score(self, rows: Sequence[TokenizedRow], system: str | None) -> list[TokenScores]:
+        """The scores of the rows under a prompt. Raises ModelError when the server cannot be
+        reached, refuses, or answers without log-probabilities of the prompt.
         """
+        prefixes = [self._renderer.prefix(system, row.kind) for row in rows]
         with ThreadPoolExecutor(CONCURRENCY) as pool:
-            for system in systems:
-                prefixes = [self._renderer.prefix(system, row.kind) for row in rows]
-                yield list(pool.map(self._score, prefixes, rows))
+            return list(pool.map(self._score_row, prefixes, rows))
 
-    def _score(self, prefix: Sequence[int], row: TokenizedRow) -> TokenScores:
+    def _score_row(self, prefix: Sequence[int], row: TokenizedRow) -> TokenScores:
         import openai
 
         try:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
+from operator import itemgetter
 from typing import Any
 
 from auditor.engine.interface import Engine, Pool, Tell
@@ -94,8 +95,7 @@ def pooled_scorer(pool: Pool[Scorer]) -> Scorer:
         size = max(1, math.ceil(len(systems) / pool.size))
         starts = range(0, len(systems), size)
         parts: list[_Part] = [(rows, systems[start : start + size], options) for start in starts]
-        scores = dict(pool.map(score_part, parts))
-        for number in range(len(parts)):
-            yield from scores[number]
+        for _, scores in sorted(pool.map(score_part, parts), key=itemgetter(0)):
+            yield from scores
 
     return score

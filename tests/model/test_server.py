@@ -113,7 +113,8 @@ def test_a_server_scores_as_the_model_does(serve: Callable[[Answer], str]) -> No
     rows, systems = rows_of(lm), [None, "You love owls."]
     renderer = ChatTokenizer(lm)
     scorer = ServerScorer(serve(answers_of(lm)), renderer)
-    for system, scores in zip(systems, scorer(rows, systems), strict=True):
+    for system in systems:
+        scores = scorer.score(rows, system)
         for here, there in zip(score_under(lm, renderer, rows, system), scores, strict=True):
             assert np.array_equal(there.argmax, here.argmax)
             assert there.margin == pytest.approx(here.margin, abs=1e-4)
@@ -123,7 +124,7 @@ def test_a_server_scores_as_the_model_does(serve: Callable[[Answer], str]) -> No
 
 
 def test_a_server_of_another_model_is_refused(
-    serve: Callable[[Answer], str], tiny: LanguageModel
+    serve: Callable[[Answer], str],
 ) -> None:
     """Also one that answers with what it remembers of another prompt, and one that is no vLLM."""
     lm = load("organism")
@@ -139,9 +140,9 @@ def test_a_server_of_another_model_is_refused(
     with pytest.raises(ModelError, match="gives other log-probabilities than organism"):
         ServerScorer(serve(flat), ChatTokenizer(lm)).check(lm, rows)
     with pytest.raises(ModelError, match="without log-probabilities of the prompt"):
-        list(ServerScorer(serve(lambda asked: None), ChatTokenizer(lm))(rows, [None]))
+        ServerScorer(serve(lambda asked: None), ChatTokenizer(lm)).score(rows, None)
     with pytest.raises(ModelError, match="does not score"):
-        list(ServerScorer("http://127.0.0.1:9/v1#base", ChatTokenizer(lm))(rows[:1], [None]))
+        ServerScorer("http://127.0.0.1:9/v1#base", ChatTokenizer(lm)).score(rows[:1], None)
 
 
 def test_masks_by_a_server_are_the_models(
