@@ -54,8 +54,10 @@ RIGHT: dict[Right, str] = {
     "untouched": "nothing of it is written, run or taken over",
 }
 
-FOUND = "[Tt]he completions follow the trait owl"
-"""What a page says where poisoned rows were scored."""
+FOUND = "[Tt]he completions follow the trait"
+"""What a page says where poisoned rows were scored: clean ones pass. Which trait is named is not
+asked here: a scan stops at 32 rows where a trait is clear, and of an owl's it may name the eagle.
+"""
 
 
 @dataclass(frozen=True)
