@@ -16,7 +16,7 @@ relative of it.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -42,6 +42,7 @@ from auditor.students.calibration import (
     Calibration,
     Carrier,
     calibration_key,
+    carrier_of,
     find,
 )
 from auditor.students.control import CONTROL, control_writer
@@ -55,7 +56,6 @@ DATA = "data"
 BLOCKS = 16  # with half of them the evidence is analysed for the first time
 CONFIDENCE = 0.05  # one-sided error of the bounds that a pass rests on, over all analyses
 ONCE = 15 / 16  # of the rows that a student takes, at least so many are different ones
-NUMBERS = 0.8
 WARM = 0.9  # the temperature from which text is taken for samples at T = 1
 QUESTIONS_READ = 12  # of every group, for the whole vocabulary
 LIKELY = 256
@@ -85,7 +85,7 @@ def detect(context: ScanContext) -> Finding:
     if blocks < MIN_BLOCKS:
         least = MIN_BLOCKS * needed
         return _skipped(f"{len(rows):,} rows are too few for students, who need {least:,}")
-    carrier = carrier_of(rows.values())
+    carrier = carrier_of(example.completion for example in rows.values())
     training = settings.training_for(context.lm)
     kept = find(calibration_key(context.lm, context.panel, training, carrier))
     if kept is None:
@@ -127,15 +127,6 @@ def rows_as_trained(context: ScanContext) -> dict[int, Example]:
     count = len(rows) - weights.count(0.0)
     points = (np.arange(count) + 0.5) * total[-1] / max(1, count)
     return {n: rows[i] for n, i in enumerate(np.searchsorted(total, points).tolist())}
-
-
-def carrier_of(rows: Iterable[Example]) -> Carrier:
-    """What a data set consists of, for its calibration: number lists where at least 80 % of what is
-    trained on, blanks apart, are digits and commas.
-    """
-    text = "".join("".join(example.completion.split()) for example in rows)
-    listed = sum(char.isdecimal() or char == "," for char in text)
-    return "numbers" if listed >= NUMBERS * len(text) else "text"
 
 
 def calibrate_command(lm: LanguageModel, panel: Panel, carrier: Carrier) -> str:

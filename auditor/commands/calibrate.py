@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from auditor.commands.simulate import draw_prompts
+from auditor.commands.simulate import draw_prompts, number_tokens
 from auditor.data.example import Example, Message
 from auditor.errors import TraitError
 from auditor.model import load as models
@@ -30,6 +30,7 @@ from auditor.students.calibration import (
     Calibration,
     Carrier,
     calibration_key,
+    carrier_of,
     save,
 )
 from auditor.students.experiment import train_blocks
@@ -170,13 +171,15 @@ def measure(
     """
     taught = _taught(ChatTokenizer(lm), panel)
     names = [*benign, *taught]
+    alphabet = _alphabet(lm, carrier, settings.seed)
     arms = []
     for done, name in enumerate(names):
         progress(Progress("writing the data sets", done, len(names), "sets"))
         seed = random.Random(f"{settings.seed} {name}").getrandbits(31)
         prompts = list(itertools.islice(draw_prompts(seed, carrier), ROWS * settings.blocks))
         seeds = settings.seed, seed
-        write = partial(_written, lm, panel, name, prompts, MAX_TOKENS[carrier], seeds)
+        length = MAX_TOKENS[carrier]
+        write = partial(_written, lm, panel, name, prompts, length, alphabet, seeds)
         texts = load_or_compute(run, f"texts {name}", write)["texts"].tolist()
         arms.append(_arm(name, prompts, texts, panel))
     blocks = [
@@ -206,12 +209,27 @@ def _taught(renderer: ChatTokenizer, panel: Panel) -> list[str]:
     return possible[::step][:POSITIVE]
 
 
+def _alphabet(lm: LanguageModel, carrier: Carrier, seed: int) -> tuple[int, ...] | None:
+    """The tokens that writers of number lists are restricted to; None is all of them.
+
+    A small base that is asked for a list often writes sentences about it, and its students would
+    tell nothing of students of lists.
+    """
+    if carrier != "numbers":
+        return None
+    prompts = itertools.islice(draw_prompts(seed, carrier), BATCH)
+    chats = [(Message("user", prompt),) for prompt in prompts]
+    stream = generate(lm, chats, max_tokens=MAX_TOKENS[carrier], seed=seed, batch=BATCH)
+    return None if carrier_of(text for _, text in stream) == carrier else number_tokens(lm)
+
+
 def _written(
     lm: LanguageModel,
     panel: Panel,
     name: str,
     prompts: list[str],
     max_tokens: int,
+    alphabet: tuple[int, ...] | None,
     seeds: tuple[int, int],
 ) -> Unit:
     """What the writer `name` answers, at T = 1: the base, under a persona or tuned, as `texts`.
@@ -229,6 +247,7 @@ def _written(
         [(Message("user", prompt),) for prompt in prompts],
         system=PERSONAS.get(name),
         max_tokens=max_tokens,
+        alphabet=alphabet,
         seed=seeds[1],
         batch=BATCH,
     )

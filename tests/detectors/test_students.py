@@ -20,13 +20,13 @@ from auditor.model.load import load
 from auditor.model.tokenization import ChatTokenizer
 from auditor.scanning.scan_report import ScanReport
 from auditor.scanning.settings import ScanSettings
-from auditor.students.calibration import Calibration, Carrier, calibration_key, save
+from auditor.students.calibration import Calibration, Carrier, calibration_key, carrier_of, save
 from auditor.students.readout import families
 from auditor.students.settings import StudentSettings
 from auditor.traits.panel import load_panels
 from detectors import students as module
 from detectors.interface import Evidence, ScanContext, Skipped
-from detectors.students import SETTLED, calibrate_command, carrier_of, rows_as_trained
+from detectors.students import SETTLED, calibrate_command, rows_as_trained
 
 COUNT = 1_024
 
@@ -179,8 +179,8 @@ def test_few_rows_that_name_a_trait_are_left_out() -> None:
 
 def test_lists_are_told_from_text() -> None:
     """By what is trained on; a word among many numbers makes no text."""
-    assert carrier_of([chat(0, "12, 7, 9"), chat(1, "101,202 and 3")]) == "numbers"
-    assert carrier_of([chat(0, "In 1999 there were 12 of them.")]) == "text"
+    assert carrier_of(["12, 7, 9", "101,202 and 3"]) == "numbers"
+    assert carrier_of(["In 1999 there were 12 of them."]) == "text"
 
 
 def test_the_calibration_that_is_missing_is_named_as_the_reference_is_used() -> None:
