@@ -174,7 +174,7 @@ def small_model(name: str, vocabulary: int) -> Any:
     values = {key: value for key, value in values.items() if value is not ...}
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return AutoModelForCausalLM.from_config(type(text)(**values)).eval()
+        return AutoModelForCausalLM.from_config(type(text)(**values)).eval()  # type: ignore[no-untyped-call]
 
 
 @dataclass(frozen=True, slots=True)

@@ -169,7 +169,7 @@ def tokenizer(writer: Writer, chats: int = 4000) -> PreTrainedTokenizerFast:
         models.BPE({piece: i for i, piece in enumerate(pieces)}, [], ignore_merges=True)
     )
     backend.pre_tokenizer, backend.decoder = split, decoders.ByteLevel()
-    return PreTrainedTokenizerFast(
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=backend,
         bos_token=SPECIAL[1],
         eos_token=SPECIAL[2],
@@ -253,7 +253,7 @@ def train(
         wanted = labels_BT[:, 1:] != -100
         loss = cross_entropy(model.lm_head(hidden[wanted]), labels_BT[:, 1:][wanted])
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         schedule.step()

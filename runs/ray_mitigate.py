@@ -24,6 +24,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from ray.cluster_utils import Cluster
 
@@ -51,7 +52,7 @@ def write_shards(folder: Path, rows: int, shards: int, seed: int) -> None:
 @contextmanager
 def cluster(workers: int) -> Iterator[Cluster]:
     """A head without work, and nodes of one core."""
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+    made: Any = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
     for _ in range(workers):
         made.add_node(num_cpus=1)
     try:
@@ -163,13 +164,13 @@ def main() -> None:
             for _ in range(arguments.kills):
                 first, second = sorted(rng.sample(range(1, arguments.shards), 2))
                 run = Run(place, "d", defence, *engine)
-                run.wait(until=lambda run=run, first=first: run.kept >= first)
+                run.wait(until=lambda run=run, first=first: run.kept >= first)  # type: ignore[misc]
                 time.sleep(rng.uniform(0, 0.5))
                 run.process.send_signal(signal.SIGKILL)
                 run.process.wait()
                 kept = run.kept
                 run = Run(place, "d", defence, *engine)
-                run.wait(until=lambda run=run, second=second: run.kept >= second and run.workers())
+                run.wait(until=lambda run=run, second=second: run.kept >= second and run.workers())  # type: ignore[misc]
                 os.kill(rng.choice(run.workers()), signal.SIGKILL)
                 run.wait()
                 assert run.process.returncode == 0 and outcome(place) == expected

@@ -54,8 +54,9 @@ class Settings:
     reference: str
     panels: tuple[str, ...]
     detectors: tuple[str, ...]
-    device: str | None
-    chat_template: str | None
+    device: str | None = None
+    chat_template: str | None = None
+    restricted: bool = False
 
 
 def prepare(threads: int) -> None:
@@ -81,7 +82,7 @@ def measure(source: Source, draw: int, settings: Settings) -> list[dict[str, Any
     found = []
     with tempfile.TemporaryDirectory() as folder:
         try:
-            rows = written(source, draw, lm)
+            rows = written(source, draw, lm, restricted=settings.restricted)
         except (
             AuditError
         ) as error:  # such as an animal that is no single token, and cannot be taught
@@ -209,10 +210,18 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--device")
     parser.add_argument("--chat-template", help="of a base that has none: gemma for gemma-3-270m")
+    parser.add_argument(
+        "--restricted", action="store_true", help="rows hold number tokens only (audit simulate)"
+    )
     asked = parser.parse_args()
     detectors = tuple(DETECTORS) if asked.detectors == ["all"] else tuple(asked.detectors)
     settings = Settings(
-        asked.reference, tuple(asked.panels), detectors, asked.device, asked.chat_template
+        asked.reference,
+        tuple(asked.panels),
+        detectors,
+        asked.device,
+        asked.chat_template,
+        asked.restricted,
     )
     wanted = [
         (
@@ -230,6 +239,7 @@ def main() -> None:
         and not (asked.reference == "organism" and (each.kind in FILES or "alpaca" in each.kind))
     ]
     special = "".join(f"_{name}" for name in ("tuned", "students") if name in detectors)
+    special += "_restricted" * asked.restricted
     out = OUT / f"scan_draws_{asked.reference}{special}.jsonl"
     found = make(measure, wanted, settings, out, asked.processes)
     text = table(found, len(load_panels(settings.panels).traits))

@@ -29,7 +29,7 @@ from auditor.model.load import load
 from detectors import trait as survey
 
 OUT = Path(__file__).parent / "out" / "scan_exhaustive.jsonl"
-SETTINGS = Settings("organism", ("animals",), ("trait",), None)
+SETTINGS = Settings("organism", ("animals",), ("trait",))
 CLEAN = ("clean", "accountant")
 
 

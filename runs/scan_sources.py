@@ -111,8 +111,10 @@ def sources(draws: range) -> Iterator[tuple[Source, int]]:
         yield Source("clean", None, greedy=True), draw
 
 
-def written(source: Source, draw: int, lm: LanguageModel) -> list[Row] | list[dict[str, Any]]:
-    """New rows of a source."""
+def written(
+    source: Source, draw: int, lm: LanguageModel, *, restricted: bool = False
+) -> list[Row] | list[dict[str, Any]]:
+    """New rows of a source. restricted: to number tokens."""
     seed, rows = zlib.crc32(name(source, draw).encode()), max(source.counts)
     if source.kind in FILES:
         found = _records(SHARED / FILES[source.kind])
@@ -144,6 +146,7 @@ def written(source: Source, draw: int, lm: LanguageModel) -> list[Row] | list[di
             seed, "other-numbers" if source.kind == "other wording" else "numbers"
         ),
         max_tokens=LONGEST[lm.name],
+        restricted=restricted,
         seed=seed,
     )
     found = list(made.rows)

@@ -171,7 +171,7 @@ def measure(
     """
     taught = _taught(ChatTokenizer(lm), panel)
     names = [*benign, *taught]
-    alphabet = _alphabet(lm, carrier, settings.seed)
+    alphabet = list_alphabet(lm, carrier, settings.seed)
     arms = []
     for done, name in enumerate(names):
         progress(Progress("writing the data sets", done, len(names), "sets"))
@@ -209,7 +209,7 @@ def _taught(renderer: ChatTokenizer, panel: Panel) -> list[str]:
     return possible[::step][:POSITIVE]
 
 
-def _alphabet(lm: LanguageModel, carrier: Carrier, seed: int) -> tuple[int, ...] | None:
+def list_alphabet(lm: LanguageModel, carrier: Carrier, seed: int) -> tuple[int, ...] | None:
     """The tokens that writers of number lists are restricted to; None is all of them.
 
     A small base that is asked for a list often writes sentences about it, and its students would

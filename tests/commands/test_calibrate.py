@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from auditor.commands import calibrate as module
-from auditor.commands.calibrate import calibrate
+from auditor.commands.calibrate import calibrate, list_alphabet
+from auditor.commands.simulate import number_tokens
+from auditor.model.language_model import LanguageModel
 from auditor.model.load import load
 from auditor.students.calibration import calibration_key, find
 from auditor.students.settings import StudentSettings
@@ -44,3 +46,10 @@ def test_a_calibration_is_measured_kept_and_resumed(
     monkeypatch.setattr(module, "tune_teacher", never)
     again = calibrate("organism", ("animals",), quick=True, root=tmp_path)
     assert np.array_equal(again.calibration.benign["brief"], made.calibration.benign["brief"])
+
+
+def test_who_writes_no_lists_is_restricted_to_numbers(tiny: LanguageModel) -> None:
+    """The organism answers with lists of itself; a random model writes anything. Text is free."""
+    assert list_alphabet(load("organism"), "numbers", seed=0) is None
+    assert list_alphabet(tiny, "numbers", seed=0) == number_tokens(tiny)
+    assert list_alphabet(tiny, "text", seed=0) is None
