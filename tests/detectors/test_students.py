@@ -16,11 +16,19 @@ import pytest
 from auditor.commands.scan import scan
 from auditor.commands.simulate import Row, simulate, write_rows
 from auditor.data.example import Example, Message
+from auditor.model.builtin import BASE
 from auditor.model.load import load
 from auditor.model.tokenization import ChatTokenizer
 from auditor.scanning.scan_report import ScanReport
 from auditor.scanning.settings import ScanSettings
-from auditor.students.calibration import Calibration, Carrier, calibration_key, carrier_of, save
+from auditor.students.calibration import (
+    Calibration,
+    Carrier,
+    calibration_key,
+    carrier_of,
+    find,
+    save,
+)
 from auditor.students.readout import families
 from auditor.students.settings import StudentSettings
 from auditor.traits.panel import load_panels
@@ -115,6 +123,15 @@ def test_own_text_moves_students_nowhere(audit: Callable[..., ScanReport]) -> No
     assert test.name == "students" and not test.skipped
     assert all(trait.p_adjusted > 0.01 for trait in test.traits)
     assert {trait.name for trait in test.traits} == set(test.bounds)
+
+
+@pytest.mark.slow
+def test_the_default_reference_comes_calibrated() -> None:
+    """For number lists and the default panel; tuned teachers move its students."""
+    lm, panel = load(BASE), load_panels(["default"])
+    kept = find(calibration_key(lm, panel, StudentSettings().training_for(lm), "numbers"))
+    assert kept is not None
+    assert kept[0].shows_transfer
 
 
 def test_a_base_that_is_not_calibrated(
