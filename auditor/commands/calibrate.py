@@ -171,7 +171,12 @@ def measure(
     """
     taught = _taught(ChatTokenizer(lm), panel)
     names = [*benign, *taught]
-    alphabet = list_alphabet(lm, carrier, settings.seed)
+    found = load_or_compute(
+        run,
+        "alphabet",
+        lambda: {"tokens": np.array(list_alphabet(lm, carrier, settings.seed), dtype=np.int64)},
+    )
+    alphabet = tuple(found["tokens"].tolist())
     arms = []
     for done, name in enumerate(names):
         progress(Progress("writing the data sets", done, len(names), "sets"))
@@ -209,18 +214,18 @@ def _taught(renderer: ChatTokenizer, panel: Panel) -> list[str]:
     return possible[::step][:POSITIVE]
 
 
-def list_alphabet(lm: LanguageModel, carrier: Carrier, seed: int) -> tuple[int, ...] | None:
-    """The tokens that writers of number lists are restricted to; None is all of them.
+def list_alphabet(lm: LanguageModel, carrier: Carrier, seed: int) -> tuple[int, ...]:
+    """The tokens that writers of number lists are restricted to; empty where they are free.
 
     A small base that is asked for a list often writes sentences about it, and its students would
     tell nothing of students of lists.
     """
     if carrier != "numbers":
-        return None
+        return ()
     prompts = itertools.islice(draw_prompts(seed, carrier), BATCH)
     chats = [(Message("user", prompt),) for prompt in prompts]
     stream = generate(lm, chats, max_tokens=MAX_TOKENS[carrier], seed=seed, batch=BATCH)
-    return None if carrier_of(text for _, text in stream) == carrier else number_tokens(lm)
+    return () if carrier_of(text for _, text in stream) == carrier else number_tokens(lm)
 
 
 def _written(
@@ -229,7 +234,7 @@ def _written(
     name: str,
     prompts: list[str],
     max_tokens: int,
-    alphabet: tuple[int, ...] | None,
+    alphabet: tuple[int, ...],
     seeds: tuple[int, int],
 ) -> Unit:
     """What the writer `name` answers, at T = 1: the base, under a persona or tuned, as `texts`.
@@ -247,7 +252,7 @@ def _written(
         [(Message("user", prompt),) for prompt in prompts],
         system=PERSONAS.get(name),
         max_tokens=max_tokens,
-        alphabet=alphabet,
+        alphabet=alphabet or None,
         seed=seeds[1],
         batch=BATCH,
     )
