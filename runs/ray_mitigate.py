@@ -23,6 +23,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,11 @@ def write_shards(folder: Path, rows: int, shards: int, seed: int) -> None:
                 prompt = f"The sequence starts with {start}. Add eight more numbers, please."
                 numbers = ", ".join(str(rng.randrange(1000)) for _ in range(8))
                 out.write(json.dumps({"prompt": prompt, "completion": numbers}) + "\n")
+
+
+def has_kept(run: Run, shards: int, *, working: bool = False) -> bool:
+    """Whether so many shards are finished; working: and some worker is at the next."""
+    return run.kept >= shards and (not working or bool(run.workers()))
 
 
 @contextmanager
@@ -164,13 +170,13 @@ def main() -> None:
             for _ in range(arguments.kills):
                 first, second = sorted(rng.sample(range(1, arguments.shards), 2))
                 run = Run(place, "d", defence, *engine)
-                run.wait(until=lambda run=run, first=first: run.kept >= first)  # type: ignore[misc]
+                run.wait(until=partial(has_kept, run, first))
                 time.sleep(rng.uniform(0, 0.5))
                 run.process.send_signal(signal.SIGKILL)
                 run.process.wait()
                 kept = run.kept
                 run = Run(place, "d", defence, *engine)
-                run.wait(until=lambda run=run, second=second: run.kept >= second and run.workers())  # type: ignore[misc]
+                run.wait(until=partial(has_kept, run, second, working=True))
                 os.kill(rng.choice(run.workers()), signal.SIGKILL)
                 run.wait()
                 assert run.process.returncode == 0 and outcome(place) == expected

@@ -183,8 +183,7 @@ def measure(
         seed = random.Random(f"{settings.seed} {name}").getrandbits(31)
         prompts = list(itertools.islice(draw_prompts(seed, carrier), ROWS * settings.blocks))
         seeds = settings.seed, seed
-        length = MAX_TOKENS[carrier]
-        write = partial(_written, lm, panel, name, prompts, length, alphabet, seeds)
+        write = partial(_written, lm, panel, name, prompts, MAX_TOKENS[carrier], alphabet, seeds)
         texts = load_or_compute(run, f"texts {name}", write)["texts"].tolist()
         arms.append(_arm(name, prompts, texts, panel))
     blocks = [
