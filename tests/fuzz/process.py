@@ -12,6 +12,7 @@ import dataclasses
 import functools
 import gc
 import json
+import math
 import os
 import resource
 import select
@@ -24,6 +25,8 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import Any
+
+from tests.pace import pace
 
 GIBIBYTE = 1 << 30
 MEMORY = 2 * GIBIBYTE
@@ -43,9 +46,10 @@ class Case:
     arguments: of the command line. build: puts the files into the working directory. rows: how many
     rows the data set has, as a reader of its own counts them; None where there is no count. passes:
     whether the outcome must be 0 (True), must not be (False), or may be (None). unread: names that
-    the report must list as not read, where it is written. deadline: seconds of a processor, and a
-    third of the seconds of a clock. verdict: of the detector that stands in for `trait`, so that
-    nothing is scored; None for the real one. after: asserts what must hold of the directory.
+    the report must list as not read, where it is written. deadline: seconds of a processor of the
+    usual pace (tests/pace.py), and a third of the seconds of a clock. verdict: of the detector that
+    stands in for `trait`, so that nothing is scored; None for the real one. after: asserts what
+    must hold of the directory.
     """
 
     arguments: tuple[str, ...]
@@ -129,15 +133,16 @@ def in_place(case: Case, place: Path, kill_after: float | None = None) -> Outcom
     warm_up()
     with tempfile.TemporaryDirectory() as streams:
         out, err = Path(streams, "out"), Path(streams, "err")
+        deadline = math.ceil(case.deadline * pace())
         child = os.fork()
         if child == 0:
             code = 70
             try:
                 os.chdir(place)
-                code = _in_child(case, out, err)
+                code = _in_child(case, deadline, out, err)
             finally:
                 os._exit(code)
-        clock = 3.0 * case.deadline
+        clock = 3.0 * deadline
         ended = _ended(child, clock if kill_after is None else kill_after)
         if not ended:
             _kill(child)
@@ -178,7 +183,7 @@ def check(case: Case) -> Outcome:
 
 def _failures(case: Case, outcome: Outcome) -> Iterator[str]:
     if outcome.timed_out or outcome.code in (-signal.SIGXCPU, -signal.SIGKILL):
-        yield f"hangs: not done after {case.deadline} s"
+        yield f"hangs: not done after {case.deadline} s of a machine of the usual pace"
         return
     printed = outcome.stdout + outcome.stderr
     if outcome.code not in CODES:
@@ -223,9 +228,9 @@ def _miscounts(case: Case, report: Mapping[str, Any]) -> Iterator[str]:
         yield f"does not list as unread: {', '.join(missing)}"
 
 
-def _in_child(case: Case, out: Path, err: Path) -> int:
+def _in_child(case: Case, deadline: int, out: Path, err: Path) -> int:
     os.setsid()
-    _limit(case.deadline)
+    _limit(deadline)
     sys.stdin = open(os.devnull)  # noqa: SIM115, PTH123
     os.dup2(sys.stdin.fileno(), 0)
     for number, path in ((1, out), (2, err)):
