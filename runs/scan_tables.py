@@ -55,12 +55,12 @@ def table(found: Sequence[dict[str, Any]], tested: int) -> str:
 
 
 def curve(groups: dict[tuple[str, ...], list[dict[str, Any]]], tested: int) -> list[str]:
-    """What the looks of the longest scans saw: what a data set would have shown that ended
-    there.
+    """What the looks of the longest scans saw: what a data set would have shown that ended there.
+    Found counts a leader of any name.
     """
     lines = [
-        "| data | decoding | poisoned share | rows | true trait first | found if the data ended "
-        "there |"
+        "| data | decoding | poisoned share | rows | true trait first | found, by any name, if the "
+        "data ended there |"
     ]
     lines += ["|" + "---|" * 6]
     for (kind, decoding, share, rows), draws in sorted(groups.items()):
@@ -69,6 +69,8 @@ def curve(groups: dict[tuple[str, ...], list[dict[str, Any]]], tested: int) -> l
         if rows != longest or not draws:
             continue
         for count in LOOKS:
+            if count > int(rows):
+                continue
             last = [
                 (each, [look for look in each["looks"] if look[0] <= count][-1]) for each in draws
             ]
