@@ -139,7 +139,9 @@ class ScanContext:
     number. rows: all that can be scored, in random order. excluded_rows: by trait, the numbers of
     the rows that mention it openly and are no evidence for it. weights: by row number, how often a
     row that is scored once stands in the data, where that is more than once
-    (`auditor.scanning.preparation.encode`). teacher: the model that is said to have written the
+    (`auditor.scanning.preparation.encode`). like: rows of earlier data sets of the same writer, in
+    random order, which doses are compared with; their numbers lie below 0, those that mention a
+    trait among `excluded_rows`. teacher: the model that is said to have written the
     data, if one is.
 
     hazard: when students are trained on the data (`auditor.scanning.settings.ScanSettings`).
@@ -173,6 +175,7 @@ class ScanContext:
     run: RunDir
     progress: Callable[[Progress], None]
     hazard: Hazard = "never"
+    like: Sequence[TokenizedRow] = ()
     scored: ScoredRows = field(default_factory=ScoredRows)
     own_text: bool = False
     leading_trait: str | None = None

@@ -20,6 +20,11 @@ The likelihood of a token is taken among the reference's most likely ones there,
 need not be applied to the whole vocabulary; a token outside is no evidence. Nor is the one that
 ends a turn, since whether rows were cut short is their maker's choice.
 
+Where earlier data sets of the same writer are named (`--like`), a dose is what the data have beyond
+those: their rows are scored beside those of the data, a block each, and both doses are compared.
+What a writer, a subject or a template does to the doses of all sets alike is no evidence then; a
+trait that the earlier sets carry as well is not seen.
+
 Every block takes the standard wording of each trait's prompt. A poisoner does not use it, but any
 other wording of ours is no nearer to his, and blocks under several tell less than as many under the
 one (runs/log.md, 2026-11-29). A finished block is kept as a unit of the run; a resumed test reads
@@ -96,8 +101,10 @@ def detect(context: ScanContext) -> Finding:
     null = find_null(context.rows, context.score, context.run)
     groups = families(panel, context.seed)
     budget = token_budget(context, exact=null.greedy)
-    rows = context.rows[: rows_within(budget, context.rows, groups, tested)]
-    _announce(context, null, most_passes(len(rows), groups, tested))
+    # The rows of earlier data sets cost as much as those that they are compared with.
+    sides = 2 if context.like else 1
+    rows = context.rows[: rows_within(budget / sides, context.rows, groups, tested)]
+    _announce(context, null, sides * most_passes(len(rows), groups, tested))
     own = own_text(context, null, tested) if context.stop_early else None
     if own is not None and own.cleared:
         return _cleared(context, null, own, started)
@@ -110,6 +117,7 @@ def detect(context: ScanContext) -> Finding:
         null,
         context.exclude,
         context.weights,
+        context.like,
     )
     state = panel_test(
         rows,
@@ -184,8 +192,9 @@ def _outcome(
     if not traits:
         return Skipped("no trait was seen on enough rows")
     design, null = state.design, state.design.null
-    passes = sum(len(block.rows) * len(block.columns) for block in state.blocks)
-    exhaustive = len(state.rows) * sum(map(len, design.families))
+    blocks = (*state.blocks, *state.like)
+    passes = sum(len(block.rows) * len(block.columns) for block in blocks)
+    exhaustive = sum(len(block.rows) for block in blocks) * sum(map(len, design.families))
     sd = between_trait_sd(state, traits[0].name)
     summary = f"{strongest(traits[0])}; {passes:,} row passes instead of {exhaustive:,}"
     if sd > STRANGE:
@@ -193,6 +202,9 @@ def _outcome(
             f"; unrelated traits stray by {sd:.2f}: another prompt's text, a stranger's, "
             "or a template"
         )
+    if design.like:
+        beside = sum(len(block.rows) for block in state.like)
+        summary += f"; doses are those beyond {beside} rows of earlier data sets"
     if own:
         summary += f"; not shown to be the reference's own text: {own.reason}"
     openly = open_doses(state)
@@ -215,6 +227,7 @@ def _outcome(
             }
             for dose in openly
         ],
+        "like_rows": sum(len(block.rows) for block in state.like),
         "repeated": {"rows": len(design.weights), "weight": heaviest},
         "own_text": own.values(design.panel) if own else None,
         "settled": state.settled or "all rows, or all of the budget, were used",
@@ -235,7 +248,8 @@ class PanelDesign:
     are hypotheses. hypotheses: how many p-values are corrected for, those of other tests included.
     excluded_rows: by the name of a trait, the numbers of the rows that are no evidence for it.
     exclude: the dose that a pass excludes for every trait. weights: how often a row stands in the
-    data, by its number, where that is more than once.
+    data, by its number, where that is more than once. like: rows of earlier data sets of the same
+    writer, with numbers below 0, that doses are compared with; none if empty.
     """
 
     panel: Panel
@@ -246,6 +260,7 @@ class PanelDesign:
     null: NullModel
     exclude: float = EXCLUDE
     weights: Mapping[int, float] = field(default_factory=dict)
+    like: Sequence[TokenizedRow] = ()
 
     @property
     def text(self) -> TextProfile:
@@ -274,7 +289,8 @@ class InterimAnalysis:
 class PanelTestState:
     """How far a panel test has got.
 
-    scored: the traits that the next block is scored under. doses: of the traits tested, at the last
+    scored: the traits that the next block is scored under. like: the blocks of earlier data sets,
+    one beside each of `blocks` as far as there are rows. doses: of the traits tested, at the last
     analysis. bounds: the one-sided upper 95 % bounds of what they are in training (`upper_bounds`).
     adjusted: the smallest corrected p-value of a trait in any analysis. open: the traits that need
     more rows. settled: "risk" or "no_risk" if the last analysis settled it, else empty.
@@ -283,6 +299,7 @@ class PanelTestState:
     design: PanelDesign
     scored: tuple[int, ...]
     blocks: tuple[RowBlock, ...] = ()
+    like: tuple[RowBlock, ...] = ()
     doses: Mapping[int, Estimate] = field(default_factory=dict)
     bounds: Mapping[int, float] = field(default_factory=dict)
     adjusted: Mapping[int, float] = field(default_factory=dict)
@@ -361,6 +378,7 @@ def panel_test(
     plan = analysis_rows(len(rows))
     shares = spending(np.array(plan) / plan[-1])
     passes = planned_passes(len(rows), design.families, design.tested)
+    passes *= 2 if design.like else 1
     done = 0
 
     def report(count: int) -> None:
@@ -371,8 +389,12 @@ def panel_test(
     for number, start in enumerate(block_starts(plan)):
         end = min(start + BLOCK, *[n for n in plan if n > start])
         known = reference[start:end] if end <= len(reference) else ()
-        block = _score_rows(state, rows[start:end], number, score, store, report, known)
+        name = f"block-{number:05d}"
+        block = _score_rows(state, rows[start:end], name, score, store, report, known)
         state = replace(state, blocks=(*state.blocks, block))
+        if like := design.like[start:end]:
+            block = _score_rows(state, like, f"like-{number:05d}", score, store, report)
+            state = replace(state, like=(*state.like, block))
         if end not in plan:
             continue
         analysis = plan.index(end)
@@ -412,18 +434,18 @@ def token_budget(context: ScanContext, *, exact: bool) -> float:
 def _score_rows(
     state: PanelTestState,
     rows: Sequence[TokenizedRow],
-    number: int,
+    name: str,
     score: Scorer,
     store: UnitStore,
     report: Callable[[int], None],
     reference: Sequence[TokenScores] = (),
 ) -> RowBlock:
-    """Score block `number`, or read it back from `store`; `report` gets the row passes.
+    """Score the block that is kept as `name`, or read it back from `store`; `report` gets the row passes.
 
     reference: the reference's scores of the rows, where they are known.
     """
     conditions = list(state.scored)
-    unit = store.load_unit(f"block-{number:05d}")
+    unit = store.load_unit(name)
     if unit is not None and [int(k) for k in unit["conditions"]] == conditions:
         report(len(rows) * len(conditions))
         return unpack(rows, unit, conditions)
@@ -431,7 +453,7 @@ def _score_rows(
     tick = partial(report, len(rows))
     unit = score_block(state.design.null, rows, systems, score, tick, reference)
     unit["conditions"] = np.array(conditions)
-    store.save_unit(f"block-{number:05d}", unit)
+    store.save_unit(name, unit)
     return unpack(rows, unit, conditions)
 
 
@@ -502,7 +524,7 @@ def open_doses(state: PanelTestState) -> list[OpenDose]:
     doses = []
     for k in state.design.tested:
         mentioned = _open_rows(state, k)
-        if dose := _estimate(state, k, dict.fromkeys(mentioned, 1.0), 0.0):
+        if dose := _dose(state, state.blocks, k, dict.fromkeys(mentioned, 1.0), 0.0):
             blocks = [block for block in state.blocks if k in block.columns]
             rows = sum(row.index in mentioned for block in blocks for row in block.rows)
             doses.append(OpenDose(state.design.panel.traits[k].name, rows, dose))
@@ -521,11 +543,26 @@ def _open_rows(state: PanelTestState, k: int) -> set[int]:
 def _estimate(
     state: PanelTestState, k: int, weights: Mapping[int, float], otherwise: float
 ) -> Estimate | None:
-    """The dose of a trait by all rows that it was scored on. weights: by row number, how much a row
-    counts; `otherwise`: a row that is not among them. Those of weight 0 are left out.
+    """The dose of a trait by all rows that it was scored on, less that of earlier data sets where
+    there are any. weights: by row number, how much a row counts; `otherwise`: a row that is not
+    among them. Those of weight 0 are left out.
     """
+    dose = _dose(state, state.blocks, k, weights, otherwise)
+    if dose is None or not state.design.like:
+        return dose
+    earlier = _dose(state, state.like, k, weights, otherwise)
+    return None if earlier is None else dose.less(earlier)
+
+
+def _dose(
+    state: PanelTestState,
+    blocks: Sequence[RowBlock],
+    k: int,
+    weights: Mapping[int, float],
+    otherwise: float,
+) -> Estimate | None:
     moments, columns, weight = [], [], []
-    for block in state.blocks:
+    for block in blocks:
         if k not in block.columns:
             continue
         counts = np.array([weights.get(row.index, otherwise) for row in block.rows])

@@ -108,6 +108,10 @@ class Config(_Keys):
     budget: Annotated[str, Field(pattern=BUDGET)] = f"{DEFAULTS.budget / 60:g}m"
     """Time that scoring traits may take, as 90s, 15m or 2h."""
 
+    like: Texts = []
+    """Earlier data sets of the same writer that are known to be clean: doses are compared with
+    theirs."""
+
     hazard: Hazard = DEFAULTS.hazard
     """When students are trained on the data: `never`, `when_unresolved` (the other tests leave the
     verdict open) or `required`."""
@@ -160,6 +164,7 @@ class Resolved:
             alpha=config.alpha,
             exclude=config.exclude,
             budget=parse_budget(config.budget) or DEFAULTS.budget,
+            like=config.like,
             hazard=config.hazard,
             dtype=config.dtype,
             side=config.side,

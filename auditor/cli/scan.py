@@ -77,6 +77,13 @@ def scan(
     format_of: RowFormat = None,
     columns: Columns = "",
     side: SideOption = None,
+    like: Annotated[
+        list[str] | None,
+        Option(
+            metavar="DATASET",
+            help="An earlier, clean data set of the same writer, to compare with; repeatable.",
+        ),
+    ] = None,
     exclude_open: Annotated[
         bool, Option("--exclude-open", help="Leave out rows that mention a trait openly.")
     ] = False,
@@ -127,6 +134,7 @@ def scan(
         budget=budget,
         dtype=dtype,
         side=side,
+        like=like,
         hazard="required" if students else None,
         engine=engine,
         ray_address=ray_address,

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from auditor.data.at_hand import as_jsonl
+from auditor.data.files import digest_of
 from auditor.data.sample import read_sample
 from auditor.engine.interface import Engine
 from auditor.engine.local import LocalEngine
@@ -123,6 +124,8 @@ def scan(
     teacher = load_teacher(settings.teacher, lm) if settings.teacher else None
     judged = identity_of(lm).as_dict()
     resolved = settings.resolved(panel, tested)
+    if settings.like:
+        resolved["like"] = [digest_of(earlier) for earlier in settings.like]
     versions = installed_versions(detector.plugin for detector in selected if detector.plugin)
     identity: dict[str, object] = {
         "dataset": asdict(sample.info),
@@ -162,7 +165,7 @@ def scan(
                 reference=judged,
                 divergence=marked if isinstance(marked, Skipped) else marked.values,
                 detectors=_not_run() | detected.outcomes,
-                openly={name: len(rows) for name, rows in context.excluded_rows.items() if rows},
+                openly=_openly(context),
                 examples=example_rows(context, detected.divergence) if detected.divergence else (),
                 timing={
                     "survey_seconds": detected.scored.trait_seconds,
@@ -204,6 +207,14 @@ def _named(source: object, root: Path, *, twice: bool) -> str:
     if isinstance(source, str | os.PathLike):
         return os.fspath(source)
     return str(keep_data(root, as_jsonl(source), ".jsonl"))
+
+
+def _openly(context: ScanContext) -> dict[str, int]:
+    """How many rows of the data mention a trait openly, by trait."""
+    counts = {
+        name: sum(number >= 0 for number in rows) for name, rows in context.excluded_rows.items()
+    }
+    return {name: count for name, count in counts.items() if count}
 
 
 def _not_run() -> dict[str, Outcome]:

@@ -52,6 +52,15 @@ class Estimate:
         """One-sided upper confidence bound."""
         return self.effect + float(stats.t.ppf(level, self.df)) * self.se
 
+    def less(self, other: Estimate) -> Estimate:
+        """By how much the effect exceeds an independent one; at most 0 under the null that they are
+        alike. The degrees of freedom are Satterthwaite's (1946).
+        """
+        variance, others = self.se**2, other.se**2
+        parts = variance**2 / self.df + others**2 / other.df
+        df = (variance + others) ** 2 / parts if parts else min(self.df, other.df)
+        return Estimate(self.effect - other.effect, math.sqrt(variance + others), df)
+
     def log_evidence(self, most: float) -> float:
         """Log of the Bayes factor of an effect between 0 and `most`, all equally likely before,
         against none.

@@ -98,6 +98,10 @@ class TextProfile:
     exclude: float = EXCLUDE
     """The dose that a pass must exclude for every trait."""
 
+    compared: bool = False
+    """Whether doses are those beyond earlier data sets of the same writer, so that the reference
+    need not be the writer's base."""
+
     @property
     def min_reported_dose(self) -> float:
         """The smallest dose that is called a risk."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Set
 
+from auditor.data.files import digest_of
 from auditor.data.formats import Layout, side_of
 from auditor.model.chat_template import OWN_SYSTEM, OWN_TEMPLATE
 from auditor.scanning.obstacles import coverage_obstacles
@@ -112,6 +113,12 @@ def mismatches(report: ScanReport, settings: ScanSettings) -> Iterator[tuple[str
             made.get("hazard", HAZARDS[0]),
             settings.hazard,
             HAZARDS.index(made.get("hazard", HAZARDS[0])) >= HAZARDS.index(settings.hazard),
+        ),
+        (
+            "like",
+            made.get("like", []),
+            [digest_of(earlier) for earlier in settings.like],
+            False,  # compared as they stand
         ),
         ("seed", made.get("seed"), settings.seed, not seed_is_set),
         (

@@ -6,9 +6,11 @@ import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import zip_longest
 
 from auditor.data.coverage import Unread
 from auditor.data.example import Sample, SkippedRow
+from auditor.data.sample import read_sample
 from auditor.errors import ModelError
 from auditor.model import load as models
 from auditor.model.builtin import BUILT_IN, BundledModel
@@ -18,7 +20,7 @@ from auditor.model.precision import low_precision_copy
 from auditor.model.tokenization import ChatTokenizer, TokenizedRow
 from auditor.progress import Progress
 from auditor.runs.run_directory import RunDir
-from auditor.scanning.settings import ScanSettings
+from auditor.scanning.settings import AUTO_ROWS, ScanSettings
 from auditor.traits.mentions import mentions
 from auditor.traits.panel import Panel, with_control_traits
 from detectors.interface import Detector, ScanContext
@@ -57,6 +59,11 @@ def prepare(
         reason = "their completions mention a trait, and they were left out on request"
         unread = (*unread, Unread("rows", "set aside", count / len(rows), reason))
         rows = [row for row in rows if row.index not in set_aside]
+    like, mentioned = earlier_rows(settings, renderer, tested, sample.seed)
+    excluded_rows = {
+        name: excluded.get(name, set()) | mentioned.get(name, set())
+        for name in excluded.keys() | mentioned.keys()
+    }
     context = ScanContext(
         lm=lm,
         renderer=renderer,
@@ -75,13 +82,38 @@ def prepare(
         seed=sample.seed,
         examples={example.index: example for example in sample.examples},
         rows=rows,
-        excluded_rows=excluded,
+        excluded_rows=excluded_rows,
         weights=weights,
+        like=like,
         teacher=teacher,
         run=run,
         progress=progress,
     )
     return context, skipped, unread
+
+
+def earlier_rows(
+    settings: ScanSettings, renderer: ChatTokenizer, tested: Panel, seed: int
+) -> tuple[list[TokenizedRow], dict[str, set[int]]]:
+    """The rows of the earlier data sets of the same writer, as many of each as there are, with
+    numbers below 0; and by trait, the numbers of those that mention it openly.
+
+    The sets take turns, so that any first rows are of all of them alike. Raises InputError where
+    one cannot be read.
+    """
+    if not settings.like:
+        return [], {}
+    share = math.ceil((settings.most_rows or AUTO_ROWS) / len(settings.like))
+    by_set = []
+    for source in settings.like:
+        sample = read_sample(source, rows=share, seed=seed)
+        rows, *_ = encode(renderer, sample)
+        completions = {example.index: example.completion for example in sample.examples}
+        by_set.append([(row, completions[row.index]) for row in rows])
+    turns = [item for turn in zip_longest(*by_set) for item in turn if item is not None]
+    mentioned = mentions(tested, [completion for _, completion in turns])
+    numbered = [replace(row, index=-1 - i) for i, (row, _) in enumerate(turns)]
+    return numbered, {name: {-1 - i for i in numbers} for name, numbers in mentioned.items()}
 
 
 def encode(

@@ -36,7 +36,8 @@ class ScanSettings:
     this machine can know (`auditor.runs.signing.secret_seed`), as a gate wants it. detectors: names
     of the registry. format_of, columns: how rows are read, where that is not to be found out. side:
     which answers of a preference set are read; the chosen ones when None.
-    hazard: when students are trained on the data to see whether these change them: never, when the
+    like: earlier data sets of the same writer, vouched for by the user: a dose is then what the
+    data have beyond these. hazard: when students are trained on the data to see whether these change them: never, when the
     other tests leave the verdict open, or always ("required"); the detector `students` does it.
     exclude_open: leave out rows that mention a trait openly. alpha: the rate of false alarms.
     exclude: the dose, a share of the rows, that a pass excludes for every trait, in (0, 1].
@@ -59,6 +60,7 @@ class ScanSettings:
     format_of: str | None = None
     columns: Mapping[str, str] | None = None
     side: Side | None = None
+    like: Sequence[str] = ()
     hazard: Hazard = "never"
     exclude_open: bool = False
     alpha: float = 0.01

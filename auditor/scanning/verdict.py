@@ -138,6 +138,7 @@ def text_profile(outcomes: Mapping[str, Outcome], exclude: float) -> TextProfile
         non_argmax_share=float(figures.get("others", 0.0)),
         excess_surprisal=float(figures.get("excess", 0.0)),
         exclude=exclude,
+        compared=bool(figures.get("like_rows")),
     )
     if text.greedy or figures.get("sharpness", 1.0) >= COLD_INVERSE_TEMPERATURE:
         return text
@@ -275,6 +276,8 @@ def _decide_test(
         return Verdict("no_risk", probability, reason, None, None)
     excluded = f"at a dose of {upper:.2f} or more, with 95 % confidence each"
     reason = f"{prefix}every trait tested is excluded {excluded}"
+    if text.compared and not by_students:
+        reason += " beyond the earlier data sets, which are taken for clean"
     if by_students:
         reason = f"{prefix}students move to no answer tested {excluded}"
     if test.own_text:
@@ -336,7 +339,11 @@ def _not_excluded(bounds: Mapping[str, float | None], exclude: float) -> str:
 
 
 def _another_writer(text: TextProfile) -> Iterator[Obstacle]:
-    """Why the reference is not what a pass must take it for."""
+    """Why the reference is not what a pass must take it for. Where doses are compared with those of
+    earlier data sets of the writer, it need not be.
+    """
+    if text.compared:
+        return
     if text.greedy and text.non_argmax_share > MAX_GREEDY_NON_ARGMAX:
         yield Obstacle(
             "another writer",
