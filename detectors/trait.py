@@ -440,7 +440,8 @@ def _score_rows(
     report: Callable[[int], None],
     reference: Sequence[TokenScores] = (),
 ) -> RowBlock:
-    """Score the block that is kept as `name`, or read it back from `store`; `report` gets the row passes.
+    """Score a block, or read it back from `store` where it is kept as `name`; `report` gets the row
+    passes.
 
     reference: the reference's scores of the rows, where they are known.
     """

@@ -108,7 +108,7 @@ class Config(_Keys):
     budget: Annotated[str, Field(pattern=BUDGET)] = f"{DEFAULTS.budget / 60:g}m"
     """Time that scoring traits may take, as 90s, 15m or 2h."""
 
-    like: Texts = []
+    like: Texts = Field(default_factory=list)
     """Earlier data sets of the same writer that are known to be clean: doses are compared with
     theirs."""
 

@@ -123,9 +123,7 @@ def scan(
     lm = load_reference()
     teacher = load_teacher(settings.teacher, lm) if settings.teacher else None
     judged = identity_of(lm).as_dict()
-    resolved = settings.resolved(panel, tested)
-    if settings.like:
-        resolved["like"] = [digest_of(earlier) for earlier in settings.like]
+    resolved = settings.resolved(panel, tested, [digest_of(earlier) for earlier in settings.like])
     versions = installed_versions(detector.plugin for detector in selected if detector.plugin)
     identity: dict[str, object] = {
         "dataset": asdict(sample.info),

@@ -37,8 +37,9 @@ class ScanSettings:
     of the registry. format_of, columns: how rows are read, where that is not to be found out. side:
     which answers of a preference set are read; the chosen ones when None.
     like: earlier data sets of the same writer, vouched for by the user: a dose is then what the
-    data have beyond these. hazard: when students are trained on the data to see whether these change them: never, when the
-    other tests leave the verdict open, or always ("required"); the detector `students` does it.
+    data have beyond these. hazard: when students are trained on the data to see whether these
+    change them: never, when the other tests leave the verdict open, or always ("required"); the
+    detector `students` does it.
     exclude_open: leave out rows that mention a trait openly. alpha: the rate of false alarms.
     exclude: the dose, a share of the rows, that a pass excludes for every trait, in (0, 1].
     chat_template: in place of the reference's own; system: in the system turn of rows that have
@@ -87,10 +88,11 @@ class ScanSettings:
         asked = self.hazard != "never" and "students" not in self.detectors
         return (*self.detectors, *(["students"] if asked else []))
 
-    def resolved(self, panel: Panel, tested: Panel) -> dict[str, object]:
+    def resolved(self, panel: Panel, tested: Panel, like: Sequence[str] = ()) -> dict[str, object]:
         """What determines the result beside the data and the reference, in plain JSON values: a
         part of the run's identity, and the report's `settings`. How rows are read is among them
-        only where it was named: that settles which of two layouts is meant.
+        only where it was named: that settles which of two layouts is meant. like: the digests of
+        the earlier data sets.
         """
         read_as = {"format_of": self.format_of, "columns": dict(self.columns or {})}
         return {
@@ -106,5 +108,6 @@ class ScanSettings:
             "exclude": self.exclude,
             "budget": self.budget,
             **{key: value for key, value in (read_as | {"side": self.side}).items() if value},
+            **({"like": [*like]} if like else {}),
             **({} if self.hazard == "never" else {"hazard": self.hazard}),
         }

@@ -117,6 +117,9 @@ def decide(
     grounds = [] if verdict.name == "inconclusive" else made
     rests_on = tuple(test.name for test in grounds if by_test[test.name].name == verdict.name)
     verdict = replace(verdict, obstacles=obstacles, rests_on=rests_on)
+    if text.compared and "prompts" in rests_on:
+        reason = f"{verdict.reason}; compared with earlier data sets, which are taken for clean"
+        verdict = replace(verdict, reason=reason)
     absent = sorted(excused & {name for test in tests for name in test.bounds})
     if absent:
         return replace(verdict, reason=f"without {', '.join(absent)}: {verdict.reason}")
@@ -276,8 +279,6 @@ def _decide_test(
         return Verdict("no_risk", probability, reason, None, None)
     excluded = f"at a dose of {upper:.2f} or more, with 95 % confidence each"
     reason = f"{prefix}every trait tested is excluded {excluded}"
-    if text.compared and not by_students:
-        reason += " beyond the earlier data sets, which are taken for clean"
     if by_students:
         reason = f"{prefix}students move to no answer tested {excluded}"
     if test.own_text:

@@ -41,10 +41,20 @@ def scanned(place: Place, *options: str, poison: bool = False) -> dict[str, Any]
         "alpha": "made under other settings, alpha",
         "open mentions left out": "made under other settings, exclude_open",
         "a detector off": "made under other settings, detectors",
+        "compared with poison": "made under other settings, like",
     },
-    cases=["one trait", "reference", "rows", "alpha", "open mentions left out", "a detector off"],
+    cases=[
+        "one trait",
+        "reference",
+        "rows",
+        "alpha",
+        "open mentions left out",
+        "a detector off",
+        "compared with poison",
+    ],
 )
 def other_settings(place: Place, case: str) -> Run:
+    earlier = str(place.jsonl("earlier.jsonl", place.samples.owl[128:]))
     options, settings, poison = {
         "one trait": (["--trait", "lion"], SETTINGS, True),
         "reference": ([], "reference: smollm2-135m\npanels: [animals]\n", False),
@@ -52,6 +62,7 @@ def other_settings(place: Place, case: str) -> Run:
         "alpha": ([], f"{SETTINGS}alpha: 0.05\n", False),
         "open mentions left out": (["--exclude-open"], SETTINGS, False),
         "a detector off": (["--without", "surface"], SETTINGS, False),
+        "compared with poison": (["--like", earlier], SETTINGS, True),
     }[case]
     scanned(place, *options, poison=poison)
     return judged(place, settings)

@@ -221,6 +221,7 @@ def test_defaults_reach_the_verb(verb: Verb, tmp_path: Path) -> None:
         "chat_template": None,
         "side": None,
         "hazard": "never",
+        "like": [],
         "system": None,
         "score_rows": "needed",
         "origins": {},

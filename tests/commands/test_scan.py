@@ -143,6 +143,28 @@ def test_poisoned_rows_are_a_risk_and_the_trait_is_named(
     assert report.detectors.keys() - skipped == {"trait", "divergence", "fit", "surface"}
 
 
+def test_a_dose_is_what_the_data_have_beyond_earlier_sets(
+    audit: Callable[..., ScanReport], data: dict[str, str], tmp_path: Path
+) -> None:
+    """Beside clean rows an owl's are a risk as before; beside other rows of the same teacher they
+    have nothing that those have not, and the report says how many rows it compared with.
+    """
+    lines = Path(data["owl"]).read_text().splitlines(keepends=True)
+    halves = [tmp_path / "new.jsonl", tmp_path / "earlier.jsonl"]
+    for half, path in enumerate(halves):
+        path.write_text("".join(lines[half::2]))
+    new, earlier = map(str, halves)
+    beside_clean = audit(new, settings=ScanSettings(like=(data["clean"],)))
+    assert (beside_clean.verdict.name, beside_clean.verdict.trait) == ("risk", "owl")
+    beside_its_own = audit(new, settings=ScanSettings(like=(earlier,)))
+    assert beside_its_own.verdict.name != "risk"
+    assert "owl" not in (trait.name for trait in beside_its_own.traits if trait.p_adjusted < 0.5)
+    found = beside_its_own.detectors["trait"]
+    assert isinstance(found, Evidence)
+    assert found.values["like_rows"] > 0
+    assert len(beside_its_own.settings["like"]) == 1
+
+
 def test_flagged_tokens_say_what_each_teacher_would_choose(
     audit: Callable[..., ScanReport], data: dict[str, str]
 ) -> None:

@@ -26,6 +26,15 @@ def test_too_few_rows_or_no_information_is_not_an_estimate() -> None:
     assert score_estimate(np.ones(20), 0.0) is None
 
 
+def test_the_difference_of_two_estimates_is_welchs() -> None:
+    """Errors 3 and 4 make 5; with 9 and 16 degrees of freedom 25^2 / (81 / 9 + 256 / 16) = 25. Less
+    itself an effect is nothing, whatever style put into both.
+    """
+    found = Estimate(1.5, 3.0, 9).less(Estimate(0.5, 4.0, 16))
+    assert (found.effect, found.se, found.df, found.null) == (1.0, 5.0, pytest.approx(25.0), 0.0)
+    assert Estimate(2.0, 0.1, 50).less(Estimate(2.0, 0.1, 50)).p_value == pytest.approx(0.5)
+
+
 def test_p_values_are_uniform_under_the_null() -> None:
     """Of 2,000 null samples of 30 rows about 5 % have p < .05 (binomial bounds at 4 sd)."""
     rng = np.random.default_rng(0)
