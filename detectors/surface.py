@@ -101,14 +101,19 @@ class Separation(TypedDict):
 
 
 def surface(
-    suspect: Sequence[str], written: Sequence[str] | None, *, seed: int
+    suspect: Sequence[str],
+    written: Sequence[str] | None,
+    *,
+    seed: int,
+    of: str = "the reference's own rows",
 ) -> Evidence | Skipped:
     """Describe the suspect completions and try to tell them from the reference's own by their
     looks.
 
     suspect: completions of the data set. written: completions that the reference wrote for the same
-    prompts in the same order (row i of both answers one prompt, so both stay in one fold), or None.
-    seed: of folds and subsample.
+    prompts in the same order (row i of both answers one prompt, so both stay in one fold), or other
+    texts that the suspect ones are compared with, which `of` names; or None. seed: of folds and
+    subsample.
 
     Values: `suspect` and `written` (see `describe`), and `classifier` with `auroc`, its 95 %
     `interval`, a one-sided `p_value` (Mann-Whitney, normal approximation), `rows` used of both
@@ -128,7 +133,7 @@ def surface(
     if isinstance(separation, Skipped):
         summary += f"not compared with the reference: {separation.reason}."
     else:
-        summary += f"told from the reference's own rows with {_in_words(separation)}."
+        summary += f"told from {of} with {_in_words(separation)}."
     values = {
         "suspect": described,
         "written": describe(written) if written else None,
@@ -378,7 +383,12 @@ def detect(context: ScanContext) -> Evidence | Skipped:
     The trait of a teacher shows in the looks of its text, too. So where a trait was found, and the
     looks tell the rows from the reference's own, they are compared once more: with what it writes
     where as large a share of the rows as was found is under the trait's prompt, in all wordings.
+
+    Where doses are those beyond earlier data sets, so are the looks: the rows are compared with
+    theirs.
     """
+    if context.like:
+        return _beside_earlier(context)
     chats = [row for row in context.rows if row.kind != "text"][:COMPARED_ROWS]
     rows = chats or context.rows[:COMPARED_ROWS]
     null = find_null(context.rows, context.score, context.run)
@@ -401,6 +411,18 @@ def detect(context: ScanContext) -> Evidence | Skipped:
     summary = f"{found.summary} From its rows under {trait.name}: {_in_words(separation)}."
     by_trait = {"trait": trait.name, **separation}
     return replace(found, summary=summary, values={**found.values, "by_trait": by_trait})
+
+
+def _beside_earlier(context: ScanContext) -> Evidence | Skipped:
+    """Surface statistics of rows against those of earlier data sets: the first tokens of each that
+    are trained on, as many as the median row has.
+    """
+    both = [rows[:COMPARED_ROWS] for rows in (context.rows, context.like)]
+    length = int(np.median([len(row.targets) for rows in both for row in rows]))
+    suspect, earlier = (
+        [_text(context, row.targets[:length].tolist()) for row in rows] for rows in both
+    )
+    return surface(suspect, earlier, seed=context.seed, of="those of the earlier data sets")
 
 
 def _side_by_side(

@@ -311,15 +311,14 @@ def _too_few_rows(test: TraitTest) -> Iterator[Obstacle]:
 
 def _doubt(text: TextProfile) -> str:
     """Why a finding may be a matter of style; empty if it is not."""
-    if text.excess_surprisal >= MAX_EXCESS_SURPRISAL:
+    if text.excess_surprisal >= MAX_EXCESS_SURPRISAL and not text.compared:
         return _misfit(text)
     if text.not_compared:
-        return f"their looks could not be compared with the reference's own ({text.not_compared})"
+        own = "those of the earlier data sets" if text.compared else "the reference's own"
+        return f"their looks could not be compared with {own} ({text.not_compared})"
     if text.surface_p_value is not None and text.surface_p_value <= SURFACE_ALPHA:
-        return (
-            "their looks alone tell them from what the reference writes "
-            f"(p = {text.surface_p_value:.2g})"
-        )
+        null = "the earlier data sets" if text.compared else "what the reference writes"
+        return f"their looks alone tell them from {null} (p = {text.surface_p_value:.2g})"
     return ""
 
 

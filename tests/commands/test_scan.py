@@ -162,6 +162,9 @@ def test_a_dose_is_what_the_data_have_beyond_earlier_sets(
     found = beside_its_own.detectors["trait"]
     assert isinstance(found, Evidence)
     assert found.values["like_rows"] > 0
+    looks = beside_its_own.detectors["surface"]
+    assert isinstance(looks, Evidence)
+    assert "told from those of the earlier data sets" in looks.summary
     assert len(beside_its_own.settings["like"]) == 1
 
 

@@ -199,6 +199,30 @@ def test_a_reference_that_cannot_be_the_writers_base_passes_nothing() -> None:
     assert profile({"trait": Evidence("trait", "", {"excess": 2.5})}).excess_surprisal == 2.5
 
 
+def test_beside_earlier_sets_the_reference_need_not_be_the_writers_base() -> None:
+    """Neither a pass nor a finding falls to the misfit then; looks that differ from the earlier
+    sets' still make a finding doubtful.
+    """
+    writing = TextProfile(excess_surprisal=2.0, compared=True)
+    for p, text, verdict in (
+        (1.0, writing, "no_risk"),
+        (0.001, writing, "risk"),
+        (0.001, replace(writing, surface_p_value=0.001), "inconclusive"),
+    ):
+        found = by_prompts(
+            [trait(p, 0.5 * (p < 1))],
+            {"owl": 0.2},
+            alpha=0.01,
+            scanned=400,
+            skipped_share=0.0,
+            writing=text,
+        )
+        assert found.name == verdict
+        assert "earlier data sets" in found.reason
+    beside = Evidence("trait", "", {"excess": 2.0, "like_rows": 64})
+    assert profile({"trait": beside}) == writing
+
+
 def test_what_the_detectors_say_of_the_text() -> None:
     """Read from a report's detectors, whichever of them were run."""
     trait = Evidence("trait", "", {"greedy": False, "others": 0.4, "sharpness": 0.9})
