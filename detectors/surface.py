@@ -131,7 +131,7 @@ def surface(
         f"{described['numbers']:.1f} numbers a row; "
     )
     if isinstance(separation, Skipped):
-        summary += f"not compared with the reference: {separation.reason}."
+        summary += f"not compared with {of}: {separation.reason}."
     else:
         summary += f"told from {of} with {_in_words(separation)}."
     values = {

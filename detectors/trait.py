@@ -202,8 +202,8 @@ def _outcome(
             f"; unrelated traits stray by {sd:.2f}: another prompt's text, a stranger's, "
             "or a template"
         )
-    if design.like:
-        beside = sum(len(block.rows) for block in state.like)
+    beside = sum(len(block.rows) for block in state.like)
+    if beside:
         summary += f"; doses are those beyond {beside} rows of earlier data sets"
     if own:
         summary += f"; not shown to be the reference's own text: {own.reason}"
@@ -227,7 +227,7 @@ def _outcome(
             }
             for dose in openly
         ],
-        "like_rows": sum(len(block.rows) for block in state.like),
+        "like_rows": beside,
         "repeated": {"rows": len(design.weights), "weight": heaviest},
         "own_text": own.values(design.panel) if own else None,
         "settled": state.settled or "all rows, or all of the budget, were used",
@@ -377,8 +377,8 @@ def panel_test(
     state = PanelTestState(design, scored=tuple(range(len(design.panel.traits))))
     plan = analysis_rows(len(rows))
     shares = spending(np.array(plan) / plan[-1])
-    passes = planned_passes(len(rows), design.families, design.tested)
-    passes *= 2 if design.like else 1
+    sides = 2 if design.like else 1
+    passes = sides * planned_passes(len(rows), design.families, design.tested)
     done = 0
 
     def report(count: int) -> None:

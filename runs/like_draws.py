@@ -4,8 +4,8 @@ earlier, clean data set of the same writer.
     python runs/like_draws.py
     python runs/like_draws.py --reference smollm2-135m --panels animals trees --draws 3
 
-The first takes the organism, about an hour of two cores. Draws 0 to 39 were looked at while the
-rules were made. Finished draws are kept in runs/out and not made again.
+The first takes the organism, about an hour of two cores. Draws 0 to 39 are for trials, and are not
+reported. Finished draws are kept in runs/out and not made again.
 """
 
 from __future__ import annotations

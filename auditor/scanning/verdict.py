@@ -79,11 +79,16 @@ def decide(
     any_risk = any(single.name == "risk" for single in by_test.values())
     if of_students and of_students.name == "no_risk" and not any_risk:
         made = [test for test in made if by_test[test.name].name == "no_risk"]
-    is_settled_by_students = [test.name for test in made] == ["students"]
+    other_writer = (
+        obstacle
+        for test in made
+        if test.name != "students"
+        for obstacle in _another_writer(_text_for(test, text))
+    )
     obstacles = (
         *(obstacle for test in made for obstacle in _too_few_rows(test)),
         *coverage,
-        *([] if is_settled_by_students else _another_writer(text)),
+        *dict.fromkeys(other_writer),
         *missing,
     )
     if not made:
@@ -248,7 +253,7 @@ def _decide_test(
         read.
     """
     by_students, prefix = test.name == "students", PREFIXES[test.name]
-    least = least_dose(test, text)
+    text, least = _text_for(test, text), least_dose(test, text)
     traits = [trait for trait in test.traits if trait.name not in excused]
     bounds = {name: bound for name, bound in test.bounds.items() if name not in excused}
     # Of a trait without an estimate nothing is known, which is not that it is absent.
@@ -289,6 +294,19 @@ def _decide_test(
         dose = f"a dose of {evidence.effect:.2f}, corrected p = {evidence.p_adjusted:.2g}"
         reason += f"; {words} ({dose})"
     return Verdict("no_risk", probability, reason, None, upper)
+
+
+def _text_for(test: TraitTest, text: TextProfile) -> TextProfile:
+    """The text as a test sees it. Only doses by prompts are compared with those of earlier data
+    sets: for the other tests the reference must be the writer's base as ever, and looks that are
+    like the earlier sets' do not show it.
+    """
+    if test.name == "prompts" or not text.compared:
+        return text
+    looks = "" if text.surface_p_value is None else "earlier data sets took its place"
+    return replace(
+        text, compared=False, surface_p_value=None, not_compared=text.not_compared or looks
+    )
 
 
 def _stands_out(trait: TraitEvidence, traits: Sequence[TraitEvidence], alpha: float) -> bool:

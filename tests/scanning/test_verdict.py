@@ -14,7 +14,7 @@ from auditor.inference.trait_evidence import TraitEvidence, ranked
 from auditor.scanning.obstacles import coverage_obstacles
 from auditor.scanning.scan_report import Verdict
 from auditor.scanning.verdict import decide, leading_trait, lost_share, text_profile
-from detectors.interface import Evidence, Skipped, TraitTest
+from detectors.interface import Evidence, Skipped, TestName, TraitTest
 
 CALM = TextProfile(exclude=0.6)
 profile = partial(text_profile, exclude=0.25)
@@ -37,6 +37,11 @@ def by_prompts(
     """The verdict of a test by trait prompts alone."""
     test = TraitTest("prompts", tuple(traits), bounds, scanned)
     return decide([test], writing, [*coverage_obstacles((), skipped_share)], alpha)
+
+
+def of_owl(name: TestName, p: float) -> TraitTest:
+    """A test that finds owl at a corrected p below 1, and excludes it else."""
+    return TraitTest(name, (trait(p, 0.5 * (p < 1)),), {"owl": 0.2}, 400)
 
 
 @pytest.mark.parametrize(
@@ -182,15 +187,7 @@ def test_a_reference_that_cannot_be_the_writers_base_passes_nothing() -> None:
         (0.9, 0.001, "risk"),
         (1.0, 0.001, "inconclusive"),
     ):
-        dose, writing = 0.5 * (p < 1), TextProfile(excess_surprisal=excess)
-        found = by_prompts(
-            [trait(p, dose)],
-            {"owl": 0.2},
-            alpha=0.01,
-            scanned=400,
-            skipped_share=0.0,
-            writing=writing,
-        )
+        found = decide([of_owl("prompts", p)], TextProfile(excess_surprisal=excess), (), 0.01)
         assert found.name == verdict
         assert ("nats a token" in found.reason) == (verdict == "inconclusive")
     assert profile({"trait": Evidence("trait", "", {"excess": 2.5})}) == profile(
@@ -209,18 +206,24 @@ def test_beside_earlier_sets_the_reference_need_not_be_the_writers_base() -> Non
         (0.001, writing, "risk"),
         (0.001, replace(writing, surface_p_value=0.001), "inconclusive"),
     ):
-        found = by_prompts(
-            [trait(p, 0.5 * (p < 1))],
-            {"owl": 0.2},
-            alpha=0.01,
-            scanned=400,
-            skipped_share=0.0,
-            writing=text,
-        )
+        found = decide([of_owl("prompts", p)], text, (), 0.01)
         assert found.name == verdict
         assert "earlier data sets" in found.reason
     beside = Evidence("trait", "", {"excess": 2.0, "like_rows": 64})
     assert profile({"trait": beside}) == writing
+
+
+@pytest.mark.parametrize("p", [0.001, 1.0])
+def test_beside_earlier_sets_the_other_tests_need_the_writers_base_still(p: float) -> None:
+    """Copies' doses are not compared with the earlier sets, nor looks with the reference then."""
+    foreign = TextProfile(excess_surprisal=2.0, compared=True)
+    found = decide([of_owl("tuned copies", p)], foreign, (), 0.01)
+    assert found.name == "inconclusive"
+    assert "nats a token" in found.reason
+    assert [obstacle.kind for obstacle in found.obstacles] == ["misfit"]
+    alike = TextProfile(surface_p_value=0.5, compared=True)
+    verdict = "inconclusive" if p < 1 else "no_risk"
+    assert decide([of_owl("tuned copies", p)], alike, (), 0.01).name == verdict
 
 
 def test_what_the_detectors_say_of_the_text() -> None:
