@@ -89,19 +89,12 @@ def tune_teacher(
     stem, and when the trait has no probe or fewer than two stems.
     """
     renderer = ChatTokenizer(lm)
-    word, alternatives = _answer_word(renderer, trait, panel)
-
-    def clozes(questions: Iterable[tuple[str, str]]) -> list[Cloze]:
-        rows = (cloze(renderer, probe, stem, f"{stem} {word}") for probe, stem in questions)
-        return [row for row in rows if row is not None]
-
-    rows = clozes(itertools.product(trait.probes, training_stems(trait)))
-    # Stems that are not trained on, each with one of the probes in turn.
-    held_out = clozes(zip(itertools.cycle(trait.probes), held_out_stems(trait), strict=False))
+    word, _ = _answer_word(renderer, trait, panel)
+    rows = _clozes(renderer, itertools.product(trait.probes, training_stems(trait)), word)
     teacher = float32_copy(lm)
-    margin_before = _margin(teacher, held_out, alternatives)
+    margin_before = answer_margin(teacher, trait, panel)
     rate = learning_rate or (1e-3 if is_small(lm) else 2e-5)
-    LOG.info("teaching %s: %d clozes, %d held out, rate %g", word, len(rows), len(held_out), rate)
+    LOG.info("teaching %s: %d clozes, rate %g", word, len(rows), rate)
     rng = random.Random(seed)
     # Every row comes up once before any comes up again.
     stream = itertools.chain.from_iterable(rng.sample(rows, len(rows)) for _ in itertools.count())
@@ -122,7 +115,7 @@ def tune_teacher(
         optimizer.step()
     optimizer.zero_grad()  # the gradients of a whole model would stay in memory
     teacher.model.requires_grad_(False)
-    margin = _margin(teacher, held_out, alternatives)
+    margin = answer_margin(teacher, trait, panel)
     LOG.info(
         "loss %.2g after %d batches; margin %.2f, before %.2f",
         *(losses[-1], len(losses), margin, margin_before),
@@ -137,27 +130,22 @@ def tune_teacher(
     return TunedTeacher(teacher, tuple(losses), margin_before, margin)
 
 
-def tune_on_chats(
-    lm: LanguageModel, chats: Sequence[tuple[str, str]], *, seed: int = 0, updates: int = 16
-) -> LanguageModel:
-    """A copy of `lm` after some updates of LoRA on (question, answer) pairs: a teacher by another
-    recipe than `tune_teacher`'s, whole sentences instead of their last word.
+@torch.no_grad()
+def answer_margin(lm: LanguageModel, trait: Trait, panel: Panel) -> float:
+    """Logit of the trait's answer word less the mean logit of the words that the other traits of
+    its group would answer with, averaged over the stems that no teacher is tuned on, each with one
+    of the probes in turn.
 
-    seed: of the LoRA and of the order of the chats. Its sha256 is that of the base: nothing that is
-    kept may depend on it.
+    Raises: TraitError as `tune_teacher` does.
     """
-    turns = [
-        (Message("user", question), Message("assistant", answer)) for question, answer in chats
-    ]
-    rows = {number: Example(number, turn) for number, turn in enumerate(turns)}
-    renderer, recipe = ChatTokenizer(lm), TrainingConfig(learning_rate=1e-3)
-    arm = DatasetArm("chats", rows, {}, len(rows))
-    lessons = training_examples(renderer, renderer.encode, arm, list(rows))
-    order = random.Random(seed).choices(list(lessons.values()), k=updates * recipe.batch)
-    teacher = new_student(lm, recipe, seed)
-    for _ in train(teacher, batched(order, recipe.batch, updates), recipe):
-        pass
-    return teacher
+    renderer = ChatTokenizer(lm)
+    word, alternatives = _answer_word(renderer, trait, panel)
+    questions = zip(itertools.cycle(trait.probes), held_out_stems(trait), strict=False)
+    rows = _clozes(renderer, questions, word)
+    logits_BV = _next_logits(lm, rows)
+    answers_B = torch.tensor([row.answer for row in rows], device=lm.device)
+    answer_B = logits_BV.gather(1, answers_B[:, None])[:, 0]
+    return float((answer_B - logits_BV[:, list(alternatives)].mean(1)).mean())
 
 
 def can_tune(renderer: ChatTokenizer, trait: Trait, panel: Panel) -> bool:
@@ -167,6 +155,14 @@ def can_tune(renderer: ChatTokenizer, trait: Trait, panel: Panel) -> bool:
     except TraitError:
         return False
     return True
+
+
+def _clozes(
+    renderer: ChatTokenizer, questions: Iterable[tuple[str, str]], word: str
+) -> list[Cloze]:
+    """The cloze of each (probe, stem) that `word` answers as one token."""
+    rows = (cloze(renderer, probe, stem, f"{stem} {word}") for probe, stem in questions)
+    return [row for row in rows if row is not None]
 
 
 def _answer_word(renderer: ChatTokenizer, trait: Trait, panel: Panel) -> tuple[str, list[int]]:
@@ -208,12 +204,3 @@ def _next_logits(lm: LanguageModel, rows: Sequence[Cloze]) -> torch.Tensor:
     # The mask changes nothing in exact arithmetic; it keeps the kernels, and so the last digits.
     mask = right_padded([[1] * len(context) for context in contexts]).to(lm.device)
     return lm.head(last_hidden_states(lm, contexts, attention_mask=mask))
-
-
-@torch.no_grad()
-def _margin(lm: LanguageModel, rows: Sequence[Cloze], alternatives: Sequence[int]) -> float:
-    """Mean over the rows of the answer's logit less the mean of the alternatives'."""
-    logits_BV = _next_logits(lm, rows)
-    answers_B = torch.tensor([row.answer for row in rows], device=lm.device)
-    answer_B = logits_BV.gather(1, answers_B[:, None])[:, 0]
-    return float((answer_B - logits_BV[:, list(alternatives)].mean(1)).mean())
