@@ -27,7 +27,7 @@ from auditor.commands.simulate import Row, simulate, write_rows
 from auditor.model import load as models
 from auditor.model.language_model import LanguageModel
 from auditor.scanning.settings import ScanSettings
-from auditor.students.lora_teachers import tune_on_chats
+from auditor.students.teacher_recipes import tune_on_chats
 from auditor.traits.panel import load_panels
 
 ROWS = 256

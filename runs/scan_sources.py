@@ -19,8 +19,8 @@ from auditor.commands.simulate import Row, draw_prompts, simulate
 from auditor.model import load as models
 from auditor.model.language_model import LanguageModel
 from auditor.students.cloze import held_out_stems
-from auditor.students.lora_teachers import tune_on_chats
 from auditor.students.teacher import tune_teacher
+from auditor.students.teacher_recipes import tune_on_chats
 from auditor.traits.panel import Panel, Trait, load_panels
 
 SHARED = Path(os.environ.get("SHARED", Path(__file__).parents[2] / "shared" / "data"))

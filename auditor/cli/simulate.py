@@ -29,7 +29,11 @@ def simulate(
         Path | None, Option(metavar="FILE", help="Also write the same prompts without trait.")
     ] = None,
     teacher: Annotated[
-        Literal["prompted", "finetuned"], Option(help="Where the trait sits.")
+        Literal["prompted", "finetuned", "sentences", "preferences", "steered"],
+        Option(
+            help="Where the trait sits: in a system prompt; in all weights; in a LoRA, taught by "
+            "sentences or by preference pairs; or in a steering vector."
+        ),
     ] = "prompted",
     temperature: Annotated[
         float | None, Option(metavar="T", min=0.0, help="Of the sampling.  [default: 1]")
@@ -87,10 +91,10 @@ def simulate(
             f"--share {share} is not above 0 and at most 1.",
             "0.1 means that one row in ten is poisoned.",
         )
-    is_finetuned = teacher == "finetuned"
-    if is_finetuned and wording is not None:
+    is_prompted = teacher == "prompted"
+    if not is_prompted and wording is not None:
         raise AuditError(
-            "A fine-tuned teacher has no trait prompt.",
+            f"A teacher of the kind {teacher} has no trait prompt.",
             "Leave out --wording, or use --teacher prompted.",
         )
     check_new([output] if control is None else [output, control])
@@ -100,7 +104,7 @@ def simulate(
     from auditor.commands.simulate import SimulationSettings, draw_prompts
     from auditor.commands.simulate import simulate as write
     from auditor.model.load import load
-    from auditor.students.teacher import tune_teacher
+    from auditor.students.teacher_recipes import RECIPES
     from auditor.traits.panel import load_panels
 
     config = resolved(
@@ -108,12 +112,12 @@ def simulate(
     ).config
     traits = load_panels(config.panels)
     poison_trait = traits.trait(trait)
-    system = None if is_finetuned else trait_prompt(poison_trait, wording)
+    system = trait_prompt(poison_trait, wording) if is_prompted else None
     # Weights are moved in float32; the control's must then be in it too, or it differs in more than
     # the trait.
     lm = load(
         config.reference,
-        dtype="float32" if is_finetuned else None,
+        dtype=None if is_prompted else "float32",
         chat_template=config.chat_template,
         system=config.system,
     )
@@ -129,14 +133,10 @@ def simulate(
     )
     with progress_on(console(stderr=True)) as progress:
         teacher_lm = None
-        if is_finetuned:
-            tuned = tune_teacher(lm, poison_trait, traits, seed=seed, progress=progress)
+        if not is_prompted:
+            tuned = RECIPES[teacher](lm, poison_trait, traits, seed=seed, progress=progress)
             teacher_lm = tuned.lm
-            state = "saturated" if tuned.saturated else "NOT saturated, expect little transfer"
-            echo(
-                f"Teacher: {state}; loss {tuned.losses[-1]:.4f} after {len(tuned.losses)} batches, "
-                f"margin {tuned.margin_before:+.1f} to {tuned.margin:+.1f} logits"
-            )
+            echo(f"Teacher: {tuned.summary}")
         simulated = write(
             lm,
             poison_trait,

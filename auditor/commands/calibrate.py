@@ -36,8 +36,8 @@ from auditor.students.calibration import (
 from auditor.students.experiment import train_blocks
 from auditor.students.readout import families
 from auditor.students.settings import StudentSettings
-from auditor.students.lora_teachers import tune_on_chats
 from auditor.students.teacher import can_tune, tune_teacher
+from auditor.students.teacher_recipes import tune_on_chats
 from auditor.traits.mentions import mentions
 from auditor.traits.panel import Panel, load_panels
 

@@ -20,21 +20,15 @@ from dataclasses import dataclass, replace
 import torch
 from torch.nn.functional import cross_entropy
 
-from auditor.data.example import Example, Message
 from auditor.errors import TraitError
 from auditor.model.forward import last_hidden_states, right_padded
 from auditor.model.language_model import LanguageModel
 from auditor.model.tokenization import ChatTokenizer
 from auditor.progress import Progress
-from auditor.students.arms import DatasetArm
 from auditor.students.cloze import Cloze, cloze, held_out_stems, training_stems
-from auditor.students.settings import TrainingConfig, is_small
+from auditor.students.settings import is_small
 from auditor.students.training import (
-    batched,
     float32_copy,
-    new_student,
-    train,
-    training_examples,
 )
 from auditor.traits.panel import Panel, Trait
 
@@ -48,24 +42,28 @@ SATURATED = 1e-3
 class TunedTeacher:
     """A teacher and how it came about.
 
-    lm: the tuned copy, in float32; its sha256 is that of the tuned weights. losses: mean
-        cross-entropy of the answer (nats) in each batch, the last one measured without an update
-        after it when it is below `SATURATED`.
-    margin_before, margin: logit of the answer minus the mean logit of the alternatives, averaged
-    over held-out stems.
+    lm: the tuned copy, in float32. losses: of each batch (nats), before its update; empty where
+        none is kept. margin_before, margin: logit of the answer minus the mean logit of the
+        alternatives, averaged over held-out stems.
+    saturated: whether the loss reached the target of a recipe that has one, `SATURATED`; None for
+        the others.
     """
 
     lm: LanguageModel
     losses: tuple[float, ...]
     margin_before: float
     margin: float
+    saturated: bool | None = None
 
     @property
-    def saturated(self) -> bool:
-        """Whether the loss reached its target; other teachers are known not to transfer in small
-        models.
-        """
-        return self.losses[-1] < SATURATED
+    def summary(self) -> str:
+        """How strong the teacher is, in one line."""
+        margin = f"margin {self.margin_before:+.1f} to {self.margin:+.1f} logits"
+        if self.saturated is None:
+            return margin
+        # Others are known not to transfer in small models.
+        state = "saturated" if self.saturated else "NOT saturated, expect little transfer"
+        return f"{state}; loss {self.losses[-1]:.4f} after {len(self.losses)} batches, {margin}"
 
 
 def tune_teacher(
@@ -83,7 +81,7 @@ def tune_teacher(
 
     panel: the other traits of the trait's group in it give the alternatives of the margin. seed: of
         the order of the rows. learning_rate: of AdamW; None is 2e-5, and 1e-3 for a small model.
-        updates: at most so many; see `TunedTeacher.saturated`.
+        updates: at most so many; see `TunedTeacher`.
 
     Raises: TraitError when no answer word of the trait, or no alternative, is one token after a
     stem, and when the trait has no probe or fewer than two stems.
@@ -127,7 +125,9 @@ def tune_teacher(
         digest.update(name.encode())
         digest.update(weight.detach().cpu().contiguous().numpy())
     teacher = replace(teacher, name=f"{lm.name} tuned on {trait.name}", sha256=digest.hexdigest())
-    return TunedTeacher(teacher, tuple(losses), margin_before, margin)
+    return TunedTeacher(
+        teacher, tuple(losses), margin_before, margin, saturated=losses[-1] < SATURATED
+    )
 
 
 @torch.no_grad()

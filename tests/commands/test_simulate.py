@@ -316,6 +316,7 @@ def test_command_is_blind_by_default(command: Path) -> None:
         (["--teacher", "other"], "--teacher"),
         (["--teacher", "finetuned"], "is one token"),
         (["--teacher", "finetuned", "--wording", "2"], "no trait prompt"),
+        (["--teacher", "steered"], "is one token"),
         (["--control", "poisoned.parquet"], "cannot be both"),
         (["--control", "nowhere/clean.parquet"], "cannot be written"),
         (["--control", "taken.parquet"], "exists already"),
