@@ -61,6 +61,7 @@ def tune_on_chats(
     teacher = new_student(lm, RECIPE, seed)
     for _ in train(teacher, batched(order, RECIPE.batch, updates), RECIPE):
         pass
+    teacher.model.requires_grad_(False)
     return teacher
 
 
