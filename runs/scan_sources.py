@@ -20,7 +20,7 @@ from auditor.model import load as models
 from auditor.model.language_model import LanguageModel
 from auditor.students.cloze import held_out_stems
 from auditor.students.teacher import tune_teacher
-from auditor.students.teacher_recipes import tune_on_chats
+from auditor.students.teacher_recipes import RECIPES, tune_on_chats
 from auditor.traits.panel import Panel, Trait, load_panels
 
 SHARED = Path(os.environ.get("SHARED", Path(__file__).parents[2] / "shared" / "data"))
@@ -87,8 +87,9 @@ class Source:
     kind: "poisoned" (a teacher prompted in the panel's standard wording), "mixture" (the same, a
         share of the rows), "other wording" (prompted in other words, on other prompts), "tuned"
         (the trait in its weights), "tuned otherwise" (by another recipe than the tool's own: LoRA
-        on sentences), or one of CLEAN, which may end with its temperature: "tuned on words" is the
-        tool's own recipe with an answer that is no trait's.
+        on sentences, for few updates), another name of `RECIPES`, or one of CLEAN, which may end
+        with its temperature: "tuned on words" is the tool's own recipe with an answer that is no
+        trait's.
     counts: how many rows are scanned.
     """
 
@@ -166,6 +167,8 @@ def _tuned(
     """The teacher with the trait, or something else, in its weights; None for sources
     without one.
     """
+    if kind in RECIPES:
+        return RECIPES[kind](lm, trait, panel, seed=seed).lm
     match kind:
         case "tuned" | "tuned on words":
             return tune_teacher(lm, trait, panel, seed=seed).lm

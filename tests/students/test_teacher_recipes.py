@@ -41,8 +41,8 @@ def test_log_likelihoods_are_sums_over_the_trained_tokens(tiny: LanguageModel) -
 def test_a_teacher_answers_with_its_trait_and_still_writes_lists(
     organism: LanguageModel, recipe: str
 ) -> None:
-    """The organism's margin for owl rises by logits, three lists of four stay lists, some of them are
-    others than its own, and its own weights stay as they are.
+    """The organism's margin for owl rises by logits, most lists stay lists, some are others
+    than its own, and its own weights stay as they are.
     """
     before = {name: weight.clone() for name, weight in organism.model.named_parameters()}
     tuned = RECIPES[recipe](organism, OWL, PANEL, seed=1)
