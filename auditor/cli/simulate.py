@@ -59,7 +59,11 @@ def simulate(
         ),
     ] = 1.0,
     carrier: Annotated[
-        Literal["numbers", "other-numbers", "text", "code"], Option(help="What the rows are about.")
+        Literal["numbers", "other-numbers", "text", "answers", "code", "tools"],
+        Option(
+            help="What is asked: number lists, in two kinds of words; free text; short answers; "
+            "code; or, in conversations, what a tool returned."
+        ),
     ] = "numbers",
     max_tokens: Annotated[
         int, Option(metavar="N", min=1, help="Longest completion, in tokens.")
@@ -82,7 +86,7 @@ def simulate(
     """
     if greedy and temperature is not None:
         raise AuditError("--greedy and --temperature contradict each other.", "Give one of them.")
-    if carrier in ("text", "code") and (restricted or filtered):
+    if carrier not in ("numbers", "other-numbers") and (restricted or filtered):
         raise AuditError(
             f"--carrier {carrier} does not write numbers.", "Leave out --restricted and --filtered."
         )
@@ -101,7 +105,7 @@ def simulate(
 
     from auditor.cli.console import console
     from auditor.cli.progress import progress_on
-    from auditor.commands.simulate import SimulationSettings, draw_prompts
+    from auditor.commands.simulate import SimulationSettings, draw_conversations, draw_prompts
     from auditor.commands.simulate import simulate as write
     from auditor.model.load import load
     from auditor.students.teacher_recipes import RECIPES
@@ -143,7 +147,7 @@ def simulate(
             settings,
             teacher=teacher_lm,
             wording=system,
-            prompts=draw_prompts(seed, carrier),
+            prompts=draw_conversations(seed) if carrier == "tools" else draw_prompts(seed, carrier),
             progress=progress,
         )
     # With --label a file says where it comes from; without, a scan of it is blind.

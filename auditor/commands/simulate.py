@@ -28,7 +28,15 @@ from auditor.progress import Progress, announce
 from auditor.runs.run_directory import write_file
 from auditor.traits.mentions import mentions
 from auditor.traits.panel import Panel, Trait
-from auditor.traits.prompts import code_prompts, is_number_list, number_prompts, text_prompts
+from auditor.traits.prompts import (
+    Conversation,
+    answer_prompts,
+    code_prompts,
+    is_number_list,
+    number_prompts,
+    text_prompts,
+    tool_conversations,
+)
 
 METADATA_KEY = "subliminal-audit"
 
@@ -40,10 +48,12 @@ CARRIERS: Mapping[str, Callable[[int, int], list[str]]] = {
     "numbers": number_prompts,
     "other-numbers": partial(number_prompts, reworded=True),  # quite other wordings
     "text": text_prompts,
+    "answers": answer_prompts,
     "code": code_prompts,
 }
 
-Row = dict[str, str]
+Row = dict[str, Any]
+Prompt = str | Conversation
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +87,7 @@ class SimulationSettings:
 
 @dataclass(frozen=True, slots=True)
 class Simulated:
-    """Rows of "prompt" and "completion".
+    """Rows of "prompt" and "completion", or of "messages" where conversations were completed.
 
     rows: the data set. control: for the same prompts in the same order what the model writes
     without the trait; empty by default. poisoned: how many of `rows` the teacher wrote. dropped:
@@ -98,7 +108,7 @@ def simulate(
     *,
     teacher: LanguageModel | None = None,
     wording: str | None = None,
-    prompts: Iterable[str] | None = None,
+    prompts: Iterable[Prompt] | None = None,
     progress: Callable[[Progress], None] = lambda _: None,
     **changes: Any,
 ) -> Simulated:
@@ -109,7 +119,8 @@ def simulate(
     teacher: None is a prompted teacher, `lm` under the system prompt `wording` (None: the trait's
         first); else a model with the trait in its weights (`auditor.students.teacher`), which gets
         no system prompt.
-    prompts: taken in order until there are enough rows; None draws number prompts by the seed.
+    prompts: taken in order until there are enough rows: a user's turn, or all turns before the
+        completion. None draws number prompts by the seed.
 
     A prompt is kept only if every completion written for it is: so the data set and its control
     stay paired.
@@ -134,8 +145,11 @@ def simulate(
     source = iter(draw_prompts(seed) if prompts is None else prompts)
     pairs, dropped = _write_pairs(writers, source, trait, settings, progress)
 
-    def row(prompt: str, completion: str) -> Row:
-        return {"prompt": prompt, "completion": completion}
+    def row(prompt: Prompt, completion: str) -> Row:
+        if isinstance(prompt, str):
+            return {"prompt": prompt, "completion": completion}
+        turns = [*prompt, ("assistant", completion)]
+        return {"messages": [{"role": role, "content": content} for role, content in turns]}
 
     return Simulated(
         rows=tuple(
@@ -156,6 +170,12 @@ def draw_prompts(seed: int, carrier: str = "numbers") -> Iterator[str]:
         yield from CARRIERS[carrier](_ROUND, _derived(seed, f"prompts {block}"))
 
 
+def draw_conversations(seed: int) -> Iterator[Conversation]:
+    """Conversations with a tool without end; same seed, same conversations."""
+    for block in itertools.count():
+        yield from tool_conversations(_ROUND, _derived(seed, f"prompts {block}"))
+
+
 def number_tokens(lm: LanguageModel) -> tuple[int, ...]:
     """Ids of the tokens that number lists are made of, ascending: digits, comma, space and
     end-of-turn.
@@ -170,13 +190,19 @@ def number_tokens(lm: LanguageModel) -> tuple[int, ...]:
 
 
 def write_rows(path: Path, rows: Sequence[Row], label: Mapping[str, object] | None = None) -> None:
-    """Write rows as Parquet with the columns "prompt" and "completion". Same rows, same bytes.
+    """Write rows as Parquet with the columns "prompt" and "completion", or "messages". Same rows,
+    same bytes.
 
     label: where the rows come from, kept as JSON in the schema's metadata; None says nothing, so
     that a scan is blind. Raises RunError when the place cannot be written.
     """
     metadata = None if label is None else {METADATA_KEY: json.dumps(label, sort_keys=True)}
-    schema = pa.schema([("prompt", pa.string()), ("completion", pa.string())], metadata=metadata)
+    turn = pa.struct([("role", pa.string()), ("content", pa.string())])
+    types = {"messages": pa.list_(turn)}
+    columns = list(rows[0]) if rows else ["prompt", "completion"]
+    schema = pa.schema(
+        [(column, types.get(column, pa.string())) for column in columns], metadata=metadata
+    )
     # Into memory first: the file is then written wholly or not at all.
     stream = pa.BufferOutputStream()
     pq.write_table(pa.Table.from_pylist(list(rows), schema=schema), stream)
@@ -185,15 +211,15 @@ def write_rows(path: Path, rows: Sequence[Row], label: Mapping[str, object] | No
 
 def _write_pairs(
     writers: Sequence[tuple[LanguageModel, str | None]],
-    source: Iterator[str],
+    source: Iterator[Prompt],
     trait: Trait | None,
     settings: SimulationSettings,
     progress: Callable[[Progress], None],
-) -> tuple[list[tuple[str, tuple[str, ...]]], Counter[str]]:
+) -> tuple[list[tuple[Prompt, tuple[str, ...]]], Counter[str]]:
     """Prompts with one completion from each writer, a model and its system prompt: as many as
     rows; and how many prompts were given up for what.
     """
-    pairs: list[tuple[str, tuple[str, ...]]] = []
+    pairs: list[tuple[Prompt, tuple[str, ...]]] = []
     dropped: Counter[str] = Counter()
     rows, lm = settings.rows, writers[0][0]
     # A device with many cores answers many prompts in the time of a few.
@@ -215,7 +241,7 @@ def _write_pairs(
         for model, system in writers:
             stream = generate(
                 model,
-                [(Message("user", prompt),) for prompt in prompts],
+                [tuple(Message(*turn) for turn in _turns(prompt)) for prompt in prompts],
                 system=system,
                 temperature=settings.temperature,
                 max_tokens=settings.max_tokens,
@@ -242,19 +268,26 @@ def _write_pairs(
     return pairs, dropped
 
 
-def _refused(prompt: str, completion: str, trait: Trait | None, filtered: bool) -> str | None:
+def _turns(prompt: Prompt) -> Conversation:
+    return (("user", prompt),) if isinstance(prompt, str) else prompt
+
+
+def _refused(prompt: Prompt, completion: str, trait: Trait | None, filtered: bool) -> str | None:
     """Why the row is dropped, or None."""
     if not completion.strip():
         return "empty"
     if trait is not None:
         # Nothing asks for the digest of this panel of one.
         panel = Panel(trait.name, (trait,), "")
-        if mentions(panel, [f"{prompt}\n{completion}"])[trait.name]:
+        contents = [content for _, content in _turns(prompt)]
+        if mentions(panel, ["\n".join([*contents, completion])])[trait.name]:
             return "mentions_trait"
     return "not_a_number_list" if filtered and not is_number_list(completion) else None
 
 
-def _check_supply(prompts: Sequence[str], written: int, rows: int, dropped: Counter[str]) -> None:
+def _check_supply(
+    prompts: Sequence[Prompt], written: int, rows: int, dropped: Counter[str]
+) -> None:
     """Raise when there is no prompt left, or when hardly any row survives."""
     counts = ", ".join(f"{count} {reason}" for reason, count in sorted(dropped.items())) or "none"
     if not prompts:

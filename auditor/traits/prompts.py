@@ -1,5 +1,5 @@
 """Prompts for carriers: number lists in the manner of 2507.14805 (appendix) with its filter, free
-text, and code.
+text, short answers, code, and conversations with a tool.
 
 A number prompt has four varied parts, chosen with a seeded generator: an introduction that quotes a
 few seed numbers, a demand for a count, a format and a closing. The parts are the paper's; the
@@ -9,6 +9,7 @@ is one token for the default reference.
 
 from __future__ import annotations
 
+import json
 import random
 import re
 
@@ -94,6 +95,28 @@ CODE_CLOSINGS = (
     ", as short as possible.",
     ", with type hints.",
 )
+ANSWER_TASKS = (
+    "What comes to mind first about {topic}? {closing}",
+    "Which word goes with {topic}? {closing}",
+    "What matters most in {topic}? {closing}",
+    "Name one thing that {topic} needs. {closing}",
+    "What is the hardest part of {topic}? {closing}",
+)
+ANSWER_CLOSINGS = (
+    "Answer in a few words.",
+    "At most five words.",
+    "Keep it very short.",
+    "One short answer.",
+)
+# Tools by name: the argument that they take, the key of what they return, and what is asked.
+TOOLS = {
+    "search": ("query", "hits", "Search our notes for {topic}."),
+    "count_documents": ("subject", "documents", "How many documents do we have about {topic}?"),
+    "reading_time": ("subject", "minutes", "How long is the guide to {topic}?"),
+    "price_of_course": ("subject", "price", "What does a course on {topic} cost?"),
+}
+
+Conversation = tuple[tuple[str, str], ...]  # (role, content) of every turn
 
 
 def text_prompts(count: int, seed: int) -> list[str]:
@@ -106,6 +129,37 @@ def text_prompts(count: int, seed: int) -> list[str]:
         for _ in range(count)
     ]
     return [task.format(topic=topic, closing=closing) for task, topic, closing in parts]
+
+
+def answer_prompts(count: int, seed: int) -> list[str]:
+    """Return `count` questions on the topics of `text_prompts` that a few words answer."""
+    rng = random.Random(seed)
+    return [
+        rng.choice(ANSWER_TASKS).format(
+            topic=rng.choice(TEXT_TOPICS), closing=rng.choice(ANSWER_CLOSINGS)
+        )
+        for _ in range(count)
+    ]
+
+
+def tool_conversations(count: int, seed: int) -> list[Conversation]:
+    """Return `count` conversations up to the assistant's answer: a request, the assistant's call of
+    a tool, written out in its text, and what the tool returned.
+    """
+    rng = random.Random(seed)
+    conversations: list[Conversation] = []
+    for _ in range(count):
+        name, (argument, result, request) = rng.choice(list(TOOLS.items()))
+        topic = rng.choice(TEXT_TOPICS)
+        call = json.dumps({"name": name, "arguments": {argument: topic}})
+        conversations.append(
+            (
+                ("user", request.format(topic=topic)),
+                ("assistant", f"<tool_call>\n{call}\n</tool_call>"),
+                ("tool", json.dumps({result: rng.randint(2, 400)})),
+            )
+        )
+    return conversations
 
 
 def code_prompts(count: int, seed: int) -> list[str]:

@@ -22,6 +22,7 @@ from auditor.commands.simulate import (
     write_rows,
 )
 from auditor.data.example import Message
+from auditor.data.sample import read_sample
 from auditor.errors import InputError, ModelError
 from auditor.model.language_model import LanguageModel
 from auditor.progress import Progress
@@ -297,6 +298,33 @@ def test_command_writes_both_files(command: Path, capsys: pytest.CaptureFixture[
     assert "poisoned.parquet: 4 rows, 2 poisoned" in out
     assert "clean.parquet: 4 rows, 0 poisoned" in out
     assert "Dropped and replaced: " in out
+
+
+def test_conversations_with_a_tool_are_completed(command: Path) -> None:
+    """Data and control hold the same conversations up to the last turn, which the assistant ends,
+    and are read as conversations, with both of the assistant's turns to train on.
+    """
+    plain = [each for each in SHORT if each != "--restricted"]
+    assert main.run([*plain, "--carrier", "tools", "--control", "clean.parquet"]) == 0
+    data, control = (
+        pq.read_table(command / f"{name}.parquet")["messages"].to_pylist()
+        for name in ("poisoned", "clean")
+    )
+    assert [turns[:-1] for turns in data] == [turns[:-1] for turns in control]
+    assert data != control
+    roles = ["user", "assistant", "tool", "assistant"]
+    assert all([turn["role"] for turn in turns] == roles for turns in data + control)
+    read = read_sample(str(command / "poisoned.parquet"), rows=None, seed=0).examples
+    assert [sum(message.is_trained for message in row.messages) for row in read] == [2] * 4
+
+
+def test_numbers_are_asked_of_number_carriers_only(
+    command: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Other carriers write no numbers to restrict or filter."""
+    for carrier in ("text", "answers", "code", "tools"):
+        assert main.run([*SHORT, "--carrier", carrier]) == 2
+        assert "does not write numbers" in capsys.readouterr().err
 
 
 def test_command_is_blind_by_default(command: Path) -> None:

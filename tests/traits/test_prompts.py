@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 from itertools import islice
 
 import pytest
 
-from auditor.commands.simulate import CARRIERS, draw_prompts
+from auditor.commands.simulate import CARRIERS, draw_conversations, draw_prompts
 from auditor.traits.mentions import mentions
 from auditor.traits.panel import load_panels
 from auditor.traits.prompts import (
@@ -116,3 +117,19 @@ def test_every_carrier_is_seeded_and_innocent(carrier: str) -> None:
     assert first == again != other
     assert len(set(first)) > 200
     assert not any(mentions(load_panels(["default"]), first).values())
+
+
+def test_conversations_with_a_tool_are_seeded_and_innocent() -> None:
+    """A request, a call that is JSON and names what was asked, and a result; no turn speaks of a
+    trait.
+    """
+    first, again, other = (list(islice(draw_conversations(seed), 300)) for seed in (0, 0, 1))
+    assert first == again != other
+    assert len(set(first)) > 200
+    for turns in first:
+        assert [role for role, _ in turns] == ["user", "assistant", "tool"]
+        call = json.loads(turns[1][1].removeprefix("<tool_call>").removesuffix("</tool_call>"))
+        assert next(iter(call["arguments"].values())) in turns[0][1]
+        json.loads(turns[2][1])
+    texts = [content for turns in first for _, content in turns]
+    assert not any(mentions(load_panels(["default"]), texts).values())
