@@ -35,6 +35,7 @@ from auditor.errors import AuditError
 from auditor.release.decision import FailOn
 from auditor.scanning.scan_report import OUTCOMES
 from auditor.scanning.settings import ScoreRows
+from auditor.traits import PROMPT
 from detectors import DETECTORS
 
 
@@ -51,6 +52,10 @@ def scan(
     panel: Panels = None,
     trait: Annotated[
         list[str] | None, Option(metavar="NAME", help="Test this trait only; repeatable.")
+    ] = None,
+    hypothesis: Annotated[
+        list[str] | None,
+        Option(metavar="PROMPT", help="Also test a system prompt that you suspect; repeatable."),
     ] = None,
     teacher: Annotated[
         str | None, Option(metavar="MODEL", help="The model that wrote the data, if at hand.")
@@ -148,8 +153,10 @@ def scan(
     from auditor.engine import engine_named
     from auditor.report.scan.terminal import terminal_page
 
+    asked = configuration.scan_settings()
     settings = replace(
-        configuration.scan_settings(),
+        asked,
+        panels=[*asked.panels, *(f"{PROMPT}{prompt}" for prompt in hypothesis or ())],
         traits=tuple(trait or ()),
         teacher=teacher,
         detectors=selected,

@@ -13,8 +13,7 @@ from auditor.data.folder import SUFFIXES, suffix_of
 from auditor.errors import AuditError, InputError, RunError, TraitError
 from auditor.mitigating.settings import MitigateSettings
 from auditor.runs.last_scan import LastScan, last_scan
-from auditor.traits import BUILT_IN
-from auditor.traits.panel import Panel
+from auditor.traits.panel import Panel, all_known
 from mitigations.interface import CleanCompletions, DivergenceBudget, Mitigation, MostDivergentRows
 
 LOG = logging.getLogger(__name__)
@@ -82,7 +81,7 @@ def panels_of(scanned: LastScan | None, named: Sequence[str] = ()) -> Sequence[s
     if named:
         return named
     # A panel of the user's own may have moved or changed since the scan: it has to be named.
-    if scanned and scanned.panels and set(scanned.panels) <= set(BUILT_IN):
+    if scanned and scanned.panels and all_known(scanned.panels):
         return scanned.panels
     return ["default"]
 

@@ -4,3 +4,4 @@
 # so that the command line can list them without PyYAML.
 BUILT_IN = ("animals", "trees", "broad")
 DEFAULT = "default"
+PROMPT = "prompt:"  # before a system prompt that stands for a panel of one trait

@@ -15,15 +15,16 @@ import json
 import logging
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.resources import files
 from pathlib import Path
+from textwrap import shorten
 
 import yaml
 
 from auditor.errors import TraitError
-from auditor.traits import BUILT_IN, DEFAULT
+from auditor.traits import BUILT_IN, DEFAULT, PROMPT
 from auditor.yaml_text import read_yaml
 
 LOG = logging.getLogger(__name__)
@@ -101,12 +102,18 @@ def built_in() -> tuple[str, ...]:
 def load_panels(names: str | Sequence[str]) -> Panel:
     """Read and join panels into one.
 
-    names: built-in names, `default`, or paths of YAML files; a single one need not be in a list.
-    Raises TraitError if one cannot be found or read, breaks the schema, or brings a trait name that
-    another has already used, and if `names` is empty.
+    names: built-in names, `default`, paths of YAML files, or "prompt:" and a system prompt, a panel
+    of one trait (`_suspected`); a single one need not be in a list. Raises TraitError if one cannot
+    be found or read, breaks the schema, or brings a trait name that another has already used, and
+    if `names` is empty.
     """
-    titles, traits = [], []
+    titles: list[str] = []
+    traits: list[Trait] = []
     for name in [names] if isinstance(names, str) else names:
+        if name.startswith(PROMPT):
+            titles.append(name)
+            traits.append(_suspected(name.removeprefix(PROMPT)))
+            continue
         for source in BUILT_IN if name == DEFAULT else (name,):
             title, panel_traits = _parse(source, _read(source))
             titles.append(title)
@@ -129,6 +136,29 @@ def with_control_traits(panel: Panel) -> Panel:
         if trait.group not in groups and trait.name not in names
     ]
     return _panel(panel.name, [*panel.traits, *controls])
+
+
+def all_known(titles: Iterable[str]) -> bool:
+    """Whether panels of these titles can be loaded without a file of the user's."""
+    return all(title in BUILT_IN or title.startswith(PROMPT) for title in titles)
+
+
+def _suspected(prompt: str) -> Trait:
+    """The trait of a prompt that somebody suspects, in the group "hypothesis". Its name is the
+    beginning of the prompt in quotation marks.
+
+    Nothing is known of it but the prompt: only a row that quotes it mentions it openly, and no
+    student can be asked for it. Raises TraitError for a prompt without a letter or digit, and for
+    one with a "+", which stands between the titles of panels.
+    """
+    if "+" in prompt or not any(char.isalnum() for char in prompt):
+        raise TraitError(
+            f"{prompt!r} cannot be tested as it stands.",
+            "Give the system prompt that you suspect, in words and without a +; or write a panel "
+            "file (docs/panels.md).",
+        )
+    name = f'"{shorten(prompt, 48, placeholder="…")}"'
+    return Trait(name, "hypothesis", (prompt,), (), (), (), (prompt,))
 
 
 def _panel(name: str, traits: Sequence[Trait]) -> Panel:

@@ -237,12 +237,12 @@ def test_options_reach_the_verb(verb: Verb) -> None:
     given += "--seed 7 --without fit --format-of alpaca --columns prompt=a,completion=b "
     given += "--exclude-open --alpha 0.05 "
     given += "--device cuda --dtype bfloat16 --fresh"
-    main.run(["scan", "-", *given.split()])
+    main.run(["scan", "-", *given.split(), "--hypothesis", "You love x."])
     (call,) = verb.calls
     expected = {
         "source": "-",
         "reference": "r",
-        "panels": ["p", "q.yaml"],
+        "panels": ["p", "q.yaml", "prompt:You love x."],
         "traits": ("owl", "cat"),
         "teacher": "t",
         "rows": "all",

@@ -51,6 +51,25 @@ traits:
 """
 
 
+def test_a_suspected_prompt_is_a_panel_of_one_trait() -> None:
+    """It stands beside others by its beginning; a prompt without a word, or with what joins titles,
+    and the same one twice, are refused with a next step.
+    """
+    prompt = (
+        "You love narwhals. You think of narwhals at all times, and narwhals are your favourite."
+    )
+    panel = load_panels(["trees", f"prompt:{prompt}"])
+    trait = panel.traits[-1]
+    assert panel.name == f"trees+prompt:{prompt}"
+    assert load_panels(panel.name.split("+")) == panel
+    assert trait.name == '"You love narwhals. You think of narwhals at all…"'
+    assert (trait.prompts, trait.group) == ((prompt,), "hypothesis")
+    for refused in (["prompt: ?"], ["prompt:You love C++."], [f"prompt:{prompt}"] * 2):
+        with pytest.raises(TraitError) as error:
+            load_panels(refused)
+        assert error.value.hint
+
+
 def write(folder: Path, text: str) -> str:
     path = folder / "own.yaml"
     path.write_text(text, encoding="utf-8")

@@ -10,7 +10,7 @@ from auditor.model.chat_template import OWN_SYSTEM, OWN_TEMPLATE, TEMPLATES
 from auditor.report.shared.words import safe
 from auditor.scanning.scan_report import ScanReport, VerdictName
 from auditor.scanning.settings import ScanSettings
-from auditor.traits.panel import built_in, load_panels
+from auditor.traits.panel import all_known, built_in, load_panels
 from detectors import ON_REQUEST
 from detectors.interface import Evidence
 
@@ -117,7 +117,7 @@ def _same(report: ScanReport, command: str) -> Iterator[str]:
     panels = str(report.settings.get("panel", "+".join(built_in()))).split("+")
     if set(panels) != set(built_in()):
         for panel in panels:
-            yield from ("--panel", panel if panel in built_in() else "FILE")
+            yield from ("--panel", panel if all_known([panel]) else "FILE")
     # Only what the user named: what the scan found by itself would settle which of two layouts is
     # meant, and the other would count as read.
     if columns := dict(report.settings.get("columns") or {}):
@@ -134,7 +134,7 @@ def _settings(report: ScanReport, command: str, panels: Sequence[str]) -> Iterat
     """
     settings, defaults = report.settings, ScanSettings()
     tested = list(settings.get("tested", ()))
-    if set(panels) <= set(built_in()) and tested:
+    if all_known(panels) and tested:
         known = [trait.name for trait in load_panels(panels).traits]
         for trait in tested if tested != known else ():
             yield from ("--trait", str(trait))
