@@ -134,7 +134,10 @@ def main() -> None:
     ]
     settings = Settings(asked.reference, tuple(asked.panels), ("trait", "surface"))
     out = OUT / f"like_draws_{asked.reference}.jsonl"
-    text = table(make(measure, wanted, settings, out, asked.processes))
+    found = make(measure, wanted, settings, out, asked.processes)
+    names = {name(source, draw) for source, draw in wanted}
+    # Trial draws may lie in the same file.
+    text = table([each for each in found if each["key"].rsplit("|", 2)[0] in names])
     out.with_suffix(".md").write_text(text)
     print(json.dumps(vars(asked)), text, sep="\n")
 
