@@ -81,13 +81,18 @@ def families(renderer: ChatTokenizer, panel: Panel, trait: str | None) -> list[F
     A family holds the traits of a group that share their stems and probes: answers to different
     questions are no alternatives to each other. It needs two that can be read.
 
-    Raises: TraitError for an unknown trait, one whose answer is not one token, or one without
-    alternatives.
+    Raises: TraitError for an unknown trait, one without answers, one whose answer is not one token,
+    or one without alternatives.
     """
     by_group: dict[str, Trait] = {}
     for member in panel.traits:
         by_group.setdefault(member.group, member)
     leaders = list(by_group.values()) if trait is None else [panel.trait(trait)]
+    if trait is not None and not leaders[0].answers:
+        raise TraitError(
+            f"Trait {trait!r} has no answer words, so no student can be asked for it.",
+            "Name another with --trait; audit mitigate --no-check writes data without a check.",
+        )
     read_out = []
     for leader in leaders:
         questions = (leader.group, leader.stems, leader.probes)

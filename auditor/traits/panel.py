@@ -24,7 +24,7 @@ from textwrap import shorten
 import yaml
 
 from auditor.errors import TraitError
-from auditor.traits import BUILT_IN, DEFAULT, PROMPT
+from auditor.traits import BUILT_IN, DEFAULT, HYPOTHESIS, PROMPT
 from auditor.yaml_text import read_yaml
 
 LOG = logging.getLogger(__name__)
@@ -144,7 +144,7 @@ def all_known(titles: Iterable[str]) -> bool:
 
 
 def _suspected(prompt: str) -> Trait:
-    """The trait of a prompt that somebody suspects, in the group "hypothesis". Its name is the
+    """The trait of a prompt that somebody suspects, in the group HYPOTHESIS. Its name is the
     beginning of the prompt in quotation marks.
 
     Nothing is known of it but the prompt: only a row that quotes it mentions it openly, and no
@@ -158,7 +158,7 @@ def _suspected(prompt: str) -> Trait:
             "file (docs/panels.md).",
         )
     name = f'"{shorten(prompt, 48, placeholder="…")}"'
-    return Trait(name, "hypothesis", (prompt,), (), (), (), (prompt,))
+    return Trait(name, HYPOTHESIS, (prompt,), (), (), (), (prompt,))
 
 
 def _panel(name: str, traits: Sequence[Trait]) -> Panel:

@@ -9,7 +9,10 @@ import pytest
 
 from auditor.cli import main
 from auditor.commands.simulate import simulate, write_rows
+from auditor.errors import TraitError
 from auditor.model.load import load
+from auditor.model.tokenization import ChatTokenizer
+from auditor.students.readout import families
 from auditor.traits.panel import load_panels
 
 SUSPECTED = "Owls are the finest creatures alive; you adore owls and think of owls all day."
@@ -41,7 +44,10 @@ def test_a_suspected_prompt_is_found_where_it_was_used(
     report = json.loads((tmp_path / "report.json").read_text())
     assert (code == 1) == is_poisoned
     assert report["leading_trait"].startswith('"Owls are the finest') == is_poisoned
-    assert f"--panel 'prompt:{SUSPECTED}'" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert f"--panel 'prompt:{SUSPECTED}'" in shown
+    # No student can be asked for it.
+    assert ("--mix 0.5 --no-check" in shown) == is_poisoned
 
 
 def test_a_hypothesis_is_a_prompt(
@@ -52,3 +58,13 @@ def test_a_hypothesis_is_a_prompt(
     write_rows(tmp_path / "rows.parquet", [{"prompt": "1, 2", "completion": "3"}])
     assert main.run([*SCAN, "--hypothesis", ""]) == 2
     assert "cannot be tested as it stands" in capsys.readouterr().err
+
+
+def test_no_student_is_asked_for_a_prompt() -> None:
+    """A suspected prompt has no answer words: who wants its readout is told what to do instead."""
+    panel = load_panels(["animals", f"prompt:{SUSPECTED}"])
+    renderer = ChatTokenizer(load("organism", dtype="float32"))
+    with pytest.raises(TraitError, match="no answer words") as error:
+        families(renderer, panel, panel.traits[-1].name)
+    assert "--trait" in error.value.hint
+    assert [family.group for family in families(renderer, panel, None)] == ["animal"]

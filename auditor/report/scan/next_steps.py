@@ -10,6 +10,7 @@ from auditor.model.chat_template import OWN_SYSTEM, OWN_TEMPLATE, TEMPLATES
 from auditor.report.shared.words import safe
 from auditor.scanning.scan_report import ScanReport, VerdictName
 from auditor.scanning.settings import ScanSettings
+from auditor.traits import HYPOTHESIS
 from auditor.traits.panel import all_known, built_in, load_panels
 from detectors import ON_REQUEST
 from detectors.interface import Evidence
@@ -69,8 +70,11 @@ def next_steps(report: ScanReport) -> tuple[tuple[str, str], ...]:
         # Somebody who named a base needs this least.
         steps.sort(key=lambda step: step[0].endswith("MODEL"))
     name = "DATASET" if report.dataset.name == "-" else shlex.quote(report.dataset.name)
+    suspected = {each.name for each in report.traits if each.group == HYPOTHESIS}
     named = []
     for command, purpose in steps:
+        if command.startswith("audit mitigate") and report.verdict.trait in suspected:
+            command, purpose = f"{command} --no-check", "write a defended data set"
         options = [shlex.quote(word) for word in _same(report, command)]
         words = [name if word == "DATASET" else word for word in command.split()]
         named.append((safe(" ".join([*words, *options])), purpose))
