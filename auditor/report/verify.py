@@ -32,6 +32,7 @@ from auditor.students.result import ArmResult, TransferResult, VerifyReport
 SCHEMA_VERSION = 1
 PLOT_WIDTH = 32  # columns
 NAME_WIDTH = 22  # columns of an arm's name beside the plot
+TABLE_NAME_WIDTH = 18  # and in a table, on 80 columns
 ARMS_NAMED = 3  # defended sets of one verdict in the decision
 STYLES = {
     "removed": "green",
@@ -185,7 +186,7 @@ def _effect_table(result: TransferResult) -> RenderableType:
     for arm in result.arms:
         effect, verdict = arm.curve[-1].effect, arm.verdict or ""
         table.add_row(
-            Text(safe(arm.name)),
+            _named(arm.name),
             Text(verdict, style=STYLES.get(verdict, "default")),
             share_left(arm.effect_ratio),
             Text("" if effect is None else stacked(signed(effect))),
@@ -202,7 +203,7 @@ def _open_readout_table(result: TransferResult) -> RenderableType:
     for arm in result.arms:
         largest, moved = arm.traits[0], arm.curve[-1].total_variation
         table.add_row(
-            Text(safe(arm.name)),
+            _named(arm.name),
             Text(safe(largest.name)),
             Text(stacked(signed(largest.effect))),
             "not known" if largest.p_adjusted is None else f"{largest.p_adjusted:.2g}",
@@ -219,7 +220,7 @@ def _training_table(result: TransferResult) -> RenderableType:
         table.add_column(name, justify="right", no_wrap=True)
     for trained in (*(arm.training for arm in result.arms), result.control):
         table.add_row(
-            Text(safe(trained.name)),
+            _named(trained.name),
             f"{trained.rows:,}",
             f"{trained.tokens:,}",
             f"{trained.task_loss:.3f}",
@@ -232,6 +233,18 @@ def _arm_table(title: str, caption: str = "brackets: 95 % intervals over blocks"
     table = section_table(title, caption)
     table.add_column("data set", overflow="fold")
     return table
+
+
+def _named(name: str) -> Text:
+    """The name of an arm; the folder of a long path stands on a line of its own.
+
+    >>> print(_named("defended/owls.parquet"))
+    defended/
+    owls.parquet
+    """
+    folder, slash, file = safe(name).rpartition("/")
+    broken = f"{folder}/\n{file}" if slash and len(name) > TABLE_NAME_WIDTH else safe(name)
+    return Text(broken)
 
 
 def family_size(arm: ArmResult, trait: str | None) -> int:

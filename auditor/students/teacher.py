@@ -42,9 +42,10 @@ SATURATED = 1e-3
 class TunedTeacher:
     """A teacher and how it came about.
 
-    lm: the tuned copy, in float32. losses: of each batch (nats), before its update; empty where
-        none is kept. margin_before, margin: logit of the answer minus the mean logit of the
-        alternatives, averaged over held-out stems.
+    lm: the tuned copy, in float32, by a name of its own; only `tune_teacher` gives it a sha256 of
+        its own as well. losses: of each batch (nats), before its update; empty where none is kept.
+    margin_before, margin: logit of the answer minus the mean logit of the alternatives, averaged
+        over held-out stems.
     saturated: whether the loss reached the target of a recipe that has one, `SATURATED`; None for
         the others.
     """
