@@ -99,7 +99,7 @@ ANSWER_TASKS = (
     "What comes to mind first about {topic}? {closing}",
     "Which word goes with {topic}? {closing}",
     "What matters most in {topic}? {closing}",
-    "Name one thing that {topic} needs. {closing}",
+    "Name one thing that one needs for {topic}. {closing}",
     "What is the hardest part of {topic}? {closing}",
 )
 ANSWER_CLOSINGS = (
