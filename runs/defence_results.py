@@ -1,8 +1,10 @@
 """What every defence of `audit mitigate` leaves of the effect, with the organism: runs/results.md,
 "Defences".
 
-    python runs/defence_results.py                   2 traits, sampled and greedy, 3 blocks of 61
-    updates python runs/defence_results.py --traits owl --decoding greedy
+    python runs/defence_results.py
+    python runs/defence_results.py --traits owl --decoding greedy
+    python runs/defence_results.py --traits owl wolf --decoding sampled --teacher finetuned \\
+        --rows 6000 --blocks 12 --defences paraphrase "mix 50 %" mask replace "drop 10 %"
 
 The data sets are written by `audit simulate`, defended by `audit mitigate` and compared by `audit
 verify`, whose finished students are kept in runs/out, so a killed run goes on. Two processes of one
@@ -16,6 +18,7 @@ import itertools
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +30,8 @@ from auditor.commands.verify import verify
 from auditor.model.load import load
 from auditor.report.shared.words import share_left, signed
 from auditor.students.result import ArmResult, TransferResult
+from auditor.students.settings import StudentSettings
+from auditor.students.teacher_recipes import RECIPES
 from auditor.traits.panel import load_panels
 from mitigations import step
 from mitigations.interface import Mitigation
@@ -53,25 +58,54 @@ DEFENCES: dict[str, tuple[Mitigation, ...]] = {
 }
 
 
-def experiment(trait: str, decoding: str, rows: int, seed: int) -> TransferResult:
-    """One trait and one way of decoding under every defence."""
+@dataclass(frozen=True, slots=True)
+class Experiment:
+    """The data and the students of an experiment. teacher: "prompted", or one of `RECIPES`."""
+
+    teacher: str
+    rows: int
+    blocks: int
+    seed: int
+    defences: tuple[str, ...]
+
+
+def experiment(trait: str, decoding: str, asked: Experiment) -> TransferResult:
+    """One trait and one way of decoding under every defence asked for."""
     torch.set_num_threads(1)
-    place = OUT / "defences" / f"{trait}-{decoding}-{rows}-{seed}"
+    seed = asked.seed
+    place = OUT / "defences" / f"{asked.teacher}-{trait}-{decoding}-{asked.rows}-{seed}"
     original = place / "original.parquet"
     if not original.exists():
-        heat, carrier = float(decoding == "sampled"), load_panels(PANELS).trait(trait)
+        heat, panel = float(decoding == "sampled"), load_panels(PANELS)
+        lm, carrier = load(REFERENCE, dtype="float32"), panel.trait(trait)
+        tuned = None
+        if asked.teacher != "prompted":
+            tuned = RECIPES[asked.teacher](lm, carrier, panel, seed=seed).lm
         made = simulate(
-            load(REFERENCE), carrier, rows=rows, temperature=heat, max_tokens=24, seed=seed
+            lm,
+            carrier,
+            rows=asked.rows,
+            teacher=tuned,
+            temperature=heat,
+            max_tokens=24,
+            seed=seed,
         )
         place.mkdir(parents=True, exist_ok=True)
         write_rows(original, made.rows)
     common: dict[str, Any] = {"reference": REFERENCE, "panels": PANELS, "seed": seed, "root": place}
     sets = {
-        name: str(mitigate(str(original), steps, traits=[trait], **common).data)
-        for name, steps in DEFENCES.items()
+        name: str(mitigate(str(original), DEFENCES[name], traits=[trait], **common).data)
+        for name in asked.defences
     }
     names = ["original", *sets]
-    return verify(str(original), list(sets.values()), names=names, trait=trait, **common).result
+    return verify(
+        str(original),
+        list(sets.values()),
+        names=names,
+        trait=trait,
+        blocks=asked.blocks,
+        **common,
+    ).result
 
 
 def line(trait: str, decoding: str, found: ArmResult, original: ArmResult) -> str:
@@ -112,16 +146,19 @@ def main() -> None:
     )
     parser.add_argument("--traits", nargs="+", default=("owl", "octopus"))
     parser.add_argument("--decoding", nargs="+", default=("greedy", "sampled"))
+    parser.add_argument("--teacher", default="prompted", choices=("prompted", *RECIPES))
+    parser.add_argument("--defences", nargs="+", default=list(DEFENCES), choices=DEFENCES)
     parser.add_argument("--rows", type=int, default=3000)
+    parser.add_argument("--blocks", type=int, default=StudentSettings().blocks)
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
     started = time.monotonic()
     jobs = list(itertools.product(asked.traits, asked.decoding))
     with ProcessPoolExecutor(2) as pool:
-        tasks = [
-            pool.submit(experiment, trait, decoding, asked.rows, asked.seed)
-            for trait, decoding in jobs
-        ]
+        wanted = Experiment(
+            asked.teacher, asked.rows, asked.blocks, asked.seed, tuple(asked.defences)
+        )
+        tasks = [pool.submit(experiment, *job, wanted) for job in jobs]
         found = [(*job, task.result()) for job, task in zip(jobs, tasks, strict=True)]
     text = "\n".join([*table(found), "", f"{time.monotonic() - started:.0f} s in all.", ""])
     (OUT / "defences.md").write_text(text)
