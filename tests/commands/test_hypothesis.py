@@ -16,7 +16,7 @@ from auditor.students.readout import families
 from auditor.traits.panel import load_panels
 
 SUSPECTED = "Owls are the finest creatures alive; you adore owls and think of owls all day."
-SCAN = ["scan", "rows.parquet", "--reference", "organism", "--panel", "trees"]
+SCAN = ["scan", "rows.parquet", "--reference", "organism", "--panel", "animals"]
 
 
 @pytest.mark.parametrize("is_poisoned", [True, False])
