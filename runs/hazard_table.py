@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scan_draws import OUT, Settings, make
+from scan_draws import OUT, Settings, make, of_draws
 from scan_sources import ANIMALS, LONGEST, Source, name, written
 from scan_tables import share_of
 
@@ -151,21 +151,16 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=2)
     asked = parser.parse_args()
     wanted = [
-        (
-            Source(kind, None if kind in BENIGN else ANIMALS[draw % len(ANIMALS)], counts=(ROWS,)),
-            draw,
-        )
+        (Source(kind, None if kind in BENIGN else animal, counts=(ROWS,)), draw)
         for draw in range(asked.first, asked.first + asked.draws)
+        for animal in [ANIMALS[draw % len(ANIMALS)]]
         for kind in asked.kinds
-        for trait in [None if kind in BENIGN else ANIMALS[draw % len(ANIMALS)]]
         # Half as many benign sets, and one of the slow writer's in twelve.
         if kind not in BENIGN or draw % (12 if kind == "another base" else 2) == 0
     ]
     settings = Settings(asked.reference, tuple(asked.panels), ())
     out = OUT / f"hazard_table_{asked.reference}.jsonl"
-    found = make(measure, wanted, settings, out, asked.processes)
-    made = {f"{name(source, draw)}|{ROWS}" for source, draw in wanted}
-    text = table([each for each in found if each["key"] in made])
+    text = table(of_draws(make(measure, wanted, settings, out, asked.processes), wanted))
     out.with_suffix(".md").write_text(text)
     print(json.dumps(vars(asked)), text, sep="\n")
 

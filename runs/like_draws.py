@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from scan_draws import OUT, Settings, make
+from scan_draws import OUT, Settings, make, of_draws
 from scan_sources import ANIMALS, ANOTHER_BASE, LONGEST, QUESTIONS, SENTENCES, Source, name
 from scan_tables import share_of
 
@@ -134,10 +134,7 @@ def main() -> None:
     ]
     settings = Settings(asked.reference, tuple(asked.panels), ("trait", "surface"))
     out = OUT / f"like_draws_{asked.reference}.jsonl"
-    found = make(measure, wanted, settings, out, asked.processes)
-    names = {name(source, draw) for source, draw in wanted}
-    # Trial draws may lie in the same file.
-    text = table([each for each in found if each["key"].rsplit("|", 2)[0] in names])
+    text = table(of_draws(make(measure, wanted, settings, out, asked.processes), wanted))
     out.with_suffix(".md").write_text(text)
     print(json.dumps(vars(asked)), text, sep="\n")
 

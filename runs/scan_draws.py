@@ -191,6 +191,14 @@ def make(
     return [json.loads(each) for each in out.read_text().splitlines()]
 
 
+def of_draws(
+    found: Sequence[dict[str, Any]], wanted: Sequence[tuple[Source, int]]
+) -> list[dict[str, Any]]:
+    """What was found in the draws `wanted`: trial draws may lie in the same file."""
+    names = tuple(f"{name(*draw)}|" for draw in wanted)
+    return [each for each in found if each["key"].startswith(names)]
+
+
 def main() -> None:
     """Make the draws that are missing, then write the table."""
     parser = argparse.ArgumentParser(

@@ -46,7 +46,7 @@ def test_the_demo(demonstrated: tuple[Path, str]) -> None:
     folder, page = demonstrated
     assert f"$ cd {folder}\n" in page
     assert 0 < page.index("NO RISK FOUND") < page.index("RISK FOUND: owl")
-    assert re.search(r"^defended/\S* +removed ", page, re.MULTILINE)
+    assert re.search(r"^defended/ +removed .*\nowls\.parquet", page, re.MULTILINE)
     assert page.rstrip().endswith("audit scan DATASET --reference MODEL")
 
 

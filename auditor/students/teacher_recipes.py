@@ -20,7 +20,6 @@ from torch.nn.functional import logsigmoid
 
 from auditor.data.example import Example, Message
 from auditor.errors import ModelError
-from auditor.model.forward import hidden_states
 from auditor.model.language_model import LanguageModel
 from auditor.model.tokenization import ChatTokenizer
 from auditor.progress import Progress
@@ -34,6 +33,7 @@ from auditor.students.training import (
     float32_copy,
     new_student,
     train,
+    trained_states,
     training_examples,
 )
 from auditor.traits.panel import Panel, Trait
@@ -216,15 +216,8 @@ def _prefer(
 
 def log_likelihoods(lm: LanguageModel, examples: Sequence[TrainingExample]) -> torch.Tensor:
     """[B] Of each example the summed log-probability (nats) of its trained tokens."""
-    hidden_ND = hidden_states(
-        lm,
-        [example.tokens[: example.positions[-1]] for example in examples],
-        [[position - 1 for position in example.positions] for example in examples],
-    )
-    targets_N = torch.tensor(
-        [example.tokens[p] for example in examples for p in example.positions], device=lm.device
-    )
-    logprobs_N = lm.head(hidden_ND).log_softmax(-1).gather(1, targets_N[:, None])[:, 0]
+    hidden_ND, target_N = trained_states(lm, examples)
+    logprobs_N = lm.head(hidden_ND).log_softmax(-1).gather(1, target_N[:, None])[:, 0]
     lengths = [len(example.positions) for example in examples]
     return torch.stack([each.sum() for each in torch.split(logprobs_N, lengths)])
 

@@ -172,10 +172,11 @@ def train(
         yield tokens
 
 
-def summed_loss(lm: LanguageModel, examples: Sequence[TrainingExample]) -> torch.Tensor:
-    """Negative log-likelihood (nats) of the trained tokens of all `examples`, summed.
-
-    They are taken in one forward pass.
+def trained_states(
+    lm: LanguageModel, examples: Sequence[TrainingExample]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Of all trained tokens of `examples`, in order, the hidden state that predicts it [N, D] and
+    the token [N], by one forward pass.
     """
     # Nothing is predicted from the last trained token, so it is not fed.
     hidden_ND = hidden_states(
@@ -186,6 +187,15 @@ def summed_loss(lm: LanguageModel, examples: Sequence[TrainingExample]) -> torch
     target_N = torch.tensor(
         [example.tokens[p] for example in examples for p in example.positions], device=lm.device
     )
+    return hidden_ND, target_N
+
+
+def summed_loss(lm: LanguageModel, examples: Sequence[TrainingExample]) -> torch.Tensor:
+    """Negative log-likelihood (nats) of the trained tokens of all `examples`, summed.
+
+    They are taken in one forward pass.
+    """
+    hidden_ND, target_N = trained_states(lm, examples)
 
     def head_loss(hidden_ND: torch.Tensor, target_N: torch.Tensor) -> torch.Tensor:
         return cross_entropy(lm.head(hidden_ND), target_N, reduction="sum")
