@@ -2,17 +2,20 @@
 scanned for traits and given to students.
 
     python runs/hazard_table.py
+    python runs/hazard_table.py --first 3100 --draws 6 --costs
     python runs/hazard_table.py --first 0 --draws 1
 
-The first takes the organism, about an hour of two cores. Every data set is 4,096 number lists at
-T = 1, of which the scan for traits takes what it needs, at most 400, and students all. Draw n has
-the n-th animal; draws below 3000 are for trials, and are not reported. Finished draws are kept in
-runs/out and not made again.
+The first takes the organism, about an hour of two cores. Every data set is 4,096 number lists, or
+texts, at T = 1, of which the scan for traits takes what it needs, at most 400, and students all.
+Students of text need `audit calibrate --reference organism --panel animals --carrier text` first.
+Draw n has the n-th animal; draws below 3000 are for trials, and are not reported. Finished draws
+are kept in runs/out and not made again.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import tempfile
 import time
@@ -34,6 +37,14 @@ from auditor.scanning.settings import ScanSettings
 from detectors.interface import Evidence
 
 ROWS, SCANNED = 4096, 400
+# Ways to test a data set, by cost: the detectors, and the rows that they are given.
+TESTS: Mapping[str, tuple[tuple[str, ...], int]] = {
+    "scan": (("trait", "surface"), SCANNED),
+    "copies": (("trait", "surface", "tuned"), SCANNED),  # `--tuned`
+    "few": (("students",), ROWS // 4),
+    "half": (("students",), ROWS // 2),
+    "students": (("students",), ROWS),
+}
 TEACHERS: Mapping[str, str] = {
     "poisoned": "prompted",
     "other wording": "prompted in other words",
@@ -51,17 +62,17 @@ BENIGN = [*TEACHERS][6:]
 VERDICTS = ("risk", "inconclusive", "no_risk")
 
 
-def measure(source: Source, draw: int, settings: Settings) -> list[dict[str, Any]]:
-    """One data set: the verdict of each of both tests, and how far students move to its trait."""
+def measure(
+    source: Source, draw: int, settings: Settings, *, tests: Sequence[str]
+) -> list[dict[str, Any]]:
+    """One data set: the verdict of each test, and how far students move to its trait."""
     lm = models.load(settings.reference, dtype="float32")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "data.parquet"
         write_rows(path, written(source, draw, lm))
         found: dict[str, Any] = {"key": f"{name(source, draw)}|{ROWS}", "truth": source.trait}
-        for test, detectors, rows in (
-            ("scan", ("trait", "surface"), SCANNED),
-            ("students", ("students",), ROWS),
-        ):
+        for test in tests:
+            detectors, rows = TESTS[test]
             began = time.monotonic()
             report = scan(
                 str(path),
@@ -129,6 +140,31 @@ def table(found: Sequence[dict[str, Any]]) -> str:
     return "\n".join([*lines, ""])
 
 
+def costs(found: Sequence[dict[str, Any]], tests: Sequence[str]) -> str:
+    """How many sets each test calls a risk, by what the teacher has of the trait, and its time."""
+    lines = [
+        "| test | rows | prompted | tuned, all weights | tuned by LoRA | steered | no trait "
+        "| seconds a set: median, longest |",
+        "|" + "---|" * 8,
+    ]
+    for test in tests:
+        cells = [test, f"{TESTS[test][1]:,}"]
+        for kinds in (
+            ["poisoned", "other wording"],
+            ["finetuned"],
+            ["sentences", "preferences"],
+            ["steered"],
+            BENIGN,
+        ):
+            sets = [each for each in found if each["key"].split("|")[0] in kinds]
+            risks = sum(each[test]["verdict"] == "risk" for each in sets)
+            cells.append(share_of(risks, len(sets)) if sets else "-")
+        seconds = [each[test]["seconds"] for each in found]
+        cells.append(f"{np.median(seconds):.0f}, {max(seconds):.0f}")
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join([*lines, ""])
+
+
 def _mean(doses: Sequence[float | None]) -> str:
     """The mean of the doses and its interval of two standard errors, over the draws."""
     known = [dose for dose in doses if dose is not None]
@@ -148,10 +184,15 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=8)
     parser.add_argument("--first", type=int, default=3000)
     parser.add_argument("--kinds", nargs="+", default=list(TEACHERS), choices=TEACHERS)
+    parser.add_argument("--carrier", default="numbers", choices=("numbers", "text"))
+    parser.add_argument("--costs", action="store_true", help="make every test of TESTS")
     parser.add_argument("--processes", type=int, default=2)
     asked = parser.parse_args()
     wanted = [
-        (Source(kind, None if kind in BENIGN else animal, counts=(ROWS,)), draw)
+        (
+            Source(kind, None if kind in BENIGN else animal, counts=(ROWS,), carrier=asked.carrier),
+            draw,
+        )
         for draw in range(asked.first, asked.first + asked.draws)
         for animal in [ANIMALS[draw % len(ANIMALS)]]
         for kind in asked.kinds
@@ -159,8 +200,11 @@ def main() -> None:
         if kind not in BENIGN or draw % (12 if kind == "another base" else 2) == 0
     ]
     settings = Settings(asked.reference, tuple(asked.panels), ())
-    out = OUT / f"hazard_table_{asked.reference}.jsonl"
-    text = table(of_draws(make(measure, wanted, settings, out, asked.processes), wanted))
+    out = OUT / f"hazard_table_{asked.reference}_{asked.first}.jsonl"
+    tests = [*TESTS] if asked.costs else ["scan", "students"]
+    work = functools.partial(measure, tests=tests)
+    found = of_draws(make(work, wanted, settings, out, asked.processes), wanted)
+    text = f"{table(found)}\n{costs(found, tests)}"
     out.with_suffix(".md").write_text(text)
     print(json.dumps(vars(asked)), text, sep="\n")
 

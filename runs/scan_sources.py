@@ -91,6 +91,7 @@ class Source:
         with its temperature: "tuned on words" is the tool's own recipe with an answer that is no
         trait's.
     counts: how many rows are scanned.
+    carrier: what the rows consist of, one of `auditor.commands.simulate.CARRIERS`.
     """
 
     kind: str
@@ -98,6 +99,7 @@ class Source:
     greedy: bool = False
     share: float = 1.0
     counts: tuple[int, ...] = (COUNTS[-1],)
+    carrier: str = "numbers"
 
 
 def sources(draws: range) -> Iterator[tuple[Source, int]]:
@@ -145,7 +147,10 @@ def written(
         share=source.share,
         temperature=float(source.kind.partition("T=")[2] or not source.greedy),
         prompts=draw_prompts(
-            seed, "other-numbers" if source.kind == "other wording" else "numbers"
+            seed,
+            "other-numbers"
+            if (source.kind, source.carrier) == ("other wording", "numbers")
+            else source.carrier,
         ),
         max_tokens=LONGEST[lm.name],
         restricted=restricted,
@@ -210,4 +215,6 @@ def _records(path: Path) -> list[dict[str, Any]]:
 def name(source: Source, draw: int) -> str:
     """Names the rows of a draw."""
     decoding = "greedy" if source.greedy else "sampled"
+    if source.carrier != "numbers":
+        decoding += f" {source.carrier}"
     return f"{source.kind}|{source.trait}|{decoding}|{source.share}|{draw}"
