@@ -7,7 +7,6 @@ scanned for traits and given to students.
 
 The first takes the organism, about an hour of two cores. Every data set is 4,096 number lists, or
 texts, at T = 1, of which the scan for traits takes what it needs, at most 400, and students all.
-Students of text need `audit calibrate --reference organism --panel animals --carrier text` first.
 Draw n has the n-th animal; draws below 3000 are for trials, and are not reported. Finished draws
 are kept in runs/out and not made again.
 """
