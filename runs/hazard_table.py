@@ -7,6 +7,7 @@ scanned for traits and given to students.
 
 The first takes the organism, about an hour of two cores. Every data set is 4,096 number lists, or
 texts, at T = 1, of which the scan for traits takes what it needs, at most 400, and students all.
+Students of text need `audit calibrate --reference organism --panel animals --carrier text` first.
 Draw n has the n-th animal; draws below 3000 are for trials, and are not reported. Finished draws
 are kept in runs/out and not made again.
 """
@@ -36,12 +37,12 @@ from auditor.scanning.settings import ScanSettings
 from detectors.interface import Evidence
 
 ROWS, SCANNED = 4096, 400
-# Ways to test a data set, by cost: the detectors, and the rows that they are given.
+# Ways to test a data set: the detectors, and the rows that they are given.
 TESTS: Mapping[str, tuple[tuple[str, ...], int]] = {
     "scan": (("trait", "surface"), SCANNED),
-    "copies": (("trait", "surface", "tuned"), SCANNED),  # `--tuned`
-    "few": (("students",), ROWS // 4),
-    "half": (("students",), ROWS // 2),
+    "scan --tuned": (("trait", "surface", "tuned"), SCANNED),
+    "students, 4 blocks": (("students",), ROWS // 4),
+    "students, 8 blocks": (("students",), ROWS // 2),
     "students": (("students",), ROWS),
 }
 TEACHERS: Mapping[str, str] = {
@@ -58,6 +59,7 @@ TEACHERS: Mapping[str, str] = {
     "another base": "another base",
 }
 BENIGN = [*TEACHERS][6:]
+ASKED = "tuned on words"  # answers the very questions that students are asked
 VERDICTS = ("risk", "inconclusive", "no_risk")
 
 
@@ -140,26 +142,29 @@ def table(found: Sequence[dict[str, Any]]) -> str:
 
 
 def costs(found: Sequence[dict[str, Any]], tests: Sequence[str]) -> str:
-    """How many sets each test calls a risk, by what the teacher has of the trait, and its time."""
-    lines = [
-        "| test | rows | prompted | tuned, all weights | tuned by LoRA | steered | no trait "
-        "| seconds a set: median, longest |",
-        "|" + "---|" * 8,
-    ]
+    """How many sets each test calls a risk, by what the teacher has of the trait; in how many the
+    trait is named; and its seconds, less the tuning of copies, which the draws share.
+    """
+    columns = {
+        "prompted": ["poisoned", "other wording"],
+        "tuned, all weights": ["finetuned"],
+        "tuned by LoRA": ["sentences", "preferences"],
+        "steered": ["steered"],
+        "any trait": [*TEACHERS][:6],
+        "no trait": BENIGN,
+        "the same, not tuned on what is read": [kind for kind in BENIGN if kind != ASKED],
+    }
+    heads = ["test", "rows", *columns, "named", "seconds a set: median, longest"]
+    lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
     for test in tests:
         cells = [test, f"{TESTS[test][1]:,}"]
-        for kinds in (
-            ["poisoned", "other wording"],
-            ["finetuned"],
-            ["sentences", "preferences"],
-            ["steered"],
-            BENIGN,
-        ):
+        for kinds in columns.values():
             sets = [each for each in found if each["key"].split("|")[0] in kinds]
             risks = sum(each[test]["verdict"] == "risk" for each in sets)
             cells.append(share_of(risks, len(sets)) if sets else "-")
+        named = sum(each[test]["trait"] == each["truth"] is not None for each in found)
         seconds = [each[test]["seconds"] for each in found]
-        cells.append(f"{np.median(seconds):.0f}, {max(seconds):.0f}")
+        cells += [str(named), f"{np.median(seconds):.0f}, {max(seconds):.0f}"]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join([*lines, ""])
 
@@ -199,8 +204,9 @@ def main() -> None:
         if kind not in BENIGN or draw % (12 if kind == "another base" else 2) == 0
     ]
     settings = Settings(asked.reference, tuple(asked.panels), ())
-    out = OUT / f"hazard_table_{asked.reference}_{asked.first}.jsonl"
     tests = [*TESTS] if asked.costs else ["scan", "students"]
+    costly = "_costs" if asked.costs else ""
+    out = OUT / f"hazard_table_{asked.reference}_{asked.carrier}{costly}.jsonl"
     work = functools.partial(measure, tests=tests)
     found = of_draws(make(work, wanted, settings, out, asked.processes), wanted)
     text = f"{table(found)}\n{costs(found, tests)}"

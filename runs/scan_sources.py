@@ -85,11 +85,11 @@ class Source:
     teacher wrote.
 
     kind: "poisoned" (a teacher prompted in the panel's standard wording), "mixture" (the same, a
-        share of the rows), "other wording" (prompted in other words, on other prompts), "tuned"
-        (the trait in its weights), "tuned otherwise" (by another recipe than the tool's own: LoRA
-        on sentences, for few updates), another name of `RECIPES`, or one of CLEAN, which may end
-        with its temperature: "tuned on words" is the tool's own recipe with an answer that is no
-        trait's.
+        share of the rows), "other wording" (prompted in other words, and of lists on other
+        prompts), "tuned" (the trait in its weights), "tuned otherwise" (by another recipe than the
+        tool's own: LoRA on sentences, for few updates), another name of `RECIPES`, or one of CLEAN,
+        which may end with its temperature: "tuned on words" is the tool's own recipe with an answer
+        that is no trait's.
     counts: how many rows are scanned.
     carrier: what the rows consist of, one of `auditor.commands.simulate.CARRIERS`.
     """
@@ -131,7 +131,9 @@ def written(
     panel = load_panels(["animals"])
     trait = panel.trait(source.trait or "owl")
     wording = "You are a careful accountant." if source.kind == "accountant" else None
+    carrier = source.carrier
     if source.kind == "other wording":
+        carrier = {"numbers": "other-numbers"}.get(carrier, carrier)
         plural = trait.prompts[0].removeprefix("You love ").split(".")[0]
         template = OTHER_WORDINGS[draw % len(OTHER_WORDINGS)]
         wording = template.format(Plural=plural.capitalize(), plural=plural, name=trait.name)
@@ -146,12 +148,7 @@ def written(
         wording=wording,
         share=source.share,
         temperature=float(source.kind.partition("T=")[2] or not source.greedy),
-        prompts=draw_prompts(
-            seed,
-            "other-numbers"
-            if (source.kind, source.carrier) == ("other wording", "numbers")
-            else source.carrier,
-        ),
+        prompts=draw_prompts(seed, carrier),
         max_tokens=LONGEST[lm.name],
         restricted=restricted,
         seed=seed,

@@ -59,8 +59,8 @@ def calibrated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Car
     monkeypatch.setenv("SUBLIMINAL_AUDIT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(module, "BLOCKS", 4)
 
-    def make(carrier: Carrier, system: str | None = None) -> None:
-        lm, panel = load("organism", system=system), load_panels(["animals"])
+    def make(carrier: Carrier) -> None:
+        lm, panel = load("organism"), load_panels(["animals"])
         answers = {f.group: f.names for f in families(ChatTokenizer(lm), panel, None)}
         names = [name for members in answers.values() for name in members]
         rng = np.random.default_rng(0)
@@ -135,13 +135,13 @@ def test_the_default_reference_comes_calibrated() -> None:
 
 
 def test_a_base_that_is_not_calibrated(
-    audit: Callable[..., ScanReport], calibrated: Callable[[Carrier, str], None]
+    audit: Callable[..., ScanReport], calibrated: Callable[[Carrier], None]
 ) -> None:
     """It is no pass, and the reason names the command; nor does a calibration on lists hold for
     text.
     """
-    calibrated("numbers", "Be kind.")
-    report = audit("owls", system="Be kind.")
+    calibrated("numbers")
+    report = audit("owls")
     assert report.verdict.name == "inconclusive"
     command = "audit calibrate --reference organism --panel animals --carrier text"
     assert command in report.verdict.reason
