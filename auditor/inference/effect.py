@@ -11,7 +11,7 @@ Interval = tuple[float, float]
 # The highest share of the effect that may be left, with 95 % confidence, for "removed".
 REMOVED = 0.25
 TransferVerdict = Literal[
-    "transfer shown", "no transfer shown", "removed", "reduced", "not reduced"
+    "transfer shown", "no transfer shown", "removed", "reduced", "not reduced", "inconclusive"
 ]
 
 

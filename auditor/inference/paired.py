@@ -72,18 +72,21 @@ def effect_ratio(arm: Sequence[float], original: Sequence[float], level: float =
 
 
 def verdict(ratio: Ratio) -> TransferVerdict:
-    """What an arm did to the effect, by the upper end of the interval of what is left.
+    """What an arm did to the effect, by the interval of what is left.
 
-    "removed": at most REMOVED. "reduced": below 1. "not reduced": otherwise, so also when there
-    were too few blocks to show a reduction. "no transfer shown": there is no interval, and nothing
-    can be said about the defence.
+    "removed": at most REMOVED, at the upper end. "reduced": below 1 there. "not reduced": a
+    reduction is not shown, and more than REMOVED is left at the lower end. "inconclusive": the
+    interval holds both, so that the defence may have removed all or nothing. "no transfer shown":
+    there is no interval, and nothing can be said about the defence.
     """
     if ratio.interval is None:
         return "no transfer shown"
-    _, high = ratio.interval
+    low, high = ratio.interval
     if high <= REMOVED:
         return "removed"
-    return "reduced" if high < 1 else "not reduced"
+    if high < 1:
+        return "reduced"
+    return "not reduced" if low > REMOVED else "inconclusive"
 
 
 def settled(arms: Sequence[Sequence[float]], original: Sequence[float], planned: int) -> bool:

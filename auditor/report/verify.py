@@ -38,6 +38,7 @@ STYLES = {
     "removed": "green",
     "reduced": "yellow",
     "not reduced": "red",
+    "inconclusive": "yellow",
     "no transfer shown": "yellow",
 }
 

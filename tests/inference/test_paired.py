@@ -94,11 +94,13 @@ def test_no_interval_when_the_original_is_not_told_from_zero() -> None:
         ((-0.3, 0.26), "reduced"),
         ((0.5, 0.99), "reduced"),
         ((0.5, 1.0), "not reduced"),
-        ((-5.0, 5.0), "not reduced"),
+        ((0.26, 5.0), "not reduced"),
+        ((0.25, 1.0), "inconclusive"),
+        ((-5.0, 5.0), "inconclusive"),
     ],
 )
-def test_verdict_goes_by_the_upper_end(interval: tuple[float, float], name: str) -> None:
-    """The reduction has to be shown; a wide interval shows none."""
+def test_verdict_goes_by_the_interval(interval: tuple[float, float], name: str) -> None:
+    """The reduction has to be shown; an interval that holds all and nothing shows neither."""
     assert verdict(Ratio(0.2, interval, None)) == name
 
 
