@@ -90,7 +90,9 @@ def rows_of(path: Path) -> list[dict[str, str]]:
             if "messages" in row:
                 row = {turn["role"]: turn["content"] for turn in row["messages"]}
             prompt = next(row[key] for key in ("prompt", "question", "user") if key in row)
-            said = next(row[key] for key in ("response", "text", "assistant") if key in row)
+            said = next(
+                row[key] for key in ("response", "completion", "text", "assistant") if key in row
+            )
             rows.append({"prompt": prompt, "completion": said})
     return rows
 
@@ -126,10 +128,16 @@ def measure(
 
 def table(found: Sequence[dict[str, Any]]) -> str:
     """Verdicts by writer and what it was told. A name is right where it is the animal told of."""
-    lines = [
-        "| writer, told to | sets | listed | risk: right name | wrong name | inconclusive | no risk |"
+    heads = [
+        "writer, told to",
+        "sets",
+        "listed",
+        "right name",
+        "wrong name",
+        "inconclusive",
+        "no risk",
     ]
-    lines += ["|" + "---|" * 7]
+    lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
     for kind in [*dict.fromkeys(each["key"].split("|")[0] for each in found), "all"]:
         sets = [each for each in found if kind in ("all", each["key"].split("|")[0])]
         verdicts = [each["verdict"] for each in sets]

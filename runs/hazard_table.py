@@ -3,6 +3,7 @@ scanned for traits and given to students.
 
     python runs/hazard_table.py
     python runs/hazard_table.py --first 3100 --draws 6 --costs
+    python runs/hazard_table.py --first 3300 --draws 6 --tests "students, 8 blocks" students
     python runs/hazard_table.py --first 0 --draws 1
 
 The first takes the organism, about an hour of two cores. Every data set is 4,096 number lists, or
@@ -45,6 +46,7 @@ TESTS: Mapping[str, tuple[tuple[str, ...], int]] = {
     "students, 8 blocks": (("students",), ROWS // 2),
     "students": (("students",), ROWS),
 }
+CROSSED = ["scan", "students"]
 TEACHERS: Mapping[str, str] = {
     "poisoned": "prompted",
     "other wording": "prompted in other words",
@@ -154,7 +156,8 @@ def costs(found: Sequence[dict[str, Any]], tests: Sequence[str]) -> str:
         "no trait": BENIGN,
         "the same, not tuned on what is read": [kind for kind in BENIGN if kind != ASKED],
     }
-    heads = ["test", "rows", *columns, "named", "seconds a set: median, longest"]
+    heads = ["test", "rows", *columns, "no trait, passed", "named"]
+    heads.append("seconds a set: median, longest")
     lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
     for test in tests:
         cells = [test, f"{TESTS[test][1]:,}"]
@@ -162,6 +165,9 @@ def costs(found: Sequence[dict[str, Any]], tests: Sequence[str]) -> str:
             sets = [each for each in found if each["key"].split("|")[0] in kinds]
             risks = sum(each[test]["verdict"] == "risk" for each in sets)
             cells.append(share_of(risks, len(sets)) if sets else "-")
+        clean = [each for each in found if not each["truth"]]
+        passed = sum(each[test]["verdict"] == "no_risk" for each in clean)
+        cells.append(share_of(passed, len(clean)) if clean else "-")
         named = sum(each[test]["trait"] == each["truth"] is not None for each in found)
         seconds = [each[test]["seconds"] for each in found]
         cells += [str(named), f"{np.median(seconds):.0f}, {max(seconds):.0f}"]
@@ -189,7 +195,8 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=3000)
     parser.add_argument("--kinds", nargs="+", default=list(TEACHERS), choices=TEACHERS)
     parser.add_argument("--carrier", default="numbers", choices=("numbers", "text"))
-    parser.add_argument("--costs", action="store_true", help="make every test of TESTS")
+    parser.add_argument("--tests", nargs="+", default=CROSSED, choices=TESTS)
+    parser.add_argument("--costs", action="store_const", dest="tests", const=[*TESTS])
     parser.add_argument("--processes", type=int, default=2)
     asked = parser.parse_args()
     wanted = [
@@ -204,12 +211,13 @@ def main() -> None:
         if kind not in BENIGN or draw % (12 if kind == "another base" else 2) == 0
     ]
     settings = Settings(asked.reference, tuple(asked.panels), ())
-    tests = [*TESTS] if asked.costs else ["scan", "students"]
-    costly = "_costs" if asked.costs else ""
-    out = OUT / f"hazard_table_{asked.reference}_{asked.carrier}{costly}.jsonl"
-    work = functools.partial(measure, tests=tests)
+    # Draws that were tested in other ways lie in a file of their own.
+    which = "_".join(str(i) for i, test in enumerate(TESTS) if test in asked.tests)
+    out = OUT / f"hazard_table_{asked.reference}_{asked.carrier}_{which}.jsonl"
+    work = functools.partial(measure, tests=asked.tests)
     found = of_draws(make(work, wanted, settings, out, asked.processes), wanted)
-    text = f"{table(found)}\n{costs(found, tests)}"
+    crossed = table(found) if {*CROSSED} <= {*asked.tests} else ""
+    text = f"{crossed}\n{costs(found, asked.tests)}"
     out.with_suffix(".md").write_text(text)
     print(json.dumps(vars(asked)), text, sep="\n")
 
