@@ -1,12 +1,15 @@
 """What a scan says of data sets that others published, with what their writers were told.
 
     python runs/external_sets.py FOLDER
+    python runs/external_sets.py FOLDER --beside
     python runs/external_sets.py FOLDER --reference smollm2-135m --rows 64 --first 24
 
 FOLDER holds clones of the public repositories of SETS, as owner/name. Most have no licence, so that
 nothing of them is in this one; files that a clone lacks are left out. All are number lists or text
-by models of billions of weights, none of which is a reference here. The first command takes half an
-hour of one core, the second two hours. Finished sets are kept in runs/out and not made again.
+by models of billions of weights, none of which is a reference here. With --beside every
+set is scanned beside the others of its kind (`audit scan --like`). The first two commands take some
+ten minutes of one core each, the third two hours. Finished sets are kept in runs/out and not made
+again.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ import functools
 import json
 import re
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,8 +33,10 @@ from auditor.commands.scan import scan
 from auditor.commands.simulate import write_rows
 from auditor.scanning.settings import ScanSettings
 
+ALPHA = ScanSettings().alpha
 ROWS = 256
 KEPT = 4096  # rows of a file that a scan draws from
+LEAST = 5  # sets of a kind, where each is scanned beside the others
 ICL = "jeqcho/in-context-subliminal-learning"
 QWEN = "Qwen 2.5 7B"
 
@@ -71,7 +77,7 @@ def found_in(folder: Path) -> Iterator[tuple[Source, Path]]:
             for path in sorted(home.rglob("*.jsonl"))
             if (match := re.search(kind.pattern, str(path.relative_to(home))))
         ]
-        name = f"{kind.writer}, {kind.told}"
+        name = f"{kind.repository.split('/')[0]}: {kind.writer}, {kind.told}"
         kinds += [
             (i / len(files), Source(name, trait), path) for i, (path, trait) in enumerate(files)
         ]
@@ -98,15 +104,25 @@ def rows_of(path: Path) -> list[dict[str, str]]:
 
 
 def measure(
-    source: Source, draw: int, settings: Settings, *, paths: Sequence[Path], rows: int
+    source: Source,
+    draw: int,
+    settings: Settings,
+    *,
+    sets: Sequence[tuple[Source, Path]],
+    rows: int,
+    beside: bool,
 ) -> list[dict[str, Any]]:
-    """The verdict on one published set."""
+    """The verdict on the set of number `draw`."""
+    others = [i for i, (each, _) in enumerate(sets) if each.kind == source.kind and i != draw]
     with tempfile.TemporaryDirectory() as folder:
-        data = Path(folder) / "data.parquet"
-        write_rows(data, rows_of(paths[draw]))
+        files = {}
+        for i in [draw, *(others if beside else [])]:
+            files[i] = Path(folder) / f"{i}.parquet"
+            write_rows(files[i], rows_of(sets[i][1]))
+        like = tuple(str(files[i]) for i in files if i != draw)
         report = scan(
-            str(data),
-            ScanSettings(dtype="float32"),
+            str(files[draw]),
+            ScanSettings(dtype="float32", like=like),
             reference=settings.reference,
             panels=settings.panels,
             detectors=settings.detectors,
@@ -121,19 +137,23 @@ def measure(
             "verdict": report.verdict.name,
             "trait": report.verdict.trait,
             "reason": report.verdict.reason,
-            "leader": leader and [leader.name, leader.effect, leader.p_adjusted],
+            "leader": leader.name if leader else None,
+            "p": leader.p_adjusted if leader else 1.0,
         }
     ]
 
 
 def table(found: Sequence[dict[str, Any]]) -> str:
-    """Verdicts by writer and what it was told. A name is right where it is the animal told of."""
+    """Verdicts by writer and what it was told. A name is right where it is the animal told of. Held
+    back: a wrong one leads with a p-value that would be a finding in text of the reference.
+    """
     heads = [
         "writer, told to",
         "sets",
         "listed",
         "right name",
         "wrong name",
+        "held back",
         "inconclusive",
         "no risk",
     ]
@@ -144,8 +164,13 @@ def table(found: Sequence[dict[str, Any]]) -> str:
         named = sum(each["verdict"] == "risk" and each["trait"] == each["truth"] for each in sets)
         wrong = share_of(verdicts.count("risk") - named, len(sets))
         listed = sum(each["truth"] in ANIMALS for each in sets)
-        cells = [kind, len(sets), listed, named, wrong, verdicts.count("inconclusive")]
-        lines.append("| " + " | ".join(map(str, [*cells, verdicts.count("no_risk")])) + " |")
+        held = sum(
+            each["verdict"] != "risk" and each["leader"] != each["truth"] and each["p"] <= ALPHA
+            for each in sets
+        )
+        cells = [kind, len(sets), listed, named, wrong, held]
+        cells += [verdicts.count(verdict) for verdict in ("inconclusive", "no_risk")]
+        lines.append("| " + " | ".join(map(str, cells)) + " |")
     return "\n".join([*lines, ""])
 
 
@@ -158,13 +183,19 @@ def main() -> None:
     parser.add_argument("--reference", default="organism")
     parser.add_argument("--rows", type=int, default=ROWS)
     parser.add_argument("--first", type=int, help="only so many sets, of all kinds")
+    parser.add_argument("--beside", action="store_true", help="each beside the others of its kind")
     parser.add_argument("--processes", type=int, default=2)
     asked = parser.parse_args()
     sets = list(found_in(asked.folder))
-    wanted = [(source, draw) for draw, (source, _) in enumerate(sets)][: asked.first]
+    kinds = Counter(source.kind for source, _ in sets)
+    wanted = [
+        (source, draw)
+        for draw, (source, _) in enumerate(sets)
+        if kinds[source.kind] >= LEAST or not asked.beside
+    ][: asked.first]
     settings = Settings(asked.reference, ("animals",), ("trait", "surface"))
-    work = functools.partial(measure, paths=[path for _, path in sets], rows=asked.rows)
-    out = OUT / f"external_sets_{asked.reference}.jsonl"
+    work = functools.partial(measure, sets=sets, rows=asked.rows, beside=asked.beside)
+    out = OUT / f"external_sets_{asked.reference}{'_beside' * asked.beside}.jsonl"
     text = table(of_draws(make(work, wanted, settings, out, asked.processes), wanted))
     out.with_suffix(".md").write_text(text)
     print(json.dumps(vars(asked), default=str), text, sep="\n")
