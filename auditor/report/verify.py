@@ -138,6 +138,11 @@ def advice(result: TransferResult) -> str:
             "Release a data set whose effect is removed, and hold the JSON report of this "
             "experiment against it with audit gate --verified."
         )
+    if "inconclusive" in verdicts:
+        return (
+            "Do not release yet: train on more --blocks, or in a larger --budget, to see what a "
+            "defence leaves; or try more of it."
+        )
     if verdicts:
         return "Do not release yet: try more of a defence, or audit mitigate --auto."
     return "Do not release: write a defended data set with audit mitigate."

@@ -338,6 +338,15 @@ def result_of(*names: str) -> TransferResult:
     return TransferResult("owl", True, tuple(arms()), clean, 3, 3, 64, 8, (2.0, 2.0), ())
 
 
+def test_an_inconclusive_defence_asks_for_more_training() -> None:
+    """And not for another defence alone, as one that is shown to leave the effect does."""
+    left = result_of("original", "defended")
+    original, defended = left.arms
+    unclear = replace(left, arms=(original, replace(defended, verdict="inconclusive")))
+    assert "--blocks" in page.advice(unclear)
+    assert "--blocks" not in page.advice(left)
+
+
 def test_the_plot_is_xml_with_a_curve_an_arm_whatever_the_names() -> None:
     """Names come from outside: markup and control characters in them do nothing."""
     names = ("a<b>&\"'", "\x1b[31mred\x00", *"cdefgh")
