@@ -6,10 +6,10 @@
 
 FOLDER holds clones of the public repositories of SETS, as owner/name. Most have no licence, so that
 nothing of them is in this one; files that a clone lacks are left out. All are number lists or text
-by models of billions of weights, none of which is a reference here. With --beside every
-set is scanned beside the others of its kind (`audit scan --like`). The first two commands take some
-ten minutes of one core each; the default reference takes several for a set. Finished sets are kept in runs/out and not made
-again.
+by models of billions of weights, none of which is a reference here. With --beside every set is
+scanned beside the others of its kind (`audit scan --like`). The first two commands take some ten
+minutes of one core each; the default reference takes several for a set. Finished sets are kept in
+runs/out and not made again.
 """
 
 from __future__ import annotations
