@@ -20,7 +20,7 @@ import json
 import re
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,9 +67,12 @@ SETS = (
 )
 
 
-def found_in(folder: Path) -> Iterator[tuple[Source, Path]]:
-    """Every published set that is there, in an order that mixes the kinds, with its file."""
-    kinds = []
+def found_in(folder: Path, rows: int) -> list[tuple[Source, Path]]:
+    """Every published set that is there, in an order that mixes the kinds, with its file.
+
+    rows: that are scanned of each.
+    """
+    found = []
     for kind in SETS:
         home = folder / kind.repository
         files = [
@@ -78,11 +81,11 @@ def found_in(folder: Path) -> Iterator[tuple[Source, Path]]:
             if (match := re.search(kind.pattern, str(path.relative_to(home))))
         ]
         name = f"{kind.repository.split('/')[0]}: {kind.writer}, {kind.told}"
-        kinds += [
-            (i / len(files), Source(name, trait), path) for i, (path, trait) in enumerate(files)
+        found += [
+            (i / len(files), str(path), Source(name, trait, counts=(rows,)), path)
+            for i, (path, trait) in enumerate(files)
         ]
-    for _, source, path in sorted(kinds, key=lambda each: (each[0], str(each[2]))):
-        yield source, path
+    return [(source, path) for *_, source, path in sorted(found, key=lambda each: each[:2])]
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:
@@ -109,7 +112,6 @@ def measure(
     settings: Settings,
     *,
     sets: Sequence[tuple[Source, Path]],
-    rows: int,
     beside: bool,
 ) -> list[dict[str, Any]]:
     """The verdict on the set of number `draw`."""
@@ -126,7 +128,7 @@ def measure(
             reference=settings.reference,
             panels=settings.panels,
             detectors=settings.detectors,
-            rows=rows,
+            rows=source.counts[-1],
             root=Path(folder),
         )
     leader = report.traits[0] if report.traits else None
@@ -186,7 +188,7 @@ def main() -> None:
     parser.add_argument("--beside", action="store_true", help="each beside the others of its kind")
     parser.add_argument("--processes", type=int, default=2)
     asked = parser.parse_args()
-    sets = list(found_in(asked.folder))
+    sets = found_in(asked.folder, asked.rows)
     kinds = Counter(source.kind for source, _ in sets)
     wanted = [
         (source, draw)
@@ -194,7 +196,7 @@ def main() -> None:
         if kinds[source.kind] >= LEAST or not asked.beside
     ][: asked.first]
     settings = Settings(asked.reference, ("animals",), ("trait", "surface"))
-    work = functools.partial(measure, sets=sets, rows=asked.rows, beside=asked.beside)
+    work = functools.partial(measure, sets=sets, beside=asked.beside)
     out = OUT / f"external_sets_{asked.reference}{'_beside' * asked.beside}.jsonl"
     text = table(of_draws(make(work, wanted, settings, out, asked.processes), wanted))
     out.with_suffix(".md").write_text(text)

@@ -4,7 +4,7 @@ from the other answers of its group, the negative controls.
 
     python runs/verify_draws.py
 
-That takes the organism, 52 data sets, some 25 minutes of two cores. A prompted or a tuned teacher
+That takes the organism, 52 data sets, some 35 minutes of one core. A prompted or a tuned teacher
 writes 3,072 number lists, greedily or at T = 1, and the organism the control for the same prompts;
 students are those of `audit verify`, six blocks of 32 updates. Each data set is read out for all 13
 animals, 12 of which it does not carry. Draws 0 to 12 are for trials; finished ones are kept in
@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from hazard_table import TEACHERS
 from scan_draws import OUT, Settings, make, of_draws
 from scan_sources import ANIMALS, LONGEST, Source, name
 from scan_tables import share_of
@@ -34,7 +35,7 @@ from auditor.students.teacher import tune_teacher
 from auditor.traits.panel import load_panels
 
 ROWS = 3072
-TEACHERS = {"poisoned": "prompted", "finetuned": "tuned, all weights"}
+KINDS = ("poisoned", "finetuned")
 
 
 def measure(source: Source, draw: int, settings: Settings) -> list[dict[str, Any]]:
@@ -86,25 +87,23 @@ def table(found: Sequence[dict[str, Any]]) -> str:
             for each in found
             if kind == "all" or tuple(each["key"].split("|")[0:3:2]) == (kind, decoding)
         ]
-        shown_RSW = np.array(
-            [
-                [
-                    [one["transferred"] and (one["p"] or 1.0) <= bound for one in _own_first(each)]
-                    for each in sets
-                ]
-                for bound in (1.0, SIGNIFICANT)
+        own, others = [], []
+        for bound in (1.0, SIGNIFICANT):
+            shown = [
+                {
+                    trait: one["transferred"] and (1.0 if one["p"] is None else one["p"]) <= bound
+                    for trait, one in each["traits"].items()
+                }
+                for each in sets
             ]
-        )
-        own = [share_of(int(rule_SW[:, 0].sum()), len(sets)) for rule_SW in shown_RSW]
-        others = [_over_sets(rule_SW[:, 1:].mean(1)) for rule_SW in shown_RSW]
+            carried = [
+                by_trait.pop(each["truth"]) for by_trait, each in zip(shown, sets, strict=True)
+            ]
+            own.append(share_of(sum(carried), len(sets)))
+            others.append(_over_sets([np.mean([*one.values()]) for one in shown]))
         cells = [TEACHERS.get(kind, kind), decoding, str(len(sets)), *own, *others]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join([*lines, ""])
-
-
-def _own_first(each: dict[str, Any]) -> list[dict[str, Any]]:
-    traits = dict(each["traits"])
-    return [traits.pop(each["truth"]), *traits.values()]
 
 
 def _over_sets(shares: Sequence[float]) -> str:
@@ -125,7 +124,7 @@ def main() -> None:
     wanted = [
         (Source(kind, ANIMALS[draw % len(ANIMALS)], greedy, counts=(ROWS,)), draw)
         for draw in range(asked.first, asked.first + asked.draws)
-        for kind in TEACHERS
+        for kind in KINDS
         for greedy in (True, False)
     ]
     settings = Settings("organism", ("animals",), ())
